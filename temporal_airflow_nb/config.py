@@ -1,0 +1,32 @@
+"""Settings that are read from the environment, in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME_VARIABLE = "TEMPORAL_AIRFLOW_HOME"
+DEFAULT_HOME = ".temporal_airflow"
+DEFAULT_TASK_QUEUE = "airflow-tasks"
+AIRFLOW_MINOR = "3.3"
+NOTEBOOK_BUNDLE = "notebook"
+
+
+def home_path(home: str | os.PathLike[str] | None = None) -> Path:
+    """Return the stack's state folder, absolute: ``home``, else ``$TEMPORAL_AIRFLOW_HOME``, else here."""
+    chosen = home or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME
+    return Path(chosen).expanduser().absolute()
+
+
+def task_queue() -> str:
+    """Return the Temporal task queue of the workers, ``$TEMPORAL_TASK_QUEUE`` or ``airflow-tasks``."""
+    return os.environ.get("TEMPORAL_TASK_QUEUE") or DEFAULT_TASK_QUEUE
+
+
+def workflow_id(dag_id: str, run_id: str) -> str:
+    """Return the id of the workflow that executes a run.
+
+    >>> workflow_id("etl", "manual__2026-01-01")
+    'airflow-etl-manual__2026-01-01'
+    """
+    return f"airflow-{dag_id}-{run_id}"

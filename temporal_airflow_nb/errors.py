@@ -1,0 +1,109 @@
+"""Every error this package raises on purpose.
+
+The command line turns one into a message and its ``exit_code``; a notebook shows the message alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class TemporalAirflowError(Exception):
+    """Base of every error of this package.
+
+    Parameters
+    ----------
+    message
+        What is wrong, with the thing and the place named.
+    hint
+        The next step, as a sentence. Shown on a line of its own.
+    **facts
+        What the message was made of; also readable as ``error.facts``.
+
+    Examples
+    --------
+    >>> error = DagNotFoundError("no DAG 'etl' in dags/x.py", hint="It defines: load.", dag_id="etl")
+    >>> error.exit_code, error.facts["dag_id"]
+    (2, 'etl')
+    """
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the message alone in IPython: the cause is the user's input, not our code."""
+        return [f"{type(self).__name__}: {self}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as JSON-able data, for :func:`from_dict` on the other side of a socket."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "facts": self.facts}
+
+
+class InvalidInputError(TemporalAirflowError):
+    """What the user gave can't be used: a wrong path, option, conf or setting."""
+
+    exit_code = 2
+    code = "invalid_input"
+
+
+class DagFileError(InvalidInputError):
+    """A DAG file is missing, isn't Python, or doesn't import. ``facts``: ``path``, ``line``."""
+
+    code = "dag_file"
+
+
+class DagNotFoundError(InvalidInputError):
+    """The DAG asked for isn't there, or a file holds several and none was chosen. ``facts``: ``dag_id``, ``dag_ids``."""
+
+    code = "dag_not_found"
+
+
+class InvalidConfError(InvalidInputError):
+    """``conf`` isn't a JSON object, or the DAG's params refuse it."""
+
+    code = "invalid_conf"
+
+
+class RunNotFoundError(InvalidInputError):
+    """No such run, or no such task in it. ``facts``: ``dag_id``, ``run_id``, ``task_id``."""
+
+    code = "run_not_found"
+
+
+class UnsupportedVersionError(InvalidInputError):
+    """The installed Airflow is of another minor version than the one this package knows."""
+
+    code = "unsupported_version"
+
+
+class ServiceUnavailableError(TemporalAirflowError):
+    """A service can't be reached or doesn't start. ``facts``: ``service``, ``address``."""
+
+    exit_code = 3
+    code = "service_unavailable"
+
+
+class RunTimeoutError(TemporalAirflowError, TimeoutError):
+    """A run hadn't ended when the time given to :meth:`Run.wait` was over. The run goes on."""
+
+    code = "run_timeout"
+
+
+def _every_class(base: type[TemporalAirflowError]) -> list[type[TemporalAirflowError]]:
+    return [base, *(c for sub in base.__subclasses__() for c in _every_class(sub))]
+
+
+def from_dict(data: dict[str, Any]) -> TemporalAirflowError:
+    """Rebuild the error that :meth:`TemporalAirflowError.to_dict` described."""
+    by_code = {c.code: c for c in _every_class(TemporalAirflowError)}
+    cls = by_code.get(data.get("code", ""), TemporalAirflowError)
+    return cls(data.get("message", ""), hint=data.get("hint", ""), **data.get("facts", {}))

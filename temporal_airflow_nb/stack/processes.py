@@ -1,0 +1,152 @@
+"""Starting processes so that they can all be found and ended again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MARKER = "TEMPORAL_AIRFLOW_STACK"
+"""Variable that every process of a stack carries; its value is the stack's id."""
+
+MAX_LOG_BYTES = 10_000_000
+
+_PR_SET_PDEATHSIG = 1
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package, without the working directory on ``sys.path``.
+
+    A user's ``select.py`` or ``airflow/`` beside the notebook would otherwise be imported in place of the real one.
+    """
+    if sys.version_info >= (3, 11):
+        return [sys.executable, "-P", "-m", module, *arguments]
+    bootstrap = f"import sys; del sys.path[0]; import runpy; runpy.run_module({module!r}, None, '__main__', True)"
+    return [sys.executable, "-c", bootstrap, *arguments]
+
+
+def python_path(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the ``PYTHONPATH`` under which another interpreter finds this package, if it isn't installed."""
+    root = Path(__file__).resolve().parents[2]
+    if root.name in ("site-packages", "dist-packages"):
+        return {}
+    inherited = environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {"PYTHONPATH": os.pathsep.join([p for p in inherited if p and p != str(root)] + [str(root)])}
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    umask: int = -1,
+    die_with_parent: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session and group of its own, printing to ``log``.
+
+    ``die_with_parent`` has the Linux kernel kill it when the thread that calls this ends: call it from the main
+    thread of a process with no other threads. Elsewhere the keeper's guard does it.
+    """
+    _rotate(log)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=dict(env),
+            start_new_session=True,
+            pass_fds=pass_fds,
+            umask=umask,
+            preexec_fn=_death_signal() if die_with_parent and sys.platform == "linux" else None,
+        )
+
+
+def _rotate(log: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > MAX_LOG_BYTES:
+            log.replace(log.with_suffix(".old.log"))
+
+
+def _death_signal() -> Callable[[], None]:
+    import ctypes
+
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def in_child() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return in_child
+
+
+def identity(pid: int) -> dict[str, Any]:
+    """Return what tells a process from a later one with the same pid."""
+    return {"pid": pid, "create_time": psutil.Process(pid).create_time()}
+
+
+def is_alive(who: Mapping[str, Any]) -> bool:
+    """Whether the process that :func:`identity` described still runs."""
+    try:
+        process = psutil.Process(who["pid"])
+        # The clock may have been set since; no pid comes round again within two seconds.
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - who["create_time"]) < 2
+    except (psutil.NoSuchProcess, KeyError, TypeError):
+        return False
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Signal the group that ``pid`` leads; nothing happens where it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def end_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
+    """End a process that :func:`spawn` started, and its group: asked first, killed after ``grace`` seconds."""
+    if process.poll() is None:
+        signal_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def marked(marker: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Process]:
+    """Yield the processes of this user that carry the marker, except this one and the process groups ``spare``."""
+    uid = os.geteuid()
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.uids().effective != uid:
+                continue
+            if process.environ().get(MARKER) == marker and os.getpgid(process.pid) not in spare:
+                yield process
+        except (psutil.Error, OSError):
+            continue
+
+
+def sweep(marker: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
+    """Kill what :func:`marked` finds until there is nothing more; returns the pids."""
+    killed: list[int] = []
+    deadline = time.monotonic() + timeout
+    while found := list(marked(marker, spare=spare)):
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                killed.append(process.pid)
+        psutil.wait_procs(found, timeout=0.5)
+        if time.monotonic() > deadline:
+            break
+    return killed

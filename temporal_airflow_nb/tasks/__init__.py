@@ -1,0 +1,1 @@
+"""How one try of one task runs: zygotes, the supervisor, its client, callbacks."""

@@ -1,0 +1,218 @@
+"""Running one try of one task, from the row in the database to the recorded outcome."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.executors.workloads import ExecuteTask
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.sdk.execution_time.coordinator import _PythonCoordinator, get_coordinator_manager
+from airflow.sdk.execution_time.supervisor import _configure_logging
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from temporal_airflow_nb.tasks.callbacks import Callbacks, record_killed_task
+from temporal_airflow_nb.tasks.database import reading, transaction
+from temporal_airflow_nb.tasks.supervisor import TaskSupervisor, start_plain
+from temporal_airflow_nb.tasks.zygotes import DagFile, ZygoteLostError, Zygotes
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.tasks.client import DatabaseClient
+
+log = structlog.get_logger(__name__)
+
+_IN_PROGRESS = (TaskInstanceState.QUEUED, TaskInstanceState.RUNNING, TaskInstanceState.RESTARTING)
+
+
+@dataclass(frozen=True)
+class TaskKey:
+    """One try of one task of one run. A task instance's UUID isn't used: it changes on each retry or clear."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """That earlier attempts at the same try were lost with their worker or zygote."""
+
+    lost: int
+    limit: int
+
+
+class StoppedError(Exception):
+    """The try was stopped from outside; its outcome isn't recorded."""
+
+
+class TaskRunner:
+    """
+    Runs tries, one per call of :meth:`run`, in the calling thread. One serves all tasks of a worker.
+
+    Parameters
+    ----------
+    zygotes
+        Where task processes come from.
+    client
+        Answers the tasks' requests.
+    """
+
+    def __init__(self, zygotes: Zygotes, client: DatabaseClient) -> None:
+        self.zygotes = zygotes
+        self.client = client
+        self.callbacks = Callbacks(zygotes, client)
+
+    def run(
+        self,
+        key: TaskKey,
+        *,
+        wakeup: socket.socket,
+        should_stop: Callable[[], bool],
+        interruption: Interruption | None = None,
+    ) -> str | None:
+        """
+        Run one try to its end and return the task instance's state after it.
+
+        A try that isn't waiting to run, because it ran already or because somebody cleared or marked the task, is
+        left alone.
+
+        Raises
+        ------
+        StoppedError
+            ``should_stop`` returned True before the try had ended.
+        ZygoteLostError
+            The task's zygote died under it; the try may be run again.
+        """
+        workload = self._claim(key, interrupted=interruption is not None)
+        if workload is None:
+            return current_state(key)
+        bundle = DagBundlesManager().get_bundle(workload.bundle_info.name, workload.bundle_info.version)
+        bundle.initialize()
+        logger, log_file = _configure_logging(workload.log_path, self.client)
+        try:
+            if interruption is not None:
+                logger.warning(
+                    "The worker was lost while this try was running; running the try again",
+                    rerun=interruption.lost,
+                    at_most=interruption.limit,
+                )
+            self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop)
+        finally:
+            log_file.close()
+        self.callbacks.run_pending(key.dag_id, key.run_id)
+        return current_state(key)
+
+    def _claim(self, key: TaskKey, *, interrupted: bool) -> ExecuteTask | None:
+        with transaction() as session:
+            ti = session.scalar(
+                select(TaskInstance)
+                .where(_is(key), TaskInstance.try_number == key.try_number)
+                .options(joinedload(TaskInstance.dag_run).joinedload(DagRun.dag_model))
+                .with_for_update(of=TaskInstance)
+            )
+            if ti is None or ti.state not in _IN_PROGRESS:
+                return None
+            if ti.state != TaskInstanceState.QUEUED:
+                if not interrupted:
+                    return None
+                ti.state = TaskInstanceState.QUEUED
+            return ExecuteTask.make(ti)
+
+    def _supervise(
+        self,
+        workload: ExecuteTask,
+        bundle_path: str,
+        logger: Any,
+        wakeup: socket.socket,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        rel_path = os.fspath(workload.dag_rel_path)
+        coordinator = get_coordinator_manager().for_queue(workload.ti.queue or "default")
+        if not isinstance(coordinator, _PythonCoordinator):
+            coordinator.execute_task(
+                what=workload.ti,
+                dag_rel_path=rel_path,
+                bundle_info=workload.bundle_info,
+                client=self.client,
+                logger=logger,
+                subprocess_logs_to_stdout=False,
+            )
+            return
+        if needs_plain_process(workload.ti):
+            child, pipes = start_plain(self.zygotes.env)
+        else:
+            file = DagFile(
+                workload.bundle_info.name,
+                workload.bundle_info.version,
+                bundle_path,
+                os.path.join(bundle_path, rel_path),
+            )
+            child, pipes = self.zygotes.spawn("task", file)
+        try:
+            supervisor = TaskSupervisor.start_try(
+                what=workload.ti,
+                dag_rel_path=rel_path,
+                bundle_info=workload.bundle_info,
+                client=self.client,
+                logger=logger,
+                child=child,
+                pipes=pipes,
+                wakeup=wakeup,
+                should_stop=should_stop,
+            )
+            supervisor.wait()
+        except BaseException:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+        finally:
+            for end in (*pipes, child.exit_channel):
+                end.close()
+        if supervisor.stopped:
+            raise StoppedError(workload.display_name)
+        if supervisor.died:
+            record_killed_task(workload.ti.key)
+
+
+def needs_plain_process(ti: Any) -> bool:
+    """Return whether a task has to run in an interpreter of its own, as it changes user or the system can't fork."""
+    if sys.platform == "darwin":
+        return True
+    from airflow.configuration import conf
+
+    if conf.get("core", "default_impersonation", fallback=""):
+        return True
+    from temporal_airflow_nb.tasks.dags import serialized_task
+
+    return bool(getattr(serialized_task(ti.dag_id, ti.run_id, ti.task_id), "run_as_user", None))
+
+
+def current_state(key: TaskKey) -> str | None:
+    """Return the state that the database holds for a task instance; None also for one that doesn't exist."""
+    with reading() as session:
+        return session.scalar(select(TaskInstance.state).where(_is(key)))
+
+
+def _is(key: TaskKey) -> Any:
+    return (
+        (TaskInstance.dag_id == key.dag_id)
+        & (TaskInstance.run_id == key.run_id)
+        & (TaskInstance.task_id == key.task_id)
+        & (TaskInstance.map_index == key.map_index)
+    )
+
+
+__all__ = ["Interruption", "StoppedError", "TaskKey", "TaskRunner", "ZygoteLostError", "current_state"]

@@ -1,0 +1,58 @@
+"""Transactions on Airflow's metadata database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+# SQLite has one writer. Threads of this process queue here, in order, rather than in SQLite's busy handler,
+# which sleeps up to 100 ms at a time.
+_sqlite_writer = threading.RLock()
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """
+    Yield a session whose work is committed at the end, or rolled back on an exception.
+
+    On SQLite the write lock is taken at once, so that what is read here can't change before it is written:
+    the guarantee that ``SELECT … FOR UPDATE`` gives on PostgreSQL.
+    """
+    from airflow import settings
+
+    session = settings.NonScopedSession()
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    if sqlite:
+        _sqlite_writer.acquire()
+    try:
+        if sqlite:
+            session.execute(text("BEGIN IMMEDIATE"))
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        session.close()
+        if sqlite:
+            _sqlite_writer.release()
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """Yield a session for queries alone; nothing is committed."""
+    from airflow import settings
+
+    session = settings.NonScopedSession()
+    try:
+        yield session
+    finally:
+        session.rollback()
+        session.close()

@@ -1,0 +1,66 @@
+"""Imports everything a task process needs, once, before the first fork."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import types
+
+# What a task of the standard provider still imports after `import airflow`, found by running one under
+# `python -X importtime` in a fork and listing what was new.
+MODULES = (
+    "airflow.settings",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.timeout",
+    "airflow.dag_processing.dagbag",
+    "airflow.dag_processing.processor",
+    "airflow.serialization.serialized_objects",
+    "airflow.providers.standard.operators.python",
+    "airflow.providers.standard.operators.bash",
+    "airflow.providers.standard.operators.empty",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.sensors.python",
+    "airflow.executors.workloads",
+    "airflow.utils.log.file_task_handler",
+    "airflow.sdk.serde",
+    "airflow.sdk.log",
+    "airflow.api_fastapi.execution_api.routes.task_instances",
+    "airflow.api_fastapi.execution_api.routes.xcoms",
+    "setproctitle",
+    "jinja2.sandbox",
+    "email.mime.multipart",
+)
+
+
+def defer_iri_grammar() -> None:
+    """
+    Let ``rfc3987_syntax`` load when an IRI is first checked, not when ``jsonschema`` is imported.
+
+    Its grammar takes 1.9 s to build; ``jsonschema`` imports it only to register a checker for the format ``iri``.
+    """
+    name = "rfc3987_syntax"
+    if name in sys.modules:
+        return
+    placeholder = types.ModuleType(name)
+
+    def is_valid_syntax(*args: object, **kwargs: object) -> bool:
+        sys.modules.pop(name, None)
+        return importlib.import_module(name).is_valid_syntax(*args, **kwargs)
+
+    placeholder.is_valid_syntax = is_valid_syntax  # type: ignore[attr-defined]
+    sys.modules[name] = placeholder
+
+
+def preload(*, freeze: bool = True) -> None:
+    """Import Airflow and what its tasks use; ``freeze`` keeps the pages shared between forks."""
+    defer_iri_grammar()
+    for name in MODULES:
+        importlib.import_module(name)
+    from airflow.models import import_all_models
+
+    import_all_models()
+    if freeze:
+        gc.collect()
+        gc.freeze()

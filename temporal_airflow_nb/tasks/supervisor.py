@@ -1,0 +1,222 @@
+"""Airflow's task supervisor for a process that a zygote forked, or that was started as a new interpreter."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from airflow.dag_processing.processor import DagFileProcessorProcess
+from airflow.sdk.execution_time.supervisor import ActivitySubprocess, ProcessTracker
+
+from temporal_airflow_nb.tasks.zygotes import Child, DagFile, Pipes, Zygotes
+
+if TYPE_CHECKING:
+    from airflow.sdk.api.client import Client
+    from airflow.sdk.api.datamodels._generated import TaskInstance
+    from structlog.typing import FilteringBoundLogger
+
+_KILL_DELAY = 5.0
+
+
+class PlainChild(ProcessTracker):
+    """A task in an interpreter of its own: for macOS, where a fork isn't safe, and for ``run_as_user``."""
+
+    ProcessNotFound = ProcessLookupError
+    TimeoutExpired = subprocess.TimeoutExpired
+
+    def __init__(self, process: subprocess.Popen[bytes], exit_channel: socket.socket) -> None:
+        self.process = process
+        self.exit_channel = exit_channel
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def send_signal(self, s: signal.Signals) -> None:
+        self.process.send_signal(s)
+
+    def wait(self, timeout: float | None) -> int:
+        return self.process.wait(timeout)
+
+    def on_exit_readable(self, sock: socket.socket) -> bool:
+        """Reap the process, whose end of the channel was closed by its exit."""
+        self.process.wait()
+        return False
+
+
+def start_plain(env: dict[str, str]) -> tuple[PlainChild, Pipes]:
+    """Start a task process the way Airflow does on macOS: a new interpreter with the pipes as its stdio."""
+    ours, theirs = zip(*(socket.socketpair() for _ in range(4)), strict=True)
+    requests, stdout, stderr, channel = ours
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from airflow.sdk.execution_time.supervisor import _child_exec_main; _child_exec_main()",
+        ],
+        stdin=theirs[0],
+        stdout=theirs[1],
+        stderr=theirs[2],
+        pass_fds=[theirs[3].fileno()],
+        process_group=0,
+        env={**os.environ, **env},
+    )
+    for end in theirs:
+        end.close()
+    # The child asks for its log channel over `requests`; this pair only fills the place.
+    logs, unused = socket.socketpair()
+    unused.close()
+    return PlainChild(process, channel), Pipes(requests, stdout, stderr, logs)
+
+
+@attrs.define(kw_only=True)
+class TaskSupervisor(ActivitySubprocess):
+    """
+    Supervises one try of one task; a native :class:`ActivitySubprocess` but for where the process comes from.
+
+    ``wait`` may be called in any thread, and returns when the process is gone, not seconds later.
+    """
+
+    wakeup: socket.socket = attrs.field(repr=False)
+    """Becomes readable when :attr:`should_stop` may have changed."""
+
+    should_stop: Callable[[], bool] = attrs.field(repr=False)
+    stopped: bool = attrs.field(default=False, init=False)
+
+    @classmethod
+    def start_try(
+        cls,
+        *,
+        what: TaskInstance,
+        dag_rel_path: str,
+        bundle_info: Any,
+        client: Client,
+        logger: FilteringBoundLogger,
+        child: Child | PlainChild,
+        pipes: Pipes,
+        wakeup: socket.socket,
+        should_stop: Callable[[], bool],
+    ) -> TaskSupervisor:
+        """Take over a process that waits for its instructions, and give it the task."""
+        supervisor = cls(
+            id=what.id,
+            pid=child.pid,
+            stdin=pipes.requests,
+            process=child,
+            process_log=logger,
+            start_time=time.monotonic(),
+            new_process_group=True,
+            client=client,
+            wakeup=wakeup,
+            should_stop=should_stop,
+        )
+        supervisor._register_pipe_readers(pipes.stdout, pipes.stderr, pipes.requests, pipes.logs, data={})
+        # Without the exit channel among them, a process that ends after its last pipe has closed is noticed only
+        # at the next heartbeat, up to five seconds later.
+        watch_exit(supervisor.selector, child)
+        supervisor.selector.register(
+            wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda sock: None)
+        )
+        supervisor._on_child_started(
+            ti=what, dag_rel_path=dag_rel_path, bundle_info=bundle_info, sentry_integration=""
+        )
+        return supervisor
+
+    def wait(self) -> int:
+        """Serve the process until it ends; return its exit code."""
+        try:
+            self._monitor_subprocess()
+        finally:
+            self.selector.close()
+        if self._exit_code is None:
+            self._exit_code = 1
+        if not self.stopped:
+            try:
+                self.update_task_state_if_needed()
+            finally:
+                self._upload_logs()
+        return self._exit_code
+
+    def _send_heartbeat_if_needed(self) -> None:
+        if not self.stopped and self.should_stop():
+            self.stopped = True
+            self.process_log.error("Task is being stopped")
+            self.kill(signal.SIGTERM, escalation_delay=_KILL_DELAY, force=True)
+            return
+        super()._send_heartbeat_if_needed()
+
+    def _send_terminal_state_msg(self, msg: Any) -> None:
+        # A task that we stop may still report how it failed. That would use up one of its tries.
+        if not self.stopped:
+            super()._send_terminal_state_msg(msg)
+
+    @property
+    def died(self) -> bool:
+        """Whether the process ended without telling how its task ended."""
+        return bool(self._exit_code) and self._terminal_state is None and self._pending_terminal_state_msg is None
+
+
+@attrs.define(kw_only=True)
+class CallbackSupervisor(DagFileProcessorProcess):
+    """Serves a process that runs callbacks as Airflow's DAG processor does."""
+
+    def wait(self) -> int:
+        while self._exit_code is None or self._open_sockets:
+            self._service_subprocess(max_wait_time=5.0)
+        self.selector.close()
+        return self._exit_code
+
+
+def run_dag_processor(
+    zygotes: Zygotes,
+    file: DagFile,
+    *,
+    rel_path: str,
+    client: Client,
+    logger: FilteringBoundLogger,
+    callbacks: list[Any],
+    shared: bool,
+) -> DagFileProcessorProcess:
+    """
+    Parse ``file``, or run callbacks of its DAGs, in a process of its own and return when that has ended.
+
+    ``shared`` takes the DAG that the file's zygote has parsed; without it the file is parsed anew.
+    """
+    from uuid6 import uuid7
+
+    child, pipes = zygotes.spawn("dag_processor", file if shared else None)
+    supervisor = CallbackSupervisor(
+        id=uuid7(),
+        pid=child.pid,
+        stdin=pipes.requests,
+        process=child,
+        process_log=logger,
+        start_time=time.monotonic(),
+        new_process_group=True,
+        client=client,
+        logger_filehandle=open(os.devnull, "wb"),
+        bundle_name=file.bundle_name,
+        dag_file_rel_path=rel_path,
+    )
+    supervisor._register_pipe_readers(pipes.stdout, pipes.stderr, pipes.requests, pipes.logs, data={})
+    watch_exit(supervisor.selector, child)
+    supervisor.had_callbacks = bool(callbacks)
+    supervisor._on_child_started(callbacks, file.path, file.bundle_path, file.bundle_name)  # type: ignore[arg-type]
+    try:
+        supervisor.wait()
+    finally:
+        supervisor.logger_filehandle.close()
+    return supervisor
+
+
+def watch_exit(selector: selectors.BaseSelector, child: Child | PlainChild) -> None:
+    """Have ``selector`` wake up when ``child`` has ended."""
+    selector.register(child.exit_channel, selectors.EVENT_READ, (child.on_exit_readable, selector.unregister))

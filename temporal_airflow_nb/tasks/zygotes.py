@@ -1,0 +1,331 @@
+"""The worker's side of the zygotes: start them, keep one per DAG file, get task processes from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import psutil
+import structlog
+from airflow.sdk.execution_time.supervisor import ProcessTracker
+
+from temporal_airflow_nb.tasks.parsing import is_current
+
+log = structlog.get_logger(__name__)
+
+MAX_FILE_ZYGOTES = 8
+_SPAWN_TIMEOUT = 30.0
+_PARSE_TIMEOUT = 300.0
+
+
+class ZygoteLostError(Exception):
+    """The zygote of a task ended while the task ran, so that nobody knows how the task ended."""
+
+
+class DagFile(NamedTuple):
+    """A DAG file as a task process opens it."""
+
+    bundle_name: str
+    bundle_version: str | None
+    bundle_path: str
+    path: str
+
+
+class Pipes(NamedTuple):
+    """The supervisor's ends of a child's pipes."""
+
+    requests: socket.socket
+    stdout: socket.socket
+    stderr: socket.socket
+    logs: socket.socket
+
+
+class Child(ProcessTracker):
+    """
+    A process that a zygote forked and reaps.
+
+    It can't be waited for from here: the zygote writes its pid and later its wait status to ``exit_channel``, which
+    becomes readable when there is something to know.
+    """
+
+    ProcessNotFound = ProcessLookupError
+    TimeoutExpired = TimeoutError
+
+    def __init__(self, exit_channel: socket.socket) -> None:
+        self.exit_channel = exit_channel
+        self._buffer = b""
+        self._exit_code: int | None = None
+        self._lost = False
+        exit_channel.settimeout(_SPAWN_TIMEOUT)
+        line = self._read_line()
+        if line is None:
+            raise ZygoteLostError("the zygote ended before it forked")
+        self._pid = int(line)
+        exit_channel.setblocking(False)
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def _read_line(self) -> str | None:
+        while b"\n" not in self._buffer:
+            data = self.exit_channel.recv(256)
+            if not data:
+                return None
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.decode()
+
+    def send_signal(self, s: signal.Signals) -> None:
+        if self._exit_code is not None:
+            raise ProcessLookupError(self._pid)
+        os.kill(self._pid, s)
+
+    def wait(self, timeout: float | None) -> int:
+        if self._exit_code is None and not self._lost:
+            self.exit_channel.settimeout(timeout)
+            try:
+                self._take_status(self._read_line())
+            except (BlockingIOError, TimeoutError):
+                raise TimeoutError(f"process {self._pid} is running") from None
+            finally:
+                self.exit_channel.setblocking(False)
+        if self._exit_code is None:
+            raise ZygoteLostError(f"the zygote of process {self._pid} ended")
+        return self._exit_code
+
+    def on_exit_readable(self, sock: socket.socket) -> bool:
+        """Take the exit status while the channel is open: the selector closes it next."""
+        self._take_status(self._read_line())
+        return False
+
+    def _take_status(self, line: str | None) -> None:
+        if line is None:
+            self._lost = True
+            self._kill_group()
+            return
+        code = os.waitstatus_to_exitcode(int(line))
+        self._exit_code = _NamedExit(code) if code < 0 else code
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+class _NamedExit(int):
+    """A negative exit code with the name of the signal, as psutil gives it and the supervisor logs it."""
+
+    @property
+    def name(self) -> str:
+        return signal.Signals(-self).name
+
+
+def _seqpacket_pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class _Zygote:
+    """A connection to one zygote process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self._lock = threading.Lock()
+
+    def send(self, message: dict[str, Any], fds: list[int]) -> None:
+        data = json.dumps(message).encode()
+        with self._lock:
+            try:
+                socket.send_fds(self.control, [data], fds)
+            except OSError as error:
+                raise ZygoteLostError("the zygote has ended") from error
+
+    def spawn(self, target: str, env: dict[str, str]) -> tuple[Child, Pipes]:
+        ours, theirs = zip(*(socket.socketpair() for _ in range(5)), strict=True)
+        try:
+            self.send({"op": "spawn", "target": target, "env": env}, [end.fileno() for end in theirs])
+        except ZygoteLostError:
+            for end in ours:
+                end.close()
+            raise
+        finally:
+            for end in theirs:
+                end.close()
+        requests, stdout, stderr, logs, channel = ours
+        return Child(channel), Pipes(requests, stdout, stderr, logs)
+
+    def retire(self) -> None:
+        try:
+            self.send({"op": "retire"}, [])
+        except ZygoteLostError:
+            pass
+
+    def close(self) -> None:
+        self.control.close()
+
+
+@dataclass
+class _FileZygote:
+    zygote: _Zygote
+    stamps: dict[str, list[int]]
+    shared: bool
+
+
+class Zygotes:
+    """
+    All zygotes of a worker; safe in threads.
+
+    Parameters
+    ----------
+    root
+        The control socket of a root zygote that was forked before this process had threads (see
+        :func:`fork_root`). None, or one that has died: another is started as a new interpreter when first needed.
+    env
+        Variables to set in each child; read again for every child.
+    """
+
+    def __init__(self, root: socket.socket | None = None, env: dict[str, str] | None = None) -> None:
+        self.env = env if env is not None else {}
+        self._root = _Zygote(root) if root is not None else None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._files: OrderedDict[DagFile, _FileZygote] = OrderedDict()
+        self._locks: dict[DagFile, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def spawn(self, target: str, file: DagFile | None = None) -> tuple[Child, Pipes]:
+        """
+        Fork a process that runs ``target``, from the zygote of ``file`` if the file can be shared.
+
+        Raises
+        ------
+        ZygoteLostError
+            No zygote could fork, not even a new one.
+        """
+        for attempt in range(3):
+            zygote = None
+            try:
+                if file is not None:
+                    zygote = self._zygote_of(file)
+                return (zygote or self._root_zygote()).spawn(target, self.env)
+            except ZygoteLostError:
+                log.warning("Zygote lost; starting another", file=file, attempt=attempt)
+                self._forget(file, zygote)
+        raise ZygoteLostError("no zygote could start a process")
+
+    def warm(self, file: DagFile) -> None:
+        """Have ``file`` parsed before its first task is due."""
+        try:
+            self._zygote_of(file)
+        except ZygoteLostError:
+            self._forget(file, None)
+
+    def _root_zygote(self) -> _Zygote:
+        with self._lock:
+            if self._root is None:
+                ours, theirs = _seqpacket_pair()
+                code = (
+                    "import socket, sys; from temporal_airflow_nb.tasks.preload import preload; preload();"
+                    "from temporal_airflow_nb.tasks.zygote import main; main(socket.socket(fileno=int(sys.argv[1])))"
+                )
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", code, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **self.env},
+                )
+                theirs.close()
+                self._root = _Zygote(ours)
+            return self._root
+
+    def _forget(self, file: DagFile | None, zygote: _Zygote | None) -> None:
+        with self._lock:
+            if file is not None and zygote is not None:
+                self._files.pop(file, None)
+                zygote.close()
+            elif self._root is not None:
+                self._root.close()
+                self._root = None
+
+    def _zygote_of(self, file: DagFile) -> _Zygote | None:
+        """Return the zygote that has ``file`` parsed as it is now; None where each task has to parse it."""
+        with self._lock:
+            lock = self._locks.setdefault(file, threading.Lock())
+        with lock:
+            with self._lock:
+                known = self._files.get(file)
+                if known is not None:
+                    self._files.move_to_end(file)
+            if known is None or not is_current(known.stamps):
+                if known is not None:
+                    known.zygote.retire()
+                known = self._load(file)
+                with self._lock:
+                    self._files[file] = known
+                    while len(self._files) > MAX_FILE_ZYGOTES:
+                        self._files.popitem(last=False)[1].zygote.retire()
+            return known.zygote if known.shared else None
+
+    def _load(self, file: DagFile) -> _FileZygote:
+        ours, theirs = _seqpacket_pair()
+        read_end, write_end = os.pipe()
+        try:
+            self._root_zygote().send(
+                {
+                    "op": "load",
+                    "path": file.path,
+                    "bundle_name": file.bundle_name,
+                    "bundle_path": file.bundle_path,
+                    "env": self.env,
+                },
+                [theirs.fileno(), write_end],
+            )
+        finally:
+            theirs.close()
+            os.close(write_end)
+        with open(read_end, "rb") as pipe:
+            report = pipe.read()
+        if not report:
+            ours.close()
+            return _FileZygote(_Zygote(ours), {file.path: []}, shared=False)
+        result = json.loads(report)
+        if not result["shared"]:
+            log.info("Tasks parse their DAG file themselves", file=file.path, reason=result["reason"])
+        return _FileZygote(_Zygote(ours), result["stamps"], result["shared"])
+
+    def stop(self) -> None:
+        """End every zygote and what runs in them."""
+        with self._lock:
+            for known in self._files.values():
+                known.zygote.close()
+            self._files.clear()
+            if self._root is not None:
+                self._root.close()
+                self._root = None
+        if self._process is not None:
+            self._process.wait(5)
+
+
+def fork_root() -> socket.socket:
+    """Fork a root zygote from this process, which must have one thread and be preloaded; return its control socket."""
+    from temporal_airflow_nb.tasks import zygote
+
+    if psutil.Process().num_threads() > 1:
+        raise RuntimeError("a zygote is forked before the first thread is started")
+    ours, theirs = _seqpacket_pair()
+    if os.fork() == 0:
+        ours.close()
+        try:
+            zygote.main(theirs)
+        finally:
+            os._exit(1)
+    theirs.close()
+    return ours
