@@ -146,7 +146,15 @@ def sweep(marker: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> 
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 killed.append(process.pid)
-        psutil.wait_procs(found, timeout=0.5)
+        while any(map(_runs, found)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         if time.monotonic() > deadline:
             break
     return killed
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,67 @@
+"""The Temporal client, configured as all of Temporal's tools are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+DEFAULT_ADDRESS = "localhost:7233"
+
+
+def connect_settings() -> dict[str, Any]:
+    """Return the keyword arguments of ``Client.connect`` from ``TEMPORAL_*`` variables and the chosen profile.
+
+    Raises
+    ------
+    InvalidInputError
+        The profile isn't there, or a setting can't be read.
+    """
+    from temporalio.envconfig import ClientConfig
+
+    try:
+        settings = dict(ClientConfig.load_client_connect_config())
+    except Exception as error:
+        raise InvalidInputError(
+            f"Temporal's client settings can't be used: {error}",
+            hint="Check TEMPORAL_PROFILE, TEMPORAL_CONFIG_FILE and the other TEMPORAL_ variables.",
+        ) from error
+    settings.setdefault("target_host", DEFAULT_ADDRESS)
+    settings.setdefault("namespace", "default")
+    return settings
+
+
+async def connect_client(*, timeout: float = 10.0, **overrides: Any) -> Client:
+    """Connect to the configured Temporal service.
+
+    Parameters
+    ----------
+    timeout
+        Seconds to try for.
+    **overrides
+        Further arguments of ``temporalio.client.Client.connect``, such as ``data_converter``.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        It can't be reached. ``facts``: ``address``, ``namespace``.
+    """
+    from temporalio.client import Client
+
+    settings = {**connect_settings(), **overrides}
+    address, namespace = settings["target_host"], settings["namespace"]
+    try:
+        return await asyncio.wait_for(Client.connect(**settings), timeout)
+    except (RuntimeError, OSError, asyncio.TimeoutError) as error:
+        reason = f"no answer in {timeout:.0f} s" if isinstance(error, asyncio.TimeoutError) else str(error)
+        raise ServiceUnavailableError(
+            f"Temporal at {address} can't be reached: {reason}",
+            hint="Check TEMPORAL_ADDRESS or the profile's address, or start a stack with `temporal-airflow up`.",
+            service="temporal",
+            address=address,
+            namespace=namespace,
+        ) from error

@@ -1,0 +1,138 @@
+"""What every kind of stack offers: runs of DAG files, by way of its gateway."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from temporal_airflow_nb.run import Run
+    from temporal_airflow_nb.stack.gateway_client import GatewayClient
+
+MODES = ("deep", "standalone")
+
+
+class Stack(ABC):
+    """Services that run DAGs. A context manager: entering starts, leaving ends what entering started."""
+
+    @property
+    @abstractmethod
+    def client(self) -> GatewayClient:
+        """Client of the stack's gateway."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start the services and wait until they are ready."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the services."""
+
+    @abstractmethod
+    def status(self) -> dict[str, Any]:
+        """Return ``{"services": [...], "env": {...}}``, as ``temporal-airflow status --output json`` prints it."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def run(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dag_id: str | None = None,
+        conf: Mapping[str, Any] | None = None,
+        mode: str = "deep",
+        run_id: str | None = None,
+        connections: str | os.PathLike[str] | None = None,
+        variables: str | os.PathLike[str] | None = None,
+    ) -> Run:
+        """Run a DAG of a file; returns as soon as the run is created.
+
+        Parameters
+        ----------
+        path
+            The DAG file.
+        dag_id
+            Which of the file's DAGs; may be left out where there is one.
+        conf
+            The run's ``conf``: values for the DAG's params.
+        mode
+            ``"deep"``: on Airflow's metadata database.
+        run_id
+            Id of the run; made from the time where left out.
+        connections, variables
+            Files with the connections and variables that the tasks ask for, as ``airflow connections export``
+            and ``airflow variables export`` write them.
+
+        Raises
+        ------
+        DagFileError
+            The file is missing or can't be imported.
+        DagNotFoundError
+            It has no such DAG, or several and ``dag_id`` doesn't say which.
+        InvalidConfError
+            The DAG's params refuse ``conf``.
+
+        Examples
+        --------
+        >>> with LocalStack() as stack:                      # doctest: +SKIP
+        ...     stack.run("dags/etl.py", conf={"day": "2026-01-01"}).wait(timeout=60)
+        'success'
+        """
+        from temporal_airflow_nb.run import Run
+
+        _check_mode(mode)
+        answer = self.client.call(
+            "submit",
+            path=_absolute(path, "path"),
+            dag_id=dag_id,
+            conf=_checked_conf(conf),
+            run_id=run_id,
+            connections=None if connections is None else _absolute(connections, "connections"),
+            variables=None if variables is None else _absolute(variables, "variables"),
+        )
+        return Run(self.client, answer["dag_id"], answer["run_id"])
+
+
+def _check_mode(mode: str) -> None:
+    if mode == "standalone":
+        raise InvalidInputError(
+            "Standalone mode, without any Airflow database, is not available in this version.",
+            hint='Use mode="deep", the default.',
+            mode=mode,
+        )
+    if mode not in MODES:
+        raise InvalidInputError(f"There is no mode {mode!r}.", hint=f"Modes: {', '.join(MODES)}.", mode=mode)
+
+
+def _absolute(path: str | os.PathLike[str], name: str) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a str or os.PathLike, not {type(path).__name__}")
+    return str(Path(path).expanduser().absolute())
+
+
+def _checked_conf(conf: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if conf is None:
+        return None
+    if not isinstance(conf, Mapping):
+        raise InvalidConfError(
+            f"conf must be a mapping of names to values, not {type(conf).__name__}.", hint='For example {"day": 1}.'
+        )
+    import json
+
+    try:
+        return json.loads(json.dumps(dict(conf), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidConfError(
+            f"conf can't be written as JSON: {error}", hint="Use strings, numbers, booleans, lists and dicts."
+        ) from None

@@ -1,0 +1,35 @@
+"""A process that outlives the keeper just long enough to end what a killed keeper leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+
+from temporal_airflow_nb.stack import processes
+
+
+def start(marker: str, *, close: Iterable[int]) -> int:
+    """Fork the guard and return its pid. The caller has no threads.
+
+    The guard waits for the end of a pipe that this process alone holds, then kills whatever carries the marker.
+    ``close`` are descriptors that it must not keep open, such as the keeper's lock.
+    """
+    lifeline, kept = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(lifeline)
+        return pid
+    try:
+        os.setsid()
+        os.close(kept)
+        for fd in close:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        os.read(lifeline, 1)
+        processes.sweep(marker, timeout=10.0)
+    finally:
+        os._exit(0)

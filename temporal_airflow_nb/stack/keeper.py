@@ -1,0 +1,411 @@
+"""The keeper: starts a stack's services, starts a dead one again, and ends them all.
+
+Light on purpose: it imports neither Airflow nor Temporal, and sleeps until something happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+from temporal_airflow_nb import __version__, config
+from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError, from_dict
+from temporal_airflow_nb.stack import airflow_config, guard, ports, processes, services, state
+from temporal_airflow_nb.stack.services import Plan, Service
+
+START_TIMEOUT = 120.0
+_PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_STEADY_AFTER = 30.0
+_TICK = 0.05
+
+
+class _PortTakenError(Exception):
+    """A port that looked free was somebody else's when the service wanted it."""
+
+
+class _Stop(Exception):
+    """The stack is to end."""
+
+
+class Supervised:
+    """A service and the process that runs it at the moment."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.process: Popen[bytes] | None = None
+        self.state = "stopped"
+        self.error: TemporalAirflowError | None = None
+        self.retry_at: float | None = None
+        self._failures = 0
+        self._ready_since = 0.0
+        self._ready_fd: int | None = None
+        self._report = b""
+
+    def start(self) -> None:
+        """Start the process."""
+        service = self.service
+        self.retry_at = None
+        self.state = "starting"
+        self._report = b""
+        if service.is_ready is not None:
+            self.process = self._spawn(service.env, ())
+            return
+        self._ready_fd, child_end = os.pipe()
+        os.set_blocking(self._ready_fd, False)
+        self.process = self._spawn({**service.env, services.READY_FD: str(child_end)}, (child_end,))
+        os.close(child_end)
+
+    def _spawn(self, env: dict[str, str], pass_fds: tuple[int, ...]) -> Popen[bytes]:
+        service = self.service
+        return processes.spawn(
+            service.command,
+            log=service.log,
+            env=env,
+            cwd=service.cwd,
+            pass_fds=pass_fds,
+            umask=service.umask,
+            die_with_parent=True,
+        )
+
+    def check(self) -> bool:
+        """Look at the process; returns whether its state changed."""
+        if self.process is None:
+            return False
+        before = self.state
+        if self.process.poll() is not None:
+            self.error = self._read_report() or self._silent_end()
+            self.state = "dead"
+            self._close_report()
+        elif self.state == "starting":
+            self._check_ready(self.process.pid)
+        return self.state != before
+
+    def _check_ready(self, pid: int) -> None:
+        if self.service.is_ready is not None:
+            ready = self.service.is_ready(pid)
+        else:
+            self.error = self._read_report()
+            ready = self.error is None and self._report.endswith(b"\n")
+        if self.error is not None:
+            self.state = "dead"
+        elif ready:
+            self.state = "running"
+            self._ready_since = time.monotonic()
+            self._close_report()
+
+    def _read_report(self) -> TemporalAirflowError | None:
+        if self._ready_fd is None:
+            return None
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._ready_fd, 65536):
+                self._report += chunk
+        if not self._report.endswith(b"\n"):
+            return None
+        try:
+            report = json.loads(self._report)
+        except ValueError:
+            report = {}
+        return from_dict(report["error"]) if "error" in report else None
+
+    def _silent_end(self) -> ServiceUnavailableError:
+        assert self.process is not None
+        code = self.process.returncode
+        how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        last = state.last_words(self.service.log)
+        return ServiceUnavailableError(
+            f"The {self.service.name} service {how}." + (f" Last in its log:\n{last}" if last else ""),
+            hint=f"See {self.service.log}.",
+            service=self.service.name,
+            address=self.service.address,
+        )
+
+    def _close_report(self) -> None:
+        if self._ready_fd is not None:
+            os.close(self._ready_fd)
+            self._ready_fd = None
+
+    def end(self) -> None:
+        """End the process and its group."""
+        if self.process is not None:
+            # One that hasn't begun to serve has nothing to put away.
+            processes.end_group(self.process, grace=self.service.grace if self.state == "running" else 0.5)
+            self.process = None
+        self._close_report()
+        self.retry_at = None
+        self.state = "stopped"
+
+    def bury(self) -> None:
+        """Clear away the dead process's group, and set when to start it again."""
+        assert self.process is not None
+        processes.end_group(self.process, grace=0.5)
+        self.process = None
+        self._close_report()
+        if self._ready_since and time.monotonic() - self._ready_since > _STEADY_AFTER:
+            self._failures = 0
+        self._ready_since = 0.0
+        self.retry_at = time.monotonic() + _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        self._failures += 1
+        self.state = "restarting"
+
+    def row(self) -> dict[str, Any]:
+        """Return the service's row in ``stack.json``."""
+        return {
+            "name": self.service.name,
+            "state": self.state,
+            "address": self.service.address,
+            "pid": self.process.pid if self.process else None,
+        }
+
+
+class Keeper:
+    """Runs one stack from start to end.
+
+    Parameters
+    ----------
+    home
+        The state folder, prepared.
+    owner_fd
+        Read end of a pipe whose other end the owner holds; None for a detached stack.
+    ready_fd
+        Where to say once that the stack is ready, or why it can't be.
+    embedded
+        Whether the stack has a Temporal server and an Airflow of its own, or is a gateway to configured ones.
+    host_command
+        Command of the worker service, in place of the package's own.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        owner_fd: int | None = None,
+        ready_fd: int | None = None,
+        embedded: bool = True,
+        host_command: list[str] | None = None,
+    ) -> None:
+        self.home = home
+        self.marker = os.environ.setdefault(processes.MARKER, uuid.uuid4().hex)
+        self._owner_fd = owner_fd
+        self._ready_fd = ready_fd
+        self._embedded = embedded
+        self._host_command = host_command
+        self._selector = selectors.DefaultSelector()
+        self._guard = 0
+        self._plan: Plan | None = None
+        self._running: list[Supervised] = []
+        self._state = "starting"
+
+    def run(self) -> int:
+        """Run the stack until it is asked to end. Returns the exit code."""
+        try:
+            with state.locked(self.home / state.KEEPER_LOCK, timeout=5, waiting_for="Another keeper") as lock:
+                self._guard = guard.start(
+                    self.marker, close=[fd for fd in (lock, self._owner_fd, self._ready_fd) if fd is not None]
+                )
+                self._listen()
+                try:
+                    self._start()
+                    self._keep()
+                except _Stop:
+                    return 0
+                finally:
+                    self._end()
+        except TemporalAirflowError as error:
+            print(f"{_now()} {error}", flush=True)
+            self._announce({"error": error.to_dict()})
+            return error.exit_code
+        raise AssertionError("unreachable")
+
+    def _listen(self) -> None:
+        wakeup, wakeup_end = os.pipe()
+        for fd in (wakeup, wakeup_end):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
+        stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        for number in (*stop, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+
+        def on_signal() -> None:
+            if stop & set(os.read(wakeup, 4096)):
+                raise _Stop
+
+        self._selector.register(wakeup, selectors.EVENT_READ, on_signal)
+        if self._owner_fd is not None:
+            self._selector.register(self._owner_fd, selectors.EVENT_READ, self._on_owner_gone)
+
+    def _on_owner_gone(self) -> None:
+        raise _Stop
+
+    def _wait(self, seconds: float | None) -> None:
+        for key, _ in self._selector.select(seconds):
+            callback: Callable[[], None] = key.data
+            callback()
+
+    def _start(self) -> None:
+        before = state.read_stack(self.home)
+        if before.get("id") not in (None, self.marker):
+            processes.sweep(before["id"])
+        asked = ports.requested() if self._embedded else {}
+        taken: set[int] = set()
+        for attempt in range(3):
+            plan = self._plan = self._make_plan(before, asked, taken)
+            try:
+                self._start_services(plan)
+                break
+            except _PortTakenError:
+                self._end_services()
+                taken |= set(plan.ports.values()) - set(asked.values())
+                if attempt == 2:
+                    raise ServiceUnavailableError(
+                        "Ports that were free are taken again and again as the stack starts.",
+                        hint=f"See the logs in {self.home / state.LOGS}.",
+                    ) from None
+        self._state = "ready"
+        self._record()
+        self._announce({"ready": True})
+
+    def _make_plan(self, before: dict[str, Any], asked: dict[str, int], taken: set[int]) -> Plan:
+        chosen = ports.choose(services.PORT_NAMES, asked=asked, recorded=before.get("ports"), avoid=taken)
+        namespace = os.environ.get("TEMPORAL_NAMESPACE") or before.get("temporal", {}).get("namespace") or "default"
+        return Plan(
+            home=self.home,
+            marker=self.marker,
+            ports=chosen,
+            # The same again, so that what was obtained from the stack before still works.
+            token=before.get("gateway", {}).get("token") or uuid.uuid4().hex + uuid.uuid4().hex,
+            namespace=namespace,
+            task_queue=config.task_queue(),
+        )
+
+    def _start_services(self, plan: Plan) -> None:
+        if self._embedded:
+            airflow_config.prepare(self.home)
+            services.write_temporal_profile(plan)
+            specs = services.embedded(plan, self._host_command)
+        else:
+            specs = services.gateway_only(plan, self._host_command)
+        self._running = [Supervised(service) for service in specs]
+        for supervised in self._running:
+            supervised.start()
+        self._record()
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            changed = [s for s in self._running if s.check()]
+            if changed:
+                self._record()
+            for supervised in self._running:
+                if supervised.state == "dead":
+                    self._explain(supervised)
+            if all(s.state == "running" for s in self._running):
+                return
+            if time.monotonic() > deadline:
+                late = [s.service.name for s in self._running if s.state != "running"]
+                raise ServiceUnavailableError(
+                    f"Not ready after {START_TIMEOUT:.0f} s: {', '.join(late)}.",
+                    hint=f"See the logs in {self.home / state.LOGS}.",
+                    service=late[0],
+                )
+            self._wait(_TICK)
+
+    def _explain(self, supervised: Supervised) -> None:
+        service = supervised.service
+        supervised.end()
+        if not all(ports.is_free(port) for port in service.ports):
+            raise _PortTakenError
+        assert supervised.error is not None
+        raise supervised.error
+
+    def _keep(self) -> None:
+        while True:
+            now = time.monotonic()
+            for supervised in self._running:
+                if supervised.retry_at is not None and now >= supervised.retry_at:
+                    supervised.start()
+                    self._record()
+                if supervised.check():
+                    if supervised.state == "dead":
+                        self._bury(supervised)
+                    self._record()
+            waits = [max(0.0, s.retry_at - time.monotonic()) for s in self._running if s.retry_at is not None]
+            if any(s.state == "starting" for s in self._running):
+                waits.append(_TICK)
+            self._wait(min(waits, default=None))
+
+    def _bury(self, supervised: Supervised) -> None:
+        print(f"{_now()} {supervised.error}", flush=True)
+        supervised.bury()
+        if supervised.service.has_offspring:
+            others = {s.process.pid for s in self._running if s.process is not None}
+            processes.sweep(self.marker, spare=others | {os.getpgid(0), self._guard})
+
+    def _end_services(self) -> None:
+        for supervised in reversed(self._running):
+            supervised.end()
+        processes.sweep(self.marker, spare={os.getpgid(0), self._guard})
+
+    def _end(self) -> None:
+        self._state = "stopping"
+        self._record()
+        self._end_services()
+        self._state = "stopped"
+        if self._embedded:
+            self._record()
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
+        processes.sweep(self.marker)
+
+    def _record(self) -> None:
+        if self._plan is None:
+            return
+        state.write_stack(
+            self.home,
+            {
+                "id": self.marker,
+                "version": __version__,
+                "state": self._state,
+                "keeper": processes.identity(os.getpid()) if self._state != "stopped" else None,
+                "detached": self._owner_fd is None,
+                "services": [supervised.row() for supervised in self._running],
+                "gateway": self._plan.gateway,
+                "temporal": self._plan.temporal,
+                "ports": dict(self._plan.ports),
+            },
+        )
+
+    def _announce(self, message: dict[str, Any]) -> None:
+        if self._ready_fd is None:
+            return
+        with contextlib.suppress(OSError):
+            os.write(self._ready_fd, json.dumps(message).encode() + b"\n")
+        os.close(self._ready_fd)
+        self._ready_fd = None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def parse_arguments(arguments: list[str]) -> dict[str, Any]:
+    """Return the arguments of :class:`Keeper` from its command line."""
+    parser = argparse.ArgumentParser(prog="keeper")
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--owner-fd", type=int)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--gateway-only", dest="embedded", action="store_false")
+    return vars(parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(Keeper(**parse_arguments(sys.argv[1:])).run())

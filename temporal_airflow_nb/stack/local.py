@@ -1,0 +1,166 @@
+"""The embedded stack: a Temporal development server, an Airflow database and a worker, on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb import __version__, config
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
+from temporal_airflow_nb.stack import airflow_config, launch, services, state
+from temporal_airflow_nb.stack.base import Stack
+from temporal_airflow_nb.stack.gateway_client import GatewayClient
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SERVICE_NAMES = ("temporal", "database", "worker")
+
+
+class LocalStack(Stack):
+    """The embedded stack of a state folder, started or attached to.
+
+    Where the folder's stack runs already, :meth:`start` attaches to it, and leaving the ``with`` block leaves it
+    running.
+
+    Parameters
+    ----------
+    home
+        The state folder; ``$TEMPORAL_AIRFLOW_HOME`` or ``.temporal_airflow`` here where left out.
+    detach
+        Whether the stack goes on when this process, or the ``with`` block, ends.
+
+    Examples
+    --------
+    >>> import temporal_airflow_nb as ta
+    >>> with ta.LocalStack() as stack:                        # doctest: +SKIP
+    ...     stack.run("dags/etl.py").wait()
+    'success'
+    """
+
+    def __init__(self, home: str | os.PathLike[str] | None = None, *, detach: bool = False) -> None:
+        self.home = config.home_path(home)
+        self.detach = detach
+        self.started_here = False
+        """Whether this object started the stack, rather than finding it running."""
+        self._owner: launch.Owner | None = None
+
+    def __repr__(self) -> str:
+        return f"LocalStack({str(self.home)!r}, {'running' if self.is_running else 'stopped'})"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the folder's stack runs, whoever started it."""
+        return state.keeper_lives(self.home)
+
+    def start(self) -> Self:
+        """Start the stack, or attach to the one that runs in the folder, and wait until it is ready.
+
+        Raises
+        ------
+        InvalidInputError
+            The state folder can't be used.
+        ServiceUnavailableError
+            A service doesn't start, or a port that was asked for is taken.
+        """
+        state.prepare_home(self.home)
+        with self._start_lock():
+            if not self._attach():
+                self._owner = launch.start_keeper(self.home, detach=self.detach, command=self._keeper_command())
+                self.started_here = True
+        return self
+
+    def stop(self) -> None:
+        """End the folder's stack, whoever started it. Nothing happens where none runs."""
+        state.check_name(self.home)
+        if self.home.exists():
+            state.check_home(self.home)
+            with self._start_lock():
+                stack = state.read_stack(self.home)
+                if state.keeper_lives(self.home):
+                    launch.end_keeper(self.home, stack["keeper"]["pid"], stack["id"])
+        self._let_go()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.started_here and not self.detach:
+            self.stop()
+        self._let_go()
+
+    def status(self) -> dict[str, Any]:
+        """Return the services' states, and the variables to export for Airflow's and Temporal's own tools."""
+        rows: list[dict[str, Any]] = [
+            {"name": name, "state": "stopped", "address": None, "pid": None} for name in SERVICE_NAMES
+        ]
+        if not self.is_running:
+            return {"services": rows, "env": {}}
+        stack = state.read_stack(self.home)
+        known = {row["name"]: row for row in [services.database_status(self.home), *stack.get("services", [])]}
+        rows = [known.pop(row["name"], row) for row in rows] + list(known.values())
+        env = services.tool_env(self.home, stack["temporal"]) if "temporal" in stack else {}
+        return {"services": rows, "env": env}
+
+    @property
+    def client(self) -> GatewayClient:
+        """Client of the stack's gateway.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            The stack isn't running.
+        """
+        if not self.is_running:
+            raise ServiceUnavailableError(
+                f"No stack runs in {self.home}.",
+                hint="Start it with .start(), a `with` block, or `temporal-airflow up`.",
+                service="worker",
+            )
+        gateway = state.read_stack(self.home)["gateway"]
+        return GatewayClient(gateway["address"], gateway["token"])
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Addresses of the stack's pages."""
+        return {"temporal": f"http://{state.read_stack(self.home)['temporal']['ui_address']}"}
+
+    def register_folder(self, folder: str | os.PathLike[str]) -> str:
+        """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle."""
+        return airflow_config.register_folder(self.home, folder)
+
+    def _keeper_command(self) -> Sequence[str] | None:
+        return None
+
+    def _start_lock(self) -> Any:
+        return state.locked(
+            self.home / state.START_LOCK, timeout=launch.START_TIMEOUT + launch.STOP_TIMEOUT, waiting_for="Another start"
+        )
+
+    def _attach(self) -> bool:
+        deadline = time.monotonic() + launch.START_TIMEOUT
+        while state.keeper_lives(self.home):
+            stack = state.read_stack(self.home)
+            if stack.get("state") == "ready":
+                self._check_version(stack)
+                return True
+            if time.monotonic() > deadline:
+                raise ServiceUnavailableError(
+                    f"The stack in {self.home} is {stack.get('state', 'unknown')} for too long.",
+                    hint=f"End it with `temporal-airflow down`, and see the logs in {self.home / state.LOGS}.",
+                )
+            time.sleep(0.05)
+        return False
+
+    def _check_version(self, stack: dict[str, Any]) -> None:
+        if stack.get("version") != __version__:
+            raise InvalidInputError(
+                f"The stack that runs in {self.home} is of version {stack.get('version')}, this is {__version__}.",
+                hint="End it with `temporal-airflow down`, then start again.",
+            )
+
+    def _let_go(self) -> None:
+        if self._owner is not None:
+            self._owner.release()
+            self._owner = None
+        self.started_here = False
