@@ -13,6 +13,7 @@ from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableErro
 from temporal_airflow_nb.stack import airflow_config, launch, services, state
 from temporal_airflow_nb.stack.base import Stack
 from temporal_airflow_nb.stack.gateway_client import GatewayClient
+from temporal_airflow_nb.versions import check_airflow
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,12 +64,15 @@ class LocalStack(Stack):
         ------
         InvalidInputError
             The state folder can't be used.
+        UnsupportedVersionError
+            The installed Airflow isn't of the minor version that this package knows.
         ServiceUnavailableError
             A service doesn't start, or a port that was asked for is taken.
         """
         state.prepare_home(self.home)
         with self._start_lock():
             if not self._attach():
+                check_airflow()
                 self._owner = launch.start_keeper(self.home, detach=self.detach, command=self._keeper_command())
                 self.started_here = True
         return self

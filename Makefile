@@ -1,0 +1,61 @@
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+TESTS ?= tests
+PYTEST_OPTIONS ?=
+
+.PHONY: setup demo test lab bench lint clean
+
+setup: $(VENV)/.installed
+
+demo: setup
+	$(BIN)/python -m temporal_airflow_nb.demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+bench: setup
+	$(BIN)/python benchmarks/run.py
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	if [ -x $(BIN)/temporal-airflow ]; then $(BIN)/temporal-airflow down; fi
+	rm -rf $(VENV) .temporal_airflow build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# A shim that answers to a name isn't yet an interpreter: each candidate is run.
+define find_python
+for candidate in $(PYTHON) python3 python3.12 python3.11 python3.13 python3.10; do \
+	if $$candidate -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' \
+		>/dev/null 2>&1; then echo $$candidate; exit 0; fi; \
+done; \
+echo "No Python from 3.10 to 3.13 found: install one, or name it with 'make PYTHON=...'." >&2; exit 1
+endef
+
+$(BIN)/python:
+	@set -e; python=$$($(find_python)); echo "$(VENV) with $$python"; \
+	if [ -n "$(UV)" ]; then $(UV) venv --quiet --allow-existing --python "$$(command -v $$python)" $(VENV); \
+	else $$python -m venv $(VENV); fi
+
+# Compiled once here: where Python may not write bytecode, every start of Airflow would compile it anew.
+define install
+	if [ -n "$(UV)" ]; then $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e '$(1)'; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)'; fi
+	-@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1
+	@touch $@
+endef
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,.)
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(call install,.[test])
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	$(call install,.[lint])

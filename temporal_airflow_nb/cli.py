@@ -1,0 +1,186 @@
+"""The command line, ``temporal-airflow``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb import __version__
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.stack.local import LocalStack
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return parsed.command(parsed)
+    except TemporalAirflowError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone; nothing that we print at exit must fail over it.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="temporal-airflow",
+        description="Run Airflow DAGs on Temporal.",
+        epilog="Exit codes: 0 success, 1 the run failed, 2 bad input, 3 a service can't be reached.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--home",
+        metavar="FOLDER",
+        help="the stack's state folder (default: $TEMPORAL_AIRFLOW_HOME, else .temporal_airflow here)",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+        sub.set_defaults(command=command)
+        return sub
+
+    run = add("run", _run, "run a DAG file and show its grid")
+    run.add_argument("path", metavar="PATH", help="the DAG file")
+    run.add_argument("--dag-id", metavar="ID", help="which of the file's DAGs")
+    run.add_argument("--conf", metavar="JSON", help="the run's conf, a JSON object")
+    run.add_argument("--mode", choices=("deep", "standalone"), default="deep")
+    run.add_argument("--connections", metavar="FILE", help="connections for the tasks")
+    run.add_argument("--variables", metavar="FILE", help="variables for the tasks")
+    run.add_argument("--output", choices=("text", "json"), default="text")
+    run.add_argument("--no-wait", action="store_true", help="return as soon as the run is created")
+
+    up = add("up", _up, "start the embedded stack")
+    up.add_argument("--ui", action="store_true", help="with Airflow's api-server, scheduler and dag-processor")
+    up.add_argument("--detach", action="store_true", help="return and leave it running")
+
+    add("down", _down, "end the embedded stack")
+
+    status = add("status", _status, "show the embedded stack's services")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--output", choices=("text", "json"), default="text")
+    form.add_argument("--env", action="store_true", help="print what to export for Airflow's and Temporal's tools")
+
+    add("worker", _worker, "run a production worker")
+
+    doctor = add("doctor", _doctor, "check versions and services, and say what to do")
+    doctor.add_argument("--output", choices=("text", "json"), default="text")
+    return parser
+
+
+def _local_stack(arguments: argparse.Namespace, *, detach: bool = False) -> LocalStack:
+    from temporal_airflow_nb.stack.local import LocalStack
+
+    return LocalStack(arguments.home, detach=detach)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from temporal_airflow_nb.terminal import run_command
+
+    return run_command(arguments)
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    if arguments.ui:
+        raise InvalidInputError(
+            "`up --ui` is not available in this version.",
+            hint="Leave --ui out; `status --env` lets Airflow's own commands talk to the stack.",
+        )
+    with _local_stack(arguments, detach=arguments.detach) as stack:
+        _print_services(stack.status()["services"])
+        print(f"Temporal UI: {stack.links['temporal']}")
+        if not stack.started_here:
+            print("This stack was running already. End it with `temporal-airflow down`.")
+            return 0
+        if arguments.detach:
+            print("End it with `temporal-airflow down`.")
+            return 0
+        print("Ctrl-C ends it.", flush=True)
+        try:
+            while stack.is_running:
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            print("Ending …", flush=True)
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    stack = _local_stack(arguments)
+    was_running = stack.is_running
+    stack.stop()
+    print("The stack is down." if was_running else f"No stack runs in {stack.home}.")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    stack = _local_stack(arguments)
+    status = stack.status()
+    if arguments.env:
+        if not status["env"]:
+            raise ServiceUnavailableError(f"No stack runs in {stack.home}.", hint="Start it with `temporal-airflow up`.")
+        for name, value in status["env"].items():
+            print(f"export {name}={shlex.quote(value)}")
+    elif arguments.output == "json":
+        print(json.dumps(status, indent=2))
+    else:
+        _print_services(status["services"])
+    return 0
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    from temporal_airflow_nb.orchestration.worker import main as run_worker
+
+    return run_worker() or 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from temporal_airflow_nb.doctor import examine
+
+    findings = examine(_local_stack(arguments))
+    if arguments.output == "json":
+        print(json.dumps({"checks": [finding.to_dict() for finding in findings]}, indent=2))
+    else:
+        _print_table(
+            ("check", "state", "detail"),
+            [(f.check, f.state, f"{f.detail}\n{f.next_step}".strip()) for f in findings],
+        )
+    return max(finding.exit_code for finding in findings)
+
+
+def _print_services(rows: list[dict[str, Any]]) -> None:
+    cells = [(row["name"], row["state"], row["address"] or "", str(row["pid"] or "")) for row in rows]
+    _print_table(("service", "state", "address", "pid"), cells)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
