@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from temporal_airflow_nb.errors import InvalidInputError
+
 HOME_VARIABLE = "TEMPORAL_AIRFLOW_HOME"
 DEFAULT_HOME = ".temporal_airflow"
 DEFAULT_TASK_QUEUE = "airflow-tasks"
@@ -30,3 +32,17 @@ def workflow_id(dag_id: str, run_id: str) -> str:
     'airflow-etl-manual__2026-01-01'
     """
     return f"airflow-{dag_id}-{run_id}"
+
+
+def on_worker_lost() -> str:
+    """
+    Return what becomes of a try whose worker was lost: ``rerun`` or ``fail``.
+
+    From ``$TEMPORAL_AIRFLOW_ON_WORKER_LOST``.
+    """
+    chosen = os.environ.get("TEMPORAL_AIRFLOW_ON_WORKER_LOST") or "rerun"
+    if chosen not in ("rerun", "fail"):
+        raise InvalidInputError(
+            f"TEMPORAL_AIRFLOW_ON_WORKER_LOST is {chosen!r}", hint="It can be 'rerun' or 'fail'.", value=chosen
+        )
+    return chosen

@@ -60,8 +60,8 @@ class Callbacks:
 
     def _take(self, dag_id: str, run_id: str) -> list[Any]:
         with reading() as session:
-            rows = session.execute(select(DbCallbackRequest.id, DbCallbackRequest.callback_data)).all()
-        ours = [row.id for row in rows if _is_of(row.callback_data, dag_id, run_id)]
+            rows = session.execute(select(DbCallbackRequest.id, DbCallbackRequest.data)).all()
+        ours = [row.id for row in rows if _is_of(json.loads(row.data["req_data"]), dag_id, run_id)]
         if not ours:
             return []
         with transaction() as session:
@@ -73,12 +73,9 @@ class Callbacks:
         return requests
 
 
-def _is_of(data: Any, dag_id: str, run_id: str) -> bool:
-    request = data.get("req_data", data) if isinstance(data, dict) else data
-    if isinstance(request, str):
-        request = json.loads(request)
+def _is_of(request: dict[str, Any], dag_id: str, run_id: str) -> bool:
     owner = request.get("ti", request)
-    return (owner.get("dag_id"), owner.get("run_id")) == (dag_id, run_id)
+    return (owner["dag_id"], owner["run_id"]) == (dag_id, run_id)
 
 
 class _KilledTask:

@@ -1,0 +1,1 @@
+"""What runs in Temporal: workflows, activities, scheduling and the worker."""

@@ -1,0 +1,349 @@
+"""The workflow that executes a DAG run whose truth is Airflow's database.
+
+It decides nothing itself: each scheduling pass is a local activity that lets Airflow decide, and the workflow starts, waits
+for and stops what the pass returned. One pass runs at a time; what completes meanwhile is handed to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    TimeoutError,
+    is_cancelled_exception,
+)
+
+from temporal_airflow_nb.orchestration.models import (
+    DEEP_WORKFLOW,
+    FINAL_RUN_STATES,
+    DagRunInput,
+    DagRunResult,
+    Key,
+    LoadedDag,
+    PassInput,
+    PassResult,
+    RunFinished,
+    RunStatus,
+    RunTask,
+    TaskFailure,
+    TaskFailures,
+    TaskState,
+    TaskTry,
+    Timer,
+)
+
+DAG_ID = SearchAttributeKey.for_keyword("AirflowDagId")
+RUN_ID = SearchAttributeKey.for_keyword("AirflowRunId")
+STATE = SearchAttributeKey.for_keyword("AirflowState")
+
+_MAX_RERUNS = 3
+_LONGEST_TRY = timedelta(days=365)
+_HEARTBEAT = timedelta(seconds=10)
+_LOOK_AGAIN = timedelta(seconds=15)
+_DATABASE_DOWN = "DatabaseUnavailable"
+_PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5)
+_RERUN = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
+
+
+@workflow.defn(name=DEEP_WORKFLOW, sandboxed=False)
+class ExecuteAirflowDagDeepWorkflow:
+    """Executes one DAG run; see :mod:`temporal_airflow_nb.orchestration.deep_workflow`."""
+
+    @workflow.init
+    def __init__(self, run: DagRunInput) -> None:
+        self._run = run
+        self._states: dict[Key, TaskState] = {(ti.task_id, ti.map_index): ti for ti in run.states}
+        self._state = "running"
+        self._dag = LoadedDag(0)
+        self._in_flight: dict[Key, workflow.ActivityHandle[Any]] = {}
+        self._tries: dict[Key, TaskTry] = {}
+        self._timers: dict[Key, tuple[Timer, asyncio.Task[None]]] = {}
+        self._finished: list[Key] = []
+        self._failures: list[TaskFailure] = []
+        self._due: list[Key] = []
+        self._held: list[TaskTry] = []
+        self._resync = True
+        self._continuing = bool(run.states)
+
+    @workflow.run
+    async def run(self, run: DagRunInput) -> DagRunResult:
+        """Execute the run to its end; return its final state."""
+        try:
+            await self._execute()
+        except asyncio.CancelledError:
+            await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
+        except FailureError as error:
+            if is_cancelled_exception(error):
+                await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
+            else:
+                await self._give_up(error)
+                raise
+        workflow.upsert_search_attributes([STATE.value_set(self._state)])
+        workflow.set_current_details(f"Run **{self._state}**: {self._summary()}")
+        return DagRunResult(self._state)
+
+    @workflow.signal
+    def resync(self) -> None:
+        """Say that something outside the workflow has changed: a task was cleared, a slot is free, the run was marked."""
+        self._resync = True
+
+    @workflow.query
+    def task_states(self) -> list[TaskState]:
+        """Return every task instance that has been looked at, and its state."""
+        return list(self._states.values())
+
+    @workflow.query
+    def progress(self) -> dict[str, Any]:
+        """Return the run's state and how many task instances are in each state."""
+        return {"dag_id": self._run.dag_id, "run_id": self._run.run_id, "state": self._state, "tasks": self._counts()}
+
+    async def _execute(self) -> None:
+        ref = self._run.ref
+        workflow.upsert_search_attributes(
+            [DAG_ID.value_set(ref.dag_id), RUN_ID.value_set(ref.run_id), STATE.value_set("running")]
+        )
+        self._dag = await self._transaction("load_serialized_dag", ref, LoadedDag)
+        await self._transaction("ensure_task_instances", ref, int)
+        for timer in self._run.timers:
+            self._wait_until(timer)
+        timeout = asyncio.create_task(self._dagrun_timeout())
+        try:
+            while self._state not in FINAL_RUN_STATES:
+                await self._step()
+        finally:
+            timeout.cancel()
+            for _, task in self._timers.values():
+                task.cancel()
+        if self._in_flight:
+            await self._stop(list(self._in_flight))
+
+    async def _step(self) -> None:
+        """Hand what has happened to one pass, and do what it says."""
+        await self._record_failures()
+        finished, self._finished = self._finished, []
+        due, self._due = self._due, []
+        resync, self._resync = self._resync, False
+        result = await self._transaction(
+            "schedule_pass",
+            PassInput(
+                self._run.dag_id,
+                self._run.run_id,
+                finished=finished,
+                due=due,
+                in_flight=list(self._in_flight) + [task.key for task in self._held],
+                resync=resync,
+            ),
+            PassResult,
+        )
+        self._apply(result)
+        await self._wake_others(result.wake)
+        if result.run_state in FINAL_RUN_STATES:
+            self._state = result.run_state
+            return
+        wait: timedelta | None = None
+        if result.idle and not self._in_flight and not self._happened():
+            await self._finish()
+            if self._state in FINAL_RUN_STATES:
+                return
+            wait = _LOOK_AGAIN
+        self._continue_as_new_if_due()
+        try:
+            await workflow.wait_condition(self._happened, timeout=wait, timeout_summary="looks again")
+        except asyncio.TimeoutError:
+            self._resync = True
+
+    def _happened(self) -> bool:
+        return bool(self._finished or self._due or self._resync or self._failures)
+
+    def _apply(self, result: PassResult) -> None:
+        for ti in result.changed:
+            self._states[ti.task_id, ti.map_index] = ti
+            if ti.map_index >= 0:
+                self._states.pop((ti.task_id, -1), None)
+        for timer in result.timers:
+            self._wait_until(timer)
+        for key in result.stop:
+            if (handle := self._in_flight.get((key[0], key[1]))) is not None:
+                handle.cancel()
+        ready, self._held = self._held + result.ready, []
+        for task in ready:
+            if self._draining():
+                self._held.append(task)
+            else:
+                self._start(task)
+
+    def _start(self, task: TaskTry) -> None:
+        rerun = self._dag.on_worker_lost == "rerun"
+        handle = workflow.start_activity(
+            "run_airflow_task",
+            RunTask(self._run.dag_id, self._run.run_id, task, max_reruns=_MAX_RERUNS if rerun else 0),
+            activity_id=f"{_label(task.task_id, task.map_index)}.try{task.try_number}.{workflow.uuid4().hex[:6]}",
+            summary=f"{_label(task.task_id, task.map_index)} · try {task.try_number} · {task.operator}"[:200],
+            start_to_close_timeout=_LONGEST_TRY,
+            heartbeat_timeout=_HEARTBEAT,
+            retry_policy=RetryPolicy(
+                initial_interval=_RERUN.initial_interval,
+                maximum_interval=_RERUN.maximum_interval,
+                maximum_attempts=1 + (_MAX_RERUNS if rerun else 0),
+            ),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        key = task.key
+        self._in_flight[key] = handle
+        self._tries[key] = task
+        self._states[key] = TaskState(task.task_id, task.map_index, "running", task.try_number)
+        handle.add_done_callback(lambda _: self._ended(key, handle))
+
+    def _ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
+        if self._in_flight.get(key) is handle:
+            del self._in_flight[key]
+        task = self._tries.pop(key)
+        error = None if handle.cancelled() else handle.exception()
+        if isinstance(error, ActivityError) and not is_cancelled_exception(error):
+            self._failures.append(TaskFailure(task.task_id, task.map_index, task.try_number, _reason(error)))
+        self._finished.append(key)
+
+    async def _record_failures(self) -> None:
+        failures, self._failures = self._failures, []
+        if failures:
+            await self._transaction(
+                "sync_task_status_batch", TaskFailures(self._run.dag_id, self._run.run_id, failures), None
+            )
+            await self._run_callbacks()
+
+    def _wait_until(self, timer: Timer) -> None:
+        key = (timer.task_id, timer.map_index)
+        if (known := self._timers.pop(key, None)) is not None:
+            known[1].cancel()
+        self._timers[key] = (timer, asyncio.create_task(self._timer(key, timer)))
+
+    async def _timer(self, key: Key, timer: Timer) -> None:
+        delay = timer.at - workflow.time()
+        if delay > 0:
+            await workflow.sleep(delay, summary=timer.why[:200])
+        self._timers.pop(key, None)
+        self._due.append(key)
+
+    async def _dagrun_timeout(self) -> None:
+        if self._dag.timeout_at is None:
+            return
+        await workflow.sleep(max(0.0, self._dag.timeout_at - workflow.time()) + 0.05, summary="dagrun_timeout")
+        await self._finish()
+        self._resync = True
+
+    async def _finish(self) -> None:
+        """Let Airflow decide whether the run has ended, and how."""
+        finished = await self._transaction(
+            "sync_dagrun_status", RunStatus(self._run.dag_id, self._run.run_id), RunFinished
+        )
+        if finished.callbacks:
+            await self._run_callbacks()
+        if finished.state in FINAL_RUN_STATES:
+            self._state = finished.state
+
+    async def _finish_early(self, status: RunStatus) -> None:
+        await self._stop(list(self._in_flight))
+        finished = await self._transaction("sync_dagrun_status", status, RunFinished)
+        self._state = finished.state if finished.state in FINAL_RUN_STATES else "failed"
+
+    async def _give_up(self, error: FailureError) -> None:
+        """Fail the run in Airflow as well, unless it is gone from there."""
+        cause = error.cause if isinstance(error, ActivityError) and error.cause else error
+        if isinstance(cause, ApplicationError) and cause.type == "RunGone":
+            await self._stop(list(self._in_flight))
+            return
+        await self._finish_early(RunStatus(self._run.dag_id, self._run.run_id, error=str(cause)[:1000]))
+
+    async def _stop(self, keys: list[Key]) -> None:
+        handles = [self._in_flight[key] for key in keys if key in self._in_flight]
+        for handle in handles:
+            handle.cancel()
+        for handle in handles:
+            try:
+                await handle
+            except (FailureError, asyncio.CancelledError):
+                pass
+
+    async def _run_callbacks(self) -> None:
+        await workflow.execute_activity(
+            "run_callbacks",
+            self._run.ref,
+            summary="callbacks",
+            start_to_close_timeout=timedelta(days=1),
+            heartbeat_timeout=_HEARTBEAT,
+            retry_policy=RetryPolicy(maximum_attempts=3),
+        )
+
+    async def _transaction(self, name: str, argument: Any, result_type: Any) -> Any:
+        """Run a short transaction next to the workflow; wait as long as it takes for a database that is down."""
+        delay = 0.5
+        while True:
+            try:
+                return await workflow.execute_local_activity(
+                    name,
+                    argument,
+                    result_type=result_type,
+                    start_to_close_timeout=timedelta(minutes=2),
+                    retry_policy=_PASS_RETRY,
+                )
+            except ActivityError as error:
+                cause = error.cause
+                waits = isinstance(cause, ApplicationError) and cause.type == _DATABASE_DOWN
+                if not waits and not isinstance(cause, TimeoutError):
+                    raise
+            await workflow.sleep(delay, summary="waits for Airflow's database")
+            delay = min(delay * 2, 30.0)
+
+    async def _wake_others(self, workflow_ids: list[str]) -> None:
+        for other in workflow_ids:
+            try:
+                await workflow.get_external_workflow_handle(other).signal("resync")
+            except FailureError:
+                workflow.logger.debug("Workflow %s isn't running", other)
+
+    def _draining(self) -> bool:
+        return workflow.info().get_current_history_length() > self._run.drain_at
+
+    def _continue_as_new_if_due(self) -> None:
+        """Continue as new while nothing runs: an activity wouldn't survive it."""
+        if self._in_flight or not (workflow.info().is_continue_as_new_suggested() or self._draining()):
+            return
+        workflow.continue_as_new(
+            DagRunInput(
+                self._run.dag_id,
+                self._run.run_id,
+                states=list(self._states.values()),
+                timers=[timer for timer, _ in self._timers.values()],
+                drain_at=self._run.drain_at,
+            )
+        )
+
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for ti in self._states.values():
+            counts[ti.state or "none"] = counts.get(ti.state or "none", 0) + 1
+        return counts
+
+    def _summary(self) -> str:
+        return ", ".join(f"{count} {state}" for state, count in sorted(self._counts().items()))
+
+
+def _label(task_id: str, map_index: int) -> str:
+    return task_id if map_index < 0 else f"{task_id}[{map_index}]"
+
+
+def _reason(error: ActivityError) -> str:
+    cause = error.cause
+    if isinstance(cause, TimeoutError):
+        return "its worker stopped sending heartbeats"
+    if isinstance(cause, CancelledError):
+        return "it was cancelled"
+    return str(cause or error)[:500]

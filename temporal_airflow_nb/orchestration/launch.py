@@ -1,0 +1,94 @@
+"""Creating a run and handing it to Temporal, where no scheduler process does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType
+from sqlalchemy import select
+
+from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
+from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.tasks.dags import dag_bag
+from temporal_airflow_nb.tasks.database import transaction
+
+log = structlog.get_logger(__name__)
+
+
+def create_run(dag_id: str, *, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+    """
+    Create a manual run of a DAG that is in the database, and have Temporal execute it.
+
+    Returns
+    -------
+    str
+        The run's id.
+
+    Raises
+    ------
+    DagNotFoundError
+        There is no such DAG.
+    InvalidConfError
+        The DAG's params don't accept ``conf``.
+    InvalidInputError
+        ``run_id`` can't be used, or exists already.
+    """
+    from airflow.api.common.trigger_dag import _trigger_dag
+    from airflow.exceptions import DagNotFound, DagRunAlreadyExists, ParamValidationError
+
+    with transaction() as session:
+        model = session.get(DagModel, dag_id)
+        if model is None:
+            raise DagNotFoundError(f"no DAG {dag_id!r}", hint="See the DAGs there are: airflow dags list", dag_id=dag_id)
+        model.is_paused = False
+        session.flush()
+        try:
+            dag_run = _trigger_dag(
+                dag_id,
+                dag_bag(),
+                triggered_by=DagRunTriggeredByType.CLI,
+                run_id=run_id,
+                conf=conf,
+                session=session,
+            )
+        except DagNotFound:
+            raise DagNotFoundError(f"no DAG {dag_id!r}", dag_id=dag_id) from None
+        except DagRunAlreadyExists:
+            raise InvalidInputError(
+                f"DAG {dag_id!r} has a run {run_id!r} already", hint="Choose another run id.", run_id=run_id
+            ) from None
+        except ParamValidationError as error:
+            raise InvalidConfError(
+                f"conf doesn't fit the params of DAG {dag_id!r}: {error}", hint="Correct it with --conf."
+            ) from None
+        except ValueError as error:
+            raise InvalidInputError(str(error), run_id=run_id) from None
+        created = dag_run.run_id
+    start_queued_runs()
+    return created
+
+
+def start_queued_runs() -> int:
+    """
+    Move queued runs to running as far as ``max_active_runs`` allows, as Airflow's scheduler does, and take them over.
+
+    Returns how many there were. What stays queued is looked at again when a run ends.
+    """
+    with transaction() as session:
+        queued = select(DagRun.id).where(DagRun.state == DagRunState.QUEUED)
+        before = set(session.scalars(queued))
+        if not before:
+            return 0
+        scheduler()._start_queued_dagruns(session)
+        session.flush()
+        started = session.execute(
+            select(DagRun.dag_id, DagRun.run_id).where(DagRun.id.in_(before), DagRun._state == DagRunState.RUNNING)
+        ).all()
+        for dag_id, run_id in started:
+            outbox.take_over(dag_id, run_id, session)
+        return len(started)

@@ -1,0 +1,193 @@
+"""What travels between workflows and activities.
+
+Only identifiers, states and times do: no conf, no XCom, no rendered field, no secret. A payload's size is bounded by the
+number of task instances that a pass changes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+DEEP_WORKFLOW = "ExecuteAirflowDagDeepWorkflow"
+RESYNC_SIGNAL = "resync"
+
+MAX_PAYLOAD = 1_500_000
+"""Bytes. Temporal's server refuses payloads above 2 MiB, and leaves a run with one stuck."""
+
+FINAL_RUN_STATES = ("success", "failed")
+
+Key = tuple[str, int]
+"""A task instance within its run: ``(task_id, map_index)``."""
+
+
+class PayloadTooLargeError(ValueError):
+    """Something about to enter Temporal's history is larger than its server takes."""
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """A DAG run."""
+
+    dag_id: str
+    run_id: str
+
+
+@dataclass
+class DagRunInput:
+    """Input of the deep workflow. The rest is what an execution hands to the one that continues it."""
+
+    dag_id: str
+    run_id: str
+    states: list[TaskState] = field(default_factory=list)
+    timers: list[Timer] = field(default_factory=list)
+    drain_at: int = 20_000
+    """Events after which nothing new is started until the workflow can continue as new."""
+
+    @property
+    def ref(self) -> RunRef:
+        return RunRef(self.dag_id, self.run_id)
+
+
+@dataclass
+class DagRunResult:
+    """Result of a workflow that executed a DAG run: ``success`` or ``failed``."""
+
+    state: str
+
+
+@dataclass
+class LoadedDag:
+    """What the workflow has to know of a DAG."""
+
+    task_count: int
+    timeout_at: float | None = None
+    """When ``dagrun_timeout`` is over, in seconds since the epoch."""
+    on_worker_lost: str = "rerun"
+
+
+@dataclass
+class TaskTry:
+    """A task instance that may run now."""
+
+    task_id: str
+    map_index: int
+    try_number: int
+    operator: str = ""
+    queue: str | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.task_id, self.map_index)
+
+
+@dataclass
+class RunTask:
+    """Input of ``run_airflow_task``."""
+
+    dag_id: str
+    run_id: str
+    task: TaskTry
+    max_reruns: int
+
+
+@dataclass
+class TaskState:
+    """A task instance and its state, as the grid shows it."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int = 0
+
+
+@dataclass
+class Timer:
+    """When a task instance has to be looked at again, in seconds since the epoch."""
+
+    task_id: str
+    map_index: int
+    at: float
+    why: str = ""
+
+
+@dataclass
+class PassInput:
+    """What happened since the last scheduling pass."""
+
+    dag_id: str
+    run_id: str
+    finished: list[Key] = field(default_factory=list)
+    due: list[Key] = field(default_factory=list)
+    in_flight: list[Key] = field(default_factory=list)
+    resync: bool = False
+    """Something outside the workflow changed: look at every task instance."""
+
+
+@dataclass
+class PassResult:
+    """What a scheduling pass decided."""
+
+    run_state: str = "running"
+    ready: list[TaskTry] = field(default_factory=list)
+    timers: list[Timer] = field(default_factory=list)
+    changed: list[TaskState] = field(default_factory=list)
+    stop: list[Key] = field(default_factory=list)
+    """Task instances that run although the database says that they shouldn't."""
+    wake: list[str] = field(default_factory=list)
+    """Workflows of other runs that may have something to start now."""
+    idle: bool = False
+    """Nothing is in progress: either the run has ended or it waits for something outside it."""
+
+
+@dataclass
+class TaskFailure:
+    """A try whose activity ended without its outcome being recorded."""
+
+    task_id: str
+    map_index: int
+    try_number: int
+    reason: str
+
+
+@dataclass
+class TaskFailures:
+    """Input of ``sync_task_status_batch``."""
+
+    dag_id: str
+    run_id: str
+    failures: list[TaskFailure]
+
+
+@dataclass
+class RunStatus:
+    """Input of ``sync_dagrun_status``: finish a run, or fail it because of ``error``."""
+
+    dag_id: str
+    run_id: str
+    error: str | None = None
+    cancelled: bool = False
+
+
+@dataclass
+class RunFinished:
+    """Result of ``sync_dagrun_status``. A run that isn't final after all goes on."""
+
+    state: str
+    callbacks: int = 0
+
+
+def guard(value: Any, what: str) -> Any:
+    """
+    Return ``value``, or refuse it if it's too large for Temporal's history.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        Its JSON takes more than :data:`MAX_PAYLOAD` bytes.
+    """
+    size = len(json.dumps(asdict(value), separators=(",", ":")))
+    if size > MAX_PAYLOAD:
+        raise PayloadTooLargeError(f"{what} takes {size:,} bytes; Temporal takes {MAX_PAYLOAD:,}")
+    return value

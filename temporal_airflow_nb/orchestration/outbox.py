@@ -1,0 +1,107 @@
+"""Our two tables in Airflow's database: which runs are ours, and what Temporal has yet to hear of them.
+
+A row of the outbox commits with the change it tells of, so that neither can be lost without the other; the dispatcher in
+the worker delivers it. No other process talks to Temporal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow._shared.timezones import timezone
+from airflow.utils.sqlalchemy import UtcDateTime
+from sqlalchemy import Column, Integer, MetaData, PrimaryKeyConstraint, String, Table, delete, insert, select
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+metadata = MetaData()
+
+managed_runs = Table(
+    "temporal_airflow_run",
+    metadata,
+    Column("dag_id", String(250), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("dag_id", "run_id"),
+)
+
+outbox = Table(
+    "temporal_airflow_outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("dag_id", String(250), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+START = "start"
+RESYNC = "resync"
+
+
+class Message(NamedTuple):
+    """A row of the outbox."""
+
+    id: int
+    dag_id: str
+    run_id: str
+    kind: str
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the tables where they are missing. They have no foreign keys: ``airflow db clean`` passes them by."""
+    metadata.create_all(connection)
+
+
+def take_over(dag_id: str, run_id: str, session: Session) -> None:
+    """Mark a run as ours and have its workflow started, when ``session`` commits."""
+    run = {"dag_id": dag_id, "run_id": run_id}
+    if not is_managed(dag_id, run_id, session):
+        session.execute(insert(managed_runs).values(**run, created_at=timezone.utcnow()))
+    notify(dag_id, run_id, START, session)
+
+
+def notify(dag_id: str, run_id: str, kind: str, session: Session) -> None:
+    """Have the dispatcher tell a run's workflow, when ``session`` commits."""
+    session.execute(insert(outbox).values(dag_id=dag_id, run_id=run_id, kind=kind, created_at=timezone.utcnow()))
+
+
+def is_managed(dag_id: str, run_id: str, session: Session) -> bool:
+    """Return whether a run is ours."""
+    found = select(managed_runs.c.run_id).where(managed_runs.c.dag_id == dag_id, managed_runs.c.run_id == run_id)
+    return session.scalar(found) is not None
+
+
+def waiting(session: Session, limit: int = 100) -> list[Message]:
+    """Return what has to be delivered, oldest first."""
+    columns = (outbox.c.id, outbox.c.dag_id, outbox.c.run_id, outbox.c.kind)
+    return [Message(*row) for row in session.execute(select(*columns).order_by(outbox.c.id).limit(limit))]
+
+
+def delivered(ids: Iterable[int], session: Session) -> None:
+    """Forget messages that have arrived."""
+    session.execute(delete(outbox).where(outbox.c.id.in_(list(ids))))
+
+
+def release(dag_id: str, run_id: str, session: Session) -> None:
+    """Forget a run that has ended."""
+    session.execute(delete(managed_runs).where(managed_runs.c.dag_id == dag_id, managed_runs.c.run_id == run_id))
+
+
+def unfinished(session: Session) -> list[Any]:
+    """Return ``(dag_id, run_id)`` of each run of ours that Airflow holds to be running."""
+    from airflow.models.dagrun import DagRun
+
+    return list(
+        session.execute(
+            select(DagRun.dag_id, DagRun.run_id)
+            .join(
+                managed_runs,
+                (managed_runs.c.dag_id == DagRun.dag_id) & (managed_runs.c.run_id == DagRun.run_id),
+            )
+            .where(DagRun.state == "running")
+        )
+    )

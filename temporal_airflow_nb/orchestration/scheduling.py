@@ -1,0 +1,359 @@
+"""One scheduling pass over one run: Airflow's decisions, on the task instances that a change concerns.
+
+Airflow's own scheduler looks at every unfinished task instance of a run each time. A pass here hands
+``DagRun._get_ready_tis`` only the candidates, found along the edges of :class:`TaskGraph`, so that what a completion
+costs doesn't grow with the DAG.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.pool import Pool
+from airflow.models.taskinstance import TaskInstance as TI
+from airflow.models.taskreschedule import TaskReschedule
+from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
+from airflow.models.xcom import XComModel
+from airflow._shared.timezones import timezone
+from airflow.utils.state import DagRunState, State, TaskInstanceState
+from sqlalchemy import and_, exists, false, func, or_, select, update
+
+from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.graph import TaskGraph, graph_of
+from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskState, TaskTry, Timer
+
+if TYPE_CHECKING:
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from sqlalchemy.orm import Session
+
+XCOM_SKIPMIXIN_KEY = "skipmixin_key"
+_PROBE = 20
+_MAX_WAKES = 20
+_IN_PROGRESS = (
+    TaskInstanceState.QUEUED,
+    TaskInstanceState.RUNNING,
+    TaskInstanceState.RESTARTING,
+    TaskInstanceState.UP_FOR_RETRY,
+    TaskInstanceState.UP_FOR_RESCHEDULE,
+    TaskInstanceState.DEFERRED,
+    TaskInstanceState.AWAITING_INPUT,
+)
+_RUNNABLE = tuple(state for state in SCHEDULEABLE_STATES if state is not None)
+
+
+def _in_states(states: Iterable[Any]) -> Any:
+    return or_(TI.state.is_(None), TI.state.in_([state for state in states if state is not None]))
+
+
+@dataclass
+class _Change:
+    """Instances of one task that have changed; ``indexes`` is None for all of them."""
+
+    task_id: str
+    indexes: set[int] | None
+    only_success: bool
+
+
+class SchedulingPass:
+    """
+    One pass, within one transaction.
+
+    Parameters
+    ----------
+    dag_run
+        The run, locked by the caller.
+    dag
+        The run's DAG in the version it uses now.
+    session
+        Where it all happens. Nothing is committed.
+    """
+
+    def __init__(self, dag_run: DagRun, dag: SerializedDAG, session: Session) -> None:
+        self.dag_run = dag_run
+        self.dag = dag
+        self.session = session
+        self.graph: TaskGraph = graph_of(dag)
+        self._of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
+        self._changed: dict[Key, TaskState] = {}
+        self._wake: set[tuple[str, str]] = set()
+        self._look_at_in_flight = False
+        dag_run.dag = dag
+
+    def run(self, request: PassInput) -> PassResult:
+        """Decide what follows from what has happened; return what changed and what to start."""
+        result = PassResult()
+        if request.resync:
+            self._evaluate(self._decidable())
+        else:
+            changes, due = self._take_events(request)
+            self._follow(changes)
+            self._evaluate(due)
+        self._queue(request)
+        self._collect(request, result)
+        return result
+
+    def _decidable(self) -> list[TI]:
+        """Return what may be decided at all: task instances that wait for nobody, or for a task that has ended."""
+        ended = set(
+            self.session.scalars(select(TI.task_id).where(self._of_run, TI.state.in_(State.finished)).distinct())
+        )
+        wanted = [
+            task_id
+            for task_id, seen in self.graph.sees.items()
+            if not seen or not seen.isdisjoint(ended) or self.dag.task_dict[task_id].trigger_rule == "always"
+        ]
+        return self._load(and_(TI.task_id.in_(wanted), _in_states(_RUNNABLE)))
+
+    def _take_events(self, request: PassInput) -> tuple[list[_Change], list[TI]]:
+        """Sort the task instances that the workflow names into finished ones and ones that may be due."""
+        rows = self._rows(self._any_of({tuple(key) for key in (*request.finished, *request.due)}))
+        for row in rows:
+            self._note(row)
+        finished = [row for row in rows if row.state in State.finished]
+        due = [(row.task_id, row.map_index) for row in rows if row.state in SCHEDULEABLE_STATES]
+        if self.dag.fail_fast and any(row.state == TaskInstanceState.FAILED for row in rows):
+            # Airflow has just ended every other task of the run.
+            self._look_at_in_flight = True
+            finished = self._rows(TI.state.in_(State.finished))
+        finished += self._skipped_by(finished)
+        return _changes(finished), self._load(self._any_of(due)) if due else []
+
+    def _skipped_by(self, rows: list[Any]) -> list[Any]:
+        """Return the task instances that tasks of ``rows`` have skipped: branches, short circuits and the like."""
+        keys = {(row.task_id, row.map_index) for row in rows if row.state == TaskInstanceState.SUCCESS}
+        if not keys:
+            return []
+        skipping = self.session.scalars(
+            select(XComModel.task_id).where(
+                XComModel.dag_run_id == self.dag_run.id,
+                XComModel.key == XCOM_SKIPMIXIN_KEY,
+                XComModel.task_id.in_(sorted({task_id for task_id, _ in keys})),
+            )
+        ).all()
+        below = set().union(*(self.dag.task_dict[task_id].get_flat_relative_ids(upstream=False) for task_id in skipping))
+        skipped = self._rows(and_(TI.task_id.in_(sorted(below)), TI.state == TaskInstanceState.SKIPPED)) if below else []
+        for row in skipped:
+            self._note(row)
+        return skipped
+
+    def _follow(self, changes: list[_Change]) -> None:
+        """Evaluate what the changes concern, and what the changes made by that concern, until nothing changes."""
+        while changes:
+            candidates = self._candidates(changes)
+            changes = self._evaluate(candidates, follow=False) if candidates else []
+
+    def _candidates(self, changes: list[_Change]) -> list[TI]:
+        wanted: dict[str, set[int] | None] = {}
+        for change in changes:
+            for task_id in self.graph.seen_by.get(change.task_id, ()):
+                if change.only_success and self._still_waits(task_id):
+                    continue
+                indexes = change.indexes if self.graph.same_instance(change.task_id, task_id) else None
+                if indexes is None or task_id not in wanted:
+                    wanted[task_id] = None if indexes is None else {-1, *indexes}
+                elif (known := wanted[task_id]) is not None:
+                    wanted[task_id] = known | indexes
+        whole = [task_id for task_id, indexes in wanted.items() if indexes is None]
+        clauses = [TI.task_id.in_(whole)] if whole else []
+        clauses += [
+            and_(TI.task_id == task_id, TI.map_index.in_(sorted(indexes)))
+            for task_id, indexes in wanted.items()
+            if indexes is not None
+        ]
+        return self._load(and_(or_(*clauses), _in_states(_RUNNABLE))) if clauses else []
+
+    def _still_waits(self, task_id: str) -> bool:
+        """Return whether some upstream that ``task_id`` needs hasn't ended; looks at the likely ones first."""
+        upstream = self.graph.waits_for(task_id)
+        for some in (upstream[:_PROBE], upstream[_PROBE:]):
+            if some and self.session.scalar(
+                select(exists().where(self._of_run, TI.task_id.in_(some), _in_states(State.unfinished)))
+            ):
+                return True
+        return False
+
+    def _load(self, where: Any) -> list[TI]:
+        tis = self.session.scalars(select(TI).where(self._of_run, where)).all()
+        known = self.dag.task_dict
+        found = []
+        for ti in tis:
+            if ti.task_id in known:
+                ti.task = known[ti.task_id]
+                ti.dag_run = self.dag_run
+                found.append(ti)
+            else:
+                ti.state = TaskInstanceState.REMOVED
+        return sorted(found, key=lambda ti: (self.graph.order[ti.task_id], ti.map_index))
+
+    def _evaluate(self, candidates: list[TI], *, follow: bool = True) -> list[_Change]:
+        """Let Airflow decide about the candidates; return what ended without running."""
+        if not candidates:
+            return []
+        task_ids = {ti.task_id for ti in candidates}
+        before = {(ti.task_id, ti.map_index): ti.state for ti in candidates}
+        seen = set().union(*(self.graph.sees[task_id] for task_id in task_ids))
+        finished = self._load(and_(TI.task_id.in_(sorted(seen)), TI.state.in_(State.finished))) if seen else []
+        ready, _, _ = self.dag_run._get_ready_tis(candidates, finished, session=self.session)
+        self.session.flush()
+        if ready:
+            self.dag_run.schedule_tis(ready, session=self.session)
+        self.session.expire_all()
+        now_finished = []
+        for row in self._rows(TI.task_id.in_(sorted(task_ids))):
+            if row.state != before.get((row.task_id, row.map_index), "not seen before"):
+                self._note(row)
+                if row.state in State.finished:
+                    now_finished.append(row)
+        changes = _changes(now_finished)
+        if follow:
+            self._follow(changes)
+            return []
+        return changes
+
+    def _any_of(self, keys: Iterable[Key]) -> Any:
+        by_task: dict[str, list[int]] = defaultdict(list)
+        for task_id, map_index in keys:
+            by_task[task_id].append(map_index)
+        clauses = [and_(TI.task_id == task_id, TI.map_index.in_(indexes)) for task_id, indexes in by_task.items()]
+        return or_(*clauses) if clauses else false()
+
+    def _rows(self, where: Any) -> list[Any]:
+        return list(
+            self.session.execute(
+                select(TI.task_id, TI.map_index, TI.state, TI.try_number, TI.operator, TI.queue).where(
+                    self._of_run, where
+                )
+            )
+        )
+
+    def _note(self, row: Any) -> None:
+        self._changed[row.task_id, row.map_index] = TaskState(
+            row.task_id, row.map_index, row.state, row.try_number
+        )
+
+    def _queue(self, request: PassInput) -> None:
+        """Move SCHEDULED task instances to QUEUED, as far as pools and limits allow."""
+        scheduled = self.session.execute(
+            select(TI.id, TI.pool, TI.pool_slots).where(self._of_run, TI.state == TaskInstanceState.SCHEDULED)
+        ).all()
+        others_wait = self.session.scalar(
+            select(exists().where(TI.state == TaskInstanceState.SCHEDULED, ~self._of_run))
+        )
+        if scheduled and not others_wait and self._has_room(scheduled):
+            self.session.execute(
+                update(TI)
+                .where(TI.id.in_([row.id for row in scheduled]))
+                .values(state=TaskInstanceState.QUEUED, queued_dttm=timezone.utcnow(), queued_by_job_id=None)
+                .execution_options(synchronize_session=False)
+            )
+        elif scheduled or (others_wait and request.finished):
+            queued = scheduler()._executable_task_instances_to_queued(max_tis=512, session=self.session)
+            self._wake |= {(ti.dag_id, ti.run_id) for ti in queued}
+
+    def _has_room(self, scheduled: list[Any]) -> bool:
+        """Return whether nobody competes for the slots these need, so that Airflow's full search can be left out."""
+        model = self.session.get(DagModel, self.dag_run.dag_id)
+        if model is None or model.is_paused or model.has_task_concurrency_limits:
+            return False
+        active = self.session.scalar(
+            select(func.count()).select_from(TI).where(self._of_run, TI.state.in_(EXECUTION_STATES))
+        )
+        if (active or 0) + len(scheduled) > model.max_active_tasks:
+            return False
+        wanted: dict[str, int] = defaultdict(int)
+        for row in scheduled:
+            wanted[row.pool] += row.pool_slots
+        pools = Pool.slots_stats(lock_rows=True, session=self.session)
+        return all(pool in pools and pools[pool]["open"] >= slots for pool, slots in wanted.items())
+
+    def _collect(self, request: PassInput, result: PassResult) -> None:
+        """Read what there is to start, to wait for and to stop, from the state that the pass leaves behind."""
+        in_flight = {tuple(key) for key in request.in_flight}
+        rows = self._rows(TI.state.in_([TaskInstanceState.QUEUED, TaskInstanceState.SCHEDULED]))
+        for row in rows:
+            self._note(row)
+            if row.state == TaskInstanceState.QUEUED and (row.task_id, row.map_index) not in in_flight:
+                result.ready.append(
+                    TaskTry(row.task_id, row.map_index, row.try_number, row.operator or "", row.queue)
+                )
+        result.timers = self._timers(request)
+        if (request.resync or self._look_at_in_flight) and in_flight:
+            wanted = {
+                (row.task_id, row.map_index)
+                for row in self._rows(self._any_of(in_flight))
+                if row.state in EXECUTION_STATES or row.state == TaskInstanceState.RESTARTING
+            }
+            result.stop = sorted(in_flight - wanted)
+        result.changed = sorted(
+            self._changed.values(), key=lambda ti: (self.graph.order.get(ti.task_id, 0), ti.map_index)
+        )
+        result.wake = self._runs_to_wake(request)
+        result.idle = not in_flight - {tuple(key) for key in request.finished} and not self.session.scalar(
+            select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS)))
+        )
+
+    def _timers(self, request: PassInput) -> list[Timer]:
+        """Return when retries and reschedules that the request names, or all on a resync, are due."""
+        waiting = (TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE)
+        named = {tuple(key) for key in (*request.finished, *request.due)}
+        where = TI.state.in_(waiting)
+        if not request.resync:
+            where = and_(where, self._any_of(named))
+        timers = []
+        for ti in self._load(where):
+            if ti.state == TaskInstanceState.UP_FOR_RETRY:
+                at, why = ti.next_retry_datetime(), f"retry of {ti.task_id}"
+            else:
+                at = self.session.scalar(
+                    select(TaskReschedule.reschedule_date)
+                    .where(TaskReschedule.ti_id == ti.id)
+                    .order_by(TaskReschedule.id.desc())
+                    .limit(1)
+                )
+                why = f"next poke of {ti.task_id}"
+            if at is not None:
+                timers.append(Timer(ti.task_id, ti.map_index, at.timestamp(), why))
+        return timers
+
+    def _runs_to_wake(self, request: PassInput) -> list[str]:
+        """Return the workflows of other runs that got a slot in this pass, or whose past is a task that ended in it."""
+        ended = {task_id for task_id, _ in request.finished}
+        if any(_looks_back(self.dag.task_dict[task_id]) for task_id in ended if task_id in self.dag.task_dict):
+            later = self.session.execute(
+                select(DagRun.dag_id, DagRun.run_id)
+                .where(DagRun.dag_id == self.dag_run.dag_id, DagRun.state == DagRunState.RUNNING)
+                .order_by(DagRun.logical_date)
+                .limit(_MAX_WAKES)
+            )
+            self._wake |= {(row.dag_id, row.run_id) for row in later}
+        self._wake.discard((self.dag_run.dag_id, self.dag_run.run_id))
+        return sorted(workflow_id(dag_id, run_id) for dag_id, run_id in self._wake)
+
+
+def _changes(rows: list[Any]) -> list[_Change]:
+    by_task: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task_id].append(row)
+    return [
+        _Change(
+            task_id,
+            {row.map_index for row in of_task},
+            all(row.state == TaskInstanceState.SUCCESS for row in of_task),
+        )
+        for task_id, of_task in by_task.items()
+    ]
+
+
+def _looks_back(task: Any) -> bool:
+    return bool(
+        task.depends_on_past
+        or task.wait_for_downstream
+        or task.max_active_tis_per_dag
+        or task.max_active_tis_per_dagrun
+    )

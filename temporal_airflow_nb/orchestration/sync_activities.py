@@ -1,0 +1,167 @@
+"""Activities that keep the workflow and Airflow's database in step. Each is one short transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import structlog
+from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+from airflow.callbacks.database_callback_sink import DatabaseCallbackSink
+from airflow.models.dagrun import DagRun
+from airflow.models.log import Log
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskinstancekey import TaskInstanceKey
+from airflow.utils.state import DagRunState, State
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError, OperationalError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.models import (
+    LoadedDag,
+    PassInput,
+    PassResult,
+    RunFinished,
+    RunRef,
+    RunStatus,
+    TaskFailures,
+    guard,
+)
+from temporal_airflow_nb.orchestration.scheduling import SchedulingPass
+from temporal_airflow_nb.tasks.callbacks import record_killed_task
+from temporal_airflow_nb.tasks.dags import dag_of_run
+from temporal_airflow_nb.tasks.database import transaction
+
+log = structlog.get_logger(__name__)
+
+DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+RUN_GONE = "RunGone"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _clear_errors(function: F) -> F:
+    """Turn what the database driver raises into errors whose type the workflow can react to."""
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except (OperationalError, ConnectionError) as error:
+            raise ApplicationError(_first_line(error), type=DATABASE_UNAVAILABLE, non_retryable=True) from None
+        except DBAPIError as error:
+            # The statement's parameters may hold what a user entered.
+            raise ApplicationError(f"{type(error).__name__}: {_first_line(error)}") from None
+
+    return call  # type: ignore[return-value]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0][:500]
+
+
+def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
+    dag_run = session.scalar(
+        select(DagRun).where(DagRun.dag_id == ref.dag_id, DagRun.run_id == ref.run_id).with_for_update(of=DagRun)
+    )
+    if dag_run is None:
+        raise ApplicationError(
+            f"run {ref.run_id!r} of DAG {ref.dag_id!r} isn't in the database any more",
+            type=RUN_GONE,
+            non_retryable=True,
+        )
+    dag = dag_of_run(dag_run, session)
+    if dag is None:
+        raise ApplicationError(f"DAG {ref.dag_id!r} isn't in the database any more", type=RUN_GONE, non_retryable=True)
+    return dag_run, dag
+
+
+@activity.defn
+@_clear_errors
+def load_serialized_dag(ref: RunRef) -> LoadedDag:
+    """Read what the workflow needs of the DAG that a run uses."""
+    from temporal_airflow_nb.config import on_worker_lost
+
+    with transaction() as session:
+        dag_run, dag = _locked_run(ref, session)
+        timeout_at = None
+        if dag.dagrun_timeout and dag_run.start_date:
+            timeout_at = (dag_run.start_date + dag.dagrun_timeout).timestamp()
+        return LoadedDag(len(dag.task_dict), timeout_at, on_worker_lost())
+
+
+@activity.defn
+@_clear_errors
+def ensure_task_instances(ref: RunRef) -> int:
+    """Create the task instances that the run's DAG asks for and that aren't there; return how many there are."""
+    with transaction() as session:
+        dag_run, dag = _locked_run(ref, session)
+        dag_run.dag = dag
+        scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
+        session.flush()
+        return session.scalar(
+            select(func.count())
+            .select_from(TaskInstance)
+            .where(TaskInstance.dag_id == ref.dag_id, TaskInstance.run_id == ref.run_id)
+        )
+
+
+@activity.defn
+@_clear_errors
+def schedule_pass(request: PassInput) -> PassResult:
+    """Take one scheduling decision: see :class:`SchedulingPass`."""
+    with transaction() as session:
+        dag_run, dag = _locked_run(request, session)
+        if dag_run.state not in (DagRunState.RUNNING, DagRunState.QUEUED):
+            return PassResult(run_state=dag_run.state, stop=sorted(tuple(key) for key in request.in_flight), idle=True)
+        if request.resync and not dag_run.bundle_version:
+            scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
+        result = SchedulingPass(dag_run, dag, session).run(request)
+        return guard(result, f"what a scheduling pass decided about run {request.run_id!r}")
+
+
+@activity.defn
+@_clear_errors
+def sync_task_status_batch(request: TaskFailures) -> None:
+    """Record tries whose outcome only the workflow knows: their worker was lost once too often, or they were refused."""
+    for failure in request.failures:
+        key = TaskInstanceKey(
+            request.dag_id, failure.task_id, request.run_id, failure.try_number, failure.map_index
+        )
+        with transaction() as session:
+            session.add(Log(event="worker lost", task_instance=key, extra=failure.reason[:500]))
+        record_killed_task(key)
+
+
+@activity.defn
+@_clear_errors
+def sync_dagrun_status(request: RunStatus) -> RunFinished:
+    """
+    Finish a run in one transaction, as Airflow's scheduler would: state, callback requests, the DAG's run count.
+
+    A run that isn't finished after all, since somebody cleared a task meanwhile, is left running.
+    """
+    with transaction() as session:
+        dag_run, dag = _locked_run(request, session)
+        dag_run.dag = dag
+        if request.error is not None or request.cancelled:
+            if request.error is not None:
+                log.error("Run failed outside its tasks", run_id=request.run_id, error=request.error)
+                session.add(Log(event="failed", dag_id=request.dag_id, run_id=request.run_id, extra=request.error))
+            set_dag_run_state_to_failed(dag=dag, run_id=request.run_id, commit=True, session=session)
+            return RunFinished("failed")
+        callback = None
+        if dag_run.state not in State.finished_dr_states:
+            callback = scheduler()._schedule_dag_run(dag_run, session)
+        if callback is not None:
+            DatabaseCallbackSink().send(callback, session=session)
+        session.flush()
+        state = session.scalar(select(DagRun._state).where(DagRun.id == dag_run.id))
+        if state not in State.finished_dr_states:
+            # A stock scheduler takes a value here for a run that it has just looked at.
+            dag_run.last_scheduling_decision = None
+        return RunFinished(state, callbacks=int(callback is not None))
+

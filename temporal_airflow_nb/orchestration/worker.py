@@ -1,0 +1,88 @@
+"""The Temporal worker that executes DAG runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.workflow import NondeterminismError
+
+from temporal_airflow_nb.config import task_queue
+from temporal_airflow_nb.orchestration import sync_activities
+from temporal_airflow_nb.orchestration.activities import TaskActivities
+from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
+from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
+from temporal_airflow_nb.tasks.attempt import TaskRunner
+from temporal_airflow_nb.tasks.client import DatabaseClient
+from temporal_airflow_nb.tasks.zygotes import Zygotes
+
+log = structlog.get_logger(__name__)
+
+_TRANSACTION_THREADS = 8
+
+
+class AirflowWorker:
+    """
+    Executes workflows and tasks of one task queue, and delivers the outbox.
+
+    Parameters
+    ----------
+    client
+        Temporal's client.
+    zygotes
+        Where task processes come from.
+    """
+
+    def __init__(self, client: Client, zygotes: Zygotes) -> None:
+        from airflow.configuration import conf
+
+        max_tasks = conf.getint("core", "parallelism")
+        self.zygotes = zygotes
+        self.runner = TaskRunner(zygotes, DatabaseClient())
+        self.tasks = TaskActivities(self.runner, max_tasks)
+        self.dispatcher = Dispatcher(client, task_queue())
+        self._transactions = ThreadPoolExecutor(_TRANSACTION_THREADS, thread_name_prefix="transaction")
+        self.worker = Worker(
+            client,
+            task_queue=task_queue(),
+            # Without one, the SDK hashes every loaded module to make one up: 0.7 s.
+            build_id="temporal-airflow-nb",
+            identity=f"temporal-airflow@{os.getpid()}",
+            workflows=[ExecuteAirflowDagDeepWorkflow],
+            activities=[
+                sync_activities.load_serialized_dag,
+                sync_activities.ensure_task_instances,
+                sync_activities.schedule_pass,
+                sync_activities.sync_task_status_batch,
+                sync_activities.sync_dagrun_status,
+                self.tasks.run_airflow_task,
+                self.tasks.run_callbacks,
+            ],
+            activity_executor=self._transactions,
+            max_concurrent_activities=max_tasks,
+            max_concurrent_local_activities=_TRANSACTION_THREADS,
+            max_concurrent_workflow_tasks=4,
+            default_heartbeat_throttle_interval=timedelta(seconds=1),
+            max_heartbeat_throttle_interval=timedelta(seconds=3),
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+            graceful_shutdown_timeout=timedelta(seconds=1),
+            workflow_failure_exception_types=[NondeterminismError],
+        )
+
+    async def run(self) -> None:
+        """Work until :meth:`stop` or until the task is cancelled."""
+        dispatching = asyncio.create_task(self.dispatcher.run())
+        try:
+            await self.worker.run()
+        finally:
+            dispatching.cancel()
+
+    async def stop(self) -> None:
+        """Stop taking work, stop the tasks that run, and end the zygotes."""
+        await self.worker.shutdown()
+        self.zygotes.stop()
