@@ -1,0 +1,295 @@
+"""The grid of a run: what every renderer shows, computed once from a snapshot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from itertools import groupby
+from typing import Any
+
+from .states import FINAL_RUN_STATES, NO_STATUS, in_order, overall
+
+Snapshot = Mapping[str, Any]
+
+# What can be folded away first when there are too many rows: nothing happens in these.
+_QUIET = frozenset({"success", "skipped", "removed", NO_STATUS, "scheduled"})
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One task instance."""
+
+    task_id: str
+    map_index: int
+    label: str
+    state: str
+    try_number: int
+    max_tries: int
+    queued: datetime | None
+    start: datetime | None
+    end: datetime | None
+    seconds: float | None
+
+    @property
+    def name(self) -> str:
+        """``task_id``, with the map index if there is one."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the grid: one task, all the instances of a mapped task, or several tasks folded together."""
+
+    name: str
+    group: str
+    operator: str
+    instances: tuple[Instance, ...]
+    mapped: bool = False
+    folded: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Instances by state, what matters most first."""
+        return in_order(Counter(instance.state for instance in self.instances))
+
+    @property
+    def state(self) -> str:
+        """The state that stands for all the instances."""
+        return overall(self.counts)
+
+    @property
+    def several(self) -> bool:
+        """Whether the row speaks of more than one instance or task."""
+        return self.mapped or self.folded
+
+    @property
+    def latest(self) -> Instance:
+        """The instance that was tried most often."""
+        return max(self.instances, key=lambda i: (i.try_number, i.max_tries))
+
+    @property
+    def tries(self) -> str:
+        """``2 of 3`` where a retry is allowed or happened, else ``1``, else nothing."""
+        latest = self.latest
+        if latest.try_number < 1 or self.folded:
+            return ""
+        if latest.max_tries < 1 and latest.try_number == 1:
+            return "1"
+        return f"{latest.try_number} of {max(latest.max_tries + 1, latest.try_number)}"
+
+    @property
+    def start(self) -> datetime | None:
+        """When the first instance started."""
+        return min((i.start for i in self.instances if i.start), default=None)
+
+    @property
+    def queued(self) -> datetime | None:
+        """When the first instance was queued."""
+        return min((i.queued for i in self.instances if i.queued), default=None)
+
+    def ended(self, now: datetime) -> datetime | None:
+        """When the last instance ended, ``now`` while one runs."""
+        if any(i.start and not i.end for i in self.instances):
+            return now
+        return max((i.end for i in self.instances if i.end), default=None)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A run, ready to be shown."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    start: datetime | None
+    end: datetime | None
+    now: datetime
+    rows: tuple[Row, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def final(self) -> bool:
+        """Whether the run is over."""
+        return self.state in FINAL_RUN_STATES
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run has been going, or took."""
+        return _seconds(self.start, self.end or self.now)
+
+    @property
+    def instances(self) -> Iterator[Instance]:
+        """Every task instance."""
+        return (instance for row in self.rows for instance in row.instances)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Task instances by state, what matters most first."""
+        return in_order(Counter(instance.state for instance in self.instances))
+
+    @property
+    def failures(self) -> list[Instance]:
+        """The instances that failed themselves."""
+        return [instance for instance in self.instances if instance.state == "failed"]
+
+    def seconds_of(self, row: Row) -> float | None:
+        """Return how long a row took: the task's own duration, or the span of all its instances."""
+        if not row.several and row.instances[0].seconds is not None:
+            return row.instances[0].seconds
+        return _seconds(row.start, row.ended(self.now))
+
+    def span(self, row: Row) -> tuple[float, float, float] | None:
+        """Return where the row was queued, began and ended, each as a fraction of the run; None if it wasn't."""
+        begin, end = row.start, row.ended(self.now)
+        total = self.seconds
+        if not (begin and end and self.start and total):
+            return None
+        queued = min(row.queued or begin, begin)
+        return tuple(  # type: ignore[return-value]
+            min(1.0, max(0.0, (moment - self.start).total_seconds() / total))
+            for moment in (queued, begin, end)
+        )
+
+    def lines(self) -> Iterator[tuple[int, str | Row]]:
+        """Yield what to show from top to bottom with its depth: the name of a group where it begins, and rows."""
+        opened: tuple[str, ...] = ()
+        for row in self.rows:
+            path = tuple(row.group.split(".")) if row.group else ()
+            common = next(
+                (i for i, (a, b) in enumerate(zip(opened, path)) if a != b), min(len(opened), len(path))
+            )
+            for depth in range(common, len(path)):
+                yield depth, path[depth]
+            opened = path
+            yield len(path), row
+
+    def shortened(self, limit: int) -> Grid:
+        """Return the grid in at most ``limit`` lines: neighbours in the same state become one row."""
+        short = self
+        for quiet_only, across_groups in ((True, False), (True, True), (False, False), (False, True)):
+            if _fits(short, limit):
+                return short
+            short = replace(short, rows=tuple(_folded(short.rows, quiet_only, across_groups)))
+        if not _fits(short, limit):
+            rows = tuple(replace(row, group="") for row in short.rows)
+            short = replace(short, rows=(*rows[: limit - 1], _fold(rows[limit - 1 :])))
+        return short
+
+
+def grid(snapshot: Snapshot, *, now: datetime | None = None, note: str = "") -> Grid:
+    """Return the grid of a snapshot.
+
+    Parameters
+    ----------
+    snapshot
+        A run as the stack describes it.
+    now
+        The moment that running tasks are measured against, the present unless given.
+    note
+        A sentence about the display itself, such as a lost connection.
+    """
+    return Grid(
+        dag_id=snapshot["dag_id"],
+        run_id=snapshot["run_id"],
+        state=snapshot.get("state") or "queued",
+        start=moment(snapshot.get("start_date")),
+        end=moment(snapshot.get("end_date")),
+        now=now or datetime.now(timezone.utc),
+        rows=tuple(_rows(snapshot.get("tasks", ()))),
+        links=dict(snapshot.get("links") or {}),
+        note=note,
+    )
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return an ISO 8601 moment as an aware datetime in UTC."""
+    if not text:
+        return None
+    parsed = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    return parsed.astimezone(timezone.utc) if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for people, three significant figures at most.
+
+    >>> [duration(s) for s in (0.0421, 1.5, 75.2, 4000, None)]
+    ['0.04 s', '1.50 s', '1 min 15 s', '1 h 06 min', '']
+    """
+    if seconds is None:
+        return ""
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return max(0.0, (end - start).total_seconds()) if start and end else None
+
+
+def _instance(task: Mapping[str, Any]) -> Instance:
+    return Instance(
+        task_id=task["task_id"],
+        map_index=task.get("map_index", -1),
+        label=str(task.get("label") or ""),
+        state=task.get("state") or NO_STATUS,
+        try_number=task.get("try_number") or 0,
+        max_tries=task.get("max_tries") or 0,
+        queued=moment(task.get("queued_dttm")),
+        start=moment(task.get("start_date")),
+        end=moment(task.get("end_date")),
+        seconds=task.get("duration"),
+    )
+
+
+def _rows(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    by_task: dict[str, list[Mapping[str, Any]]] = {}
+    for task in tasks:
+        by_task.setdefault(task["task_id"], []).append(task)
+    rows = []
+    for task_id, members in by_task.items():
+        group = members[0].get("group") or ""
+        mapped = any(member.get("map_index", -1) >= 0 for member in members)
+        name = task_id[len(group) + 1 :] if group and task_id.startswith(f"{group}.") else task_id
+        instances = tuple(map(_instance, members))
+        rows.append(Row(name, group, members[0].get("operator") or "", instances, mapped))
+    return _by_group(rows, "")
+
+
+def _by_group(rows: Sequence[Row], parent: str) -> Iterator[Row]:
+    """Bring the members of each group together, at the place of its first one."""
+    prefix = f"{parent}." if parent else ""
+    branches: dict[tuple[bool, str], list[Row]] = {}
+    for row in rows:
+        inside = row.group != parent
+        name = row.group[len(prefix) :].split(".")[0] if inside else row.instances[0].task_id
+        branches.setdefault((inside, name), []).append(row)
+    for (inside, name), members in branches.items():
+        yield from _by_group(members, prefix + name) if inside else members
+
+
+def _fits(candidate: Grid, limit: int) -> bool:
+    return len(candidate.rows) <= limit and sum(1 for _ in candidate.lines()) <= limit
+
+
+def _fold(rows: Sequence[Row]) -> Row:
+    instances = tuple(instance for row in rows for instance in row.instances)
+    groups = {row.group for row in rows}
+    tasks = len({instance.task_id for instance in instances})
+    return Row(f"{tasks} tasks", groups.pop() if len(groups) == 1 else "", "", instances, folded=True)
+
+
+def _folded(rows: Sequence[Row], quiet_only: bool, across_groups: bool) -> Iterator[Row]:
+    for (_, state), run in groupby(rows, key=lambda row: (across_groups or row.group, row.state)):
+        members = list(run)
+        if len(members) > 2 and (state in _QUIET or not quiet_only):
+            yield _fold(members)
+        else:
+            yield from members

@@ -1,0 +1,51 @@
+"""Fill the fragments of ``templates/``. What isn't HTML already is escaped."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.resources import files
+from string import Template
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def fill(fragment: str, **values: object) -> Markup:
+    """Return a fragment of ``grid.html`` with its ``$names`` replaced by the values, escaped.
+
+    >>> fill("note", text="a < b")
+    '<p class="ta-note" role="status">a &lt; b</p>'
+    """
+    return Markup(
+        _fragments()[fragment].substitute({name: _escaped(value) for name, value in values.items()})
+    )
+
+
+def style(colors: Iterable[Markup]) -> Markup:
+    """Return the style sheet with the rules for the states' colours."""
+    return Markup(Template(_read("grid.css")).substitute(colors=joined(colors)))
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    """Return fragments one after another."""
+    return Markup("\n".join(parts))
+
+
+def _escaped(value: object) -> str:
+    return value if isinstance(value, Markup) else html.escape(str(value), quote=True)
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _fragments() -> dict[str, Template]:
+    _, *parts = re.split(r"^<!-- fragment: (\w+) -->\n", _read("grid.html"), flags=re.MULTILINE)
+    return {name: Template(body.strip("\n")) for name, body in zip(parts[::2], parts[1::2])}

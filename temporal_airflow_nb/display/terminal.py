@@ -1,0 +1,103 @@
+"""The grid as a rich renderable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .model import Grid, Row, duration
+from .states import look, words
+from .text import GAP, clip, columns, title, tries
+
+_BAR = 24
+_WIDE = 104
+_JUSTIFY: tuple[JustifyMethod, ...] = ("left", "left", "left", "right")
+
+
+def renderable(grid: Grid, *, width: int, height: int | None = None) -> RenderableType:
+    """Return the grid for a terminal.
+
+    Parameters
+    ----------
+    grid
+        The run.
+    width, height
+        The room there is, in characters. Without a height every task gets its line.
+    """
+    short = grid if height is None else grid.shortened(max(4, height - 4))
+    parts: list[RenderableType] = [_head(grid, width), _table(short, width)]
+    if grid.note:
+        parts.append(Text(grid.note, style="yellow"))
+    return Group(*parts)
+
+
+def _styled(state: str, text: str) -> Text:
+    return Text(
+        text, style=f"bold {look(state).color}" if state in ("failed", "running") else look(state).color
+    )
+
+
+def _tally(counts: Mapping[str, int]) -> Text:
+    return Text(", ").join(_styled(state, f"{n} {words(state)}") for state, n in counts.items())
+
+
+def _head(grid: Grid, width: int) -> RenderableType:
+    first = Text.assemble(
+        _styled(grid.state, f"{look(grid.state).sign} {words(grid.state)}"),
+        "  ",
+        (grid.dag_id, "bold"),
+        "  ",
+        (clip(grid.run_id, max(16, width - len(grid.dag_id) - 28)), "dim"),
+        "  ",
+        duration(grid.seconds),
+    )
+    first.truncate(width, overflow="ellipsis")
+    second = _tally(grid.counts)
+    second.truncate(width, overflow="ellipsis")
+    return Group(first, second)
+
+
+def _table(grid: Grid, width: int) -> Table:
+    wide = width >= _WIDE
+    cells = [_cells(grid, depth, line) for depth, line in grid.lines()]
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    if not cells:
+        return table
+    room = width - (_BAR + 2 * GAP if wide else GAP)
+    for size, justify in zip(columns([[cell.plain for cell in row] for row in cells], room), _JUSTIFY):
+        table.add_column(no_wrap=True, overflow="ellipsis", width=size, justify=justify)
+    table.add_column(no_wrap=True)
+    for row, (_, line) in zip(cells, grid.lines()):
+        table.add_row(*row, _bar(grid, line) if wide and isinstance(line, Row) else "")
+    return table
+
+
+def _cells(grid: Grid, depth: int, line: str | Row) -> list[Text]:
+    indent = "  " * depth
+    if isinstance(line, str):
+        return [Text(f"  {indent}{line}", style="bold dim"), Text(), Text(), Text()]
+    return [
+        Text.assemble(_styled(line.state, look(line.state).sign), f" {indent}{title(line)}"),
+        _tally(line.counts) if line.several else _styled(line.state, words(line.state)),
+        Text(tries(line), style="dim"),
+        Text(duration(grid.seconds_of(line))),
+    ]
+
+
+def _bar(grid: Grid, row: Row) -> Text:
+    span = grid.span(row)
+    if span is None:
+        return Text("")
+    queued, begin, end = (round(fraction * _BAR) for fraction in span)
+    begin = min(begin, _BAR - 1)
+    queued = min(queued, begin)
+    end = max(end, begin + 1)
+    return Text.assemble(
+        " " * queued,
+        ("─" * (begin - queued), "dim"),
+        ("━" * (end - begin), look(row.state).color),
+        " " * (_BAR - end),
+    )
