@@ -177,7 +177,8 @@ class Keeper:
     home
         The state folder, prepared.
     owner_fd
-        Read end of a pipe whose other end the owner holds; None for a detached stack.
+        Read end of a pipe whose other end the owner holds; None for a detached stack. Its end ends the stack, and
+        a byte detaches it.
     ready_fd
         Where to say once that the stack is ready, or why it can't be.
     embedded
@@ -243,10 +244,16 @@ class Keeper:
 
         self._selector.register(wakeup, selectors.EVENT_READ, on_signal)
         if self._owner_fd is not None:
-            self._selector.register(self._owner_fd, selectors.EVENT_READ, self._on_owner_gone)
+            self._selector.register(self._owner_fd, selectors.EVENT_READ, self._on_owner)
 
-    def _on_owner_gone(self) -> None:
-        raise _Stop
+    def _on_owner(self) -> None:
+        assert self._owner_fd is not None
+        if not os.read(self._owner_fd, 1):
+            raise _Stop
+        self._selector.unregister(self._owner_fd)
+        os.close(self._owner_fd)
+        self._owner_fd = None
+        self._record()
 
     def _wait(self, seconds: float | None) -> None:
         for key, _ in self._selector.select(seconds):

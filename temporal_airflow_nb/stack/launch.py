@@ -41,6 +41,12 @@ class Owner:
         self._fd: int | None = fd
         _owned_pipes.add(fd)
 
+    def hand_over(self) -> None:
+        """Let the stack go on without this process."""
+        if self._fd is not None:
+            os.write(self._fd, b"d")
+        self.release()
+
     def release(self) -> None:
         """Let go."""
         if self._fd is not None and self._fd in _owned_pipes:

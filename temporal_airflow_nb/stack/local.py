@@ -88,6 +88,13 @@ class LocalStack(Stack):
                     launch.end_keeper(self.home, stack["keeper"]["pid"], stack["id"])
         self._let_go()
 
+    def leave_running(self) -> None:
+        """Let the stack go on when this process, or the ``with`` block, ends. `temporal-airflow down` ends it."""
+        if self._owner is not None:
+            self._owner.hand_over()
+            self._owner = None
+        self.detach = True
+
     def __exit__(self, *exc_info: object) -> None:
         if self.started_here and not self.detach:
             self.stop()
