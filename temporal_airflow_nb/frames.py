@@ -1,11 +1,11 @@
-"""Runs as pandas frames: moments in UTC, states as a category in Airflow's order, durations as ``Timedelta``."""
+"""Runs as pandas frames: moments in UTC, states a category in Airflow's order, durations ``Timedelta``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .display.states import TASK_STATES
+from temporal_airflow_nb.display.states import TASK_STATES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +48,10 @@ def tasks_frame(snapshot: Mapping[str, Any]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``task_id``, ``map_index`` (-1 if not mapped), ``state`` (category; missing while the task has none),
-        ``try_number`` (0 before the first try), ``max_tries`` (retries allowed), ``operator``, ``start_date``,
-        ``end_date``, ``duration`` (missing until the try ends), ``queued_dttm``, ``pool``, ``label`` (of a mapped
-        instance), ``group`` (id of the task group).
+        ``task_id``, ``map_index`` (-1 if not mapped), ``state`` (category; missing while the task has
+        none), ``try_number`` (0 before the first try), ``max_tries`` (retries allowed), ``operator``,
+        ``start_date``, ``end_date``, ``duration`` (missing until the try ends), ``queued_dttm``, ``pool``,
+        ``label`` (of a mapped instance), ``group`` (id of the task group).
 
     Examples
     --------
@@ -80,7 +80,9 @@ def xcoms_frame(xcoms: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 def _frame(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame({name: _column([r.get(name) for r in records], kind) for name, kind in columns.items()})
+    return pd.DataFrame(
+        {name: _column([r.get(name) for r in records], kind) for name, kind in columns.items()}
+    )
 
 
 def _column(values: list[Any], kind: str) -> pd.Series:
@@ -89,7 +91,9 @@ def _column(values: list[Any], kind: str) -> pd.Series:
     if kind == "state":
         return pd.Series(pd.Categorical(values, categories=[*TASK_STATES]))
     if kind == _MOMENT:
-        return pd.Series(pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601").astype(_MOMENT))
+        return pd.Series(
+            pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601").astype(_MOMENT)
+        )
     if kind == _SPAN:
         microseconds = [None if value is None else round(value * 1e6) for value in values]
         return pd.Series(pd.to_timedelta(pd.array(microseconds, dtype="Int64"), unit="us")).astype(_SPAN)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .config import workflow_id
-from .display.states import FINAL_RUN_STATES
-from .errors import RunTimeoutError, ServiceUnavailableError
-from .task_log import TaskLog
+from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.display.states import FINAL_RUN_STATES
+from temporal_airflow_nb.errors import RunTimeoutError, ServiceUnavailableError
+from temporal_airflow_nb.task_log import TaskLog
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,14 +77,14 @@ class Run:
     @property
     def tasks(self) -> pd.DataFrame:
         """The task instances as a frame; see :func:`temporal_airflow_nb.frames.tasks_frame`."""
-        from .frames import tasks_frame
+        from temporal_airflow_nb.frames import tasks_frame
 
         return tasks_frame(self.snapshot())
 
     @property
     def xcoms(self) -> pd.DataFrame:
-        """What the tasks returned and pushed, as a frame; see :func:`temporal_airflow_nb.frames.xcoms_frame`."""
-        from .frames import xcoms_frame
+        """What the tasks returned and pushed, a frame; see :func:`temporal_airflow_nb.frames.xcoms_frame`."""
+        from temporal_airflow_nb.frames import xcoms_frame
 
         return xcoms_frame(self._call("xcoms")["xcoms"])
 
@@ -207,7 +207,7 @@ class Run:
         return self._call("cancel")["state"]
 
     def subscribe(self, listener: Callable[[Snapshot], None]) -> Callable[[], None]:
-        """Call ``listener`` with each snapshot that :meth:`watch` or :meth:`wait` gets; return what ends that."""
+        """Call ``listener`` with each snapshot that :meth:`watch` gets; returns how to stop."""
         self._listeners.append(listener)
 
         def unsubscribe() -> None:
@@ -221,7 +221,7 @@ class Run:
         return f"<Run {self.dag_id} {self.run_id} {state}>"
 
     def _repr_html_(self) -> str | None:
-        from .display import html, model
+        from temporal_airflow_nb.display import html, model
 
         snapshot = self._fresh()
         return html.render(model.grid(snapshot)) if snapshot else None

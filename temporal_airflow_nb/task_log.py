@@ -24,6 +24,7 @@ class TaskLog(str):
     lines: list[Mapping[str, Any]]
 
     def __new__(cls, lines: Iterable[Mapping[str, Any]], try_number: int) -> TaskLog:
+        """Return the log of recorded lines."""
         recorded = list(lines)
         log = super().__new__(cls, "\n".join(text for line in recorded for text in _shown(line)))
         log.try_number = try_number
@@ -60,7 +61,8 @@ def traceback_lines(details: Sequence[Mapping[str, Any]], indent: str = "") -> I
             )
         yield f"{indent}Traceback (most recent call last):"
         for frame in detail.get("frames") or ():
-            yield f'{indent}  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+            place = f'File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+            yield f"{indent}  {place}"
         yield f"{indent}{detail.get('exc_type')}: {detail.get('exc_value')}"
         for note in detail.get("exc_notes") or ():
             yield indent + str(note)

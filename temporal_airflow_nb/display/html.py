@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 
-from .model import Grid, Instance, Row, duration
-from .states import LOOKS, NO_STATUS, by_progress, look, words
-from .templates import Markup, fill, joined, style
-from .text import tally
+from temporal_airflow_nb.display.model import Grid, Instance, Row, duration
+from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, by_progress, look, words
+from temporal_airflow_nb.display.templates import Markup, fill, joined, style
+from temporal_airflow_nb.display.text import tally
 
 ROWS = 100
 SQUARES = 120
@@ -16,7 +16,7 @@ FAILURES = 5
 
 
 def render(grid: Grid, *, rows: int = ROWS) -> str:
-    """Return the grid as HTML that stands alone: no script, nothing fetched, in at most about ``rows`` lines."""
+    """Return the grid as HTML that stands alone: no script, nothing fetched, about ``rows`` lines."""
     return fill(
         "run",
         css=_css(),

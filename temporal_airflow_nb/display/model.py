@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from itertools import groupby
 from typing import Any
 
-from .states import FINAL_RUN_STATES, NO_STATUS, in_order, overall
+from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS, in_order, overall
 
 Snapshot = Mapping[str, Any]
 
@@ -142,7 +142,7 @@ class Grid:
         return _seconds(row.start, row.ended(self.now))
 
     def span(self, row: Row) -> tuple[float, float, float] | None:
-        """Return where the row was queued, began and ended, each as a fraction of the run; None if it wasn't."""
+        """Return where the row was queued, began and ended, as fractions of the run; None if it wasn't."""
         begin, end = row.start, row.ended(self.now)
         total = self.seconds
         if not (begin and end and self.start and total):
@@ -154,12 +154,13 @@ class Grid:
         )
 
     def lines(self) -> Iterator[tuple[int, str | Row]]:
-        """Yield what to show from top to bottom with its depth: the name of a group where it begins, and rows."""
+        """Yield what to show with its depth, from the top: the name of a group where it begins, and rows."""
         opened: tuple[str, ...] = ()
         for row in self.rows:
             path = tuple(row.group.split(".")) if row.group else ()
             common = next(
-                (i for i, (a, b) in enumerate(zip(opened, path)) if a != b), min(len(opened), len(path))
+                (i for i, (a, b) in enumerate(zip(opened, path, strict=False)) if a != b),
+                min(len(opened), len(path)),
             )
             for depth in range(common, len(path)):
                 yield depth, path[depth]

@@ -48,4 +48,4 @@ def _read(name: str) -> str:
 @lru_cache(maxsize=1)
 def _fragments() -> dict[str, Template]:
     _, *parts = re.split(r"^<!-- fragment: (\w+) -->\n", _read("grid.html"), flags=re.MULTILINE)
-    return {name: Template(body.strip("\n")) for name, body in zip(parts[::2], parts[1::2])}
+    return {name: Template(body.strip("\n")) for name, body in zip(parts[::2], parts[1::2], strict=True)}

@@ -8,9 +8,9 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .model import Grid, Row, duration
-from .states import look, words
-from .text import GAP, clip, columns, title, tries
+from temporal_airflow_nb.display.model import Grid, Row, duration
+from temporal_airflow_nb.display.states import look, words
+from temporal_airflow_nb.display.text import GAP, clip, columns, title, tries
 
 _BAR = 24
 _WIDE = 104
@@ -67,10 +67,11 @@ def _table(grid: Grid, width: int) -> Table:
     if not cells:
         return table
     room = width - (_BAR + 2 * GAP if wide else GAP)
-    for size, justify in zip(columns([[cell.plain for cell in row] for row in cells], room), _JUSTIFY):
+    sizes = columns([[cell.plain for cell in row] for row in cells], room)
+    for size, justify in zip(sizes, _JUSTIFY, strict=True):
         table.add_column(no_wrap=True, overflow="ellipsis", width=size, justify=justify)
     table.add_column(no_wrap=True)
-    for row, (_, line) in zip(cells, grid.lines()):
+    for row, (_, line) in zip(cells, grid.lines(), strict=True):
         table.add_row(*row, _bar(grid, line) if wide and isinstance(line, Row) else "")
     return table
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .model import Grid, Row, duration
-from .states import look, words
+from temporal_airflow_nb.display.model import Grid, Row, duration
+from temporal_airflow_nb.display.states import look, words
 
 ROWS = 60
 GAP = 2

@@ -1,0 +1,60 @@
+"""A run's ``conf`` as people type it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from temporal_airflow_nb.errors import InvalidConfError
+
+
+def parse_conf(text: str | None) -> dict[str, Any] | None:
+    """Return the object that ``text`` holds as JSON; None for no text.
+
+    Raises
+    ------
+    InvalidConfError
+        It isn't JSON, or not an object. ``facts``: ``position``, counted from 1, where it stops being JSON.
+
+    Examples
+    --------
+    >>> parse_conf('{"day": "2026-01-01"}')
+    {'day': '2026-01-01'}
+    """
+    if text is None:
+        return None
+    try:
+        conf = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        where = (
+            f"line {error.lineno}, character {error.colno}"
+            if error.lineno > 1
+            else f"character {error.colno}"
+        )
+        raise InvalidConfError(
+            f"conf is not JSON: {error.msg} at {where}: {_around(text, error.pos)}",
+            hint='Give an object, for example {"day": "2026-01-01"}; names and strings in double quotes.',
+            position=error.pos + 1,
+        ) from None
+    if not isinstance(conf, dict):
+        raise InvalidConfError(
+            f"conf is {_kind(conf)}, not an object.",
+            hint='Give an object, for example {"day": "2026-01-01"}.',
+            position=1,
+        )
+    return conf
+
+
+def _refuse_constant(name: str) -> None:
+    raise InvalidConfError(f"conf holds {name}, which isn't JSON.", hint="Use a number, a string or null.")
+
+
+def _around(text: str, position: int) -> str:
+    start, end = max(0, position - 20), position + 20
+    before, after = "…" if start else "", "…" if end < len(text) else ""
+    return f"{before}{text[start:position]}⟨here⟩{text[position:end]}{after}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return kinds.get(type(value), "null")

@@ -1,0 +1,30 @@
+"""Airflow DAGs in notebook cells: the ``%%temporal_dag`` magic and its live grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """Register the magics. Nothing is started until a cell needs it."""
+    from temporal_airflow_nb.notebook.magics import TemporalMagics
+
+    ipython.register_magics(TemporalMagics)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """Take the magics away, stop following runs, and end the stacks that this kernel started."""
+    from temporal_airflow_nb.notebook import live, stacks
+    from temporal_airflow_nb.notebook.magics import TemporalMagics
+
+    manager = ipython.magics_manager
+    magics = manager.registry.pop(TemporalMagics.__name__, None)
+    for kind, names in TemporalMagics.magics.items():
+        for name in names:
+            if magics is not None:
+                manager.magics[kind].pop(name, None)
+    live.close_all("The extension was unloaded; the run isn't followed any more.")
+    stacks.end_owned()
