@@ -111,15 +111,13 @@ def placed(home: Path, name: str, source: str) -> Iterator[Path]:
             path.unlink(missing_ok=True)
         elif before != source:
             _write(path, before)
-        if isinstance(error, DagFileError):
-            raise in_cell(error, path) from None
-        raise
+        raise in_cell(error, path) from None
 
 
-def in_cell(error: DagFileError, path: Path) -> DagFileError:
-    """Return the error speaking of lines of the cell in place of lines of the file."""
+def in_cell(error: InvalidInputError, path: Path) -> InvalidInputError:
+    """Return the error speaking of the cell in place of its file: their lines are the same."""
     message = re.sub(rf"{re.escape(str(path))}(?::|, line )(\d+)", r"cell line \1", error.message)
-    return DagFileError(message.replace(str(path), "the cell"), hint=error.hint, **error.facts)
+    return type(error)(message.replace(str(path), "the cell"), hint=error.hint, **error.facts)
 
 
 def _write(path: Path, text: str) -> None:
