@@ -146,7 +146,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._apply(result)
         await self._wake_others(result.wake)
         if result.run_state in FINAL_RUN_STATES:
-            self._state = result.run_state
+            await self._finish()
             return
         wait: timedelta | None = None
         if result.idle and not self._in_flight and not self._happened():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import structlog
+from airflow._shared.timezones import timezone
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.utils.state import DagRunState
-from airflow.utils.types import DagRunTriggeredByType
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
@@ -47,12 +49,17 @@ def create_run(dag_id: str, *, conf: dict[str, Any] | None = None, run_id: str |
             raise DagNotFoundError(f"no DAG {dag_id!r}", hint="See the DAGs there are: airflow dags list", dag_id=dag_id)
         model.is_paused = False
         session.flush()
+        now = timezone.utcnow()
         try:
+            if run_id is None and (dag := dag_bag().get_latest_version_of_dag(dag_id, session=session)) is not None:
+                run_id = dag.timetable.generate_run_id(run_type=DagRunType.MANUAL, run_after=now, data_interval=None)
             dag_run = _trigger_dag(
                 dag_id,
                 dag_bag(),
                 triggered_by=DagRunTriggeredByType.CLI,
                 run_id=run_id,
+                # SQLite compares it with the current second: a run of this moment would wait for the next.
+                run_after=now - timedelta(seconds=1),
                 conf=conf,
                 session=session,
             )

@@ -6,12 +6,12 @@ the worker delivers it. No other process talks to Temporal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow._shared.timezones import timezone
 from airflow.utils.sqlalchemy import UtcDateTime
-from sqlalchemy import Column, Integer, MetaData, PrimaryKeyConstraint, String, Table, delete, insert, select
+from sqlalchemy import Column, Integer, MetaData, PrimaryKeyConstraint, String, Table, delete, event, insert, select
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,6 +41,13 @@ outbox = Table(
 START = "start"
 RESYNC = "resync"
 
+_listeners: list[Callable[[], None]] = []
+
+
+def on_message(listener: Callable[[], None]) -> None:
+    """Have ``listener`` called when this process has committed a message."""
+    _listeners.append(listener)
+
 
 class Message(NamedTuple):
     """A row of the outbox."""
@@ -67,6 +74,8 @@ def take_over(dag_id: str, run_id: str, session: Session) -> None:
 def notify(dag_id: str, run_id: str, kind: str, session: Session) -> None:
     """Have the dispatcher tell a run's workflow, when ``session`` commits."""
     session.execute(insert(outbox).values(dag_id=dag_id, run_id=run_id, kind=kind, created_at=timezone.utcnow()))
+    for listener in _listeners:
+        event.listen(session, "after_commit", lambda _, call=listener: call(), once=True)
 
 
 def is_managed(dag_id: str, run_id: str, session: Session) -> bool:

@@ -19,7 +19,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
     LoadedDag,
     PassInput,
@@ -152,7 +154,7 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
                 log.error("Run failed outside its tasks", run_id=request.run_id, error=request.error)
                 session.add(Log(event="failed", dag_id=request.dag_id, run_id=request.run_id, extra=request.error))
             set_dag_run_state_to_failed(dag=dag, run_id=request.run_id, commit=True, session=session)
-            return RunFinished("failed")
+            session.flush()
         callback = None
         if dag_run.state not in State.finished_dr_states:
             callback = scheduler()._schedule_dag_run(dag_run, session)
@@ -160,8 +162,12 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
             DatabaseCallbackSink().send(callback, session=session)
         session.flush()
         state = session.scalar(select(DagRun._state).where(DagRun.id == dag_run.id))
-        if state not in State.finished_dr_states:
+        if state in State.finished_dr_states:
+            outbox.release(request.dag_id, request.run_id, session)
+        else:
             # A stock scheduler takes a value here for a run that it has just looked at.
             dag_run.last_scheduling_decision = None
-        return RunFinished(state, callbacks=int(callback is not None))
+    if state in State.finished_dr_states:
+        start_queued_runs()
+    return RunFinished(state, callbacks=int(callback is not None))
 

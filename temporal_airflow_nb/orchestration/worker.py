@@ -13,7 +13,7 @@ from temporalio.worker import Worker
 from temporalio.workflow import NondeterminismError
 
 from temporal_airflow_nb.config import task_queue
-from temporal_airflow_nb.orchestration import sync_activities
+from temporal_airflow_nb.orchestration import outbox, sync_activities
 from temporal_airflow_nb.orchestration.activities import TaskActivities
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
@@ -46,7 +46,7 @@ class AirflowWorker:
         self.runner = TaskRunner(zygotes, DatabaseClient())
         self.tasks = TaskActivities(self.runner, max_tasks)
         self.dispatcher = Dispatcher(client, task_queue())
-        self._transactions = ThreadPoolExecutor(_TRANSACTION_THREADS, thread_name_prefix="transaction")
+        self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
         self.worker = Worker(
             client,
             task_queue=task_queue(),
@@ -76,6 +76,7 @@ class AirflowWorker:
 
     async def run(self) -> None:
         """Work until :meth:`stop` or until the task is cancelled."""
+        outbox.on_message(self.dispatcher.wake)
         dispatching = asyncio.create_task(self.dispatcher.run())
         try:
             await self.worker.run()

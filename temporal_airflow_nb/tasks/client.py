@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 from uuid import UUID
 
 import httpx
@@ -22,11 +21,15 @@ from airflow.api_fastapi.execution_api.routes import connections, task_instances
 from airflow.configuration import conf
 from airflow.sdk.api.client import Client, ServerResponseError
 from fastapi import HTTPException, Response
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from temporal_airflow_nb.tasks.database import reading, transaction
+from temporal_airflow_nb.tasks.execution_api import InProcessTransport
 
-_STATE_UPDATE: TypeAdapter[Any] = TypeAdapter(payloads.TIStateUpdate)
+# The union's `Field(discriminator=<function>)` is understood by FastAPI alone.
+_STATE_UPDATE: TypeAdapter[Any] = TypeAdapter(
+    Annotated[get_args(payloads.TIStateUpdate)[0], Discriminator(payloads.ti_state_discriminator)]
+)
 
 
 class _Request(NamedTuple):
@@ -43,24 +46,11 @@ class _Request(NamedTuple):
         return json.loads(self.body) if self.body is not None else None
 
 
-class _InProcessAPI(httpx.BaseTransport):
-    """Airflow's execution API as an application in this process, built when first needed."""
-
-    @cached_property
-    def _transport(self) -> httpx.BaseTransport:
-        from airflow.api_fastapi.execution_api.app import InProcessExecutionAPI
-
-        return InProcessExecutionAPI().transport
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return self._transport.handle_request(request)
-
-
 class DatabaseClient(Client):
     """An execution API client without a server. One serves all tasks of a worker; safe in threads."""
 
     def __init__(self) -> None:
-        super().__init__(base_url="http://in-process.invalid", token="", transport=_InProcessAPI())
+        super().__init__(base_url="http://in-process.invalid", token="", transport=InProcessTransport())
         self._dag_bag = create_dag_bag()
         ti = r"task-instances/(?P<ti_id>[^/]+)"
         xcom = r"xcoms/(?P<dag_id>[^/]+)/(?P<run_id>[^/]+)/(?P<task_id>[^/]+)/(?P<key>.+)"
@@ -71,7 +61,10 @@ class DatabaseClient(Client):
             ("PUT", rf"{ti}/rtif"): self._rendered_fields,
             ("PATCH", rf"{ti}/skip-downstream"): self._skip_downstream,
             ("POST", xcom): self._set_xcom,
-            ("GET", rf"(?!.*/(?:slice|item/-?\d+)$){xcom}"): self._get_xcom,
+            ("DELETE", xcom): self._delete_xcom,
+            ("GET", rf"{xcom}/item/(?P<offset>-?\d+)"): self._get_xcom_item,
+            ("GET", rf"{xcom}/slice"): self._get_xcom_slice,
+            ("GET", xcom): self._get_xcom,
             ("GET", r"variables/(?!keys$)(?P<key>.+)"): self._get_variable,
             ("GET", r"connections/(?P<key>.+)"): self._get_connection,
         }
@@ -163,6 +156,20 @@ class DatabaseClient(Client):
             return 200, xcoms.get_xcom(
                 **request.path, session=session, params=xcoms.GetXcomFilterParams(**request.params)
             )
+
+    def _delete_xcom(self, request: _Request) -> tuple[int, Any]:
+        with transaction() as session:
+            return 200, xcoms.delete_xcom(**request.path, session=session, **request.params)
+
+    def _get_xcom_item(self, request: _Request) -> tuple[int, Any]:
+        path = {**request.path, "offset": int(request.path["offset"])}
+        with reading() as session:
+            return 200, xcoms.get_mapped_xcom_by_index(**path, session=session)
+
+    def _get_xcom_slice(self, request: _Request) -> tuple[int, Any]:
+        params = xcoms.GetXComSliceFilterParams(**request.params)
+        with reading() as session:
+            return 200, xcoms.get_mapped_xcom_by_slice(**request.path, params=params, session=session)
 
     def _get_variable(self, request: _Request) -> tuple[int, Any]:
         return 200, variables.get_variable(request.path["key"], team_name=None)

@@ -54,5 +54,4 @@ def reading() -> Iterator[Session]:
     try:
         yield session
     finally:
-        session.rollback()
         session.close()

@@ -1,0 +1,184 @@
+"""The HTTP door of a stack: what notebooks and the command line ask for, answered by a process that has Airflow warm."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import uvicorn
+from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+from airflow.models.dagrun import DagRun
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError, TemporalAirflowError
+from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.stack import views
+from temporal_airflow_nb.stack.submission import Submissions, import_stored
+from temporal_airflow_nb.tasks.dags import dag_of_run
+from temporal_airflow_nb.tasks.database import transaction
+
+log = structlog.get_logger(__name__)
+
+_WATCH_SECONDS = 0.1
+_STATUS = {1: 500, 2: 400, 3: 503}
+
+
+class _Path(BaseModel):
+    path: str
+
+
+class _Submit(_Path):
+    dag_id: str | None = None
+    conf: dict[str, Any] | None = None
+    run_id: str | None = None
+    connections: str | None = None
+    variables: str | None = None
+
+
+class _RunRef(BaseModel):
+    dag_id: str
+    run_id: str
+
+
+class _Watch(_RunRef):
+    after: str | None = None
+    timeout: float = 30.0
+
+
+class _Logs(_RunRef):
+    task_id: str
+    map_index: int = -1
+    try_number: int | None = None
+
+
+class _Runs(BaseModel):
+    dag_id: str | None = None
+    limit: int = 100
+
+
+def application(
+    token: str, submissions: Submissions, temporal_ui: Callable[[], str | None]
+) -> FastAPI:
+    """Return the gateway as an application; every request has to carry ``token``."""
+
+    def authorised(authorization: str = Header("")) -> None:
+        if not hmac.compare_digest(authorization, f"Bearer {token}"):
+            raise InvalidInputError(
+                "this stack belongs to somebody else", hint="Use a state folder of your own."
+            )
+
+    app = FastAPI(openapi_url=None, dependencies=[Depends(authorised)])
+
+    @app.exception_handler(TemporalAirflowError)
+    def _known(request: Request, error: TemporalAirflowError) -> JSONResponse:
+        return JSONResponse({"error": error.to_dict()}, status_code=_STATUS[error.exit_code])
+
+    @app.exception_handler(Exception)
+    def _unknown(request: Request, error: Exception) -> JSONResponse:
+        log.error("Request failed", path=request.url.path, exc_info=error)
+        message = f"{type(error).__name__}: {error}"
+        hint = "This is a fault of temporal_airflow_nb; the worker's log has the details."
+        return JSONResponse({"error": {"code": "error", "message": message, "hint": hint}}, status_code=500)
+
+    @app.post("/v1/ping")
+    def ping() -> dict[str, Any]:
+        from airflow import __version__
+
+        return {"pid": os.getpid(), "airflow": __version__}
+
+    @app.post("/v1/check")
+    def check(body: _Path) -> dict[str, Any]:
+        dags = submissions.check(body.path)
+        return {
+            "dags": [{"dag_id": dag.dag_id, "task_count": len(dag.data["dag"]["tasks"])} for dag in dags],
+            "warnings": [],
+        }
+
+    @app.post("/v1/submit")
+    def submit(body: _Submit) -> dict[str, Any]:
+        for kind in ("connections", "variables"):
+            if path := getattr(body, kind):
+                import_stored(kind, path)
+        dag_id, run_id = submissions.submit(body.path, dag_id=body.dag_id, conf=body.conf, run_id=body.run_id)
+        return {"dag_id": dag_id, "run_id": run_id, "workflow_id": views.workflow_id(dag_id, run_id)}
+
+    @app.post("/v1/run")
+    def run(body: _RunRef) -> dict[str, Any]:
+        return views.snapshot(body.dag_id, body.run_id, temporal_ui())
+
+    @app.post("/v1/watch")
+    async def watch(body: _Watch) -> dict[str, Any]:
+        end = asyncio.get_running_loop().time() + body.timeout
+        while (
+            await run_in_threadpool(views.version, body.dag_id, body.run_id) == body.after
+            and asyncio.get_running_loop().time() < end
+        ):
+            await asyncio.sleep(_WATCH_SECONDS)
+        return await run_in_threadpool(views.snapshot, body.dag_id, body.run_id, temporal_ui())
+
+    @app.post("/v1/runs")
+    def runs(body: _Runs) -> dict[str, Any]:
+        return {"runs": views.runs(body.dag_id, body.limit)}
+
+    @app.post("/v1/xcoms")
+    def xcoms(body: _RunRef) -> dict[str, Any]:
+        return {"xcoms": views.xcoms(body.dag_id, body.run_id)}
+
+    @app.post("/v1/logs")
+    def logs(body: _Logs) -> dict[str, Any]:
+        return views.logs(body.dag_id, body.run_id, body.task_id, body.map_index, body.try_number)
+
+    @app.post("/v1/cancel")
+    def cancel(body: _RunRef) -> dict[str, Any]:
+        state = cancel_run(body.dag_id, body.run_id)
+        return {"state": state}
+
+    return app
+
+
+def cancel_run(dag_id: str, run_id: str) -> str:
+    """End a run as Airflow's "mark failed" does, and have its workflow stop what runs; return the run's state."""
+    with transaction() as session:
+        dag_run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        if dag_run is None:
+            raise RunNotFoundError(f"DAG {dag_id!r} has no run {run_id!r}", dag_id=dag_id, run_id=run_id)
+        if dag_run.state in ("success", "failed"):
+            return str(dag_run.state)
+        set_dag_run_state_to_failed(
+            dag=dag_of_run(dag_run, session), run_id=run_id, commit=True, session=session
+        )
+        outbox.notify(dag_id, run_id, outbox.RESYNC, session)
+        session.flush()
+        session.refresh(dag_run)
+        return str(dag_run.state)
+
+
+class Gateway:
+    """The application on a loopback port, in a thread of its own."""
+
+    def __init__(self, app: FastAPI, port: int) -> None:
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+        )
+        self._thread = threading.Thread(target=self._server.run, name="gateway", daemon=True)
+
+    async def start(self) -> None:
+        """Serve; return when the port answers."""
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise InvalidInputError("the gateway's port is taken", hint="Start the stack again.")
+            await asyncio.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._server.should_exit = True

@@ -1,0 +1,133 @@
+"""The process that has Airflow loaded: the Temporal worker and the gateway, with the zygotes as its children.
+
+Run as ``python -m temporal_airflow_nb.stack.host HOME``; the keeper starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.versions import check_airflow
+
+READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
+GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
+_SERVER_PATIENCE = 60.0
+
+
+def main(home: str) -> NoReturn:
+    """Serve until told to stop."""
+    try:
+        asyncio.run(_serve(*_prepare(Path(home)), Path(home)))
+        code = 0
+    except TemporalAirflowError as error:
+        _report({"error": error.to_dict()})
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Temporal's runtime aborts now and then when the interpreter tears its threads down.
+    os._exit(code)
+
+
+def _prepare(home: Path) -> tuple[Any, str]:
+    """Import Airflow, fork the zygote while there is one thread, and bring the database up to date."""
+    version = check_airflow()
+    embedded = GATEWAY_ONLY not in os.environ
+    from temporal_airflow_nb.tasks.preload import preload
+
+    preload()
+    from temporal_airflow_nb.tasks.zygotes import Zygotes, fork_root
+
+    zygotes = Zygotes(fork_root())
+    _prepare_database(home / "airflow" / "migrated" if embedded else None, version)
+    return zygotes, version
+
+
+def _prepare_database(mark: Path | None, version: str) -> None:
+    """Migrate the embedded stack's database, once per version; create our tables in any."""
+    from airflow import settings
+    from airflow.utils.db import initdb
+
+    from temporal_airflow_nb.orchestration.outbox import create_tables
+
+    if mark is not None and not (mark.exists() and mark.read_text() == version):
+        initdb()
+        mark.write_text(version)
+    with settings.engine.begin() as connection:
+        create_tables(connection)
+
+
+async def _serve(zygotes: Any, version: str, home: Path) -> None:
+    from temporal_airflow_nb.stack.gateway import Gateway, application
+    from temporal_airflow_nb.stack.submission import Submissions
+
+    embedded = GATEWAY_ONLY not in os.environ
+    stopped = asyncio.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
+    worker = None
+    if embedded:
+        from temporal_airflow_nb.orchestration.worker import AirflowWorker
+
+        worker = AirflowWorker(await _connect(), zygotes)
+        client = worker.runner.client
+    else:
+        from temporal_airflow_nb.tasks.client import DatabaseClient
+
+        client = DatabaseClient()
+    gateway = Gateway(
+        application(
+            os.environ["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"],
+            Submissions(zygotes, client, home if embedded else None),
+            lambda: _temporal_ui(home),
+        ),
+        int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),
+    )
+    await gateway.start()
+    working = asyncio.create_task(worker.run()) if worker is not None else asyncio.create_task(asyncio.Event().wait())
+    _report({"ready": True})
+    await asyncio.wait([working, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
+    gateway.stop()
+    if working.done():
+        working.result()
+    if worker is not None:
+        await worker.stop()
+    zygotes.stop()
+
+
+async def _connect() -> Any:
+    """Connect to Temporal's server, which is started at the same time as this process."""
+    from temporal_airflow_nb.client_config import connect_client
+
+    deadline = asyncio.get_running_loop().time() + _SERVER_PATIENCE
+    while True:
+        try:
+            return await connect_client()
+        except ServiceUnavailableError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+def _temporal_ui(home: Path) -> str | None:
+    try:
+        return json.loads((home / "stack.json").read_text())["temporal"]["ui_address"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _report(message: dict[str, Any]) -> None:
+    if fd := os.environ.pop(READY_FD, None):
+        with open(int(fd), "w") as pipe:
+            pipe.write(json.dumps(message) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

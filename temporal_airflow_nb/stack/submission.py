@@ -1,0 +1,234 @@
+"""From a DAG file to a run: parse, check, store, launch. Runs in the gateway, beside the worker."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+
+from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
+from temporal_airflow_nb.orchestration.launch import create_run
+from temporal_airflow_nb.stack import airflow_config
+from temporal_airflow_nb.tasks.database import transaction
+from temporal_airflow_nb.tasks.supervisor import run_dag_processor
+from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
+
+if TYPE_CHECKING:
+    from airflow.sdk.api.client import Client
+
+log = structlog.get_logger(__name__)
+
+BUNDLES_VARIABLE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+
+
+class Submissions:
+    """Takes DAG files; safe in threads.
+
+    Parameters
+    ----------
+    zygotes, client
+        Where files are parsed, and what answers them while they are.
+    home
+        The embedded stack's state folder; None where Airflow's own configuration names the bundles.
+    """
+
+    def __init__(self, zygotes: Zygotes, client: Client, home: Path | None) -> None:
+        self.zygotes = zygotes
+        self.client = client
+        self.home = home
+        self._known_bundles = ""
+        if home is not None:
+            self._use_bundles()
+
+    def check(self, path: str) -> list[Any]:
+        """Parse a file and return its serialized DAGs; nothing is stored."""
+        return self._parse(self._file(path))
+
+    def submit(
+        self,
+        path: str,
+        *,
+        dag_id: str | None = None,
+        conf: dict[str, Any] | None = None,
+        run_id: str | None = None,
+    ) -> tuple[str, str]:
+        """Store a file's DAGs and launch a run of one; return ``(dag_id, run_id)``."""
+        file = self._file(path)
+        # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
+        threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
+        dags = self._parse(file)
+        chosen = _choose([dag.dag_id for dag in dags], dag_id, path)
+        self._store(file, dags)
+        return chosen, create_run(chosen, conf=conf, run_id=run_id)
+
+    def _file(self, path: str) -> DagFile:
+        found = Path(path)
+        _check_source(found)
+        resolved = found.resolve()
+        if self.home is not None:
+            name = airflow_config.register_folder(self.home, resolved.parent)
+            self._use_bundles()
+            return DagFile(
+                name, None, str(airflow_config.bundle_path(self.home, name).resolve()), str(resolved)
+            )
+        for bundle in DagBundlesManager().get_all_dag_bundles():
+            bundle.initialize()
+            if resolved.is_relative_to(bundle.path.resolve()):
+                return DagFile(bundle.name, None, str(bundle.path.resolve()), str(resolved))
+        raise DagFileError(
+            f"{path} isn't in any DAG bundle of this Airflow",
+            hint="Put it where the cluster's workers find it, and run it by its dag_id.",
+            path=path,
+        )
+
+    def _use_bundles(self) -> None:
+        """Have every process that is forked from now on, and this one, know the folders registered so far."""
+        bundles = airflow_config.bundle_config_json(self.home)  # type: ignore[arg-type]
+        if bundles == self._known_bundles:
+            return
+        os.environ[BUNDLES_VARIABLE] = self.zygotes.env[BUNDLES_VARIABLE] = bundles
+        with transaction() as session:
+            DagBundlesManager().sync_bundles_to_db(deactivate_missing=False, session=session)
+        self._known_bundles = bundles
+
+    def _parse(self, file: DagFile) -> list[Any]:
+        rel_path = os.path.relpath(file.path, file.bundle_path)
+        result = run_dag_processor(
+            self.zygotes,
+            file,
+            rel_path=rel_path,
+            client=self.client,
+            logger=log.bind(file=file.path),
+            callbacks=[],
+            shared=False,
+        ).parsing_result
+        if result is None:
+            raise DagFileError(
+                f"{file.path} ended the process that was parsing it",
+                hint="Look for sys.exit() or os._exit() at its top level.",
+                path=file.path,
+                line=None,
+            )
+        if result.import_errors:
+            raise _import_error(file.path, "\n".join(result.import_errors.values()))
+        if not result.serialized_dags:
+            raise DagFileError(
+                f"{file.path} defines no DAG",
+                hint="Call the function decorated with @dag at the end of the file, or use `with DAG(...)`.",
+                path=file.path,
+                line=None,
+            )
+        return result.serialized_dags
+
+    def _store(self, file: DagFile, dags: list[Any]) -> None:
+        rel_path = os.path.relpath(file.path, file.bundle_path)
+        errors: dict[tuple[str, str], str] = {}
+        with transaction() as session:
+            update_dag_parsing_results_in_db(
+                file.bundle_name,
+                file.bundle_version,
+                dags,
+                errors,
+                None,
+                set(),
+                session,
+                files_parsed={(file.bundle_name, rel_path)},
+            )
+            if errors:
+                raise _import_error(file.path, "\n".join(errors.values()))
+
+
+def _check_source(path: Path) -> None:
+    if not path.exists():
+        similar = sorted(p.name for p in path.parent.glob("*.py"))[:5] if path.parent.is_dir() else []
+        hint = f"In {path.parent} there are: {', '.join(similar)}." if similar else "Check the path."
+        raise DagFileError(f"there is no file {path}", hint=hint, path=str(path), line=None)
+    if path.is_dir():
+        raise DagFileError(f"{path} is a folder", hint="Name one DAG file.", path=str(path), line=None)
+    if path.suffix not in (".py", ".zip"):
+        raise DagFileError(
+            f"{path} isn't a Python file", hint="A DAG file's name ends in .py.", path=str(path), line=None
+        )
+    if path.suffix == ".zip":
+        return
+    try:
+        ast.parse(path.read_bytes(), str(path))
+    except SyntaxError as error:
+        raise DagFileError(
+            f"{path}, line {error.lineno}: {error.msg}",
+            hint=(error.text or "").strip() or "Correct the syntax.",
+            path=str(path),
+            line=error.lineno,
+        ) from None
+    except (ValueError, OSError) as error:
+        raise DagFileError(
+            f"{path} can't be read: {error}", hint="Check the file.", path=str(path), line=None
+        ) from None
+
+
+def _import_error(path: str, trace: str) -> DagFileError:
+    """Say what a file's import raised, and on which of its lines."""
+    lines = [int(number) for number in re.findall(rf'File "{re.escape(path)}", line (\d+)', trace)]
+    line = lines[-1] if lines else None
+    what = next(
+        (text.strip() for text in reversed(trace.splitlines()) if text.strip()), "it can't be imported"
+    )
+    place = f"{path}, line {line}" if line else path
+    source = ""
+    if line:
+        source = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[line - 1].strip()
+    return DagFileError(
+        f"{place}: {what}", hint=source or "Correct the file and try again.", path=path, line=line
+    )
+
+
+def _choose(dag_ids: list[str], dag_id: str | None, path: str) -> str:
+    if dag_id is None and len(dag_ids) == 1:
+        return dag_ids[0]
+    known = ", ".join(sorted(dag_ids))
+    if dag_id is None:
+        raise DagNotFoundError(
+            f"{path} defines {len(dag_ids)} DAGs: {known}",
+            hint=f"Choose one: --dag-id {sorted(dag_ids)[0]}",
+            dag_ids=sorted(dag_ids),
+        )
+    if dag_id not in dag_ids:
+        raise DagNotFoundError(
+            f"{path} defines no DAG {dag_id!r}",
+            hint=f"It defines: {known}.",
+            dag_id=dag_id,
+            dag_ids=sorted(dag_ids),
+        )
+    return dag_id
+
+
+def import_stored(kind: str, path: str) -> None:
+    """Import a file of connections or variables, as ``airflow connections import`` and its sibling do."""
+    from airflow.cli.commands.connection_command import _import_helper as import_connections
+    from airflow.models import Variable
+    from airflow.secrets.local_filesystem import load_variables
+
+    if not Path(path).is_file():
+        raise InvalidInputError(
+            f"there is no file {path}", hint=f"Name a JSON, YAML or env file of {kind}.", path=path
+        )
+    try:
+        if kind == "connections":
+            import_connections(path, overwrite=True)
+        else:
+            for key, value in load_variables(path).items():
+                Variable.set(key, value if isinstance(value, str) else json.dumps(value))
+    except (SystemExit, Exception) as error:
+        raise InvalidInputError(
+            f"{path} can't be imported as {kind}: {error}",
+            hint="See Airflow's documentation of the format.",
+            path=path,
+        ) from None

@@ -1,0 +1,191 @@
+"""What the gateway reads from Airflow's database for a notebook or a terminal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance as TI
+from airflow.models.taskinstancehistory import TaskInstanceHistory
+from airflow.models.xcom import XComModel
+from sqlalchemy import func, select
+
+from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.errors import RunNotFoundError
+from temporal_airflow_nb.orchestration.graph import graph_of
+from temporal_airflow_nb.tasks.dags import dag_of_run
+from temporal_airflow_nb.tasks.database import reading
+
+_COLUMNS = (
+    TI.task_id,
+    TI.map_index,
+    TI.state,
+    TI.try_number,
+    TI.max_tries,
+    TI.operator,
+    TI.start_date,
+    TI.end_date,
+    TI.duration,
+    TI.queued_dttm,
+    TI.pool,
+    TI._rendered_map_index.label("label"),
+)
+
+
+def _run(dag_id: str, run_id: str, session: Any) -> DagRun:
+    found = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    if found is None:
+        raise RunNotFoundError(
+            f"DAG {dag_id!r} has no run {run_id!r}", hint="It may have been deleted.", dag_id=dag_id, run_id=run_id
+        )
+    return found
+
+
+def version(dag_id: str, run_id: str) -> str:
+    """Return a text that changes whenever the run or one of its task instances does."""
+    with reading() as session:
+        run = session.execute(
+            select(DagRun._state, DagRun.updated_at, DagRun.clear_number).where(
+                DagRun.dag_id == dag_id, DagRun.run_id == run_id
+            )
+        ).one_or_none()
+        tasks = session.execute(
+            select(func.max(TI.updated_at), func.count()).where(TI.dag_id == dag_id, TI.run_id == run_id)
+        ).one()
+    return hashlib.sha1(repr((run, tasks)).encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+def snapshot(dag_id: str, run_id: str, temporal_ui: str | None) -> dict[str, Any]:
+    """Return a run with all its task instances, in the order in which they can run."""
+    current = version(dag_id, run_id)
+    with reading() as session:
+        dag_run = _run(dag_id, run_id, session)
+        dag = dag_of_run(dag_run, session)
+        order = graph_of(dag).order if dag is not None else {}
+        groups = {task_id: task.task_group for task_id, task in dag.task_dict.items()} if dag is not None else {}
+        rows = session.execute(select(*_COLUMNS).where(TI.dag_id == dag_id, TI.run_id == run_id)).all()
+    tasks = [_task(row, groups.get(row.task_id)) for row in rows]
+    tasks.sort(key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"]))
+    id = workflow_id(dag_id, run_id)
+    return {
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "workflow_id": id,
+        "state": str(dag_run._state),
+        "start_date": _iso(dag_run.start_date),
+        "end_date": _iso(dag_run.end_date),
+        "version": current,
+        "airflow_state_counts": dict(Counter(task["state"] or "none" for task in tasks)),
+        "tasks": tasks,
+        "links": {"temporal": workflow_link(temporal_ui, id)} if temporal_ui else {},
+    }
+
+
+def workflow_link(temporal_ui: str, id: str) -> str:
+    """Return the address of a workflow in Temporal's UI."""
+    namespace = os.environ.get("TEMPORAL_NAMESPACE") or "default"
+    return f"http://{temporal_ui}/namespaces/{namespace}/workflows/{quote(id, safe='')}"
+
+
+def _task(row: Any, group: Any) -> dict[str, Any]:
+    task = {column: value for column, value in row._mapping.items()}
+    for column in ("start_date", "end_date", "queued_dttm"):
+        task[column] = _iso(task[column])
+    task["state"] = None if row.state is None else str(row.state)
+    task["group"] = group.group_id if group is not None and group.group_id else None
+    return task
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(timezone.utc).isoformat()
+
+
+def runs(dag_id: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return the latest runs, newest first."""
+    query = select(DagRun).order_by(DagRun.id.desc()).limit(limit)
+    if dag_id is not None:
+        query = query.where(DagRun.dag_id == dag_id)
+    with reading() as session:
+        return [
+            {
+                "dag_id": run.dag_id,
+                "run_id": run.run_id,
+                "workflow_id": workflow_id(run.dag_id, run.run_id),
+                "state": str(run._state),
+                "run_type": str(run.run_type),
+                "start_date": _iso(run.start_date),
+                "end_date": _iso(run.end_date),
+            }
+            for run in session.scalars(query)
+        ]
+
+
+def xcoms(dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    """Return a run's XComs, deserialised; what JSON can't hold is given as text."""
+    with reading() as session:
+        _run(dag_id, run_id, session)
+        rows = session.execute(
+            select(XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value, XComModel.timestamp)
+            .where(XComModel.dag_id == dag_id, XComModel.run_id == run_id)
+            .order_by(XComModel.timestamp, XComModel.task_id, XComModel.map_index, XComModel.key)
+        ).all()
+    return [
+        {
+            "task_id": row.task_id,
+            "map_index": row.map_index,
+            "key": row.key,
+            "value": _value(row.value),
+            "timestamp": _iso(row.timestamp),
+        }
+        for row in rows
+    ]
+
+
+def _value(stored: Any) -> Any:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    try:
+        value = XCom.deserialize_value(SimpleNamespace(value=stored))
+    except Exception:
+        value = stored
+    return json.loads(json.dumps(value, default=str))
+
+
+def logs(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int | None) -> dict[str, Any]:
+    """Return the log of one try of one task, as Airflow's UI reads it."""
+    from airflow.utils.log.log_reader import TaskLogReader
+    from sqlalchemy.orm import joinedload
+
+    with reading() as session:
+        dag_run = _run(dag_id, run_id, session)
+        where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        ti = session.scalar(select(TI).filter_by(**where).options(joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields)))
+        if ti is None:
+            known = session.scalars(select(TI.map_index).filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id)).all()
+            hint = f"It is mapped: choose a map_index of {min(known)} to {max(known)}." if known else "Check the task_id."
+            raise RunNotFoundError(
+                f"run {run_id!r} has no task {task_id!r} with map_index {map_index}", hint=hint, task_id=task_id
+            )
+        number = try_number or ti.try_number
+        source: Any = ti
+        if number != ti.try_number:
+            source = session.scalar(
+                select(TaskInstanceHistory).filter_by(**where, try_number=number).options(joinedload(TaskInstanceHistory.dag_run))
+            )
+            if source is None:
+                raise RunNotFoundError(
+                    f"task {task_id!r} has no try {number}", hint=f"It had {ti.try_number}.", task_id=task_id
+                )
+        dag = dag_of_run(dag_run, session)
+        if dag is not None and task_id in dag.task_dict:
+            source.task = dag.task_dict[task_id]
+        stream, _ = TaskLogReader().read_log_chunks(source, number, {})
+        lines = [json.loads(message.model_dump_json()) for message in stream]
+    return {"try_number": number, "lines": lines}

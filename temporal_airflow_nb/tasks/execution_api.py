@@ -1,0 +1,55 @@
+"""Airflow's execution API as an application in this process, without HTTP and without API versions.
+
+Airflow's own ``InProcessExecutionAPI`` builds the routes of every API version at its first request, which takes ten
+seconds; the client here is always of the newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import cached_property
+from uuid import UUID
+
+import httpx
+import svcs
+from a2wsgi import ASGIMiddleware
+from airflow.api_fastapi.common.dagbag import create_dag_bag
+from airflow.api_fastapi.common.exceptions import init_error_handlers
+from airflow.api_fastapi.execution_api.datamodels.token import TIClaims, TIToken
+from airflow.api_fastapi.execution_api.routes import execution_api_router
+from airflow.api_fastapi.execution_api.routes.connections import has_connection_access
+from airflow.api_fastapi.execution_api.routes.variables import has_variable_access
+from airflow.api_fastapi.execution_api.routes.xcoms import has_xcom_access
+from airflow.api_fastapi.execution_api.security import _jwt_bearer
+from fastapi import FastAPI, Request
+
+
+async def _always_allow(request: Request) -> TIToken:
+    ti_id = UUID(request.path_params.get("task_instance_id", "00000000-0000-0000-0000-000000000000"))
+    return TIToken(id=ti_id, claims=TIClaims(scope="execution"))
+
+
+def application() -> FastAPI:
+    """Return the API; whoever can call it may do everything, as tasks of this worker may."""
+    app = FastAPI(openapi_url=None)
+    app.include_router(execution_api_router)
+    init_error_handlers(app)
+    app.state.dag_bag = create_dag_bag()
+    app.state.svcs_registry = svcs.Registry()
+    for dependency in (_jwt_bearer, has_connection_access, has_variable_access, has_xcom_access):
+        app.dependency_overrides[dependency] = _always_allow
+    return app
+
+
+class InProcessTransport(httpx.BaseTransport):
+    """Takes the requests of a synchronous client to the application, which is built when first needed."""
+
+    @cached_property
+    def _transport(self) -> httpx.WSGITransport:
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="execution-api", daemon=True).start()
+        return httpx.WSGITransport(app=ASGIMiddleware(application(), loop=loop))  # type: ignore[arg-type]
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._transport.handle_request(request)
