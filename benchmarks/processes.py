@@ -1,0 +1,87 @@
+"""What a family of processes costs, and how to end it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+
+def family(roots: Iterable[int]) -> list[psutil.Process]:
+    """Return the processes with these ids, their descendants, and what else lives in their sessions."""
+    roots = set(roots)
+    found: dict[int, psutil.Process] = {}
+    for pid in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            found[pid] = root
+            found.update({child.pid: child for child in root.children(recursive=True)})
+    sessions = {pid for pid in roots if _session(pid) in (pid, None)}
+    for process in psutil.process_iter():
+        if process.pid not in found and _session(process.pid) in sessions:
+            found[process.pid] = process
+    return list(found.values())
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
+
+
+def end_all(roots: Iterable[int], *, patience: float = 15) -> None:
+    """Ask the roots to stop; kill whatever of their families is left after ``patience`` seconds."""
+    roots = list(roots)
+    members = family(roots)
+    for pid in roots:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    _, alive = psutil.wait_procs(members, timeout=patience)
+    for process in {*alive, *family(roots)}:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """Return user and system time so far of these processes and of the children that they have reaped."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def memory_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Return the proportional set size of these processes together (resident size where there is no PSS)."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+            info = process.memory_full_info()
+            total += getattr(info, "pss", info.rss)
+    return total
+
+
+class PeakMemory:
+    """Samples the memory of a family while something runs."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._next = 0.0
+
+    def sample(self, processes: Iterable[psutil.Process], *, every: float = 1.0) -> None:
+        """Take a sample, unless the last one is younger than ``every`` seconds."""
+        if time.monotonic() >= self._next:
+            self.peak = max(self.peak, memory_bytes(processes))
+            self._next = time.monotonic() + every
+
+
+def load_average() -> float | None:
+    """Return the machine's load over the last minute, where the system tells it."""
+    return os.getloadavg()[0] if Path("/proc/loadavg").exists() else None

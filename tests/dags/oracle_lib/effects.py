@@ -1,0 +1,43 @@
+"""Traces of what ran, in the file that the run's conf names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def leave(context: Any, text: str) -> None:
+    """Append a line."""
+    with Path(context["dag_run"].conf["effects"]).open("a", encoding="utf-8") as file:
+        file.write(f"{text}\n")
+
+
+def lines(context: Any) -> list[str]:
+    """Return the lines so far."""
+    path = Path(context["dag_run"].conf["effects"])
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def task_callback(event: str) -> Callable[[Any], None]:
+    """Return a callback of a task that leaves a line with what it was told."""
+
+    def callback(context: Any) -> None:
+        ti = context["ti"]
+        error = context.get("exception")
+        kind = error if isinstance(error, str) else type(error).__name__
+        leave(
+            context,
+            f"{event} task={ti.task_id} map_index={ti.map_index} try={ti.try_number} exception={kind}",
+        )
+
+    return callback
+
+
+def run_callback(event: str) -> Callable[[Any], None]:
+    """Return a callback of a whole run that leaves a line with what it was told."""
+
+    def callback(context: Any) -> None:
+        leave(context, f"{event} run={context['run_id']} reason={context.get('reason')}")
+
+    return callback

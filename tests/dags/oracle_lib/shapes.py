@@ -1,0 +1,36 @@
+"""Values of a user's own classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass
+class Point:
+    """A dataclass."""
+
+    x: int
+    y: int
+
+
+class Temperature:
+    """A class that says how it is serialised."""
+
+    __version__: ClassVar[int] = 2
+
+    def __init__(self, degrees: float) -> None:
+        self.degrees = degrees
+
+    def serialize(self) -> dict[str, float]:
+        """Return what is stored."""
+        return {"degrees": self.degrees}
+
+    @staticmethod
+    def deserialize(data: dict[str, float], version: int) -> Temperature:
+        """Return the value again."""
+        return Temperature(data["degrees"])
+
+
+class Opaque:
+    """A class that can't be serialised."""

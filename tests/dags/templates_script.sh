@@ -1,0 +1,2 @@
+echo "first line is not the result"
+echo "{{ params.count }} for $WHO in {{ task.task_id }}"

@@ -1,0 +1,36 @@
+"""Turns cases into test parameters."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tests.oracle.catalog import Case
+from tests.oracle.compare import compare, report
+
+
+def parameters(cases: Iterable[Case]) -> list[Any]:
+    """Return one parameter set for each DAG; for a file without a recording, one that will fail."""
+    found = []
+    for case in cases:
+        marks = [pytest.mark.timeout(case.timeout + 120)]
+        lacking = [module for module in case.needs if importlib.util.find_spec(module) is None]
+        if lacking:
+            marks.append(pytest.mark.skip(reason=f"needs {', '.join(lacking)}"))
+        dag_ids = case.recorded() if case.recording.exists() else [None]
+        found += [pytest.param(case, dag_id, id=f"{case.name}-{dag_id}", marks=marks) for dag_id in dag_ids]
+    return found
+
+
+def check(case: Case, dag_id: str | None, results_here: Any) -> None:
+    """Fail if the DAG's run here differs from the native one."""
+    if dag_id is None:
+        pytest.fail(
+            f"{case.recording} is missing: record it with `python -m tests.oracle.record {case.name}`"
+        )
+    differences = compare(case.recorded()[dag_id], results_here(case)[dag_id])
+    if differences:
+        pytest.fail(report(dag_id, differences), pytrace=False)
