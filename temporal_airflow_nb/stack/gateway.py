@@ -24,11 +24,13 @@ from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.stack import views
 from temporal_airflow_nb.stack.submission import Submissions, import_stored
 from temporal_airflow_nb.tasks.dags import dag_of_run
-from temporal_airflow_nb.tasks.database import transaction
+from temporal_airflow_nb.tasks.database import commits, transaction
 
 log = structlog.get_logger(__name__)
 
-_WATCH_SECONDS = 0.1
+_NOTICE_SECONDS = 0.05
+# What other processes write, a scheduler or another worker, is seen at this interval.
+_WATCH_SECONDS = 1.0
 _STATUS = {1: 500, 2: 400, 3: 503}
 
 
@@ -117,12 +119,13 @@ def application(
 
     @app.post("/v1/watch")
     async def watch(body: _Watch) -> dict[str, Any]:
-        end = asyncio.get_running_loop().time() + body.timeout
-        while (
-            await run_in_threadpool(views.version, body.dag_id, body.run_id) == body.after
-            and asyncio.get_running_loop().time() < end
-        ):
-            await asyncio.sleep(_WATCH_SECONDS)
+        clock = asyncio.get_running_loop().time
+        end = clock() + body.timeout
+        while await run_in_threadpool(views.version, body.dag_id, body.run_id) == body.after and clock() < end:
+            seen, looks_again = commits(), clock() + _WATCH_SECONDS
+            while commits() == seen and clock() < min(end, looks_again):
+                await asyncio.sleep(_NOTICE_SECONDS)
+            await asyncio.sleep(_NOTICE_SECONDS)
         return await run_in_threadpool(views.snapshot, body.dag_id, body.run_id, temporal_ui())
 
     @app.post("/v1/runs")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -40,14 +41,24 @@ def _prepare(home: Path) -> tuple[Any, str]:
     """Import Airflow, fork the zygote while there is one thread, and bring the database up to date."""
     version = check_airflow()
     embedded = GATEWAY_ONLY not in os.environ
+    if embedded:
+        # One connection for each thread that supervises a task, and some for the gateway.
+        os.environ.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "50")
     from temporal_airflow_nb.tasks.preload import preload
 
     preload()
     from temporal_airflow_nb.tasks.zygotes import Zygotes, fork_root
 
     zygotes = Zygotes(fork_root())
+    _quieten()
     _prepare_database(home / "airflow" / "migrated" if embedded else None, version)
     return zygotes, version
+
+
+def _quieten() -> None:
+    """Keep the lines that Airflow writes for each request of a task out of the worker's log: they cost as much as it."""
+    for name in ("airflow", "alembic", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _prepare_database(mark: Path | None, version: str) -> None:
@@ -56,7 +67,10 @@ def _prepare_database(mark: Path | None, version: str) -> None:
     from airflow.utils.db import initdb
 
     from temporal_airflow_nb.orchestration.outbox import create_tables
+    from temporal_airflow_nb.tasks.database import speed_up_sqlite
 
+    if settings.engine.dialect.name == "sqlite":
+        speed_up_sqlite(settings.engine)
     if mark is not None and not (mark.exists() and mark.read_text() == version):
         initdb()
         mark.write_text(version)
