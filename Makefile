@@ -26,7 +26,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/mypy
 
 clean:
-	if [ -x $(BIN)/temporal-airflow ]; then $(BIN)/temporal-airflow down; fi
+	@if [ -x $(BIN)/temporal-airflow ]; then $(BIN)/temporal-airflow down; fi
 	rm -rf $(VENV) .temporal_airflow build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # A shim that answers to a name isn't yet an interpreter: each candidate is run.
@@ -45,7 +45,8 @@ $(BIN)/python:
 
 # Compiled once here: where Python may not write bytecode, every start of Airflow would compile it anew.
 define install
-	if [ -n "$(UV)" ]; then $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e '$(1)'; \
+	@echo "$(VENV): installing $(1)"
+	@if [ -n "$(UV)" ]; then $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e '$(1)'; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)'; fi
 	-@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1
 	@touch $@

@@ -14,7 +14,7 @@ DEFAULT_ADDRESS = "localhost:7233"
 
 
 def connect_settings() -> dict[str, Any]:
-    """Return the keyword arguments of ``Client.connect`` from ``TEMPORAL_*`` variables and the chosen profile.
+    """Return the arguments of ``Client.connect``, from ``TEMPORAL_*`` variables and the chosen profile.
 
     Raises
     ------
@@ -60,7 +60,7 @@ async def connect_client(*, timeout: float = 10.0, **overrides: Any) -> Client:
         reason = f"no answer in {timeout:.0f} s" if isinstance(error, asyncio.TimeoutError) else str(error)
         raise ServiceUnavailableError(
             f"Temporal at {address} can't be reached: {reason}",
-            hint="Check TEMPORAL_ADDRESS or the profile's address, or start a stack with `temporal-airflow up`.",
+            hint="Check TEMPORAL_ADDRESS or the profile, or start a stack with `temporal-airflow up`.",
             service="temporal",
             address=address,
             namespace=namespace,

@@ -76,7 +76,9 @@ def register_folder(home: Path, folder: str | os.PathLike[str]) -> str:
     """
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
-        raise InvalidInputError(f"{path} is not a folder.", hint="Name a folder with DAG files.", path=str(path))
+        raise InvalidInputError(
+            f"{path} is not a folder.", hint="Name a folder with DAG files.", path=str(path)
+        )
     if path == notebook_folder(home).resolve():
         return NOTEBOOK_BUNDLE
     airflow_home(home).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,15 +99,20 @@ def bundle_path(home: Path, name: str) -> Path:
         return notebook_folder(home)
     folders = _registered(home)
     if name not in folders:
-        raise InvalidInputError(f"The stack has no DAG bundle {name!r}.", hint=f"It has: {', '.join(folders)}.")
+        raise InvalidInputError(
+            f"The stack has no DAG bundle {name!r}.", hint=f"It has: {', '.join(folders)}."
+        )
     return Path(folders[name])
 
 
 def bundle_config_json(home: Path) -> str:
-    """Return the value of ``[dag_processor] dag_bundle_config_list``: the notebook's bundle and the registered ones."""
+    """Return ``[dag_processor] dag_bundle_config_list``: the notebook's bundle and the registered ones."""
     folders = {NOTEBOOK_BUNDLE: str(notebook_folder(home)), **_registered(home)}
     return json.dumps(
-        [{"name": name, "classpath": _LOCAL_BUNDLE, "kwargs": {"path": path}} for name, path in folders.items()]
+        [
+            {"name": name, "classpath": _LOCAL_BUNDLE, "kwargs": {"path": path}}
+            for name, path in folders.items()
+        ]
     )
 
 
@@ -114,7 +121,9 @@ def without_clashes(environ: Mapping[str, str]) -> dict[str, str]:
 
     A shell that points at a production Airflow has ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` set, for one.
     """
-    ours = {f"AIRFLOW__{section}__{key}".upper() for section, keys in _settings(Path("/")).items() for key in keys}
+    ours = {
+        f"AIRFLOW__{section}__{key}".upper() for section, keys in _settings(Path("/")).items() for key in keys
+    }
 
     def clashes(name: str) -> bool:
         plain = re.sub(r"_(CMD|SECRET)$", "", name)
@@ -155,7 +164,9 @@ def _keys(home: Path) -> dict[str, str]:
         return keys
 
 
-def _settings(home: Path, keys: Mapping[str, str] | None = None, bundles: str = "[]") -> dict[str, dict[str, str]]:
+def _settings(
+    home: Path, keys: Mapping[str, str] | None = None, bundles: str = "[]"
+) -> dict[str, dict[str, str]]:
     keys = keys or dict.fromkeys(("fernet_key", "jwt_secret", "secret_key"), "")
     folder = airflow_home(home)
     return {
@@ -194,7 +205,9 @@ def _write_config(home: Path) -> None:
         }
     )
     text = io.StringIO()
-    text.write("# Written at each start of the stack: set options with AIRFLOW__SECTION__KEY variables instead.\n")
+    text.write(
+        "# Written at each start of the stack: set options with AIRFLOW__SECTION__KEY variables instead.\n"
+    )
     parser.write(text)
     path = config_path(home)
     if not path.exists() or path.read_text(encoding="utf-8") != text.getvalue():

@@ -37,7 +37,7 @@ class Stack(ABC):
 
     @abstractmethod
     def status(self) -> dict[str, Any]:
-        """Return ``{"services": [...], "env": {...}}``, as ``temporal-airflow status --output json`` prints it."""
+        """Return ``{"services": [...], "env": {...}}``, as ``temporal-airflow status`` prints it for JSON."""
 
     def __enter__(self) -> Self:
         return self.start()
@@ -126,7 +126,8 @@ def _checked_conf(conf: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     if not isinstance(conf, Mapping):
         raise InvalidConfError(
-            f"conf must be a mapping of names to values, not {type(conf).__name__}.", hint='For example {"day": 1}.'
+            f"conf must be a mapping of names to values, not {type(conf).__name__}.",
+            hint='For example {"day": 1}.',
         )
     import json
 

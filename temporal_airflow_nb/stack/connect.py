@@ -51,7 +51,13 @@ class ConnectedStack(Stack):
     def status(self) -> dict[str, Any]:
         """Return the gateway's state, and the variables that say where Airflow and Temporal are."""
         services = state.read_stack(self._home).get("services", []) if self._home else []
-        names = ("AIRFLOW_HOME", "AIRFLOW_CONFIG", "TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE")
+        names = (
+            "AIRFLOW_HOME",
+            "AIRFLOW_CONFIG",
+            "TEMPORAL_ADDRESS",
+            "TEMPORAL_NAMESPACE",
+            "TEMPORAL_PROFILE",
+        )
         env = {name: os.environ[name] for name in names if name in os.environ}
         return {"services": services, "env": {**env, "TEMPORAL_TASK_QUEUE": config.task_queue()}}
 
@@ -69,9 +75,9 @@ class ConnectedStack(Stack):
 def connect() -> ConnectedStack:
     """Connect to the configured Airflow and Temporal cluster.
 
-    Airflow is configured as for its own command line (``AIRFLOW_HOME``, ``AIRFLOW__SECTION__KEY``), Temporal by
-    its standard variables and profiles (``TEMPORAL_ADDRESS``, ``TEMPORAL_PROFILE``). Runs are executed by the
-    cluster's workers.
+    Airflow is configured as for its own command line (``AIRFLOW_HOME``, ``AIRFLOW__SECTION__KEY``), Temporal
+    by its standard variables and profiles (``TEMPORAL_ADDRESS``, ``TEMPORAL_PROFILE``). Runs are executed by
+    the cluster's workers.
 
     Examples
     --------

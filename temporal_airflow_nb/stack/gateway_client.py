@@ -43,7 +43,7 @@ class GatewayClient:
         op
             Name of the operation.
         timeout
-            Seconds to wait for the answer. For ``watch`` it is also how long the gateway may hold the answer back.
+            Seconds to wait for the answer; for ``watch``, how long the gateway may hold it back.
         **body
             Arguments of the operation, JSON-able.
 
@@ -108,7 +108,8 @@ class GatewayClient:
     def _unavailable(self, what: str, hint: str = "") -> ServiceUnavailableError:
         return ServiceUnavailableError(
             f"The worker at {self.address} {what}.",
-            hint=hint or "See `temporal-airflow status`, and worker.log in the logs of the stack's state folder.",
+            hint=hint
+            or "See `temporal-airflow status`, and worker.log in the logs of the stack's state folder.",
             service="worker",
             address=self.address,
         )

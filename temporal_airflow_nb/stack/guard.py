@@ -13,8 +13,8 @@ from temporal_airflow_nb.stack import processes
 def start(marker: str, *, close: Iterable[int]) -> int:
     """Fork the guard and return its pid. The caller has no threads.
 
-    The guard waits for the end of a pipe that this process alone holds, then kills whatever carries the marker.
-    ``close`` are descriptors that it must not keep open, such as the keeper's lock.
+    The guard waits for the end of a pipe that this process alone holds, then kills whatever carries the
+    marker. ``close`` are descriptors that it must not keep open, such as the keeper's lock.
     """
     lifeline, kept = os.pipe()
     pid = os.fork()

@@ -44,7 +44,8 @@ class Owner:
     def hand_over(self) -> None:
         """Let the stack go on without this process."""
         if self._fd is not None:
-            os.write(self._fd, b"d")
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._fd, b"d")
         self.release()
 
     def release(self) -> None:
@@ -135,8 +136,8 @@ def _await_ready(fd: int, process: subprocess.Popen[bytes], home: Path) -> None:
         process.wait(STOP_TIMEOUT)
         log = state.log_path(home, "keeper")
         raise ServiceUnavailableError(
-            f"The stack's keeper ended before it was ready (exit code {process.returncode}). Last in its log:\n"
-            f"{state.last_words(log)}",
+            f"The stack's keeper ended before it was ready (exit code {process.returncode}). "
+            f"Last in its log:\n{state.last_words(log)}",
             hint=f"See {log}.",
             service="keeper",
         )

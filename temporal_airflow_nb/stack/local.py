@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import __version__, config
@@ -24,8 +23,8 @@ SERVICE_NAMES = ("temporal", "database", "worker")
 class LocalStack(Stack):
     """The embedded stack of a state folder, started or attached to.
 
-    Where the folder's stack runs already, :meth:`start` attaches to it, and leaving the ``with`` block leaves it
-    running.
+    Where the folder's stack runs already, :meth:`start` attaches to it, and leaving the ``with`` block leaves
+    it running.
 
     Parameters
     ----------
@@ -48,6 +47,7 @@ class LocalStack(Stack):
         self.started_here = False
         """Whether this object started the stack, rather than finding it running."""
         self._owner: launch.Owner | None = None
+        self._id: str | None = None
 
     def __repr__(self) -> str:
         return f"LocalStack({str(self.home)!r}, {'running' if self.is_running else 'stopped'})"
@@ -73,15 +73,18 @@ class LocalStack(Stack):
         with self._start_lock():
             if not self._attach():
                 check_airflow()
-                self._owner = launch.start_keeper(self.home, detach=self.detach, command=self._keeper_command())
+                self._owner = launch.start_keeper(
+                    self.home, detach=self.detach, command=self._keeper_command()
+                )
                 self.started_here = True
+                self._id = state.read_stack(self.home).get("id")
+            elif state.read_stack(self.home).get("id") != self._id:
+                self._let_go()
         return self
 
     def stop(self) -> None:
         """End the folder's stack, whoever started it. Nothing happens where none runs."""
-        state.check_name(self.home)
-        if self.home.exists():
-            state.check_home(self.home)
+        if self._check_home():
             with self._start_lock():
                 stack = state.read_stack(self.home)
                 if state.keeper_lives(self.home):
@@ -89,7 +92,7 @@ class LocalStack(Stack):
         self._let_go()
 
     def leave_running(self) -> None:
-        """Let the stack go on when this process, or the ``with`` block, ends. `temporal-airflow down` ends it."""
+        """Let the stack go on when this process, or the ``with`` block, ends."""
         if self._owner is not None:
             self._owner.hand_over()
             self._owner = None
@@ -101,14 +104,23 @@ class LocalStack(Stack):
         self._let_go()
 
     def status(self) -> dict[str, Any]:
-        """Return the services' states, and the variables to export for Airflow's and Temporal's own tools."""
+        """Return the services' states, and the variables to export for Airflow's and Temporal's own tools.
+
+        Raises
+        ------
+        InvalidInputError
+            The state folder is none, or another user's.
+        """
+        self._check_home()
         rows: list[dict[str, Any]] = [
             {"name": name, "state": "stopped", "address": None, "pid": None} for name in SERVICE_NAMES
         ]
         if not self.is_running:
             return {"services": rows, "env": {}}
         stack = state.read_stack(self.home)
-        known = {row["name"]: row for row in [services.database_status(self.home), *stack.get("services", [])]}
+        known = {
+            row["name"]: row for row in [services.database_status(self.home), *stack.get("services", [])]
+        }
         rows = [known.pop(row["name"], row) for row in rows] + list(known.values())
         env = services.tool_env(self.home, stack["temporal"]) if "temporal" in stack else {}
         return {"services": rows, "env": env}
@@ -140,12 +152,21 @@ class LocalStack(Stack):
         """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle."""
         return airflow_config.register_folder(self.home, folder)
 
+    def _check_home(self) -> bool:
+        state.check_name(self.home)
+        there = os.path.lexists(self.home)
+        if there:
+            state.check_home(self.home)
+        return there
+
     def _keeper_command(self) -> Sequence[str] | None:
         return None
 
     def _start_lock(self) -> Any:
         return state.locked(
-            self.home / state.START_LOCK, timeout=launch.START_TIMEOUT + launch.STOP_TIMEOUT, waiting_for="Another start"
+            self.home / state.START_LOCK,
+            timeout=launch.START_TIMEOUT + launch.STOP_TIMEOUT,
+            waiting_for="Another start",
         )
 
     def _attach(self) -> bool:
@@ -158,7 +179,7 @@ class LocalStack(Stack):
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
                     f"The stack in {self.home} is {stack.get('state', 'unknown')} for too long.",
-                    hint=f"End it with `temporal-airflow down`, and see the logs in {self.home / state.LOGS}.",
+                    hint=f"End it with `temporal-airflow down`; its logs are in {self.home / state.LOGS}.",
                 )
             time.sleep(0.05)
         return False
@@ -166,7 +187,7 @@ class LocalStack(Stack):
     def _check_version(self, stack: dict[str, Any]) -> None:
         if stack.get("version") != __version__:
             raise InvalidInputError(
-                f"The stack that runs in {self.home} is of version {stack.get('version')}, this is {__version__}.",
+                f"The stack in {self.home} is of version {stack.get('version')}, and this is {__version__}.",
                 hint="End it with `temporal-airflow down`, then start again.",
             )
 

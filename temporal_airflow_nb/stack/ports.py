@@ -34,14 +34,20 @@ def is_free(port: int) -> bool:
 def requested(environ: Mapping[str, str] | None = None) -> dict[str, int]:
     """Return the ports that the environment asks for, by name."""
     environ = os.environ if environ is None else environ
-    return {name: _number(variable, environ[variable]) for name, variable in REQUESTS.items() if environ.get(variable)}
+    return {
+        name: _number(variable, environ[variable])
+        for name, variable in REQUESTS.items()
+        if environ.get(variable)
+    }
 
 
 def _number(variable: str, text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
         return int(text)
     raise InvalidInputError(
-        f"{variable}={text!r} is not a port.", hint="Give a number from 1 to 65535, or unset it.", variable=variable
+        f"{variable}={text!r} is not a port.",
+        hint="Give a number from 1 to 65535, or unset it.",
+        variable=variable,
     )
 
 
@@ -80,7 +86,7 @@ def choose(
             if port in used or not is_free(port):
                 raise ServiceUnavailableError(
                     f"Port {port}, asked for by {REQUESTS.get(name, name)}, is taken.",
-                    hint="Stop what listens there, choose another port, or unset the variable to get a free one.",
+                    hint="Stop what listens there, choose another, or unset the variable to get a free one.",
                     address=f"{LOOPBACK}:{port}",
                     service=name,
                 )
@@ -107,7 +113,7 @@ def _one(preferred: int | None, used: set[int]) -> int:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether the process listens on the port: a port may have been taken by another between choice and start."""
+    """Whether the process listens on the port, which another may have taken between choice and start."""
     import psutil
 
     try:

@@ -23,13 +23,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this package, without the working directory on ``sys.path``.
+    """Return the command that runs a module of this package, the working directory not on ``sys.path``.
 
-    A user's ``select.py`` or ``airflow/`` beside the notebook would otherwise be imported in place of the real one.
+    A user's ``select.py`` beside the notebook would otherwise be imported in place of the real one.
     """
     if sys.version_info >= (3, 11):
         return [sys.executable, "-P", "-m", module, *arguments]
-    bootstrap = f"import sys; del sys.path[0]; import runpy; runpy.run_module({module!r}, None, '__main__', True)"
+    bootstrap = (
+        f"import sys; del sys.path[0]; import runpy; runpy.run_module({module!r}, None, '__main__', True)"
+    )
     return [sys.executable, "-c", bootstrap, *arguments]
 
 
@@ -54,8 +56,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session and group of its own, printing to ``log``.
 
-    ``die_with_parent`` has the Linux kernel kill it when the thread that calls this ends: call it from the main
-    thread of a process with no other threads. Elsewhere the keeper's guard does it.
+    ``die_with_parent`` has the Linux kernel kill it when the thread that calls this ends: call it from the
+    main thread of a process with no other threads. Elsewhere the keeper's guard does it.
     """
     _rotate(log)
     with log.open("ab") as output:
@@ -103,7 +105,9 @@ def is_alive(who: Mapping[str, Any]) -> bool:
     try:
         process = psutil.Process(who["pid"])
         # The clock may have been set since; no pid comes round again within two seconds.
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - who["create_time"]) < 2
+        return (
+            process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - who["create_time"]) < 2
+        )
     except (psutil.NoSuchProcess, KeyError, TypeError):
         return False
 
@@ -115,7 +119,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def end_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
-    """End a process that :func:`spawn` started, and its group: asked first, killed after ``grace`` seconds."""
+    """End a process of :func:`spawn` and its group: asked first, killed after ``grace`` seconds."""
     if process.poll() is None:
         signal_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -125,7 +129,7 @@ def end_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
 
 
 def marked(marker: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Process]:
-    """Yield the processes of this user that carry the marker, except this one and the process groups ``spare``."""
+    """Yield this user's processes that carry the marker, except this one and the groups ``spare``."""
     uid = os.geteuid()
     for process in psutil.process_iter():
         try:

@@ -14,7 +14,8 @@ from temporal_airflow_nb.stack import airflow_config, ports, processes, state, t
 
 HOST_MODULE = "temporal_airflow_nb.stack.host"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
-PORT_NAMES = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics", "gateway")
+GATEWAY_PORTS = ("gateway",)
+EMBEDDED_PORTS = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics", *GATEWAY_PORTS)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Service:
     cwd: Path | None = None
     umask: int = -1
     is_ready: Callable[[int], bool] | None = None
-    """Asked with the pid until true; None where the service itself reports to the descriptor in ``READY_FD``."""
+    """Asked with the pid until true; None where the service reports to the descriptor in ``READY_FD``."""
     has_offspring: bool = False
     """Whether it leaves processes outside its group, to be found by the stack's marker."""
 
@@ -50,10 +51,14 @@ class Plan:
 
     @property
     def gateway(self) -> dict[str, str]:
+        """Where the gateway listens, and the token that it wants."""
         return {"address": f"{ports.LOOPBACK}:{self.ports['gateway']}", "token": self.token}
 
     @property
     def temporal(self) -> dict[str, str]:
+        """Where the stack's Temporal server is, and the names that its workers use; empty without one."""
+        if "temporal" not in self.ports:
+            return {}
         return {
             "address": f"{ports.LOOPBACK}:{self.ports['temporal']}",
             "ui_address": f"{ports.LOOPBACK}:{self.ports['temporal_ui']}",
@@ -86,25 +91,29 @@ def temporal_profile(home: Path) -> Path:
 
 def write_temporal_profile(plan: Plan) -> None:
     """Write it."""
-    temporal = plan.temporal
-    text = f'[profile.default]\naddress = {json.dumps(temporal["address"])}\nnamespace = {json.dumps(temporal["namespace"])}\n'
-    state.write_private(temporal_profile(plan.home), text)
+    settings = [f"{key} = {json.dumps(plan.temporal[key])}" for key in ("address", "namespace")]
+    state.write_private(temporal_profile(plan.home), "\n".join(["[profile.default]", *settings, ""]))
 
 
 def embedded(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
     """Return the services of an embedded stack."""
-    return [_temporal(plan), _host(plan, _embedded_environ(), tool_env(plan.home, plan.temporal), host_command)]
+    return [
+        _temporal(plan),
+        _host(plan, _embedded_environ(), tool_env(plan.home, plan.temporal), host_command),
+    ]
 
 
 def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
-    """Return the one service that serves a configured Airflow and Temporal: a gateway, with no worker in it."""
+    """Return the one service that a configured Airflow and Temporal need: a gateway with no worker in it."""
     extra = {config.HOME_VARIABLE: str(plan.home), "TEMPORAL_AIRFLOW_GATEWAY_ONLY": "1"}
     return [_host(plan, dict(os.environ), extra, host_command)]
 
 
 def _embedded_environ() -> dict[str, str]:
     kept = airflow_config.without_clashes(os.environ)
-    return {k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith("TEMPORAL_AIRFLOW_")}
+    return {
+        k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith("TEMPORAL_AIRFLOW_")
+    }
 
 
 def _temporal(plan: Plan) -> Service:
@@ -115,7 +124,9 @@ def _temporal(plan: Plan) -> Service:
 
     return Service(
         name="temporal",
-        command=temporal_server.command(temporal_server.find_program(), ports=plan.ports, namespace=plan.namespace),
+        command=temporal_server.command(
+            temporal_server.find_program(), ports=plan.ports, namespace=plan.namespace
+        ),
         env={**_embedded_environ(), processes.MARKER: plan.marker, "TEMPORAL_CONFIG_FILE": os.devnull},
         log=state.log_path(plan.home, "temporal"),
         address=plan.temporal["address"],

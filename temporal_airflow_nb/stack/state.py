@@ -54,7 +54,7 @@ def prepare_home(home: Path) -> None:
     except OSError as error:
         raise InvalidInputError(
             f"The state folder {home} can't be written: {error.strerror}",
-            hint="Make room or change its permissions, or choose another one with TEMPORAL_AIRFLOW_HOME or --home.",
+            hint="Change that, or choose another one with TEMPORAL_AIRFLOW_HOME or --home.",
             path=str(home),
         ) from None
 
@@ -64,7 +64,7 @@ def check_name(home: Path) -> None:
     name = os.fsencode(home)
     if len(name) > MAX_HOME_BYTES:
         raise InvalidInputError(
-            f"The state folder's path has {len(name)} bytes; SQLite can't open databases below it (most: {MAX_HOME_BYTES}).",
+            f"The state folder's path has {len(name)} bytes, too many for SQLite (most: {MAX_HOME_BYTES}).",
             hint="Choose a shorter one with TEMPORAL_AIRFLOW_HOME or --home.",
             path=str(home),
         )
@@ -83,6 +83,8 @@ def check_home(home: Path) -> None:
         facts = home.stat()
     except PermissionError:
         raise _no_access(home) from None
+    except FileNotFoundError:
+        raise _not_a_folder(home) from None
     if not home.is_dir():
         raise _not_a_folder(home)
     if facts.st_uid != os.geteuid():
@@ -187,7 +189,7 @@ def _try_lock(fd: int, path: Path, kind: int) -> bool:
 
 
 def keeper_lives(home: Path) -> bool:
-    """Whether a keeper runs this stack. Its lock tells, so a pid used again after a reboot doesn't mislead."""
+    """Whether a keeper runs this stack. Its lock tells: a pid may be another's after a reboot."""
     path = home / KEEPER_LOCK
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

