@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
+
+from temporal_airflow_nb.display.text import cut
 
 _SHOWN_APART = frozenset({"timestamp", "level", "event", "logger", "error_detail", "exception"})
 _OF_AIRFLOW = frozenset({"loc", "filename", "lineno", "func_name", "chan", "file_type"})
+_OF_THE_TRY = frozenset({"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"})
+_UNSAID = _SHOWN_APART | _OF_AIRFLOW | _OF_THE_TRY
+_VALUE = 60
+_INSIDE_AIRFLOW = re.compile(r"site-packages[/\\]airflow[/\\]")
 
 
 class TaskLog(str):
-    """A task's log: a string that shows itself line by line.
+    """A task's log: a string that shows itself line by line, without what is the same in every line.
 
     Attributes
     ----------
@@ -26,7 +34,7 @@ class TaskLog(str):
     def __new__(cls, lines: Iterable[Mapping[str, Any]], try_number: int) -> TaskLog:
         """Return the log of recorded lines."""
         recorded = list(lines)
-        log = super().__new__(cls, "\n".join(text for line in recorded for text in _shown(line)))
+        log = super().__new__(cls, "\n".join(text for line in _told(recorded) for text in _shown(line)))
         log.try_number = try_number
         log.lines = recorded
         return log
@@ -38,19 +46,33 @@ class TaskLog(str):
         return self.lines, self.try_number
 
 
+def _told(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines without the marks of groups, and without the group that says where the log was read."""
+    sources = False
+    for line in lines:
+        event = str(line.get("event", ""))
+        if event.startswith("::group::"):
+            sources = event.endswith("Log message source details")
+        elif event.startswith("::endgroup::"):
+            sources = False
+        elif not sources:
+            yield line
+
+
 def _shown(line: Mapping[str, Any]) -> Iterator[str]:
     moment = str(line.get("timestamp") or "")[11:23].rstrip("Z")
     level = str(line.get("level") or "info").upper()
-    more = " ".join(f"{k}={v!r}" for k, v in line.items() if k not in _SHOWN_APART and k not in _OF_AIRFLOW)
-    event = str(line.get("event", ""))
-    yield "  ".join(part for part in (f"{moment:<12}", f"{level:<8}", event, more) if part.strip())
+    extra = ((name, value) for name, value in line.items() if name not in _UNSAID)
+    more = " ".join(f"{name}={cut(repr(value), _VALUE)}" for name, value in extra)
+    parts = (f"{moment:<12}", f"{level:<7}", str(line.get("event", "")), more)
+    yield "  ".join(part for part in parts if part)
     if line.get("exception"):
         yield from str(line["exception"]).splitlines()
     yield from traceback_lines(line.get("error_detail") or ())
 
 
 def traceback_lines(details: Sequence[Mapping[str, Any]], indent: str = "") -> Iterator[str]:
-    """Yield a recorded exception with its causes the way Python prints a traceback, the cause first."""
+    """Yield a recorded exception with its causes as Python prints it, Airflow's own frames only counted."""
     for position, detail in enumerate(reversed(details)):
         if position:
             chained = details[len(details) - position - 1].get("is_cause")
@@ -60,11 +82,25 @@ def traceback_lines(details: Sequence[Mapping[str, Any]], indent: str = "") -> I
                 else "During handling of the above exception, another exception occurred:"
             )
         yield f"{indent}Traceback (most recent call last):"
-        for frame in detail.get("frames") or ():
-            place = f'File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
-            yield f"{indent}  {place}"
+        yield from (f"{indent}  {line}" for line in _frames(detail.get("frames") or ()))
         yield f"{indent}{detail.get('exc_type')}: {detail.get('exc_value')}"
         for note in detail.get("exc_notes") or ():
             yield indent + str(note)
         for nested in detail.get("exceptions") or ():
             yield from traceback_lines(nested, indent + "  | ")
+
+
+def _frames(frames: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for inside, run in groupby(
+        frames, key=lambda frame: bool(_INSIDE_AIRFLOW.search(str(frame.get("filename"))))
+    ):
+        members = list(run)
+        if inside:
+            yield f"… {len(members)} frames in Airflow"
+            continue
+        for frame in members:
+            yield f'File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+
+
+def _is_airflows(frame: Mapping[str, Any]) -> bool:
+    return bool(_INSIDE_AIRFLOW.search(str(frame.get("filename"))))

@@ -1,0 +1,105 @@
+"""``python -m temporal_airflow_nb.demo``: execute the quickstart notebook and print its run's grid."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.config import DEFAULT_HOME, HOME_VARIABLE, home_path
+from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
+from temporal_airflow_nb.notebook.live import METADATA
+from temporal_airflow_nb.stack.local import LocalStack
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "quickstart.ipynb"
+_CELL_TIMEOUT = 300
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Execute the notebook; returns 0 if its run succeeded, 1 if not."""
+    parser = argparse.ArgumentParser(prog="python -m temporal_airflow_nb.demo", description=__doc__)
+    parser.add_argument("notebook", nargs="?", type=Path, default=NOTEBOOK)
+    parser.add_argument("--save", action="store_true", help="keep the outputs in the notebook")
+    parsed = parser.parse_args(arguments)
+    try:
+        executed = execute(parsed.notebook)
+    except TemporalAirflowError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    if parsed.save:
+        save(executed, parsed.notebook)
+    state, text = last_grid(executed)
+    print(text)
+    return 0 if state == "success" else 1
+
+
+def execute(path: Path) -> NotebookNode:
+    """Return a notebook executed in a kernel of its own, whose stack, in the default folder, has ended.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such notebook.
+    TemporalAirflowError
+        A cell raised an error.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    from traitlets.config import Config
+
+    if not path.is_file():
+        raise InvalidInputError(
+            f"There is no notebook {path}.", hint="Run the demo in a clone of the repository."
+        )
+    # The kernel works in the notebook's folder; the stack's folder is the one that commands typed here use.
+    os.environ[HOME_VARIABLE] = str(home_path())
+    notebook = nbformat.read(path, as_version=4)
+    stack = LocalStack()
+    was_running = stack.is_running
+    try:
+        with TemporaryDirectory(prefix="temporal-airflow-") as sockets:
+            NotebookClient(
+                notebook,
+                timeout=_CELL_TIMEOUT,
+                resources={"metadata": {"path": str(path.parent)}},
+                config=Config({"ConnectionFileMixin": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+            ).execute()
+    except CellExecutionError as error:
+        raise TemporalAirflowError(f"The notebook {path} failed.\n{error}") from None
+    finally:
+        if not was_running:
+            stack.stop()
+    return notebook
+
+
+def last_grid(notebook: NotebookNode) -> tuple[str, str]:
+    """Return the state of the last run that a notebook shows, and its grid as text."""
+    for cell in reversed(notebook.cells):
+        for output in reversed(cell.get("outputs", ())):
+            facts: dict[str, Any] = output.get("metadata", {}).get(METADATA, {})
+            if facts:
+                return facts["state"], output["data"]["text/plain"]
+    return "", "The notebook shows no run."
+
+
+def save(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook with its outputs, without what differs from machine to machine, or each time."""
+    import nbformat
+
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    text = nbformat.writes(notebook).replace(str(home_path()), DEFAULT_HOME)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
