@@ -46,3 +46,18 @@ def on_worker_lost() -> str:
             f"TEMPORAL_AIRFLOW_ON_WORKER_LOST is {chosen!r}", hint="It can be 'rerun' or 'fail'.", value=chosen
         )
     return chosen
+
+
+def history_limit() -> int:
+    """
+    Return how many events a workflow's history may have before its run is continued in a new one.
+
+    From ``$TEMPORAL_AIRFLOW_HISTORY_EVENTS``; 20,000 where it isn't set. Temporal's server ends a workflow with
+    51,200. An execution ends only between tasks, so that there has to be room for those that still run.
+    """
+    text = os.environ.get("TEMPORAL_AIRFLOW_HISTORY_EVENTS") or "20000"
+    if not text.isdigit() or not 50 <= int(text) <= 50_000:
+        raise InvalidInputError(
+            f"TEMPORAL_AIRFLOW_HISTORY_EVENTS is {text!r}", hint="It can be a number from 50 to 50000.", value=text
+        )
+    return int(text)

@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.config import history_limit, workflow_id
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import DEEP_WORKFLOW, RESYNC_SIGNAL, DagRunInput
@@ -77,7 +77,7 @@ class Dispatcher:
         """Start a run's workflow; one that runs already is told to look again."""
         await self.client.start_workflow(
             DEEP_WORKFLOW,
-            DagRunInput(dag_id, run_id),
+            DagRunInput(dag_id, run_id, drain_at=history_limit()),
             id=workflow_id(dag_id, run_id),
             task_queue=self.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

@@ -1,0 +1,55 @@
+"""What the engine's tests share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+DAGS = Path(__file__).parent / "dags"
+
+
+def until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    """Wait until ``condition`` holds; return what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not in {timeout:.0f} s: {what}"
+        time.sleep(0.05)
+    return found
+
+
+def lines(trace: Path, prefix: str) -> list[str]:
+    """Return the lines of a trace file that begin with ``prefix``."""
+    return [line for line in trace.read_text().splitlines() if line.startswith(prefix)] if trace.exists() else []
+
+
+def pid_of(stack: Any, service: str) -> int:
+    """Return the pid of one of a stack's services."""
+    return next(row["pid"] for row in stack.status()["services"] if row["name"] == service)
+
+
+def kill(pid: int) -> None:
+    """End a process without giving it a chance."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def states(run: Any) -> dict[str, str]:
+    """Return task id → state."""
+    return dict(zip(run.tasks["task_id"], run.tasks["state"], strict=True))
+
+
+def tries(run: Any) -> dict[str, int]:
+    """Return task id → try number."""
+    return dict(zip(run.tasks["task_id"], run.tasks["try_number"], strict=True))
+
+
+def zygote_of(pid: int) -> psutil.Process:
+    """Return the process that a task process was forked from."""
+    parent = psutil.Process(pid).parent()
+    assert parent is not None
+    return parent

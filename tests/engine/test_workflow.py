@@ -1,0 +1,111 @@
+"""The workflow as Temporal sees it: history, queries, search attributes, replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHistory
+from temporalio.worker import Replayer
+
+from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
+from tests.engine.helpers import DAGS, states, until
+
+
+def with_client(stack, use):
+    env = stack.status()["env"]
+
+    async def call():
+        return await use(await Client.connect(env["TEMPORAL_ADDRESS"], namespace=env["TEMPORAL_NAMESPACE"]))
+
+    return asyncio.run(call())
+
+
+def history_of(stack, run) -> WorkflowHistory:
+    return with_client(stack, lambda client: client.get_workflow_handle(run.workflow_id).fetch_history())
+
+
+@pytest.fixture(scope="module")
+def finished(stack):
+    run = stack.run(DAGS / "waves.py")
+    assert run.wait(timeout=120) == "success"
+    return run
+
+
+def test_history_replays(stack, finished):
+    history = history_of(stack, finished)
+    asyncio.run(Replayer(workflows=[ExecuteAirflowDagDeepWorkflow]).replay_workflow(history))
+
+
+def test_one_activity_per_try_with_a_summary(stack, finished):
+    scheduled = [
+        event
+        for event in history_of(stack, finished).events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    ]
+    assert len(scheduled) == 14, "numbers, twelve squares and a total; the empty task needs none"
+    summaries = sorted(json.loads(event.user_metadata.summary.data) for event in scheduled)
+    assert summaries[0] == "numbers · try 1 · @task"
+    assert "square[3] · try 1 · @task" in summaries
+
+
+def test_queries_agree_with_the_database(stack, finished):
+    async def query(client):
+        handle = client.get_workflow_handle(finished.workflow_id)
+        return await handle.query("task_states"), await handle.query("progress")
+
+    task_states, progress = with_client(stack, query)
+    tasks = finished.tasks
+    database = {
+        (task_id, map_index): (state, tries)
+        for task_id, map_index, state, tries in zip(
+            tasks["task_id"], tasks["map_index"], tasks["state"], tasks["try_number"], strict=True
+        )
+    }
+    assert {(ti["task_id"], ti["map_index"]): (ti["state"], ti["try_number"]) for ti in task_states} == database
+    assert progress == {
+        "dag_id": "waves",
+        "run_id": finished.run_id,
+        "state": "success",
+        "tasks": {"success": 15},
+    }
+
+
+def test_runs_are_found_by_search_attributes(stack, finished):
+    async def search(client):
+        query = f"AirflowDagId = 'waves' AND AirflowRunId = '{finished.run_id}' AND AirflowState = 'success'"
+        return [found.id async for found in client.list_workflows(query)]
+
+    assert until(lambda: with_client(stack, search), "the run is found") == [finished.workflow_id]
+
+
+def test_no_value_of_the_user_enters_the_history(stack, tmp_path):
+    secret = "s3cr3t-1f0c4e7b"
+    conf = {"trace": str(tmp_path / secret), "seconds": 0}
+    run = stack.run(DAGS / "interrupted.py", conf=conf)
+    assert run.wait(timeout=60) == "success"
+    assert secret not in history_of(stack, run).to_json()
+
+
+def test_long_run_continues_as_new(tmp_path, monkeypatch):
+    from temporal_airflow_nb import LocalStack
+
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_HISTORY_EVENTS", "50")
+    with LocalStack(tmp_path / "home") as stack:
+        run = stack.run(DAGS / "waves.py")
+        assert run.wait(timeout=120) == "success"
+        assert set(states(run).values()) == {"success"}
+
+        async def executions(client):
+            query = f"WorkflowId = '{run.workflow_id}'"
+            found = [execution async for execution in client.list_workflows(query)]
+            return [await client.get_workflow_handle(e.id, run_id=e.run_id).fetch_history() for e in found]
+
+        histories = with_client(stack, executions)
+        assert len(histories) > 1
+        assert max(len(history.events) for history in histories) < 150
+        replayer = Replayer(workflows=[ExecuteAirflowDagDeepWorkflow])
+        for history in histories:
+            asyncio.run(replayer.replay_workflow(history))
