@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 XCOM_SKIPMIXIN_KEY = "skipmixin_key"
 _PROBE = 20
 _MAX_WAKES = 20
+_OPERATOR_NAME = func.coalesce(func.nullif(TI.custom_operator_name, ""), TI.operator).label("operator")
 _IN_PROGRESS = (
     TaskInstanceState.QUEUED,
     TaskInstanceState.RUNNING,
@@ -226,7 +227,7 @@ class SchedulingPass:
     def _rows(self, where: Any) -> list[Any]:
         return list(
             self.session.execute(
-                select(TI.task_id, TI.map_index, TI.state, TI.try_number, TI.operator, TI.queue).where(
+                select(TI.task_id, TI.map_index, TI.state, TI.try_number, _OPERATOR_NAME, TI.queue).where(
                     self._of_run, where
                 )
             )

@@ -29,7 +29,7 @@ _COLUMNS = (
     TI.state,
     TI.try_number,
     TI.max_tries,
-    TI.operator,
+    func.coalesce(func.nullif(TI.custom_operator_name, ""), TI.operator).label("operator"),
     TI.start_date,
     TI.end_date,
     TI.duration,
