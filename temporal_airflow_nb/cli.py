@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -52,7 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+        sub = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common]
+        )
         sub.set_defaults(command=command)
         return sub
 
@@ -67,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--no-wait", action="store_true", help="return as soon as the run is created")
 
     up = add("up", _up, "start the embedded stack")
-    up.add_argument("--ui", action="store_true", help="with Airflow's api-server, scheduler and dag-processor")
+    up.add_argument(
+        "--ui", action="store_true", help="with Airflow's api-server, scheduler and dag-processor"
+    )
     up.add_argument("--detach", action="store_true", help="return and leave it running")
 
     add("down", _down, "end the embedded stack")
@@ -75,9 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     status = add("status", _status, "show the embedded stack's services")
     form = status.add_mutually_exclusive_group()
     form.add_argument("--output", choices=("text", "json"), default="text")
-    form.add_argument("--env", action="store_true", help="print what to export for Airflow's and Temporal's tools")
+    form.add_argument(
+        "--env", action="store_true", help="print what to export for Airflow's and Temporal's tools"
+    )
 
-    add("worker", _worker, "run a production worker")
+    add("worker", _worker, "run a worker for the configured Airflow and Temporal, or for --home's stack")
 
     doctor = add("doctor", _doctor, "check versions and services, and say what to do")
     doctor.add_argument("--output", choices=("text", "json"), default="text")
@@ -130,23 +137,31 @@ def _down(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     stack = _local_stack(arguments)
-    status = stack.status()
     if arguments.env:
-        if not status["env"]:
-            raise ServiceUnavailableError(f"No stack runs in {stack.home}.", hint="Start it with `temporal-airflow up`.")
-        for name, value in status["env"].items():
+        for name, value in _running_env(stack).items():
             print(f"export {name}={shlex.quote(value)}")
     elif arguments.output == "json":
-        print(json.dumps(status, indent=2))
+        print(json.dumps(stack.status(), indent=2))
     else:
-        _print_services(status["services"])
+        _print_services(stack.status()["services"])
     return 0
 
 
-def _worker(arguments: argparse.Namespace) -> int:
-    from temporal_airflow_nb.orchestration.worker import main as run_worker
+def _running_env(stack: LocalStack) -> dict[str, str]:
+    env: dict[str, str] = stack.status()["env"]
+    if not env:
+        raise ServiceUnavailableError(
+            f"No stack runs in {stack.home}.", hint="Start it with `temporal-airflow up`."
+        )
+    return env
 
-    return run_worker() or 0
+
+def _worker(arguments: argparse.Namespace) -> int:
+    if arguments.home:
+        os.environ.update(_running_env(_local_stack(arguments)))
+    from temporal_airflow_nb.production import main as work
+
+    work()
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

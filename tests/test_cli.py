@@ -99,9 +99,7 @@ def test_doctor_finds_nothing_on_a_good_machine(run):
 
 def test_doctor_names_each_problem_and_its_next_step(run, monkeypatch, tmp_path):
     def no_program():
-        raise temporal_server.ServiceUnavailableError(
-            "Temporal's program is not installed.", hint="Install it."
-        )
+        raise ServiceUnavailableError("Temporal's program is not installed.", hint="Install it.")
 
     monkeypatch.setattr(temporal_server, "find_program", no_program)
     monkeypatch.setattr(doctor, "NEWEST_PYTHON", (3, 9))

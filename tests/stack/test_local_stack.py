@@ -144,6 +144,38 @@ def test_up_stays_in_front_until_interrupted(home):
     assert not list(processes.marked(marker))
 
 
+def test_a_worker_of_its_own_joins_and_leaves(home):
+    with LocalStack(home) as stack:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "temporal_airflow_nb.cli", "worker", "--home", str(home)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        address = stack.status()["env"]["TEMPORAL_ADDRESS"]
+        line = next(line for line in worker.stdout if line.startswith("Working"))
+        assert line.startswith(f"Working for {address}, namespace default, task queue airflow-tasks."), line
+        zygotes = psutil.Process(worker.pid).children(recursive=True)
+        assert zygotes
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        assert not psutil.wait_procs(zygotes, timeout=5)[1]
+        assert row(stack, "worker")["state"] == "running"
+
+
+def test_a_worker_says_what_it_cannot_reach(home, tmp_path):
+    with LocalStack(home) as stack:
+        env = {**os.environ, **stack.status()["env"], "TEMPORAL_ADDRESS": "127.0.0.1:1"}
+        done = command("worker", env=env)
+        assert done.returncode == 3
+        assert "Error: Temporal at 127.0.0.1:1 can't be reached" in done.stderr
+        assert "Traceback" not in done.stderr
+        done = command(
+            "worker", env={**env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/a.db"}
+        )
+        assert done.returncode == 2
+        assert "airflow db migrate" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
