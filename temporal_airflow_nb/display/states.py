@@ -111,7 +111,7 @@ def overall(counts: Mapping[str, int]) -> str:
     >>> overall({"success": 37, "running": 13})
     'running'
     """
-    return next((state for state in PRIORITY if counts.get(state)), NO_STATUS)
+    return next(iter(in_order(counts)), NO_STATUS)
 
 
 def by_progress(counts: Mapping[str, int]) -> dict[str, int]:

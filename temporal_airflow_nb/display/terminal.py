@@ -66,14 +66,24 @@ def _table(grid: Grid, width: int) -> Table:
     table = Table.grid(padding=(0, GAP, 0, 0))
     if not cells:
         return table
-    room = width - (_BAR + 2 * GAP if wide else GAP)
-    sizes = columns([[cell.plain for cell in row] for row in cells], room)
+    sizes = columns(
+        [[cell.plain for cell in row] for row in cells], width - (_BAR + 2 * GAP if wide else GAP)
+    )
     for size, justify in zip(sizes, _JUSTIFY, strict=True):
         table.add_column(no_wrap=True, overflow="ellipsis", width=size, justify=justify)
     table.add_column(no_wrap=True)
-    for row, (_, line) in zip(cells, grid.lines(), strict=True):
-        table.add_row(*row, _bar(grid, line) if wide and isinstance(line, Row) else "")
+    for (name, *others), (_, line) in zip(cells, grid.lines(), strict=True):
+        bar = _bar(grid, line) if wide and isinstance(line, Row) else ""
+        table.add_row(_clipped(name, sizes[0]), *others, bar)
     return table
+
+
+def _clipped(name: Text, width: int) -> Text:
+    """Return a name with its middle left out; its sign keeps its style."""
+    shown = Text(clip(name.plain, width), style=name.style)
+    for span in name.spans:
+        shown.stylize(span.style, span.start, span.end)
+    return shown
 
 
 def _cells(grid: Grid, depth: int, line: str | Row) -> list[Text]:
