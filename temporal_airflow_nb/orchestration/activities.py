@@ -23,14 +23,26 @@ WORKER_LOST = "WorkerLost"
 class _RunningTry:
     """A try under supervision in a thread, which outlives the activity that started it if that is abandoned."""
 
-    def __init__(self, runner: TaskRunner, key: TaskKey, interruption: Interruption | None, executor: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        runner: TaskRunner,
+        key: TaskKey,
+        executor: ThreadPoolExecutor,
+        *,
+        interruption: Interruption | None,
+        plain: bool,
+    ) -> None:
         self.stopping = False
         self.waiters = 0
         self._wakeup, self._waker = socket.socketpair()
         self.future = asyncio.get_running_loop().run_in_executor(
             executor,
             lambda: runner.run(
-                key, wakeup=self._wakeup, should_stop=lambda: self.stopping, interruption=interruption
+                key,
+                wakeup=self._wakeup,
+                should_stop=lambda: self.stopping,
+                interruption=interruption,
+                plain=plain,
             ),
         )
         self.future.add_done_callback(self._close)
@@ -76,7 +88,9 @@ class TaskActivities:
         if running is None:
             attempt = activity.info().attempt
             interruption = Interruption(attempt - 1, request.max_reruns) if attempt > 1 else None
-            running = self._running[key] = _RunningTry(self.runner, key, interruption, self.executor)
+            running = self._running[key] = _RunningTry(
+                self.runner, key, self.executor, interruption=interruption, plain=task.plain
+            )
             running.future.add_done_callback(lambda _: self._forget(key, running))
         running.waiters += 1
         try:

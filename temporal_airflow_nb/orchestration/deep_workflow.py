@@ -35,7 +35,6 @@ from temporal_airflow_nb.orchestration.models import (
     RunTask,
     TaskFailure,
     TaskFailures,
-    TaskState,
     TaskTry,
     Timer,
 )
@@ -60,7 +59,7 @@ class ExecuteAirflowDagDeepWorkflow:
     @workflow.init
     def __init__(self, run: DagRunInput) -> None:
         self._run = run
-        self._states: dict[Key, TaskState] = {(ti.task_id, ti.map_index): ti for ti in run.states}
+        self._states: dict[Key, tuple[str | None, int]] = {}
         self._state = "running"
         self._dag = LoadedDag(0)
         self._in_flight: dict[Key, workflow.ActivityHandle[Any]] = {}
@@ -71,7 +70,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._due: list[Key] = []
         self._held: list[TaskTry] = []
         self._resync = True
-        self._continuing = bool(run.states)
+        self._show(run.states)
 
     @workflow.run
     async def run(self, run: DagRunInput) -> DagRunResult:
@@ -96,9 +95,12 @@ class ExecuteAirflowDagDeepWorkflow:
         self._resync = True
 
     @workflow.query
-    def task_states(self) -> list[TaskState]:
-        """Return every task instance that has been looked at, and its state."""
-        return list(self._states.values())
+    def task_states(self) -> list[dict[str, Any]]:
+        """Return every task instance that has been looked at, its state and its try number."""
+        return [
+            {"task_id": task_id, "map_index": map_index, "state": state, "try_number": try_number}
+            for (task_id, map_index), (state, try_number) in self._states.items()
+        ]
 
     @workflow.query
     def progress(self) -> dict[str, Any]:
@@ -164,10 +166,7 @@ class ExecuteAirflowDagDeepWorkflow:
         return bool(self._finished or self._due or self._resync or self._failures)
 
     def _apply(self, result: PassResult) -> None:
-        for ti in result.changed:
-            self._states[ti.task_id, ti.map_index] = ti
-            if ti.map_index >= 0:
-                self._states.pop((ti.task_id, -1), None)
+        self._show(result.changed)
         for timer in result.timers:
             self._wait_until(timer)
         for key in result.stop:
@@ -179,6 +178,12 @@ class ExecuteAirflowDagDeepWorkflow:
                 self._held.append(task)
             else:
                 self._start(task)
+
+    def _show(self, changed: list[Any]) -> None:
+        for task_id, map_index, state, try_number in changed:
+            self._states[task_id, map_index] = (state, try_number)
+            if map_index >= 0:
+                self._states.pop((task_id, -1), None)
 
     def _start(self, task: TaskTry) -> None:
         rerun = self._dag.on_worker_lost == "rerun"
@@ -199,7 +204,7 @@ class ExecuteAirflowDagDeepWorkflow:
         key = task.key
         self._in_flight[key] = handle
         self._tries[key] = task
-        self._states[key] = TaskState(task.task_id, task.map_index, "running", task.try_number)
+        self._states[key] = ("running", task.try_number)
         handle.add_done_callback(lambda _: self._ended(key, handle))
 
     def _ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
@@ -320,7 +325,7 @@ class ExecuteAirflowDagDeepWorkflow:
             DagRunInput(
                 self._run.dag_id,
                 self._run.run_id,
-                states=list(self._states.values()),
+                states=[[*key, *state] for key, state in self._states.items()],
                 timers=[timer for timer, _ in self._timers.values()],
                 drain_at=self._run.drain_at,
             )
@@ -328,8 +333,8 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _counts(self) -> dict[str, int]:
         counts: dict[str, int] = {}
-        for ti in self._states.values():
-            counts[ti.state or "none"] = counts.get(ti.state or "none", 0) + 1
+        for state, _ in self._states.values():
+            counts[state or "none"] = counts.get(state or "none", 0) + 1
         return counts
 
     def _summary(self) -> str:

@@ -2,9 +2,10 @@
 
 Only identifiers, states and times do: no conf, no XCom, no rendered field, no secret. A payload's size is bounded by the
 number of task instances that a pass changes.
-"""
 
-from __future__ import annotations
+Annotations here are evaluated, and what there can be thousands of travels as plain lists: Temporal's converter looks up
+the types of a dataclass anew for each instance.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -35,12 +36,22 @@ class RunRef:
 
 
 @dataclass
+class Timer:
+    """When a task instance has to be looked at again, in seconds since the epoch."""
+
+    task_id: str
+    map_index: int
+    at: float
+    why: str = ""
+
+
+@dataclass
 class DagRunInput:
     """Input of the deep workflow. The rest is what an execution hands to the one that continues it."""
 
     dag_id: str
     run_id: str
-    states: list[TaskState] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
     drain_at: int = 20_000
     """Events after which nothing new is started until the workflow can continue as new."""
@@ -76,6 +87,8 @@ class TaskTry:
     try_number: int
     operator: str = ""
     queue: str | None = None
+    plain: bool = False
+    """Whether it needs an interpreter of its own, as it runs as another user."""
 
     @property
     def key(self) -> Key:
@@ -90,26 +103,6 @@ class RunTask:
     run_id: str
     task: TaskTry
     max_reruns: int
-
-
-@dataclass
-class TaskState:
-    """A task instance and its state, as the grid shows it."""
-
-    task_id: str
-    map_index: int
-    state: str | None
-    try_number: int = 0
-
-
-@dataclass
-class Timer:
-    """When a task instance has to be looked at again, in seconds since the epoch."""
-
-    task_id: str
-    map_index: int
-    at: float
-    why: str = ""
 
 
 @dataclass
@@ -132,7 +125,8 @@ class PassResult:
     run_state: str = "running"
     ready: list[TaskTry] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
-    changed: list[TaskState] = field(default_factory=list)
+    changed: list[Any] = field(default_factory=list)
+    """``[task_id, map_index, state, try_number]`` of each task instance that isn't as it was."""
     stop: list[Key] = field(default_factory=list)
     """Task instances that run although the database says that they shouldn't."""
     wake: list[str] = field(default_factory=list)

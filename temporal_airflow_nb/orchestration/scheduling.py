@@ -26,7 +26,7 @@ from sqlalchemy import and_, exists, false, func, or_, select, update
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.graph import TaskGraph, graph_of
-from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskState, TaskTry, Timer
+from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskTry, Timer
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 XCOM_SKIPMIXIN_KEY = "skipmixin_key"
 _PROBE = 20
 _MAX_WAKES = 20
+_AT_ONCE = 256
 _OPERATOR_NAME = func.coalesce(func.nullif(TI.custom_operator_name, ""), TI.operator).label("operator")
 _IN_PROGRESS = (
     TaskInstanceState.QUEUED,
@@ -81,7 +82,7 @@ class SchedulingPass:
         self.session = session
         self.graph: TaskGraph = graph_of(dag)
         self._of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
-        self._changed: dict[Key, TaskState] = {}
+        self._changed: dict[Key, Any] = {}
         self._wake: set[tuple[str, str]] = set()
         self._look_at_in_flight = False
         dag_run.dag = dag
@@ -234,19 +235,20 @@ class SchedulingPass:
         )
 
     def _note(self, row: Any) -> None:
-        self._changed[row.task_id, row.map_index] = TaskState(
-            row.task_id, row.map_index, row.state, row.try_number
-        )
+        state = None if row.state is None else str(row.state)
+        self._changed[row.task_id, row.map_index] = [row.task_id, row.map_index, state, row.try_number]
 
     def _queue(self, request: PassInput) -> None:
         """Move SCHEDULED task instances to QUEUED, as far as pools and limits allow."""
         scheduled = self.session.execute(
-            select(TI.id, TI.pool, TI.pool_slots).where(self._of_run, TI.state == TaskInstanceState.SCHEDULED)
+            select(TI.id, TI.pool, TI.pool_slots)
+            .where(self._of_run, TI.state == TaskInstanceState.SCHEDULED)
+            .limit(_AT_ONCE)
         ).all()
         others_wait = self.session.scalar(
             select(exists().where(TI.state == TaskInstanceState.SCHEDULED, ~self._of_run))
         )
-        if scheduled and not others_wait and self._has_room(scheduled):
+        if scheduled and len(scheduled) < _AT_ONCE and not others_wait and self._has_room(scheduled):
             self.session.execute(
                 update(TI)
                 .where(TI.id.in_([row.id for row in scheduled]))
@@ -254,7 +256,7 @@ class SchedulingPass:
                 .execution_options(synchronize_session=False)
             )
         elif scheduled or (others_wait and request.finished):
-            queued = scheduler()._executable_task_instances_to_queued(max_tis=512, session=self.session)
+            queued = scheduler()._executable_task_instances_to_queued(max_tis=_AT_ONCE, session=self.session)
             self._wake |= {(ti.dag_id, ti.run_id) for ti in queued}
 
     def _has_room(self, scheduled: list[Any]) -> bool:
@@ -276,12 +278,12 @@ class SchedulingPass:
     def _collect(self, request: PassInput, result: PassResult) -> None:
         """Read what there is to start, to wait for and to stop, from the state that the pass leaves behind."""
         in_flight = {tuple(key) for key in request.in_flight}
-        rows = self._rows(TI.state.in_([TaskInstanceState.QUEUED, TaskInstanceState.SCHEDULED]))
-        for row in rows:
-            self._note(row)
-            if row.state == TaskInstanceState.QUEUED and (row.task_id, row.map_index) not in in_flight:
+        for row in self._rows(TI.state == TaskInstanceState.QUEUED):
+            if (row.task_id, row.map_index) not in in_flight:
+                task = self.dag.task_dict.get(row.task_id)
+                plain = bool(getattr(task, "run_as_user", None))
                 result.ready.append(
-                    TaskTry(row.task_id, row.map_index, row.try_number, row.operator or "", row.queue)
+                    TaskTry(row.task_id, row.map_index, row.try_number, row.operator or "", row.queue, plain)
                 )
         result.timers = self._timers(request)
         if (request.resync or self._look_at_in_flight) and in_flight:
@@ -291,9 +293,7 @@ class SchedulingPass:
                 if row.state in EXECUTION_STATES or row.state == TaskInstanceState.RESTARTING
             }
             result.stop = sorted(in_flight - wanted)
-        result.changed = sorted(
-            self._changed.values(), key=lambda ti: (self.graph.order.get(ti.task_id, 0), ti.map_index)
-        )
+        result.changed = sorted(self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1]))
         result.wake = self._runs_to_wake(request)
         result.idle = not in_flight - {tuple(key) for key in request.finished} and not self.session.scalar(
             select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS)))

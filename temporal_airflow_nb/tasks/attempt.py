@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from airflow.configuration import conf
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.executors.workloads import ExecuteTask
-from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk.execution_time.coordinator import _PythonCoordinator, get_coordinator_manager
 from airflow.sdk.execution_time.supervisor import _configure_logging
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
 from temporal_airflow_nb.tasks.callbacks import Callbacks, record_killed_task
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_IN_PROGRESS = (TaskInstanceState.QUEUED, TaskInstanceState.RUNNING, TaskInstanceState.RESTARTING)
+_STARTED = (TaskInstanceState.RUNNING, TaskInstanceState.RESTARTING)
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ class TaskRunner:
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
         interruption: Interruption | None = None,
+        plain: bool = False,
     ) -> str | None:
         """
         Run one try to its end and return the task instance's state after it.
 
         A try that isn't waiting to run, because it ran already or because somebody cleared or marked the task, is
-        left alone.
+        left alone. ``plain`` runs it in an interpreter of its own instead of a fork.
 
         Raises
         ------
@@ -109,27 +110,32 @@ class TaskRunner:
                     rerun=interruption.lost,
                     at_most=interruption.limit,
                 )
-            self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop)
+            self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
         finally:
             log_file.close()
         self.callbacks.run_pending(key.dag_id, key.run_id)
         return current_state(key)
 
     def _claim(self, key: TaskKey, *, interrupted: bool) -> ExecuteTask | None:
-        with transaction() as session:
+        if interrupted:
+            with transaction() as session:
+                session.execute(
+                    update(TaskInstance)
+                    .where(_is(key), TaskInstance.try_number == key.try_number, TaskInstance.state.in_(_STARTED))
+                    .values(state=TaskInstanceState.QUEUED)
+                    .execution_options(synchronize_session=False)
+                )
+        with reading() as session:
             ti = session.scalar(
                 select(TaskInstance)
-                .where(_is(key), TaskInstance.try_number == key.try_number)
-                .options(joinedload(TaskInstance.dag_run).joinedload(DagRun.dag_model))
-                .with_for_update(of=TaskInstance)
+                .where(
+                    _is(key),
+                    TaskInstance.try_number == key.try_number,
+                    TaskInstance.state == TaskInstanceState.QUEUED,
+                )
+                .options(joinedload(TaskInstance.dag_run), joinedload(TaskInstance.dag_model))
             )
-            if ti is None or ti.state not in _IN_PROGRESS:
-                return None
-            if ti.state != TaskInstanceState.QUEUED:
-                if not interrupted:
-                    return None
-                ti.state = TaskInstanceState.QUEUED
-            return ExecuteTask.make(ti)
+            return ExecuteTask.make(ti) if ti is not None else None
 
     def _supervise(
         self,
@@ -138,6 +144,7 @@ class TaskRunner:
         logger: Any,
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
+        plain: bool,
     ) -> None:
         rel_path = os.fspath(workload.dag_rel_path)
         coordinator = get_coordinator_manager().for_queue(workload.ti.queue or "default")
@@ -151,7 +158,7 @@ class TaskRunner:
                 subprocess_logs_to_stdout=False,
             )
             return
-        if needs_plain_process(workload.ti):
+        if plain or _always_plain():
             child, pipes = start_plain(self.zygotes.env)
         else:
             file = DagFile(
@@ -187,17 +194,9 @@ class TaskRunner:
             record_killed_task(workload.ti.key)
 
 
-def needs_plain_process(ti: Any) -> bool:
-    """Return whether a task has to run in an interpreter of its own, as it changes user or the system can't fork."""
-    if sys.platform == "darwin":
-        return True
-    from airflow.configuration import conf
-
-    if conf.get("core", "default_impersonation", fallback=""):
-        return True
-    from temporal_airflow_nb.tasks.dags import serialized_task
-
-    return bool(getattr(serialized_task(ti.dag_id, ti.run_id, ti.task_id), "run_as_user", None))
+def _always_plain() -> bool:
+    """Return whether no task can be a fork, since the system isn't safe for it or tasks run as another user."""
+    return sys.platform == "darwin" or bool(conf.get("core", "default_impersonation", fallback=""))
 
 
 def current_state(key: TaskKey) -> str | None:

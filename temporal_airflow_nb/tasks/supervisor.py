@@ -125,6 +125,8 @@ class TaskSupervisor(ActivitySubprocess):
         supervisor.selector.register(
             wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda sock: None)
         )
+        # The start itself is the first heartbeat.
+        supervisor._last_heartbeat_attempt = time.monotonic()
         supervisor._on_child_started(
             ti=what, dag_rel_path=dag_rel_path, bundle_info=bundle_info, sentry_integration=""
         )
