@@ -14,6 +14,8 @@ _OF_AIRFLOW = frozenset({"loc", "filename", "lineno", "func_name", "chan", "file
 _OF_THE_TRY = frozenset({"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"})
 _UNSAID = _SHOWN_APART | _OF_AIRFLOW | _OF_THE_TRY
 _VALUE = 60
+_BECAUSE = "The above exception was the direct cause of the following exception:"
+_MEANWHILE = "During handling of the above exception, another exception occurred:"
 _INSIDE_AIRFLOW = re.compile(r"site-packages[/\\]airflow[/\\]")
 
 
@@ -73,14 +75,11 @@ def _shown(line: Mapping[str, Any]) -> Iterator[str]:
 
 def traceback_lines(details: Sequence[Mapping[str, Any]], indent: str = "") -> Iterator[str]:
     """Yield a recorded exception with its causes as Python prints it, Airflow's own frames only counted."""
-    for position, detail in enumerate(reversed(details)):
-        if position:
-            chained = details[len(details) - position - 1].get("is_cause")
-            yield indent + (
-                "The above exception was the direct cause of the following exception:"
-                if chained
-                else "During handling of the above exception, another exception occurred:"
-            )
+    cause: Mapping[str, Any] | None = None
+    for detail in reversed(details):
+        if cause is not None:
+            yield indent + (_BECAUSE if cause.get("is_cause") else _MEANWHILE)
+        cause = detail
         yield f"{indent}Traceback (most recent call last):"
         yield from (f"{indent}  {line}" for line in _frames(detail.get("frames") or ()))
         yield f"{indent}{detail.get('exc_type')}: {detail.get('exc_value')}"
