@@ -71,7 +71,7 @@ def create_run(dag_id: str, *, conf: dict[str, Any] | None = None, run_id: str |
             ) from None
         except ParamValidationError as error:
             raise InvalidConfError(
-                f"conf doesn't fit the params of DAG {dag_id!r}: {error}", hint="Correct it with --conf."
+                f"conf doesn't fit the params of DAG {dag_id!r}: {str(error).splitlines()[0]}", hint="Correct it with --conf."
             ) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None

@@ -174,6 +174,8 @@ def _settings(
             "dags_folder": str(notebook_folder(home)),
             "plugins_folder": str(folder / "plugins"),
             "load_examples": "False",
+            # A file that is named to be run is parsed whether or not it mentions Airflow.
+            "dag_discovery_safe_mode": "False",
             "executor": "LocalExecutor",
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "simple_auth_manager_all_admins": "True",

@@ -162,8 +162,9 @@ def _check_source(path: Path) -> None:
     try:
         ast.parse(path.read_bytes(), str(path))
     except SyntaxError as error:
+        place = f"{path}, line {error.lineno}" if error.lineno else str(path)
         raise DagFileError(
-            f"{path}, line {error.lineno}: {error.msg}",
+            f"{place}: {error.msg}",
             hint=(error.text or "").strip() or "Correct the syntax.",
             path=str(path),
             line=error.lineno,

@@ -84,7 +84,10 @@ class DatabaseClient(Client):
             status, result = answer(_Request(method, path, kwargs.get("params") or {}, body))
         except HTTPException as error:
             status, result = error.status_code, {"detail": error.detail}
-        content = result.model_dump_json(exclude_unset=True) if isinstance(result, BaseModel) else json.dumps(result)
+        if isinstance(result, BaseModel):
+            content = result.model_dump_json(exclude_unset=True, by_alias=True)
+        else:
+            content = json.dumps(result)
         response = httpx.Response(
             status,
             content=content,
