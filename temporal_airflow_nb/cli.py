@@ -22,9 +22,10 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    parsed = build_parser().parse_args(arguments)
     try:
-        return parsed.command(parsed)
+        parsed = build_parser().parse_args(arguments)
+        code: int = parsed.command(parsed)
+        sys.stdout.flush()
     except TemporalAirflowError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
@@ -32,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone; nothing that we print at exit must fail over it.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    return code
 
 
 def build_parser() -> argparse.ArgumentParser:

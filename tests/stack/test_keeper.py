@@ -249,7 +249,7 @@ def test_nothing_is_left_when_the_owner_dies_during_the_start(home, nothing_left
     owner = owner_script(home, behaviour=["delay=60"])
     wait_for(lambda: record(home).get("services") and pid_of(home, "worker"))
     owner.kill()
-    owner.wait()
+    owner.communicate()
     wait_for(lambda: not pids_of(nothing_left))
     with FakeStack(home) as stack:
         assert stack.started_here
@@ -261,7 +261,6 @@ def test_a_forked_child_of_the_owner_does_not_keep_the_stack(home, nothing_left)
     owner.stdout.readline()
     child = int(owner.stdout.readline())
     owner.kill()
-    owner.wait()
     try:
         wait_for(lambda: pids_of(nothing_left) == {child})
     finally:

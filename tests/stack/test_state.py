@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -56,16 +58,12 @@ def test_a_home_that_is_closed_to_us_is_refused():
         home = Path(above) / "home"
         home.mkdir(mode=0o500)
         os.chown(home, NOBODY, NOBODY)
-        pid = os.fork()
-        if pid == 0:
-            os.setuid(NOBODY)
-            try:
-                state.prepare_home(home)
-            except InvalidInputError as error:
-                os._exit(0 if "can't be read and written" in error.message else 3)
-            finally:
-                os._exit(4)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        code = (
+            "import os, pathlib, sys; from temporal_airflow_nb.stack import state;"
+            "os.setuid(int(sys.argv[2])); state.prepare_home(pathlib.Path(sys.argv[1]))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, home, str(NOBODY)], capture_output=True, text=True)
+        assert "can't be read and written by user" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["wh?t", "two\nlines", "long" * 120])
