@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
+from temporal_airflow_nb.notebook import cells
+
+GOOD = cells.source_of("from airflow.sdk import dag\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "ids"),
+    [
+        ("@dag\ndef etl(): ...\netl()", ["etl"]),
+        ("@dag(schedule=None)\ndef etl(): ...", ["etl"]),
+        ("@dag(dag_id='named')\ndef etl(): ...", ["named"]),
+        ("@dag('named')\nasync def etl(): ...", ["named"]),
+        ("from airflow.sdk import dag as workflow\n@workflow()\ndef etl(): ...", ["etl"]),
+        ("@sdk.dag(schedule=None)\ndef etl(): ...", ["etl"]),
+        ("with DAG('a') as d: ...", ["a"]),
+        ("with DAG(dag_id='a', schedule=None): ...\nwith airflow.DAG('b'): ...", ["a", "b"]),
+        ("d = DAG('a')\nDAG('b')", ["a", "b"]),
+        ("def make():\n    return DAG('a')\nmake()", []),
+        ("for i in range(3):\n    DAG(f'a{i}')", []),
+        ("@task\ndef dag(): ...\nDAGGER('x')", []),
+    ],
+)
+def test_dags_are_found_without_running_the_cell(source, ids):
+    assert cells.dag_ids(ast.parse(source)) == ids
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "file"),
+    [
+        ("@dag\ndef etl(): ...", None, "etl.py"),
+        ("DAG('a.b-c')", None, "a.b-c.py"),
+        ("DAG('../../etc/x')", None, "_.._etc_x.py"),
+        ("DAG('größe')", None, "größe.py"),
+        ("x = 1", None, "cell_7.py"),
+        ("DAG('a')", "mine", "mine.py"),
+        ("DAG('a')", "mine.py", "mine.py"),
+    ],
+)
+def test_the_file_is_named_after_the_dag_the_cell_or_as_asked(source, name, file):
+    assert cells.file_name(ast.parse(source), name, 7) == file
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", ".py"])
+def test_a_name_that_is_no_file_name_is_refused(name):
+    with pytest.raises(InvalidInputError):
+        cells.file_name(ast.parse(""), name, 1)
+
+
+def test_lines_of_the_file_are_lines_of_the_cell():
+    assert cells.source_of("a = 1\nb = 2\n").splitlines()[1:] == ["a = 1", "b = 2"]
+    with pytest.raises(DagFileError, match=r"cell line 3: .*\n    b = = 2\n") as caught:
+        cells.parse(cells.source_of("a = 1\nb = = 2\n"))
+    assert caught.value.facts["line"] == 3
+
+
+def test_a_null_character_is_refused():
+    with pytest.raises(DagFileError):
+        cells.parse(cells.source_of("a = '\0'"))
+
+
+def test_a_cell_is_written_to_the_bundle(tmp_path):
+    with cells.placed(tmp_path, "etl.py", GOOD) as path:
+        assert path == tmp_path / "notebook" / "etl.py"
+        assert path.read_text() == GOOD
+    assert [entry.name for entry in path.parent.iterdir()] == ["etl.py"]
+
+
+def failing(tmp_path, error, source="bad"):
+    with pytest.raises(type(error)) as caught, cells.placed(tmp_path, "etl.py", source):
+        raise error
+    return str(caught.value)
+
+
+def test_a_cell_that_is_no_dag_file_leaves_nothing(tmp_path):
+    path = tmp_path / "notebook" / "etl.py"
+    said = failing(tmp_path, DagFileError(f"{path}, line 4: NameError: name 'x' is not defined", line=4))
+    assert said == "cell line 4: NameError: name 'x' is not defined"
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [DagFileError("broken"), DagNotFoundError("none")])
+def test_the_good_file_before_comes_back(tmp_path, error):
+    with cells.placed(tmp_path, "etl.py", GOOD) as path:
+        pass
+    failing(tmp_path, error)
+    assert path.read_text() == GOOD
+    assert [entry.name for entry in path.parent.iterdir()] == ["etl.py"]
+
+
+def test_a_good_file_stays_when_something_else_is_wrong(tmp_path):
+    failing(tmp_path, InvalidConfError("no such param"), GOOD)
+    assert (tmp_path / "notebook" / "etl.py").read_text() == GOOD
+
+
+def test_an_unchanged_cell_does_not_touch_its_file(tmp_path):
+    with cells.placed(tmp_path, "etl.py", GOOD) as path:
+        before = path.stat()
+    with cells.placed(tmp_path, "etl.py", GOOD):
+        after = path.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)

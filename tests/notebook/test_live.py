@@ -1,0 +1,188 @@
+"""The live grid, as a real kernel publishes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import nbformat
+import psutil
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+
+from temporal_airflow_nb import LocalStack
+from tests.notebook.conftest import state_shown
+
+DAG = """%%temporal_dag {options}
+import time
+from airflow.sdk import dag, get_current_context, task
+
+@dag(schedule=None, params={{"seconds": 2.5}})
+def watched():
+    @task
+    def first():
+        pass
+
+    @task
+    def nap():
+        time.sleep(get_current_context()["params"]["seconds"])
+
+    @task
+    def many(n):
+        time.sleep(0.1)
+
+    first() >> nap() >> many.expand(n=list(range(10)))
+
+watched()"""
+
+
+def dag(options=""):
+    return DAG.format(options=options)
+
+
+def is_final(message):
+    return state_shown(message) in ("success", "failed")
+
+
+def end_run(kernel):
+    kernel.run("run.cancel()")
+    kernel.collect(is_final, timeout=30)
+
+
+def test_the_cell_returns_at_once_and_its_grid_goes_on_by_itself(kernel):
+    kernel.run(dag())
+    assert kernel.value("6 * 7") == 42
+    assert kernel.value("run.state") in ("queued", "running")
+    assert kernel.collect(is_final, timeout=60) is not None
+    kernel.collect()
+
+    pictures = kernel.displays()
+    assert [message["msg_type"] for message in pictures] == ["display_data"] + ["update_display_data"] * (
+        len(pictures) - 1
+    )
+    assert len({message["content"]["transient"]["display_id"] for message in pictures}) == 1
+    states = [state for state in map(state_shown, pictures) if state]
+    assert states[-1] == "success"
+    assert "running" in states
+    assert states.count("success") == 1
+
+    running = [m["content"]["data"]["text/html"] for m in pictures if state_shown(m) == "running"]
+    assert any("nap" in html and "ta-bar ta-running" in html for html in running)
+    assert set(pictures[-1]["content"]["data"]) == {"text/html", "text/plain"}
+    assert "✓ many [10]" in pictures[-1]["content"]["data"]["text/plain"]
+    assert kernel.said() == ""
+
+
+def test_at_most_about_eight_pictures_a_second(kernel):
+    kernel.run(dag("""--conf '{{"seconds": 0}}'""".replace("{{", "{").replace("}}", "}")))
+    assert kernel.collect(is_final, timeout=60) is not None
+    moments = [when for when, message in kernel.messages if state_shown(message) == "running"]
+    for begin in moments:
+        assert sum(begin <= when < begin + 1 for when in moments) <= 9
+
+
+def test_a_notebook_keeps_one_static_grid(stack, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(stack.home))
+    sources = ["%load_ext temporal_airflow_nb", dag(), "print('meanwhile')", "run.wait()", "1 + 1"]
+    notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    nbformat.validate(notebook)
+    (grid,) = notebook.cells[1].outputs
+    assert grid.metadata["temporal_airflow"]["state"] == "success"
+    assert "ta-pill ta-success" in grid.data["text/html"]
+    assert "<script" not in grid.data["text/html"]
+    assert [cell.outputs[0].get("text", cell.outputs[0].get("data")) for cell in notebook.cells[2:]] == [
+        "meanwhile\n",
+        {"text/plain": "'success'"},
+        {"text/plain": "2"},
+    ]
+
+
+def test_two_runs_have_a_grid_each(kernel):
+    kernel.run(dag())
+    kernel.run("first = run")
+    kernel.run(dag())
+    finals = [kernel.collect(is_final, timeout=60) for _ in range(2)]
+    assert len({message["content"]["transient"]["display_id"] for message in finals}) == 2
+    assert kernel.value("first.run_id != run.run_id")
+
+
+def test_waiting_can_be_interrupted_and_the_run_goes_on(kernel):
+    request = kernel.client.execute(dag("""--wait --conf '{"seconds": 60}'"""))
+    assert kernel.collect(lambda message: state_shown(message) == "running", timeout=60)
+    begun = time.monotonic()
+    kernel.manager.interrupt_kernel()
+    reply = kernel.reply_to(request, timeout=10)
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert time.monotonic() - begun < 3
+    assert kernel.value("run.state") == "running"
+    end_run(kernel)
+
+
+def test_an_error_is_shown_in_place_of_the_progress(kernel):
+    reply = kernel.run("%%temporal_dag\nx = 1\n", errors=True)
+    assert reply["ename"] == "DagFileError"
+    assert reply["traceback"] == [f"DagFileError: {reply['evalue']}"]
+    kernel.collect()
+    assert "didn't succeed" in kernel.displays()[-1]["content"]["data"]["text/plain"]
+
+
+@pytest.fixture
+def own_stack(tmp_path):
+    """A stack whose processes may be killed."""
+    with LocalStack(tmp_path / "home") as stack:
+        yield stack
+
+
+@pytest.mark.slow
+def test_a_lost_connection_is_shown_and_comes_back(start_kernel, own_stack):
+    kernel = start_kernel(own_stack.home)
+    kernel.run(dag("""--conf '{"seconds": 8}'"""))
+    assert kernel.collect(lambda message: "ta-bar ta-running" in str(message["content"]), timeout=60)
+    worker = next(row for row in own_stack.status()["services"] if row["name"] == "worker")
+    os.kill(worker["pid"], signal.SIGKILL)
+    assert kernel.collect(
+        lambda message: "connection to the stack is lost" in str(message["content"]), timeout=15
+    )
+    final = kernel.collect(is_final, timeout=90)
+    assert state_shown(final) == "success"
+    assert "connection" not in final["content"]["data"]["text/plain"]
+    assert kernel.said() == ""
+
+
+@pytest.mark.slow
+def test_ending_the_stack_is_noted_in_the_grid(start_kernel, own_stack):
+    kernel = start_kernel(own_stack.home)
+    kernel.run(dag("""--conf '{"seconds": 60}'"""))
+    kernel.run("%temporal_down")
+    kernel.collect()
+    assert "The stack was ended" in kernel.displays()[-1]["content"]["data"]["text/html"]
+    assert kernel.said() == "The stack is down.\n"
+    assert (
+        kernel.value(
+            "[t.name for t in __import__('threading').enumerate() if t.name == 'temporal-airflow-watched']"
+        )
+        == []
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["shutdown", "kill"])
+def test_a_stack_ends_with_the_kernel_that_started_it(start_kernel, tmp_path, how):
+    kernel = start_kernel(tmp_path / "home")
+    kernel.run(dag("--wait"), timeout=150)
+    kernel.collect()
+    assert "Starting the stack" in kernel.displays()[0]["content"]["data"]["text/plain"]
+    stack = LocalStack(tmp_path / "home")
+    pids = [row["pid"] for row in stack.status()["services"] if row["pid"]]
+    assert stack.is_running
+    kernel.manager.shutdown_kernel(now=how == "kill")
+    deadline = time.monotonic() + 20
+    while (stack.is_running or any(map(psutil.pid_exists, pids))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not stack.is_running
+    assert not any(map(psutil.pid_exists, pids))
