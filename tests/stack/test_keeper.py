@@ -176,6 +176,28 @@ def test_temporals_own_tool_and_client_find_the_stack(home, monkeypatch):
         assert done.stdout.split() == [record(home)["temporal"]["address"], "default"], done.stderr
 
 
+def test_another_namespace_is_there_when_it_is_asked_for(home, monkeypatch):
+    from temporal_airflow_nb.stack import temporal_server
+
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "etl")
+    with FakeStack(home) as stack:
+        env = {**os.environ, **stack.status()["env"]}
+        list_attributes = [
+            temporal_server.find_program(),
+            "operator",
+            "search-attribute",
+            "list",
+            "-o",
+            "json",
+        ]
+        done = subprocess.run(list_attributes, env=env, capture_output=True, text=True, check=True)
+        assert set(temporal_server.SEARCH_ATTRIBUTES) <= set(json.loads(done.stdout)["customAttributes"])
+        assert stack.client.call("ping")["env"]["TEMPORAL_NAMESPACE"] == "etl"
+    monkeypatch.delenv("TEMPORAL_NAMESPACE")
+    with FakeStack(home) as stack:
+        assert stack.status()["env"]["TEMPORAL_NAMESPACE"] == "etl"
+
+
 def test_a_second_stack_attaches_and_leaves_the_first_running(home):
     with FakeStack(home) as first:
         with FakeStack(home) as second:
