@@ -72,7 +72,9 @@ def _python() -> str:
 def _temporal_program() -> str:
     program = temporal_server.find_program()
     try:
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True)
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise ServiceUnavailableError(
             f"Temporal's program {program} doesn't run: {error}",
