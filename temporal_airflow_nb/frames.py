@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from temporal_airflow_nb.display.states import TASK_STATES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOMENT = "datetime64[us, UTC]"
-_SPAN = "timedelta64[us]"
+_MOMENT: Final = "datetime64[us, UTC]"
+_SPAN: Final = "timedelta64[us]"
 
 _TASK_COLUMNS = {
     "task_id": "text",

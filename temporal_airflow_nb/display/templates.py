@@ -42,7 +42,7 @@ def _escaped(value: object) -> str:
 
 
 def _read(name: str) -> str:
-    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)

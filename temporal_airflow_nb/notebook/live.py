@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ _INTERVAL = 0.125
 _SHARE_OF_TIME = 10
 _LOST = "The connection to the stack is lost; trying again. The run goes on as soon as its worker is back."
 
-_open: weakref.WeakSet[LiveGrid] = weakref.WeakSet()
+_open: set[LiveGrid] = set()
 
 
 def close_all(note: str, address: str | None = None) -> None:

@@ -33,12 +33,14 @@ class TemporalMagics(Magics):
         The cell is written to a DAG file of its own: it sees nothing of the notebook's other cells. The
         first time, an embedded stack is started; it ends with the kernel, or with %temporal_down.
         """
+        shell = self.shell
+        assert shell is not None
         arguments = parse_argstring(self.temporal_dag, line)
         conf = parse_conf(arguments.conf)
         source = cells.source_of(cell)
-        name = cells.file_name(cells.parse(source), arguments.name, self.shell.execution_count)
+        name = cells.file_name(cells.parse(source), arguments.name, shell.execution_count)
         stack = stacks.stack_of(arguments.home)
-        grid = live.LiveGrid(self.shell)
+        grid = live.LiveGrid(shell)
         with grid.busy("Connecting to the stack" if stack.is_running else "Starting the stack"):
             stack.start()
         client = stack.client
@@ -48,7 +50,7 @@ class TemporalMagics(Magics):
             )
         run = Run(client, answer["dag_id"], answer["run_id"])
         grid.address = client.address
-        self.shell.push({"run": run})
+        shell.push({"run": run})
         grid.follow(run)
         if arguments.wait:
             run.wait()
