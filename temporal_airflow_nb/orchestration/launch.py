@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow._shared.timezones import timezone
@@ -19,12 +19,23 @@ from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.tasks.dags import dag_bag
 from temporal_airflow_nb.tasks.database import transaction
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
 log = structlog.get_logger(__name__)
 
 
-def create_run(dag_id: str, *, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+def create_run(
+    dag_id: str,
+    *,
+    conf: dict[str, Any] | None = None,
+    run_id: str | None = None,
+    logical_date: datetime | None = None,
+) -> str:
     """
     Create a manual run of a DAG that is in the database, and have Temporal execute it.
+
+    Without a ``logical_date`` it is now, as for Airflow's trigger button: templates such as ``{{ ds }}`` need one.
 
     Returns
     -------
@@ -53,13 +64,20 @@ def create_run(dag_id: str, *, conf: dict[str, Any] | None = None, run_id: str |
         try:
             if run_id is None and (dag := dag_bag().get_latest_version_of_dag(dag_id, session=session)) is not None:
                 run_id = dag.timetable.generate_run_id(run_type=DagRunType.MANUAL, run_after=now, data_interval=None)
+            if logical_date is not None and _has_run_at(dag_id, logical_date, session):
+                raise InvalidInputError(
+                    f"DAG {dag_id!r} has a run of {logical_date.isoformat()} already",
+                    hint="Choose another logical date.",
+                    logical_date=logical_date.isoformat(),
+                )
             dag_run = _trigger_dag(
                 dag_id,
                 dag_bag(),
                 triggered_by=DagRunTriggeredByType.CLI,
                 run_id=run_id,
-                # SQLite compares it with the current second: a run of this moment would wait for the next.
-                run_after=now - timedelta(seconds=1),
+                run_after=now,
+                logical_date=logical_date or now,
+                replace_microseconds=False,
                 conf=conf,
                 session=session,
             )
@@ -75,9 +93,17 @@ def create_run(dag_id: str, *, conf: dict[str, Any] | None = None, run_id: str |
             ) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
+        if session.get_bind().dialect.name == "sqlite":
+            # It compares this with the current second: a run of this moment would wait for the next.
+            dag_run.run_after = now - timedelta(seconds=1)
         created = dag_run.run_id
     start_queued_runs()
     return created
+
+
+def _has_run_at(dag_id: str, logical_date: datetime, session: Session) -> bool:
+    found = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.logical_date == logical_date)
+    return session.scalar(found) is not None
 
 
 def start_queued_runs() -> int:

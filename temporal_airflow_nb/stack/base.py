@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,7 @@ class Stack(ABC):
         conf: Mapping[str, Any] | None = None,
         mode: str = "deep",
         run_id: str | None = None,
+        logical_date: datetime | None = None,
         connections: str | os.PathLike[str] | None = None,
         variables: str | os.PathLike[str] | None = None,
     ) -> Run:
@@ -70,6 +72,8 @@ class Stack(ABC):
             ``"deep"``: on Airflow's metadata database.
         run_id
             Id of the run; made from the time where left out.
+        logical_date
+            The run's logical date, with a time zone; now where left out.
         connections, variables
             Files with the connections and variables that the tasks ask for, as ``airflow connections export``
             and ``airflow variables export`` write them.
@@ -98,6 +102,7 @@ class Stack(ABC):
             dag_id=dag_id,
             conf=_checked_conf(conf),
             run_id=run_id,
+            logical_date=_checked_date(logical_date),
             connections=None if connections is None else _absolute(connections, "connections"),
             variables=None if variables is None else _absolute(variables, "variables"),
         )
@@ -119,6 +124,20 @@ def _absolute(path: str | os.PathLike[str], name: str) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{name} must be a str or os.PathLike, not {type(path).__name__}")
     return str(Path(path).expanduser().absolute())
+
+
+def _checked_date(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime):
+        raise TypeError(f"logical_date must be a datetime, not {type(moment).__name__}")
+    if moment.tzinfo is None:
+        raise InvalidInputError(
+            f"logical_date {moment.isoformat()} has no time zone.",
+            hint="Give it one: logical_date.replace(tzinfo=datetime.timezone.utc)",
+            logical_date=moment.isoformat(),
+        )
+    return moment.isoformat()
 
 
 def _checked_conf(conf: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from airflow.models.dagrun import DagRun
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
 from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError, TemporalAirflowError
@@ -42,6 +42,7 @@ class _Submit(_Path):
     dag_id: str | None = None
     conf: dict[str, Any] | None = None
     run_id: str | None = None
+    logical_date: AwareDatetime | None = None
     connections: str | None = None
     variables: str | None = None
 
@@ -110,7 +111,9 @@ def application(
         for kind in ("connections", "variables"):
             if path := getattr(body, kind):
                 import_stored(kind, path)
-        dag_id, run_id = submissions.submit(body.path, dag_id=body.dag_id, conf=body.conf, run_id=body.run_id)
+        dag_id, run_id = submissions.submit(
+            body.path, dag_id=body.dag_id, conf=body.conf, run_id=body.run_id, logical_date=body.logical_date
+        )
         return {"dag_id": dag_id, "run_id": run_id, "workflow_id": views.workflow_id(dag_id, run_id)}
 
     @app.post("/v1/run")

@@ -52,22 +52,15 @@ class Submissions:
         """Parse a file and return its serialized DAGs; nothing is stored."""
         return self._parse(self._file(path))
 
-    def submit(
-        self,
-        path: str,
-        *,
-        dag_id: str | None = None,
-        conf: dict[str, Any] | None = None,
-        run_id: str | None = None,
-    ) -> tuple[str, str]:
-        """Store a file's DAGs and launch a run of one; return ``(dag_id, run_id)``."""
+    def submit(self, path: str, *, dag_id: str | None = None, **run: Any) -> tuple[str, str]:
+        """Store a file's DAGs and launch a run of one, with ``run`` as for :func:`create_run`; return its ids."""
         file = self._file(path)
         # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
         threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags = self._parse(file)
         chosen = _choose([dag.dag_id for dag in dags], dag_id, path)
         self._store(file, dags)
-        return chosen, create_run(chosen, conf=conf, run_id=run_id)
+        return chosen, create_run(chosen, **run)
 
     def _file(self, path: str) -> DagFile:
         found = Path(path)
