@@ -43,7 +43,9 @@ def on_worker_lost() -> str:
     chosen = os.environ.get("TEMPORAL_AIRFLOW_ON_WORKER_LOST") or "rerun"
     if chosen not in ("rerun", "fail"):
         raise InvalidInputError(
-            f"TEMPORAL_AIRFLOW_ON_WORKER_LOST is {chosen!r}", hint="It can be 'rerun' or 'fail'.", value=chosen
+            f"TEMPORAL_AIRFLOW_ON_WORKER_LOST is {chosen!r}",
+            hint="It can be 'rerun' or 'fail'.",
+            value=chosen,
         )
     return chosen
 
@@ -58,6 +60,8 @@ def history_limit() -> int:
     text = os.environ.get("TEMPORAL_AIRFLOW_HISTORY_EVENTS") or "20000"
     if not text.isdigit() or not 50 <= int(text) <= 50_000:
         raise InvalidInputError(
-            f"TEMPORAL_AIRFLOW_HISTORY_EVENTS is {text!r}", hint="It can be a number from 50 to 50000.", value=text
+            f"TEMPORAL_AIRFLOW_HISTORY_EVENTS is {text!r}",
+            hint="It can be a number from 50 to 50000.",
+            value=text,
         )
     return int(text)

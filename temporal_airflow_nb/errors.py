@@ -62,7 +62,7 @@ class DagFileError(InvalidInputError):
 
 
 class DagNotFoundError(InvalidInputError):
-    """The DAG asked for isn't there, or a file holds several and none was chosen. ``facts``: ``dag_id``, ``dag_ids``."""
+    """The DAG asked for isn't there, or a file holds several and none was chosen. Facts: ``dag_id``, ``dag_ids``."""
 
     code = "dag_not_found"
 

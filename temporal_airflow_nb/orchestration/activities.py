@@ -107,7 +107,11 @@ class TaskActivities:
                     return running.future.result()
         except asyncio.CancelledError:
             details = activity.cancellation_details()
-            if details is not None and (details.timed_out or details.not_found) and not details.cancel_requested:
+            if (
+                details is not None
+                and (details.timed_out or details.not_found)
+                and not details.cancel_requested
+            ):
                 asyncio.get_running_loop().call_later(_ORPHAN_SECONDS, self._stop_orphan, running)
                 raise
             running.stop()

@@ -33,7 +33,7 @@ class DecidingScheduler(SchedulerJobRunner):
         super().__init__(SimpleNamespace(id=None, job_type=None, max_tis_per_query=512), executors=[executor])  # type: ignore
         self.scheduler_dag_bag = dag_bag()
 
-    def _try_to_load_executor(self, workload: Any, session: Any, team_name: Any = None) -> Any:
+    def _try_to_load_executor(self, workload: Any, session: Any, team_name: Any = None) -> Any:  # noqa: ARG002
         return self.executor
 
 

@@ -1,12 +1,14 @@
 """The workflow that executes a DAG run whose truth is Airflow's database.
 
-It decides nothing itself: each scheduling pass is a local activity that lets Airflow decide, and the workflow starts, waits
-for and stops what the pass returned. One pass runs at a time; what completes meanwhile is handed to the next.
+It decides nothing itself: each scheduling pass is a local activity that lets Airflow decide, and the workflow
+starts, waits for and stops what the pass returned. One pass runs at a time; what completes meanwhile is handed to
+the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -17,9 +19,9 @@ from temporalio.exceptions import (
     ApplicationError,
     CancelledError,
     FailureError,
-    TimeoutError,
     is_cancelled_exception,
 )
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from temporal_airflow_nb.orchestration.models import (
     DEEP_WORKFLOW,
@@ -91,7 +93,7 @@ class ExecuteAirflowDagDeepWorkflow:
 
     @workflow.signal
     def resync(self) -> None:
-        """Say that something outside the workflow has changed: a task was cleared, a slot is free, the run was marked."""
+        """Say that something outside the workflow has changed: a task was cleared, say, or a slot is free."""
         self._resync = True
 
     @workflow.query
@@ -105,7 +107,12 @@ class ExecuteAirflowDagDeepWorkflow:
     @workflow.query
     def progress(self) -> dict[str, Any]:
         """Return the run's state and how many task instances are in each state."""
-        return {"dag_id": self._run.dag_id, "run_id": self._run.run_id, "state": self._state, "tasks": self._counts()}
+        return {
+            "dag_id": self._run.dag_id,
+            "run_id": self._run.run_id,
+            "state": self._state,
+            "tasks": self._counts(),
+        }
 
     async def _execute(self) -> None:
         ref = self._run.ref
@@ -240,7 +247,9 @@ class ExecuteAirflowDagDeepWorkflow:
     async def _dagrun_timeout(self) -> None:
         if self._dag.timeout_at is None:
             return
-        await workflow.sleep(max(0.0, self._dag.timeout_at - workflow.time()) + 0.05, summary="dagrun_timeout")
+        await workflow.sleep(
+            max(0.0, self._dag.timeout_at - workflow.time()) + 0.05, summary="dagrun_timeout"
+        )
         await self._finish()
         self._resync = True
 
@@ -272,10 +281,8 @@ class ExecuteAirflowDagDeepWorkflow:
         for handle in handles:
             handle.cancel()
         for handle in handles:
-            try:
+            with suppress(FailureError, asyncio.CancelledError):
                 await handle
-            except (FailureError, asyncio.CancelledError):
-                pass
 
     async def _run_callbacks(self) -> None:
         await workflow.execute_activity(
@@ -302,7 +309,7 @@ class ExecuteAirflowDagDeepWorkflow:
             except ActivityError as error:
                 cause = error.cause
                 waits = isinstance(cause, ApplicationError) and cause.type == _DATABASE_DOWN
-                if not waits and not isinstance(cause, TimeoutError):
+                if not waits and not isinstance(cause, TemporalTimeoutError):
                     raise
             await workflow.sleep(delay, summary="waits for Airflow's database")
             delay = min(delay * 2, 30.0)
@@ -347,7 +354,7 @@ def _label(task_id: str, map_index: int) -> str:
 
 def _reason(error: ActivityError) -> str:
     cause = error.cause
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, TemporalTimeoutError):
         return "its worker stopped sending heartbeats"
     if isinstance(cause, CancelledError):
         return "it was cancelled"

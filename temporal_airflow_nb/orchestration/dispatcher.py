@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -55,10 +56,8 @@ class Dispatcher:
                 await self.deliver()
             except Exception as error:
                 log.warning("Could not deliver to Temporal; trying again", error=repr(error))
-            try:
+            with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
-            except asyncio.TimeoutError:
-                pass
             self._wake.clear()
 
     async def deliver(self) -> int:
@@ -104,9 +103,9 @@ class Dispatcher:
                 await self.start(dag_id, run_id)
         await asyncio.to_thread(start_queued_runs)
 
-    async def _is_open(self, id: str) -> bool:
+    async def _is_open(self, workflow: str) -> bool:
         try:
-            description: Any = await self.client.get_workflow_handle(id).describe()
+            description: Any = await self.client.get_workflow_handle(workflow).describe()
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return False

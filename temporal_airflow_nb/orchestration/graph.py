@@ -47,9 +47,13 @@ class TaskGraph:
         for task_id, upstream in self.sees.items():
             for other in upstream:
                 seen_by[other].add(task_id)
-        upstream_first = TopologicalSorter({task_id: sorted(task.upstream_task_ids) for task_id, task in tasks.items()})
+        upstream_first = TopologicalSorter(
+            {task_id: sorted(task.upstream_task_ids) for task_id, task in tasks.items()}
+        )
         self.order = {task_id: place for place, task_id in enumerate(upstream_first.static_order())}
-        self.seen_by = {task_id: tuple(sorted(ids, key=self.order.__getitem__)) for task_id, ids in seen_by.items()}
+        self.seen_by = {
+            task_id: tuple(sorted(ids, key=self.order.__getitem__)) for task_id, ids in seen_by.items()
+        }
         self._joins = {
             task_id: sorted(task.upstream_task_ids, key=self.order.__getitem__, reverse=True)
             for task_id, task in tasks.items()
@@ -98,7 +102,10 @@ def _waits_for_all(task: Any, tasks: dict[str, Any]) -> bool:
         rule in _NEEDS_ALL
         and not task.is_teardown
         and task.get_closest_mapped_task_group() is None
-        and (len(task.upstream_task_ids) > 1 or any(tasks[up].get_needs_expansion() for up in task.upstream_task_ids))
+        and (
+            len(task.upstream_task_ids) > 1
+            or any(tasks[up].get_needs_expansion() for up in task.upstream_task_ids)
+        )
     )
 
 

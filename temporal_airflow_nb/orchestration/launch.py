@@ -57,13 +57,20 @@ def create_run(
     with transaction() as session:
         model = session.get(DagModel, dag_id)
         if model is None:
-            raise DagNotFoundError(f"no DAG {dag_id!r}", hint="See the DAGs there are: airflow dags list", dag_id=dag_id)
+            raise DagNotFoundError(
+                f"no DAG {dag_id!r}", hint="See the DAGs there are: airflow dags list", dag_id=dag_id
+            )
         model.is_paused = False
         session.flush()
         now = timezone.utcnow()
         try:
-            if run_id is None and (dag := dag_bag().get_latest_version_of_dag(dag_id, session=session)) is not None:
-                run_id = dag.timetable.generate_run_id(run_type=DagRunType.MANUAL, run_after=now, data_interval=None)
+            if (
+                run_id is None
+                and (dag := dag_bag().get_latest_version_of_dag(dag_id, session=session)) is not None
+            ):
+                run_id = dag.timetable.generate_run_id(
+                    run_type=DagRunType.MANUAL, run_after=now, data_interval=None
+                )
             if logical_date is not None and _has_run_at(dag_id, logical_date, session):
                 raise InvalidInputError(
                     f"DAG {dag_id!r} has a run of {logical_date.isoformat()} already",
@@ -89,7 +96,8 @@ def create_run(
             ) from None
         except ParamValidationError as error:
             raise InvalidConfError(
-                f"conf doesn't fit the params of DAG {dag_id!r}: {str(error).splitlines()[0]}", hint="Correct it with --conf."
+                f"conf doesn't fit the params of DAG {dag_id!r}: {str(error).splitlines()[0]}",
+                hint="Correct it with --conf.",
             ) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
@@ -120,7 +128,9 @@ def start_queued_runs() -> int:
         scheduler()._start_queued_dagruns(session)
         session.flush()
         started = session.execute(
-            select(DagRun.dag_id, DagRun.run_id).where(DagRun.id.in_(before), DagRun._state == DagRunState.RUNNING)
+            select(DagRun.dag_id, DagRun.run_id).where(
+                DagRun.id.in_(before), DagRun._state == DagRunState.RUNNING
+            )
         ).all()
         for dag_id, run_id in started:
             outbox.take_over(dag_id, run_id, session)

@@ -1,7 +1,7 @@
 """What travels between workflows and activities.
 
-Only identifiers, states and times do: no conf, no XCom, no rendered field, no secret. A payload's size is bounded by the
-number of task instances that a pass changes.
+Only identifiers, states and times do: no conf, no XCom, no rendered field, no secret. A payload's size is bounded by
+the number of task instances that a pass changes.
 
 Annotations here are evaluated, and what there can be thousands of travels as plain lists: Temporal's converter looks up
 the types of a dataclass anew for each instance.
@@ -58,6 +58,7 @@ class DagRunInput:
 
     @property
     def ref(self) -> RunRef:
+        """The run."""
         return RunRef(self.dag_id, self.run_id)
 
 
@@ -92,6 +93,7 @@ class TaskTry:
 
     @property
     def key(self) -> Key:
+        """The task instance within its run."""
         return (self.task_id, self.map_index)
 
 

@@ -1,7 +1,7 @@
 """Our two tables in Airflow's database: which runs are ours, and what Temporal has yet to hear of them.
 
-A row of the outbox commits with the change it tells of, so that neither can be lost without the other; the dispatcher in
-the worker delivers it. No other process talks to Temporal.
+A row of the outbox commits with the change it tells of, so that neither can be lost without the other; the
+dispatcher in the worker delivers it. No other process talks to Temporal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow._shared.timezones import timezone
 from airflow.utils.sqlalchemy import UtcDateTime
-from sqlalchemy import Column, Integer, MetaData, PrimaryKeyConstraint, String, Table, delete, event, insert, select
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    delete,
+    event,
+    insert,
+    select,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -73,14 +84,18 @@ def take_over(dag_id: str, run_id: str, session: Session) -> None:
 
 def notify(dag_id: str, run_id: str, kind: str, session: Session) -> None:
     """Have the dispatcher tell a run's workflow, when ``session`` commits."""
-    session.execute(insert(outbox).values(dag_id=dag_id, run_id=run_id, kind=kind, created_at=timezone.utcnow()))
+    session.execute(
+        insert(outbox).values(dag_id=dag_id, run_id=run_id, kind=kind, created_at=timezone.utcnow())
+    )
     for listener in _listeners:
         event.listen(session, "after_commit", lambda _, call=listener: call(), once=True)
 
 
 def is_managed(dag_id: str, run_id: str, session: Session) -> bool:
     """Return whether a run is ours."""
-    found = select(managed_runs.c.run_id).where(managed_runs.c.dag_id == dag_id, managed_runs.c.run_id == run_id)
+    found = select(managed_runs.c.run_id).where(
+        managed_runs.c.dag_id == dag_id, managed_runs.c.run_id == run_id
+    )
     return session.scalar(found) is not None
 
 
@@ -97,7 +112,9 @@ def delivered(ids: Iterable[int], session: Session) -> None:
 
 def release(dag_id: str, run_id: str, session: Session) -> None:
     """Forget a run that has ended."""
-    session.execute(delete(managed_runs).where(managed_runs.c.dag_id == dag_id, managed_runs.c.run_id == run_id))
+    session.execute(
+        delete(managed_runs).where(managed_runs.c.dag_id == dag_id, managed_runs.c.run_id == run_id)
+    )
 
 
 def unfinished(session: Session) -> list[Any]:

@@ -8,18 +8,18 @@ costs doesn't grow with the DAG.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow._shared.timezones import timezone
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.pool import Pool
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.taskreschedule import TaskReschedule
-from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
 from airflow.models.xcom import XComModel
-from airflow._shared.timezones import timezone
+from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
 from airflow.utils.state import DagRunState, State, TaskInstanceState
 from sqlalchemy import and_, exists, false, func, or_, select, update
 
@@ -103,7 +103,9 @@ class SchedulingPass:
     def _decidable(self) -> list[TI]:
         """Return what may be decided at all: task instances that wait for nobody, or for a task that has ended."""
         ended = set(
-            self.session.scalars(select(TI.task_id).where(self._of_run, TI.state.in_(State.finished)).distinct())
+            self.session.scalars(
+                select(TI.task_id).where(self._of_run, TI.state.in_(State.finished)).distinct()
+            )
         )
         wanted = [
             task_id
@@ -114,7 +116,7 @@ class SchedulingPass:
 
     def _take_events(self, request: PassInput) -> tuple[list[_Change], list[TI]]:
         """Sort the task instances that the workflow names into finished ones and ones that may be due."""
-        rows = self._rows(self._any_of({tuple(key) for key in (*request.finished, *request.due)}))
+        rows = self._rows(self._any_of([*request.finished, *request.due]))
         for row in rows:
             self._note(row)
         finished = [row for row in rows if row.state in State.finished]
@@ -138,8 +140,14 @@ class SchedulingPass:
                 XComModel.task_id.in_(sorted({task_id for task_id, _ in keys})),
             )
         ).all()
-        below = set().union(*(self.dag.task_dict[task_id].get_flat_relative_ids(upstream=False) for task_id in skipping))
-        skipped = self._rows(and_(TI.task_id.in_(sorted(below)), TI.state == TaskInstanceState.SKIPPED)) if below else []
+        below = set().union(
+            *(self.dag.task_dict[task_id].get_flat_relative_ids(upstream=False) for task_id in skipping)
+        )
+        skipped = (
+            self._rows(and_(TI.task_id.in_(sorted(below)), TI.state == TaskInstanceState.SKIPPED))
+            if below
+            else []
+        )
         for row in skipped:
             self._note(row)
         return skipped
@@ -200,7 +208,9 @@ class SchedulingPass:
         task_ids = {ti.task_id for ti in candidates}
         before = {(ti.task_id, ti.map_index): ti.state for ti in candidates}
         seen = set().union(*(self.graph.sees[task_id] for task_id in task_ids))
-        finished = self._load(and_(TI.task_id.in_(sorted(seen)), TI.state.in_(State.finished))) if seen else []
+        finished = (
+            self._load(and_(TI.task_id.in_(sorted(seen)), TI.state.in_(State.finished))) if seen else []
+        )
         ready, _, _ = self.dag_run._get_ready_tis(candidates, finished, session=self.session)
         self.session.flush()
         if ready:
@@ -222,7 +232,9 @@ class SchedulingPass:
         by_task: dict[str, list[int]] = defaultdict(list)
         for task_id, map_index in keys:
             by_task[task_id].append(map_index)
-        clauses = [and_(TI.task_id == task_id, TI.map_index.in_(indexes)) for task_id, indexes in by_task.items()]
+        clauses = [
+            and_(TI.task_id == task_id, TI.map_index.in_(indexes)) for task_id, indexes in by_task.items()
+        ]
         return or_(*clauses) if clauses else false()
 
     def _rows(self, where: Any) -> list[Any]:
@@ -259,7 +271,7 @@ class SchedulingPass:
             queued = scheduler()._executable_task_instances_to_queued(max_tis=_AT_ONCE, session=self.session)
             self._wake |= {(ti.dag_id, ti.run_id) for ti in queued}
 
-    def _has_room(self, scheduled: list[Any]) -> bool:
+    def _has_room(self, scheduled: Sequence[Any]) -> bool:
         """Return whether nobody competes for the slots these need, so that Airflow's full search can be left out."""
         model = self.session.get(DagModel, self.dag_run.dag_id)
         if model is None or model.is_paused or model.has_task_concurrency_limits:
@@ -277,7 +289,7 @@ class SchedulingPass:
 
     def _collect(self, request: PassInput, result: PassResult) -> None:
         """Read what there is to start, to wait for and to stop, from the state that the pass leaves behind."""
-        in_flight = {tuple(key) for key in request.in_flight}
+        in_flight = set(request.in_flight)
         for row in self._rows(TI.state == TaskInstanceState.QUEUED):
             if (row.task_id, row.map_index) not in in_flight:
                 task = self.dag.task_dict.get(row.task_id)
@@ -293,19 +305,20 @@ class SchedulingPass:
                 if row.state in EXECUTION_STATES or row.state == TaskInstanceState.RESTARTING
             }
             result.stop = sorted(in_flight - wanted)
-        result.changed = sorted(self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1]))
+        result.changed = sorted(
+            self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1])
+        )
         result.wake = self._runs_to_wake(request)
-        result.idle = not in_flight - {tuple(key) for key in request.finished} and not self.session.scalar(
+        result.idle = not in_flight - set(request.finished) and not self.session.scalar(
             select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS)))
         )
 
     def _timers(self, request: PassInput) -> list[Timer]:
         """Return when retries and reschedules that the request names, or all on a resync, are due."""
         waiting = (TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE)
-        named = {tuple(key) for key in (*request.finished, *request.due)}
         where = TI.state.in_(waiting)
         if not request.resync:
-            where = and_(where, self._any_of(named))
+            where = and_(where, self._any_of([*request.finished, *request.due]))
         timers = []
         for ti in self._load(where):
             if ti.state == TaskInstanceState.UP_FOR_RETRY:
@@ -325,7 +338,9 @@ class SchedulingPass:
     def _runs_to_wake(self, request: PassInput) -> list[str]:
         """Return the workflows of other runs that got a slot in this pass, or whose past is a task that ended in it."""
         ended = {task_id for task_id, _ in request.finished}
-        if any(_looks_back(self.dag.task_dict[task_id]) for task_id in ended if task_id in self.dag.task_dict):
+        if any(
+            _looks_back(self.dag.task_dict[task_id]) for task_id in ended if task_id in self.dag.task_dict
+        ):
             later = self.session.execute(
                 select(DagRun.dag_id, DagRun.run_id)
                 .where(DagRun.dag_id == self.dag_run.dag_id, DagRun.state == DagRunState.RUNNING)

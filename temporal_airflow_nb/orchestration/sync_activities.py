@@ -53,7 +53,9 @@ def _clear_errors(function: F) -> F:
         try:
             return function(*args)
         except (OperationalError, ConnectionError) as error:
-            raise ApplicationError(_first_line(error), type=DATABASE_UNAVAILABLE, non_retryable=True) from None
+            raise ApplicationError(
+                _first_line(error), type=DATABASE_UNAVAILABLE, non_retryable=True
+            ) from None
         except DBAPIError as error:
             # The statement's parameters may hold what a user entered.
             raise ApplicationError(f"{type(error).__name__}: {_first_line(error)}") from None
@@ -67,7 +69,9 @@ def _first_line(error: BaseException) -> str:
 
 def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
     dag_run = session.scalar(
-        select(DagRun).where(DagRun.dag_id == ref.dag_id, DagRun.run_id == ref.run_id).with_for_update(of=DagRun)
+        select(DagRun)
+        .where(DagRun.dag_id == ref.dag_id, DagRun.run_id == ref.run_id)
+        .with_for_update(of=DagRun)
     )
     if dag_run is None:
         raise ApplicationError(
@@ -77,7 +81,9 @@ def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
         )
     dag = dag_of_run(dag_run, session)
     if dag is None:
-        raise ApplicationError(f"DAG {ref.dag_id!r} isn't in the database any more", type=RUN_GONE, non_retryable=True)
+        raise ApplicationError(
+            f"DAG {ref.dag_id!r} isn't in the database any more", type=RUN_GONE, non_retryable=True
+        )
     return dag_run, dag
 
 
@@ -104,11 +110,11 @@ def ensure_task_instances(ref: RunRef) -> int:
         dag_run.dag = dag
         scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         session.flush()
-        return session.scalar(
+        return session.scalars(
             select(func.count())
             .select_from(TaskInstance)
             .where(TaskInstance.dag_id == ref.dag_id, TaskInstance.run_id == ref.run_id)
-        )
+        ).one()
 
 
 @activity.defn
@@ -118,7 +124,7 @@ def schedule_pass(request: PassInput) -> PassResult:
     with transaction() as session:
         dag_run, dag = _locked_run(request, session)
         if dag_run.state not in (DagRunState.RUNNING, DagRunState.QUEUED):
-            return PassResult(run_state=dag_run.state, stop=sorted(tuple(key) for key in request.in_flight), idle=True)
+            return PassResult(run_state=dag_run.state, stop=sorted(request.in_flight), idle=True)
         if request.resync and not dag_run.bundle_version:
             scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         result = SchedulingPass(dag_run, dag, session).run(request)
@@ -128,7 +134,7 @@ def schedule_pass(request: PassInput) -> PassResult:
 @activity.defn
 @_clear_errors
 def sync_task_status_batch(request: TaskFailures) -> None:
-    """Record tries whose outcome only the workflow knows: their worker was lost once too often, or they were refused."""
+    """Record tries whose outcome only the workflow knows, such as one whose worker was lost once too often."""
     for failure in request.failures:
         key = TaskInstanceKey(
             request.dag_id, failure.task_id, request.run_id, failure.try_number, failure.map_index
@@ -152,7 +158,9 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
         if request.error is not None or request.cancelled:
             if request.error is not None:
                 log.error("Run failed outside its tasks", run_id=request.run_id, error=request.error)
-                session.add(Log(event="failed", dag_id=request.dag_id, run_id=request.run_id, extra=request.error))
+                session.add(
+                    Log(event="failed", dag_id=request.dag_id, run_id=request.run_id, extra=request.error)
+                )
             set_dag_run_state_to_failed(dag=dag, run_id=request.run_id, commit=True, session=session)
             session.flush()
         callback = None
@@ -161,7 +169,7 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
         if callback is not None:
             DatabaseCallbackSink().send(callback, session=session)
         session.flush()
-        state = session.scalar(select(DagRun._state).where(DagRun.id == dag_run.id))
+        state = session.scalars(select(DagRun._state).where(DagRun.id == dag_run.id)).one()
         if state in State.finished_dr_states:
             outbox.release(request.dag_id, request.run_id, session)
         else:
@@ -170,4 +178,3 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
     if state in State.finished_dr_states:
         start_queued_runs()
     return RunFinished(state, callbacks=int(callback is not None))
-

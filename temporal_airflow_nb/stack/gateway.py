@@ -1,4 +1,4 @@
-"""The HTTP door of a stack: what notebooks and the command line ask for, answered by a process that has Airflow warm."""
+"""The HTTP door of a stack: notebooks and the command line ask a process that has Airflow loaded."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ class _Runs(BaseModel):
     limit: int = 100
 
 
-def application(
-    token: str, submissions: Submissions, temporal_ui: Callable[[], str | None]
-) -> FastAPI:
+def application(token: str, submissions: Submissions, temporal_ui: Callable[[], str | None]) -> FastAPI:
     """Return the gateway as an application; every request has to carry ``token``."""
 
     def authorised(authorization: str = Header("")) -> None:
@@ -82,7 +80,7 @@ def application(
     app = FastAPI(openapi_url=None, dependencies=[Depends(authorised)])
 
     @app.exception_handler(TemporalAirflowError)
-    def _known(request: Request, error: TemporalAirflowError) -> JSONResponse:
+    def _known(_: Request, error: TemporalAirflowError) -> JSONResponse:
         return JSONResponse({"error": error.to_dict()}, status_code=_STATUS[error.exit_code])
 
     @app.exception_handler(Exception)
@@ -124,7 +122,9 @@ def application(
     async def watch(body: _Watch) -> dict[str, Any]:
         clock = asyncio.get_running_loop().time
         end = clock() + body.timeout
-        while await run_in_threadpool(views.version, body.dag_id, body.run_id) == body.after and clock() < end:
+        while (
+            await run_in_threadpool(views.version, body.dag_id, body.run_id) == body.after and clock() < end
+        ):
             seen, looks_again = commits(), clock() + _WATCH_SECONDS
             while commits() == seen and clock() < min(end, looks_again):
                 await asyncio.sleep(_NOTICE_SECONDS)

@@ -25,7 +25,7 @@ _SERVER_PATIENCE = 60.0
 def main(home: str) -> NoReturn:
     """Serve until told to stop."""
     try:
-        asyncio.run(_serve(*_prepare(Path(home)), Path(home)))
+        asyncio.run(_serve(_prepare(Path(home)), Path(home)))
         code = 0
     except TemporalAirflowError as error:
         _report({"error": error.to_dict()})
@@ -37,7 +37,7 @@ def main(home: str) -> NoReturn:
     os._exit(code)
 
 
-def _prepare(home: Path) -> tuple[Any, str]:
+def _prepare(home: Path) -> Any:
     """Import Airflow, fork the zygote while there is one thread, and bring the database up to date."""
     version = check_airflow()
     embedded = GATEWAY_ONLY not in os.environ
@@ -52,11 +52,11 @@ def _prepare(home: Path) -> tuple[Any, str]:
     zygotes = Zygotes(fork_root())
     _quieten()
     _prepare_database(home / "airflow" / "migrated" if embedded else None, version)
-    return zygotes, version
+    return zygotes
 
 
 def _quieten() -> None:
-    """Keep the lines that Airflow writes for each request of a task out of the worker's log: they cost as much as it."""
+    """Keep the lines that Airflow writes for each request of a task out of the worker's log."""
     for name in ("airflow", "alembic", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -69,6 +69,7 @@ def _prepare_database(mark: Path | None, version: str) -> None:
     from temporal_airflow_nb.orchestration.outbox import create_tables
     from temporal_airflow_nb.tasks.database import speed_up_sqlite
 
+    assert settings.engine is not None
     if settings.engine.dialect.name == "sqlite":
         speed_up_sqlite(settings.engine)
     if mark is not None and not (mark.exists() and mark.read_text() == version):
@@ -78,7 +79,7 @@ def _prepare_database(mark: Path | None, version: str) -> None:
         create_tables(connection)
 
 
-async def _serve(zygotes: Any, version: str, home: Path) -> None:
+async def _serve(zygotes: Any, home: Path) -> None:
     from temporal_airflow_nb.stack.gateway import Gateway, application
     from temporal_airflow_nb.stack.submission import Submissions
 
@@ -105,7 +106,11 @@ async def _serve(zygotes: Any, version: str, home: Path) -> None:
         int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),
     )
     await gateway.start()
-    working = asyncio.create_task(worker.run()) if worker is not None else asyncio.create_task(asyncio.Event().wait())
+    working = (
+        asyncio.create_task(worker.run())
+        if worker is not None
+        else asyncio.create_task(asyncio.Event().wait())
+    )
     _report({"ready": True})
     await asyncio.wait([working, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
     gateway.stop()

@@ -43,7 +43,10 @@ def _run(dag_id: str, run_id: str, session: Any) -> DagRun:
     found = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     if found is None:
         raise RunNotFoundError(
-            f"DAG {dag_id!r} has no run {run_id!r}", hint="It may have been deleted.", dag_id=dag_id, run_id=run_id
+            f"DAG {dag_id!r} has no run {run_id!r}",
+            hint="It may have been deleted.",
+            dag_id=dag_id,
+            run_id=run_id,
         )
     return found
 
@@ -69,33 +72,35 @@ def snapshot(dag_id: str, run_id: str, temporal_ui: str | None) -> dict[str, Any
         dag_run = _run(dag_id, run_id, session)
         dag = dag_of_run(dag_run, session)
         order = graph_of(dag).order if dag is not None else {}
-        groups = {task_id: task.task_group for task_id, task in dag.task_dict.items()} if dag is not None else {}
+        groups = (
+            {task_id: task.task_group for task_id, task in dag.task_dict.items()} if dag is not None else {}
+        )
         rows = session.execute(select(*_COLUMNS).where(TI.dag_id == dag_id, TI.run_id == run_id)).all()
     tasks = [_task(row, groups.get(row.task_id)) for row in rows]
     tasks.sort(key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"]))
-    id = workflow_id(dag_id, run_id)
+    workflow = workflow_id(dag_id, run_id)
     return {
         "dag_id": dag_id,
         "run_id": run_id,
-        "workflow_id": id,
+        "workflow_id": workflow,
         "state": str(dag_run._state),
         "start_date": _iso(dag_run.start_date),
         "end_date": _iso(dag_run.end_date),
         "version": current,
         "airflow_state_counts": dict(Counter(task["state"] or "none" for task in tasks)),
         "tasks": tasks,
-        "links": {"temporal": workflow_link(temporal_ui, id)} if temporal_ui else {},
+        "links": {"temporal": workflow_link(temporal_ui, workflow)} if temporal_ui else {},
     }
 
 
-def workflow_link(temporal_ui: str, id: str) -> str:
+def workflow_link(temporal_ui: str, workflow: str) -> str:
     """Return the address of a workflow in Temporal's UI."""
     namespace = os.environ.get("TEMPORAL_NAMESPACE") or "default"
-    return f"http://{temporal_ui}/namespaces/{namespace}/workflows/{quote(id, safe='')}"
+    return f"http://{temporal_ui}/namespaces/{namespace}/workflows/{quote(workflow, safe='')}"
 
 
 def _task(row: Any, group: Any) -> dict[str, Any]:
-    task = {column: value for column, value in row._mapping.items()}
+    task = dict(row._mapping)
     for column in ("start_date", "end_date", "queued_dttm"):
         task[column] = _iso(task[column])
     task["state"] = None if row.state is None else str(row.state)
@@ -132,7 +137,9 @@ def xcoms(dag_id: str, run_id: str) -> list[dict[str, Any]]:
     with reading() as session:
         _run(dag_id, run_id, session)
         rows = session.execute(
-            select(XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value, XComModel.timestamp)
+            select(
+                XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value, XComModel.timestamp
+            )
             .where(XComModel.dag_id == dag_id, XComModel.run_id == run_id)
             .order_by(XComModel.timestamp, XComModel.task_id, XComModel.map_index, XComModel.key)
         ).all()
@@ -166,18 +173,32 @@ def logs(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
     with reading() as session:
         dag_run = _run(dag_id, run_id, session)
         where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
-        ti = session.scalar(select(TI).filter_by(**where).options(joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields)))
+        ti = session.scalar(
+            select(TI)
+            .filter_by(**where)
+            .options(joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields))
+        )
         if ti is None:
-            known = session.scalars(select(TI.map_index).filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id)).all()
-            hint = f"It is mapped: choose a map_index of {min(known)} to {max(known)}." if known else "Check the task_id."
+            known = session.scalars(
+                select(TI.map_index).filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id)
+            ).all()
+            hint = (
+                f"It is mapped: choose a map_index of {min(known)} to {max(known)}."
+                if known
+                else "Check the task_id."
+            )
             raise RunNotFoundError(
-                f"run {run_id!r} has no task {task_id!r} with map_index {map_index}", hint=hint, task_id=task_id
+                f"run {run_id!r} has no task {task_id!r} with map_index {map_index}",
+                hint=hint,
+                task_id=task_id,
             )
         number = try_number or ti.try_number
         source: Any = ti
         if number != ti.try_number:
             source = session.scalar(
-                select(TaskInstanceHistory).filter_by(**where, try_number=number).options(joinedload(TaskInstanceHistory.dag_run))
+                select(TaskInstanceHistory)
+                .filter_by(**where, try_number=number)
+                .options(joinedload(TaskInstanceHistory.dag_run))
             )
             if source is None:
                 raise RunNotFoundError(

@@ -121,7 +121,9 @@ class TaskRunner:
             with transaction() as session:
                 session.execute(
                     update(TaskInstance)
-                    .where(_is(key), TaskInstance.try_number == key.try_number, TaskInstance.state.in_(_STARTED))
+                    .where(
+                        _is(key), TaskInstance.try_number == key.try_number, TaskInstance.state.in_(_STARTED)
+                    )
                     .values(state=TaskInstanceState.QUEUED)
                     .execution_options(synchronize_session=False)
                 )

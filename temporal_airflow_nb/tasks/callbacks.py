@@ -66,10 +66,14 @@ class Callbacks:
             return []
         with transaction() as session:
             found = session.scalars(
-                select(DbCallbackRequest).where(DbCallbackRequest.id.in_(ours)).with_for_update(skip_locked=True)
+                select(DbCallbackRequest)
+                .where(DbCallbackRequest.id.in_(ours))
+                .with_for_update(skip_locked=True)
             ).all()
             requests = [row.get_callback_request() for row in found]
-            session.execute(delete(DbCallbackRequest).where(DbCallbackRequest.id.in_([row.id for row in found])))
+            session.execute(
+                delete(DbCallbackRequest).where(DbCallbackRequest.id.in_([row.id for row in found]))
+            )
         return requests
 
 
@@ -91,7 +95,7 @@ class _KilledTask:
     def get_event_buffer(self) -> dict[TaskInstanceKey, tuple[TaskInstanceState, str | None]]:
         return {self.key: (TaskInstanceState.FAILED, None)}
 
-    def has_task(self, ti: Any) -> bool:
+    def has_task(self, _: Any) -> bool:
         return False
 
     def send_callback(self, request: Any) -> None:

@@ -27,9 +27,10 @@ from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.execution_api import InProcessTransport
 
 # The union's `Field(discriminator=<function>)` is understood by FastAPI alone.
-_STATE_UPDATE: TypeAdapter[Any] = TypeAdapter(
-    Annotated[get_args(payloads.TIStateUpdate)[0], Discriminator(payloads.ti_state_discriminator)]
-)
+_PAYLOADS: Any = Annotated[
+    get_args(payloads.TIStateUpdate)[0], Discriminator(payloads.ti_state_discriminator)
+]
+_STATE_UPDATE: TypeAdapter[Any] = TypeAdapter(_PAYLOADS)
 
 
 class _Request(NamedTuple):
@@ -152,7 +153,9 @@ class DatabaseClient(Client):
 
     def _set_xcom(self, request: _Request) -> tuple[int, Any]:
         with transaction() as session:
-            return 201, xcoms.set_xcom(**request.path, session=session, value=request.json(), **request.params)
+            return 201, xcoms.set_xcom(
+                **request.path, session=session, value=request.json(), **request.params
+            )
 
     def _get_xcom(self, request: _Request) -> tuple[int, Any]:
         with reading() as session:

@@ -22,4 +22,3 @@ def dag_bag() -> DBDagBag:
 def dag_of_run(dag_run: DagRun, session: Session) -> SerializedDAG | None:
     """Return the DAG, in the version that a run uses now."""
     return dag_bag().get_dag_for_run(dag_run=dag_run, session=session)
-

@@ -52,4 +52,5 @@ class InProcessTransport(httpx.BaseTransport):
         return httpx.WSGITransport(app=ASGIMiddleware(application(), loop=loop))  # type: ignore[arg-type]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
         return self._transport.handle_request(request)

@@ -125,7 +125,7 @@ def _stored_values_refused() -> Iterator[list[str]]:
 
     refused: list[str] = []
 
-    def refuse(*args: Any, **kwargs: Any) -> Any:
+    def refuse(*args: Any, **_: Any) -> Any:
         refused.append(str(args[:1]))
         raise RuntimeError("variables and connections are read when the task runs")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
@@ -13,8 +14,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from airflow.configuration import conf
 from airflow.dag_processing.processor import DagFileProcessorProcess
 from airflow.sdk.execution_time.supervisor import ActivitySubprocess, ProcessTracker
+from uuid6 import uuid7
 
 from temporal_airflow_nb.tasks.zygotes import Child, DagFile, Pipes, Zygotes
 
@@ -38,15 +41,18 @@ class PlainChild(ProcessTracker):
 
     @property
     def pid(self) -> int:
+        """The process id, which is its group's too."""
         return self.process.pid
 
     def send_signal(self, s: signal.Signals) -> None:
+        """Send a signal to the process alone."""
         self.process.send_signal(s)
 
     def wait(self, timeout: float | None) -> int:
+        """Return the exit code, or raise ``TimeoutExpired``."""
         return self.process.wait(timeout)
 
-    def on_exit_readable(self, sock: socket.socket) -> bool:
+    def on_exit_readable(self, _: socket.socket) -> bool:
         """Reap the process, whose end of the channel was closed by its exit."""
         self.process.wait()
         return False
@@ -66,7 +72,7 @@ def start_plain(env: dict[str, str]) -> tuple[PlainChild, Pipes]:
         stdout=theirs[1],
         stderr=theirs[2],
         pass_fds=[theirs[3].fileno()],
-        process_group=0,
+        start_new_session=True,
         env={**os.environ, **env},
     )
     for end in theirs:
@@ -106,24 +112,10 @@ class TaskSupervisor(ActivitySubprocess):
         should_stop: Callable[[], bool],
     ) -> TaskSupervisor:
         """Take over a process that waits for its instructions, and give it the task."""
-        supervisor = cls(
-            id=what.id,
-            pid=child.pid,
-            stdin=pipes.requests,
-            process=child,
-            process_log=logger,
-            start_time=time.monotonic(),
-            new_process_group=True,
-            client=client,
-            wakeup=wakeup,
-            should_stop=should_stop,
-        )
-        supervisor._register_pipe_readers(pipes.stdout, pipes.stderr, pipes.requests, pipes.logs, data={})
-        # Without the exit channel among them, a process that ends after its last pipe has closed is noticed only
-        # at the next heartbeat, up to five seconds later.
-        watch_exit(supervisor.selector, child)
+        fields = {"id": what.id, "client": client, "wakeup": wakeup, "should_stop": should_stop}
+        supervisor: TaskSupervisor = _take_over(cls, child, pipes, process_log=logger, **fields)
         supervisor.selector.register(
-            wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda sock: None)
+            wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda _: None)
         )
         # The start itself is the first heartbeat.
         supervisor._last_heartbeat_attempt = time.monotonic()
@@ -163,18 +155,28 @@ class TaskSupervisor(ActivitySubprocess):
     @property
     def died(self) -> bool:
         """Whether the process ended without telling how its task ended."""
-        return bool(self._exit_code) and self._terminal_state is None and self._pending_terminal_state_msg is None
+        return (
+            bool(self._exit_code)
+            and self._terminal_state is None
+            and self._pending_terminal_state_msg is None
+        )
 
 
 @attrs.define(kw_only=True)
 class CallbackSupervisor(DagFileProcessorProcess):
     """Serves a process that runs callbacks as Airflow's DAG processor does."""
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
+        """Serve the process until it ends, or end it after ``timeout`` seconds; return its exit code."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while self._exit_code is None or self._open_sockets:
-            self._service_subprocess(max_wait_time=5.0)
+            self._service_subprocess(max_wait_time=min(5.0, max(0.0, deadline - time.monotonic())))
+            if time.monotonic() > deadline:
+                self.process_log.error("The DAG file took too long", seconds=timeout)
+                self.kill(signal.SIGKILL)
+                break
         self.selector.close()
-        return self._exit_code
+        return -signal.SIGKILL if self._exit_code is None else self._exit_code
 
 
 def run_dag_processor(
@@ -186,39 +188,50 @@ def run_dag_processor(
     logger: FilteringBoundLogger,
     callbacks: list[Any],
     shared: bool,
-) -> DagFileProcessorProcess:
+) -> CallbackSupervisor:
     """
     Parse ``file``, or run callbacks of its DAGs, in a process of its own and return when that has ended.
 
-    ``shared`` takes the DAG that the file's zygote has parsed; without it the file is parsed anew.
+    ``shared`` takes the DAG that the file's zygote has parsed; without it the file is parsed anew. A process that
+    takes longer than Airflow's ``[dag_processor] dag_file_processor_timeout`` is killed, as Airflow does.
     """
-    from uuid6 import uuid7
-
     child, pipes = zygotes.spawn("dag_processor", file if shared else None)
-    supervisor = CallbackSupervisor(
-        id=uuid7(),
-        pid=child.pid,
-        stdin=pipes.requests,
-        process=child,
-        process_log=logger,
-        start_time=time.monotonic(),
-        new_process_group=True,
-        client=client,
-        logger_filehandle=open(os.devnull, "wb"),
-        bundle_name=file.bundle_name,
-        dag_file_rel_path=rel_path,
-    )
-    supervisor._register_pipe_readers(pipes.stdout, pipes.stderr, pipes.requests, pipes.logs, data={})
-    watch_exit(supervisor.selector, child)
-    supervisor.had_callbacks = bool(callbacks)
-    supervisor._on_child_started(callbacks, file.path, file.bundle_path, file.bundle_name)  # type: ignore[arg-type]
     try:
-        supervisor.wait()
+        with open(os.devnull, "wb") as unused:
+            supervisor: CallbackSupervisor = _take_over(
+                CallbackSupervisor,
+                child,
+                pipes,
+                process_log=logger,
+                id=uuid7(),
+                client=client,
+                logger_filehandle=unused,
+                bundle_name=file.bundle_name,
+                dag_file_rel_path=rel_path,
+            )
+            supervisor.had_callbacks = bool(callbacks)
+            supervisor._on_child_started(callbacks, file.path, file.bundle_path, file.bundle_name)
+            supervisor.wait(conf.getfloat("dag_processor", "dag_file_processor_timeout"))
     finally:
-        supervisor.logger_filehandle.close()
+        for end in (*pipes, child.exit_channel):
+            end.close()
     return supervisor
 
 
-def watch_exit(selector: selectors.BaseSelector, child: Child | PlainChild) -> None:
-    """Have ``selector`` wake up when ``child`` has ended."""
-    selector.register(child.exit_channel, selectors.EVENT_READ, (child.on_exit_readable, selector.unregister))
+def _take_over(kind: Any, child: Child | PlainChild, pipes: Pipes, **fields: Any) -> Any:
+    """Return a supervisor of ``kind`` for a process that Airflow's own code hasn't started."""
+    supervisor = kind(
+        pid=child.pid,
+        stdin=pipes.requests,
+        process=child,
+        start_time=time.monotonic(),
+        new_process_group=True,
+        **fields,
+    )
+    supervisor._register_pipe_readers(pipes.stdout, pipes.stderr, pipes.requests, pipes.logs, data={})
+    # Without the exit channel among them, a process that ends after its last pipe has closed is noticed only at the
+    # next heartbeat, up to five seconds later.
+    supervisor.selector.register(
+        child.exit_channel, selectors.EVENT_READ, (child.on_exit_readable, supervisor.selector.unregister)
+    )
+    return supervisor

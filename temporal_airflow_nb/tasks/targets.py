@@ -52,3 +52,4 @@ def enter(target: str, pipes: Pipes, parsed: ParsedFile | None) -> NoReturn:
         share_bag(parsed)
     requests, stdout, stderr, logs = pipes
     _fork_main(socket(fileno=requests), socket(fileno=stdout), socket(fileno=stderr), logs, TARGETS[target])
+    os._exit(0)

@@ -62,6 +62,7 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def run(self) -> NoReturn:
+        """Serve until retired."""
         selector = selectors.DefaultSelector()
         selector.register(self.control, selectors.EVENT_READ, self._read_message)
         selector.register(self.wakeup, selectors.EVENT_READ, self._reap)

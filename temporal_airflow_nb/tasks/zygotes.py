@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ class Child(ProcessTracker):
 
     @property
     def pid(self) -> int:
+        """The process id, which is its group's too."""
         return self._pid
 
     def _read_line(self) -> str | None:
@@ -85,11 +87,13 @@ class Child(ProcessTracker):
         return line.decode()
 
     def send_signal(self, s: signal.Signals) -> None:
+        """Send a signal to the process alone."""
         if self._exit_code is not None:
             raise ProcessLookupError(self._pid)
         os.kill(self._pid, s)
 
     def wait(self, timeout: float | None) -> int:
+        """Return the exit code; raise ``TimeoutExpired``, or ``ZygoteLostError`` if nobody will ever know it."""
         if self._exit_code is None and not self._lost:
             self.exit_channel.settimeout(timeout)
             try:
@@ -102,7 +106,7 @@ class Child(ProcessTracker):
             raise ZygoteLostError(f"the zygote of process {self._pid} ended")
         return self._exit_code
 
-    def on_exit_readable(self, sock: socket.socket) -> bool:
+    def on_exit_readable(self, _: socket.socket) -> bool:
         """Take the exit status while the channel is open: the selector closes it next."""
         self._take_status(self._read_line())
         return False
@@ -116,10 +120,8 @@ class Child(ProcessTracker):
         self._exit_code = _NamedExit(code) if code < 0 else code
 
     def _kill_group(self) -> None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
 
 
 class _NamedExit(int):
@@ -164,10 +166,8 @@ class _Zygote:
         return Child(channel), Pipes(requests, stdout, stderr, logs)
 
     def retire(self) -> None:
-        try:
+        with suppress(ZygoteLostError):
             self.send({"op": "retire"}, [])
-        except ZygoteLostError:
-            pass
 
     def close(self) -> None:
         self.control.close()

@@ -25,7 +25,9 @@ def until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any
 
 def lines(trace: Path, prefix: str) -> list[str]:
     """Return the lines of a trace file that begin with ``prefix``."""
-    return [line for line in trace.read_text().splitlines() if line.startswith(prefix)] if trace.exists() else []
+    return (
+        [line for line in trace.read_text().splitlines() if line.startswith(prefix)] if trace.exists() else []
+    )
 
 
 def pid_of(stack: Any, service: str) -> int:

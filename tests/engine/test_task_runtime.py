@@ -46,7 +46,9 @@ def test_edited_file_is_seen_at_once(stack, tmp_path):
 
 
 def test_edited_module_beside_the_file_is_seen_at_once(stack, tmp_path):
-    source = TELL.format(name="with_module", header="import a_module_beside", expression="a_module_beside.VALUE")
+    source = TELL.format(
+        name="with_module", header="import a_module_beside", expression="a_module_beside.VALUE"
+    )
     path = write(tmp_path / "with_module.py", source)
     for number in (1, 22):
         write(tmp_path / "a_module_beside.py", f"VALUE = {number}")
@@ -62,7 +64,9 @@ def test_edited_data_file_that_shapes_the_dag_is_seen_at_once(stack, tmp_path):
 
 
 def test_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
-    source = TELL.format(name="parsed_once", header="parsed_in = os.getpid()", expression="[parsed_in, os.getpid()]")
+    source = TELL.format(
+        name="parsed_once", header="parsed_in = os.getpid()", expression="[parsed_in, os.getpid()]"
+    )
     path = write(tmp_path / "parsed_once.py", source)
     parsed_in, ran_in = value(stack.run(path))
     again_parsed_in, again_ran_in = value(stack.run(path))
@@ -72,7 +76,9 @@ def test_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
 
 def test_top_level_variable_is_read_by_each_task(stack, tmp_path):
     header = "from airflow.sdk import Variable; found = Variable.get('changing', default='none')"
-    path = write(tmp_path / "with_variable.py", TELL.format(name="with_variable", header=header, expression="found"))
+    path = write(
+        tmp_path / "with_variable.py", TELL.format(name="with_variable", header=header, expression="found")
+    )
     for content in ("first", "second"):
         variables = tmp_path / "variables.json"
         variables.write_text(f'{{"changing": "{content}"}}')
@@ -82,7 +88,9 @@ def test_top_level_variable_is_read_by_each_task(stack, tmp_path):
 def test_parsing_context_is_that_of_the_task(stack, tmp_path):
     header = "from airflow.sdk import get_parsing_context; context = get_parsing_context()"
     expression = "[context.dag_id, context.task_id]"
-    path = write(tmp_path / "in_context.py", TELL.format(name="in_context", header=header, expression=expression))
+    path = write(
+        tmp_path / "in_context.py", TELL.format(name="in_context", header=header, expression=expression)
+    )
     assert value(stack.run(path)) == ["in_context", "tell"]
 
 
@@ -95,7 +103,9 @@ def test_task_that_ends_its_process_is_a_failed_try(stack, tmp_path):
 
 
 def test_large_xcom_and_log(stack, tmp_path):
-    source = TELL.format(name="large", header="", expression="'x' * 3_000_000 + (print('y' * 3_000_000) or '')")
+    source = TELL.format(
+        name="large", header="", expression="'x' * 3_000_000 + (print('y' * 3_000_000) or '')"
+    )
     run = stack.run(write(tmp_path / "large.py", source))
     assert len(value(run)) == 3_000_000
     assert "y" * 1_000 in str(run.logs("tell"))
@@ -124,7 +134,9 @@ def test_plain_process(plain_stack, tmp_path):
 
 
 def test_plain_process_that_fails(plain_stack, tmp_path):
-    path = write(tmp_path / "plain_gone.py", TELL.format(name="plain_gone", header="", expression="os._exit(7)"))
+    path = write(
+        tmp_path / "plain_gone.py", TELL.format(name="plain_gone", header="", expression="os._exit(7)")
+    )
     run = plain_stack.run(path)
     assert run.wait(timeout=60) == "failed"
 

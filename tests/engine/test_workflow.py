@@ -64,7 +64,9 @@ def test_queries_agree_with_the_database(stack, finished):
             tasks["task_id"], tasks["map_index"], tasks["state"], tasks["try_number"], strict=True
         )
     }
-    assert {(ti["task_id"], ti["map_index"]): (ti["state"], ti["try_number"]) for ti in task_states} == database
+    assert {
+        (ti["task_id"], ti["map_index"]): (ti["state"], ti["try_number"]) for ti in task_states
+    } == database
     assert progress == {
         "dag_id": "waves",
         "run_id": finished.run_id,
