@@ -35,9 +35,17 @@ DEFAULT_SETTINGS: dict[str, dict[str, str]] = {
     "scheduler": {"use_job_schedule": "False"},
 }
 
+BUSY_RETRIES = 5
+CONFLICT = 409
+SERVER_ERROR = 500
+
 
 class NativeAirflowError(RuntimeError):
-    """Native Airflow didn't start, or didn't do what was asked. The message ends with the tail of a log."""
+    """Native Airflow didn't start, or didn't do what was asked. ``status``: of an HTTP answer, if any."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class NativeAirflow:
@@ -144,11 +152,19 @@ class NativeAirflow:
         conf: Mapping[str, Any] | None = None,
     ) -> None:
         """Trigger a run through the REST API, as a user or the UI does."""
-        self._call(
-            "POST",
-            f"/api/v2/dags/{urllib.parse.quote(dag_id, safe='')}/dagRuns",
-            {"dag_run_id": run_id, "logical_date": logical_date, "conf": dict(conf or {})},
-        )
+        path = f"/api/v2/dags/{urllib.parse.quote(dag_id, safe='')}/dagRuns"
+        body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": dict(conf or {})}
+        for attempt in range(BUSY_RETRIES):
+            try:
+                self._call("POST", path, body)
+                return
+            except NativeAirflowError as error:
+                if attempt and error.status == CONFLICT:
+                    return
+                # On a busy machine SQLite's lock can be out of reach for longer than Airflow waits for it.
+                if error.status != SERVER_ERROR or attempt == BUSY_RETRIES - 1:
+                    raise
+            time.sleep(1)
 
     def wait(self, runs: Iterable[tuple[str, str]], *, timeout: float, poll: float = 0.25) -> None:
         """Block until all of these ``(dag_id, run_id)`` have ended."""
@@ -282,7 +298,7 @@ class NativeAirflow:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             detail = error.read().decode(errors="replace")
-            raise NativeAirflowError(f"{method} {path}: {error.code} {detail[:500]}") from error
+            raise NativeAirflowError(f"{method} {path}: {error.code} {detail[:500]}", error.code) from error
 
     def _tail(self, service: str) -> str:
         log = self.home / f"{service}.log"

@@ -130,8 +130,8 @@ class TaskSupervisor(ActivitySubprocess):
             self._monitor_subprocess()
         finally:
             self.selector.close()
-        if self._exit_code is None:
-            self._exit_code = 1
+        if self._exit_code is None:  # type: ignore[has-type]
+            self._exit_code = 1  # type: ignore[misc]
         if not self.stopped:
             try:
                 self.update_task_state_if_needed()

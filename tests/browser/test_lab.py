@@ -76,7 +76,7 @@ def open_notebook(lab, page):
         page.goto(lab.url(name))
         cells = page.locator(".jp-Notebook .jp-CodeCell")
         expect(cells).to_have_count(len(sources), timeout=60_000)
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for()
+        expect(page.locator("#jp-bottom-panel")).to_contain_text("| Idle", timeout=60_000)
         return cells.all()
 
     return open_
@@ -91,7 +91,9 @@ def keep_picture(page, request):
             if after is not None:
                 after.wait_for()
             IMAGES.mkdir(parents=True, exist_ok=True)
-            page.locator(".ta-run").screenshot(path=IMAGES / name)
+            # An element is replaced with each update: a picture of its place it is.
+            page.locator(".ta-run").scroll_into_view_if_needed()
+            page.screenshot(path=IMAGES / name, clip=page.locator(".ta-run").bounding_box())
 
     return keep
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MISSING = "nothing"
+EXCERPT = 120
 
 
 def compare(native: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
@@ -27,7 +28,22 @@ def _differences(path: tuple[str, ...], native: Any, ours: Any) -> Iterator[str]
         for index, (one, other) in enumerate(zip(native, ours, strict=True)):
             yield from _differences((*path, str(index)), one, other)
     elif native != ours or type(native) is not type(ours):
-        yield f"{' / '.join(path)}: natively {native!r}, here {ours!r}"
+        native, ours = _excerpts(native, ours)
+        yield f"{' / '.join(path)}: natively {native}, here {ours}"
+
+
+def _excerpts(native: Any, ours: Any) -> tuple[str, str]:
+    """Return both in words; of two long texts what surrounds the first difference."""
+    one, other = repr(native), repr(ours)
+    if max(len(one), len(other)) <= 2 * EXCERPT:
+        return one, other
+    pairs = zip(one, other, strict=False)
+    same = next(
+        (index for index, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other))
+    )
+    start = max(0, same - EXCERPT // 2)
+    one, other = (f"…{text[start : start + EXCERPT]}…" for text in (one, other))
+    return one, other
 
 
 def report(name: str, differences: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ SETTINGS = {
 }
 
 
-def run_natively(cases: Sequence[Case], *, keep: bool = False) -> dict[str, dict[str, Any]]:
-    """Run all DAGs of these files on one native Airflow.
+def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Run all DAGs of these files on one native Airflow, one file after the other.
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ def run_natively(cases: Sequence[Case], *, keep: bool = False) -> dict[str, dict
     keep
         Leave the folder with the database and the logs, and say where it is.
 
-    Returns
-    -------
-    dict
-        Result by DAG id, by name of the case.
+    Yields
+    ------
+    tuple
+        The case, and its results by DAG id.
     """
     home = Path(tempfile.mkdtemp(prefix="native-airflow-"))
     try:
@@ -51,7 +51,8 @@ def run_natively(cases: Sequence[Case], *, keep: bool = False) -> dict[str, dict
         ) as native:
             for pool, slots in POOLS.items():
                 native.cli("pools", "set", pool, str(slots), "for the oracle")
-            return {case.name: _run(native, case, home) for case in cases}
+            for case in cases:
+                yield case, _run(native, case, home)
     finally:
         if keep:
             print(f"kept: {home}")

@@ -22,18 +22,17 @@ def main() -> None:
     if unknown := set(chosen.names) - set(CASES):
         parser.error(f"no such case: {' '.join(sorted(unknown))}")
     cases = [CASES[name] for name in chosen.names or CASES]
-    results = run_natively(cases, keep=chosen.keep)
     differing = 0
-    for case in cases:
+    for case, results in run_natively(cases, keep=chosen.keep):
         if case.recording.exists():
-            differences = compare(case.recorded(), results[case.name])
+            differences = compare(case.recorded(), results)
             differing += bool(differences)
             print(
                 *[f"{case.name}: {line}" for line in differences], sep="\n", end="\n" if differences else ""
             )
         if not chosen.check:
             RECORDED.mkdir(exist_ok=True)
-            case.recording.write_text(dump(results[case.name]), encoding="utf-8")
+            case.recording.write_text(dump(results), encoding="utf-8")
     if chosen.check:
         raise SystemExit(bool(differing))
 
