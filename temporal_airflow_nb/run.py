@@ -121,7 +121,7 @@ class Run:
         while True:
             left = _LONG_POLL if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                snapshot = self.watch(version, timeout=min(left, _LONG_POLL))
+                snapshot = self.watch(version, timeout=min(left, _LONG_POLL), until_ended=True)
             except ServiceUnavailableError:
                 lost = lost or time.monotonic()
                 if time.monotonic() - lost > OUTAGE:
@@ -134,8 +134,10 @@ class Run:
             if deadline is not None and time.monotonic() >= deadline:
                 raise self._late(timeout)
 
-    def watch(self, after: str | None = None, *, timeout: float = _LONG_POLL) -> Snapshot:
-        """Wait for the run to change.
+    def watch(
+        self, after: str | None = None, *, timeout: float = _LONG_POLL, until_ended: bool = False
+    ) -> Snapshot:
+        """Wait for the run to change, or to end.
 
         Parameters
         ----------
@@ -143,6 +145,8 @@ class Run:
             The ``version`` of the snapshot that is known already.
         timeout
             Seconds after which the snapshot is returned even if nothing changed.
+        until_ended
+            Whether to wait for the run's end instead of its next change.
 
         Returns
         -------
@@ -155,7 +159,12 @@ class Run:
             The stack can't be reached; unlike other methods this one doesn't try again.
         """
         snapshot = self._hasty.call(
-            "watch", timeout=timeout, dag_id=self.dag_id, run_id=self.run_id, after=after
+            "watch",
+            timeout=timeout,
+            dag_id=self.dag_id,
+            run_id=self.run_id,
+            after=after,
+            until_ended=until_ended,
         )
         self._last = snapshot
         for listener in (*self._listeners,):

@@ -117,9 +117,10 @@ def _one(row: Row) -> Markup:
 def _several(row: Row) -> Markup:
     label = tally(row.counts)
     if len(row.instances) > SQUARES:
-        return fill("overview", label=label, shares=_shares(row.counts), legend=_legend(row.counts))
-    squares = fill("squares", label=label, squares=joined(map(_square, row.instances)))
-    return joined([_legend(row.counts), squares])
+        picture = fill("shares", label=label, shares=_shares(row.counts))
+    else:
+        picture = fill("squares", label=label, squares=joined(map(_square, row.instances)))
+    return fill("several", legend=_legend(row.counts), picture=picture)
 
 
 def _square(instance: Instance) -> Markup:

@@ -75,9 +75,9 @@ class TaskActivities:
         self._running: dict[TaskKey, _RunningTry] = {}
 
     @activity.defn
-    async def run_airflow_task(self, request: RunTask) -> str | None:
+    async def run_airflow_task(self, request: RunTask) -> None:
         """
-        Run one try of one task; return the task instance's state after it.
+        Run one try of one task; what came of it is in the database then.
 
         Temporal's attempts at this activity are the same Airflow try: a further one means that the worker was lost.
         If this worker still runs the try, because only the connection to Temporal was lost, it is taken over.
@@ -94,17 +94,18 @@ class TaskActivities:
             running.future.add_done_callback(lambda _: self._forget(key, running))
         running.waiters += 1
         try:
-            return await self._wait(running)
+            await self._wait(running)
         finally:
             running.waiters -= 1
 
-    async def _wait(self, running: _RunningTry) -> str | None:
+    async def _wait(self, running: _RunningTry) -> None:
         try:
             while True:
                 activity.heartbeat()
                 done, _ = await asyncio.wait([running.future], timeout=HEARTBEAT_SECONDS)
                 if done:
-                    return running.future.result()
+                    running.future.result()
+                    return
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if (

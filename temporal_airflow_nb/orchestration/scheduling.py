@@ -85,6 +85,7 @@ class SchedulingPass:
         self._changed: dict[Key, Any] = {}
         self._wake: set[tuple[str, str]] = set()
         self._look_at_in_flight = False
+        self._some_wait = False
         dag_run.dag = dag
 
     def run(self, request: PassInput) -> PassResult:
@@ -121,6 +122,7 @@ class SchedulingPass:
             self._note(row)
         finished = [row for row in rows if row.state in State.finished]
         due = [(row.task_id, row.map_index) for row in rows if row.state in SCHEDULEABLE_STATES]
+        self._some_wait = bool(due)
         if self.dag.fail_fast and any(row.state == TaskInstanceState.FAILED for row in rows):
             # Airflow has just ended every other task of the run.
             self._look_at_in_flight = True
@@ -258,7 +260,15 @@ class SchedulingPass:
             .limit(_AT_ONCE)
         ).all()
         others_wait = self.session.scalar(
-            select(exists().where(TI.state == TaskInstanceState.SCHEDULED, ~self._of_run))
+            select(
+                exists()
+                .where(TI.state == TaskInstanceState.SCHEDULED, ~self._of_run)
+                .where(
+                    DagRun.dag_id == TI.dag_id,
+                    DagRun.run_id == TI.run_id,
+                    DagRun.state == DagRunState.RUNNING,
+                )
+            )
         )
         if scheduled and len(scheduled) < _AT_ONCE and not others_wait and self._has_room(scheduled):
             self.session.execute(
@@ -297,7 +307,8 @@ class SchedulingPass:
                 result.ready.append(
                     TaskTry(row.task_id, row.map_index, row.try_number, row.operator or "", row.queue, plain)
                 )
-        result.timers = self._timers(request)
+        if request.resync or self._some_wait:
+            result.timers = self._timers(request)
         if (request.resync or self._look_at_in_flight) and in_flight:
             wanted = {
                 (row.task_id, row.map_index)
@@ -309,14 +320,14 @@ class SchedulingPass:
             self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1])
         )
         result.wake = self._runs_to_wake(request)
-        result.idle = not in_flight - set(request.finished) and not self.session.scalar(
+        busy = result.ready or in_flight - set(request.finished)
+        result.idle = not busy and not self.session.scalar(
             select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS)))
         )
 
     def _timers(self, request: PassInput) -> list[Timer]:
         """Return when retries and reschedules that the request names, or all on a resync, are due."""
-        waiting = (TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE)
-        where = TI.state.in_(waiting)
+        where = TI.state.in_(_RUNNABLE)
         if not request.resync:
             where = and_(where, self._any_of([*request.finished, *request.due]))
         timers = []

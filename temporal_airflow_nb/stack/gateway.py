@@ -21,6 +21,7 @@ from sqlalchemy import select
 
 from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError, TemporalAirflowError
 from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.stack import views
 from temporal_airflow_nb.stack.submission import Submissions, import_stored
 from temporal_airflow_nb.tasks.dags import dag_of_run
@@ -55,6 +56,7 @@ class _RunRef(BaseModel):
 class _Watch(_RunRef):
     after: str | None = None
     timeout: float = 30.0
+    until_ended: bool = False
 
 
 class _Logs(_RunRef):
@@ -122,12 +124,11 @@ def application(token: str, submissions: Submissions, temporal_ui: Callable[[], 
     async def watch(body: _Watch) -> dict[str, Any]:
         clock = asyncio.get_running_loop().time
         end = clock() + body.timeout
-        while (
-            await run_in_threadpool(views.version, body.dag_id, body.run_id) == body.after and clock() < end
-        ):
+        while clock() < end and not await run_in_threadpool(_has_happened, body):
             seen, looks_again = commits(), clock() + _WATCH_SECONDS
             while commits() == seen and clock() < min(end, looks_again):
                 await asyncio.sleep(_NOTICE_SECONDS)
+            # What follows at once goes into the same answer.
             await asyncio.sleep(_NOTICE_SECONDS)
         return await run_in_threadpool(views.snapshot, body.dag_id, body.run_id, temporal_ui())
 
@@ -151,13 +152,19 @@ def application(token: str, submissions: Submissions, temporal_ui: Callable[[], 
     return app
 
 
+def _has_happened(watch: _Watch) -> bool:
+    if watch.until_ended:
+        return views.run_state(watch.dag_id, watch.run_id) in FINAL_RUN_STATES
+    return views.version(watch.dag_id, watch.run_id) != watch.after
+
+
 def cancel_run(dag_id: str, run_id: str) -> str:
     """End a run as Airflow's "mark failed" does, and have its workflow stop what runs; return the run's state."""
     with transaction() as session:
         dag_run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
         if dag_run is None:
             raise RunNotFoundError(f"DAG {dag_id!r} has no run {run_id!r}", dag_id=dag_id, run_id=run_id)
-        if dag_run.state in ("success", "failed"):
+        if dag_run.state in FINAL_RUN_STATES:
             return str(dag_run.state)
         set_dag_run_state_to_failed(
             dag=dag_of_run(dag_run, session), run_id=run_id, commit=True, session=session

@@ -65,6 +65,12 @@ def version(dag_id: str, run_id: str) -> str:
     return hashlib.sha1(repr((run, tasks)).encode(), usedforsecurity=False).hexdigest()[:16]
 
 
+def run_state(dag_id: str, run_id: str) -> str | None:
+    """Return the state of a run, or None where there is none."""
+    with reading() as session:
+        return session.scalar(select(DagRun._state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+
+
 def snapshot(dag_id: str, run_id: str, temporal_ui: str | None) -> dict[str, Any]:
     """Return a run with all its task instances, in the order in which they can run."""
     current = version(dag_id, run_id)

@@ -25,7 +25,7 @@ from sqlalchemy.orm import joinedload
 from temporal_airflow_nb.tasks.callbacks import Callbacks, record_killed_task
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import TaskSupervisor, start_plain
-from temporal_airflow_nb.tasks.zygotes import DagFile, ZygoteLostError, Zygotes
+from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.tasks.client import DatabaseClient
@@ -83,9 +83,9 @@ class TaskRunner:
         should_stop: Callable[[], bool],
         interruption: Interruption | None = None,
         plain: bool = False,
-    ) -> str | None:
+    ) -> None:
         """
-        Run one try to its end and return the task instance's state after it.
+        Run one try to its end; what came of it is in the database then.
 
         A try that isn't waiting to run, because it ran already or because somebody cleared or marked the task, is
         left alone. ``plain`` runs it in an interpreter of its own instead of a fork.
@@ -99,7 +99,7 @@ class TaskRunner:
         """
         workload = self._claim(key, interrupted=interruption is not None)
         if workload is None:
-            return current_state(key)
+            return
         bundle = DagBundlesManager().get_bundle(workload.bundle_info.name, workload.bundle_info.version)
         bundle.initialize()
         logger, log_file = _configure_logging(workload.log_path, self.client)
@@ -110,11 +110,12 @@ class TaskRunner:
                     rerun=interruption.lost,
                     at_most=interruption.limit,
                 )
-            self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
+            died = self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
         finally:
             log_file.close()
-        self.callbacks.run_pending(key.dag_id, key.run_id)
-        return current_state(key)
+        if died:
+            record_killed_task(workload.ti.key)
+            self.callbacks.run_pending(key.dag_id, key.run_id)
 
     def _claim(self, key: TaskKey, *, interrupted: bool) -> ExecuteTask | None:
         if interrupted:
@@ -147,7 +148,8 @@ class TaskRunner:
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
         plain: bool,
-    ) -> None:
+    ) -> bool:
+        """Serve the task's process; return whether it died without telling how its task ended."""
         rel_path = os.fspath(workload.dag_rel_path)
         coordinator = get_coordinator_manager().for_queue(workload.ti.queue or "default")
         if not isinstance(coordinator, _PythonCoordinator):
@@ -159,7 +161,7 @@ class TaskRunner:
                 logger=logger,
                 subprocess_logs_to_stdout=False,
             )
-            return
+            return False
         if plain or _always_plain():
             child, pipes = start_plain(self.zygotes.env)
         else:
@@ -192,19 +194,12 @@ class TaskRunner:
                 end.close()
         if supervisor.stopped:
             raise StoppedError(workload.display_name)
-        if supervisor.died:
-            record_killed_task(workload.ti.key)
+        return supervisor.died
 
 
 def _always_plain() -> bool:
     """Return whether no task can be a fork, since the system isn't safe for it or tasks run as another user."""
     return sys.platform == "darwin" or bool(conf.get("core", "default_impersonation", fallback=""))
-
-
-def current_state(key: TaskKey) -> str | None:
-    """Return the state that the database holds for a task instance; None also for one that doesn't exist."""
-    with reading() as session:
-        return session.scalar(select(TaskInstance.state).where(_is(key)))
 
 
 def _is(key: TaskKey) -> Any:
@@ -214,6 +209,3 @@ def _is(key: TaskKey) -> Any:
         & (TaskInstance.task_id == key.task_id)
         & (TaskInstance.map_index == key.map_index)
     )
-
-
-__all__ = ["Interruption", "StoppedError", "TaskKey", "TaskRunner", "ZygoteLostError", "current_state"]

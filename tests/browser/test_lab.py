@@ -31,7 +31,7 @@ def orders():
         return order * 1.2
 
     @task_group
-    def quality():
+    def quality(prices):
         @task
         def totals(prices):
             time.sleep(1)
@@ -41,7 +41,7 @@ def orders():
         def audit(total):
             return "load" if total < 1000 else "alert"
 
-        return audit(totals(price.expand(order=extract())))
+        return audit(totals(prices))
 
     @task
     def load():
@@ -51,7 +51,7 @@ def orders():
     def alert():
         pass
 
-    quality() >> [load(), alert()]
+    quality(price.expand(order=extract())) >> [load(), alert()]
 
 orders()"""
 
