@@ -104,7 +104,8 @@ def disagreements(stack: LocalStack, run: Run) -> list[str]:
         tasks = {
             key_of(task_id, map_index): rest
             for task_id, map_index, *rest in database.execute(
-                f"SELECT task_id, map_index, state, try_number, coalesce(nullif(custom_operator_name, ''), operator) FROM task_instance {chosen}",
+                "SELECT task_id, map_index, state, try_number, coalesce(nullif(custom_operator_name, ''), operator)"
+                f" FROM task_instance {chosen}",
                 parameters,
             )
         }

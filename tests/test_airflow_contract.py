@@ -1,0 +1,205 @@
+"""The private parts of Airflow that this package leans on are as it knows them.
+
+A failure names the piece and its user here: look there before an Airflow release is supported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SUPERVISOR = "airflow.sdk.execution_time.supervisor"
+SCHEDULER = "airflow.jobs.scheduler_job_runner:SchedulerJobRunner"
+TASK_ROUTES = "airflow.api_fastapi.execution_api.routes.task_instances"
+XCOM_ROUTES = "airflow.api_fastapi.execution_api.routes.xcoms"
+
+# piece, parameters that are passed to it, who passes them
+CALLABLES = [
+    (f"{SUPERVISOR}:_fork_main", "requests child_stdout child_stderr log_fd target", "tasks/targets.py"),
+    (f"{SUPERVISOR}:_child_exec_main", "", "tasks/supervisor.py"),
+    (f"{SUPERVISOR}:_configure_logging", "log_path client", "tasks/attempt.py"),
+    (f"{SUPERVISOR}:block_orm_access", "", "tasks/parsing.py"),
+    (f"{SUPERVISOR}:ProcessTracker.wait", "self timeout", "tasks/zygotes.py"),
+    (
+        f"{SUPERVISOR}:ActivitySubprocess._register_pipe_readers",
+        "stdout stderr requests logs data",
+        "tasks/supervisor.py",
+    ),
+    (
+        f"{SUPERVISOR}:ActivitySubprocess._on_child_started",
+        "ti dag_rel_path bundle_info sentry_integration",
+        "tasks/supervisor.py",
+    ),
+    (f"{SUPERVISOR}:ActivitySubprocess._monitor_subprocess", "self", "tasks/supervisor.py"),
+    (f"{SUPERVISOR}:ActivitySubprocess._send_heartbeat_if_needed", "self", "tasks/supervisor.py"),
+    (f"{SUPERVISOR}:ActivitySubprocess._send_terminal_state_msg", "self msg", "tasks/supervisor.py"),
+    (f"{SUPERVISOR}:ActivitySubprocess.update_task_state_if_needed", "self", "tasks/supervisor.py"),
+    (f"{SUPERVISOR}:ActivitySubprocess._upload_logs", "self", "tasks/supervisor.py"),
+    (f"{SUPERVISOR}:ActivitySubprocess.kill", "signal_to_send escalation_delay force", "tasks/supervisor.py"),
+    ("airflow.sdk.execution_time.coordinator:get_coordinator_manager", "", "tasks/attempt.py"),
+    ("airflow.dag_processing.processor:_parse_file_entrypoint", "", "tasks/targets.py"),
+    (
+        "airflow.dag_processing.processor:DagFileProcessorProcess._on_child_started",
+        "callbacks path bundle_path bundle_name",
+        "tasks/supervisor.py",
+    ),
+    (
+        "airflow.dag_processing.collection:update_dag_parsing_results_in_db",
+        "bundle_name bundle_version dags import_errors parse_duration warnings session files_parsed",
+        "stack/submission.py",
+    ),
+    ("airflow.cli.commands.connection_command:_import_helper", "overwrite", "stack/submission.py"),
+    (
+        f"{TASK_ROUTES}:ti_run",
+        "task_instance_id ti_run_payload response session dag_bag services token",
+        "tasks/client.py",
+    ),
+    (
+        f"{TASK_ROUTES}:ti_update_state",
+        "task_instance_id ti_patch_payload session dag_bag",
+        "tasks/client.py",
+    ),
+    (f"{TASK_ROUTES}:ti_heartbeat", "task_instance_id ti_payload session", "tasks/client.py"),
+    (f"{TASK_ROUTES}:ti_put_rtif", "task_instance_id put_rtif_payload session", "tasks/client.py"),
+    (f"{TASK_ROUTES}:ti_skip_downstream", "task_instance_id ti_patch_payload session", "tasks/client.py"),
+    (f"{XCOM_ROUTES}:set_xcom", "dag_id run_id task_id key session value", "tasks/client.py"),
+    (f"{XCOM_ROUTES}:get_xcom", "dag_id run_id task_id key session params", "tasks/client.py"),
+    (f"{XCOM_ROUTES}:delete_xcom", "dag_id run_id task_id key session", "tasks/client.py"),
+    (
+        f"{XCOM_ROUTES}:get_mapped_xcom_by_index",
+        "dag_id run_id task_id key offset session",
+        "tasks/client.py",
+    ),
+    (
+        f"{XCOM_ROUTES}:get_mapped_xcom_by_slice",
+        "dag_id run_id task_id key params session",
+        "tasks/client.py",
+    ),
+    (
+        f"{SCHEDULER}.process_executor_events",
+        "executor job_id scheduler_dag_bag session",
+        "tasks/callbacks.py",
+    ),
+    (f"{SCHEDULER}._executable_task_instances_to_queued", "max_tis session", "orchestration/scheduling.py"),
+    (f"{SCHEDULER}._start_queued_dagruns", "session", "orchestration/launch.py"),
+    (f"{SCHEDULER}._schedule_dag_run", "dag_run session", "orchestration/sync_activities.py"),
+    (f"{SCHEDULER}._verify_integrity_if_dag_changed", "dag_run session", "orchestration/sync_activities.py"),
+    (
+        f"{SCHEDULER}._try_to_load_executor",
+        "workload session team_name",
+        "orchestration/airflow_scheduler.py",
+    ),
+    (
+        "airflow.models.dagrun:DagRun._get_ready_tis",
+        "schedulable_tis finished_tis session",
+        "orchestration/scheduling.py",
+    ),
+    ("airflow.models.dagrun:DagRun.schedule_tis", "schedulable_tis session", "orchestration/scheduling.py"),
+    (
+        "airflow.api.common.trigger_dag:_trigger_dag",
+        "dag_id dag_bag triggered_by run_after run_id conf logical_date replace_microseconds session",
+        "orchestration/launch.py",
+    ),
+    (
+        "airflow.api.common.mark_tasks:set_dag_run_state_to_failed",
+        "dag run_id commit session",
+        "orchestration/sync_activities.py",
+    ),
+]
+
+# piece, who uses it
+ATTRIBUTES = [
+    (f"{SUPERVISOR}:ActivitySubprocess.decoder", "tasks/supervisor.py"),
+    ("airflow.sdk.execution_time.coordinator:_PythonCoordinator", "tasks/attempt.py"),
+    ("airflow.api_fastapi.execution_api.security:_jwt_bearer", "tasks/execution_api.py"),
+    ("airflow.api_fastapi.execution_api.routes:execution_api_router", "tasks/execution_api.py"),
+    ("airflow.api_fastapi.execution_api.datamodels.taskinstance:ti_state_discriminator", "tasks/client.py"),
+    ("airflow.api_fastapi.execution_api.datamodels.taskinstance:TIStateUpdate", "tasks/client.py"),
+    ("airflow.models.db_callback_request:DbCallbackRequest.data", "tasks/callbacks.py"),
+    ("airflow._shared.logging.structlog:PER_LOGGER_LEVELS", "stack/host.py"),
+    ("airflow.sdk.execution_time.comms:ToTask", "tasks/preload.py"),
+]
+
+# source that has to be there as it is, who relies on it
+SOURCES = [
+    (
+        "airflow.sdk.execution_time.task_runner:parse",
+        "from airflow.dag_processing.dagbag import BundleDagBag",
+        "tasks/targets.py replaces it where it is imported",
+    ),
+    (
+        f"{SUPERVISOR}:WatchedSubprocess._service_subprocess",
+        "socket_handler, on_close = key.data",
+        "tasks/supervisor.py",
+    ),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        "executor.slots_available",
+        "orchestration/airflow_scheduler.py",
+    ),
+    (f"{SCHEDULER}._executable_task_instances_to_queued", '"queued_by_job_id": self.job.id', "orchestration"),
+]
+
+LOOK = """
+import importlib, inspect, json, sys
+found = {}
+for piece in json.loads(sys.stdin.read()):
+    module, _, path = piece.partition(":")
+    try:
+        thing = importlib.import_module(module)
+        for name in path.split("."):
+            thing = getattr(thing, name)
+    except (ImportError, AttributeError) as error:
+        found[piece] = {"missing": str(error)}
+        continue
+    found[piece] = {}
+    if inspect.isroutine(thing):
+        thing = inspect.unwrap(thing)
+        parameters = inspect.signature(thing).parameters
+        found[piece] = {
+            "parameters": list(parameters),
+            "required": [name for name, p in parameters.items() if p.default is p.empty and p.kind not in (2, 4)],
+            "source": inspect.getsource(thing),
+        }
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """What is at each place; looked up in a process of its own, with an empty ``AIRFLOW_HOME``."""
+    pieces = sorted({row[0] for row in (*CALLABLES, *ATTRIBUTES, *SOURCES)})
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOOK],
+        input=json.dumps(pieces),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow"))},
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout[result.stdout.index("{") :])
+
+
+@pytest.mark.parametrize(("piece", "parameters", "user"), CALLABLES, ids=[row[0] for row in CALLABLES])
+def test_can_be_called_as_it_is(airflow, piece, parameters, user):
+    found = airflow[piece]
+    assert "missing" not in found, f"{user} uses {piece}: {found}"
+    takes = set(found["parameters"])
+    assert set(parameters.split()) <= takes, (
+        f"{user} passes {parameters!r} to {piece}, which takes {sorted(takes)}"
+    )
+
+
+@pytest.mark.parametrize(("piece", "user"), ATTRIBUTES, ids=[row[0] for row in ATTRIBUTES])
+def test_is_there(airflow, piece, user):
+    assert "missing" not in airflow[piece], f"{user} uses {piece}: {airflow[piece]}"
+
+
+@pytest.mark.parametrize(("piece", "source", "user"), SOURCES, ids=[f"{row[0]} {row[1]}" for row in SOURCES])
+def test_does_what_is_relied_on(airflow, piece, source, user):
+    assert source in airflow[piece].get("source", ""), f"{piece} has changed: {user}"
