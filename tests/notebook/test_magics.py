@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -159,23 +158,13 @@ def test_unloading_leaves_a_stack_that_others_started(shell, dag, stack):
     shell.run("%load_ext temporal_airflow_nb")
 
 
-def test_loading_is_quick_and_imports_neither_airflow_nor_temporal_nor_pandas():
+def test_loading_imports_neither_airflow_nor_temporal_nor_pandas():
     code = """
-import json, sys, time
+import json, sys
 from IPython.core.interactiveshell import InteractiveShell
 ip = InteractiveShell()
-begun = time.perf_counter()
 ip.run_line_magic("load_ext", "temporal_airflow_nb")
-took = time.perf_counter() - begun
-print(json.dumps([took, sorted({name.split(".")[0] for name in sys.modules})]))
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
-    answers = [
-        json.loads(
-            subprocess.check_output([sys.executable, "-c", code], env={**os.environ}, text=True).splitlines()[
-                -1
-            ]
-        )
-        for _ in range(3)
-    ]
-    assert not {"airflow", "temporalio", "pandas", "rich", "sqlalchemy"} & set(answers[0][1])
-    assert min(took for took, _ in answers) < 0.3
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1])
+    assert not {"airflow", "temporalio", "pandas", "rich", "sqlalchemy"} & set(loaded)

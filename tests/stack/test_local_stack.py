@@ -44,20 +44,15 @@ def home(tmp_path_factory):
         assert not list(processes.marked(state.read_stack(home)["id"]))
 
 
-def test_a_fresh_and_a_used_folder_are_ready_in_time(home):
-    seconds = []
-    for _ in range(3):
-        began = time.monotonic()
+def test_a_fresh_and_a_used_folder_work(home):
+    for _ in range(2):
         with LocalStack(home) as stack:
-            seconds.append(time.monotonic() - began)
             answer = stack.client.call("ping")
             assert answer["airflow"].startswith("3.3.")
             assert answer["pid"] == row(stack, "worker")["pid"]
             assert {r["state"] for r in stack.status()["services"]} == {"running"}
             marker = state.read_stack(home)["id"]
         assert not list(processes.marked(marker))
-    assert seconds[0] < 15
-    assert min(seconds[1:]) < 8
 
 
 def test_a_killed_worker_comes_back_and_its_zygotes_are_gone(home):
