@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from temporalio.api.enums.v1 import EventType
@@ -20,7 +21,13 @@ def with_client(stack, use):
     async def call():
         return await use(await Client.connect(env["TEMPORAL_ADDRESS"], namespace=env["TEMPORAL_NAMESPACE"]))
 
-    return asyncio.run(call())
+    return in_a_loop(call())
+
+
+def in_a_loop(coroutine):
+    """Run a coroutine in a thread: Playwright keeps a loop running in this one once a browser test has run."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def history_of(stack, run) -> WorkflowHistory:
@@ -36,7 +43,7 @@ def finished(stack):
 
 def test_history_replays(stack, finished):
     history = history_of(stack, finished)
-    asyncio.run(Replayer(workflows=[ExecuteAirflowDagDeepWorkflow]).replay_workflow(history))
+    in_a_loop(Replayer(workflows=[ExecuteAirflowDagDeepWorkflow]).replay_workflow(history))
 
 
 def test_one_activity_per_try_with_a_summary(stack, finished):
@@ -110,4 +117,4 @@ def test_long_run_continues_as_new(tmp_path, monkeypatch):
         assert max(len(history.events) for history in histories) < 150
         replayer = Replayer(workflows=[ExecuteAirflowDagDeepWorkflow])
         for history in histories:
-            asyncio.run(replayer.replay_workflow(history))
+            in_a_loop(replayer.replay_workflow(history))
