@@ -12,7 +12,11 @@ demo: setup
 	$(BIN)/python -m temporal_airflow_nb.demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
+ifeq ($(TESTS),tests)
+# Apart: Playwright leaves an event loop running in the thread of the tests.
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/browser
+endif
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks
