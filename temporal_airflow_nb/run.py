@@ -121,7 +121,8 @@ class Run:
         while True:
             left = _LONG_POLL if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                snapshot = self.watch(version, timeout=min(left, _LONG_POLL), until_ended=True)
+                # Who listens wants to hear of every change; nobody else needs more than the end.
+                snapshot = self.watch(version, timeout=min(left, _LONG_POLL), until_ended=not self._listeners)
             except ServiceUnavailableError:
                 lost = lost or time.monotonic()
                 if time.monotonic() - lost > OUTAGE:

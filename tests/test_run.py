@@ -128,14 +128,20 @@ def test_a_cancelled_run_has_failed(stack, dag_file):
 
 
 def test_listeners_hear_of_every_change_until_they_unsubscribe(stack, dag_file):
-    run = stack.run(dag_file)
-    heard = []
-    unsubscribe = run.subscribe(lambda snapshot: heard.append(snapshot["state"]))
+    run = stack.run(dag_file, conf={"seconds": 2})
+    heard, seen = [], set()
+
+    def listen(snapshot):
+        heard.append(snapshot["state"])
+        seen.update((task["task_id"], task["state"]) for task in snapshot["tasks"])
+
+    unsubscribe = run.subscribe(listen)
     run.wait(timeout=60)
     unsubscribe()
     known = len(heard)
     run.watch()
     assert heard[-1] == "success"
+    assert ("rows", "running") in seen
     assert len(heard) == known
 
 

@@ -11,6 +11,14 @@ expect = pytest.importorskip("playwright.sync_api").expect
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
+# In one step: the element is replaced with each update.
+PLACE_OF_THE_GRID = """() => {
+  const grid = document.querySelector(".ta-run");
+  grid.scrollIntoView({block: "center"});
+  const {x, y, width, height} = grid.getBoundingClientRect();
+  return {x, y, width, height};
+}"""
+
 DAG = """%%temporal_dag
 import time
 from datetime import timedelta
@@ -91,9 +99,7 @@ def keep_picture(page, request):
             if after is not None:
                 after.wait_for()
             IMAGES.mkdir(parents=True, exist_ok=True)
-            # An element is replaced with each update: a picture of its place it is.
-            page.locator(".ta-run").scroll_into_view_if_needed()
-            page.screenshot(path=IMAGES / name, clip=page.locator(".ta-run").bounding_box())
+            page.screenshot(path=IMAGES / name, clip=page.evaluate(PLACE_OF_THE_GRID))
 
     return keep
 
