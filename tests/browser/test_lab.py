@@ -99,6 +99,7 @@ def keep_picture(page, request):
             if after is not None:
                 after.wait_for()
             IMAGES.mkdir(parents=True, exist_ok=True)
+            page.mouse.move(0, 0)
             page.screenshot(path=IMAGES / name, clip=page.evaluate(PLACE_OF_THE_GRID))
 
     return keep
