@@ -107,7 +107,7 @@ def _tasks(database: sqlite3.Connection, dag_id: str, run_id: str, clean: Normal
     ):
         earlier.setdefault((row["task_id"], row["map_index"]), []).append([row["try_number"], row["state"]])
     rendered = {
-        (row["task_id"], row["map_index"]): json.loads(row["rendered_fields"])
+        (row["task_id"], row["map_index"]): dict(sorted(json.loads(row["rendered_fields"]).items()))
         for row in database.execute(
             "SELECT * FROM rendered_task_instance_fields WHERE dag_id = ? AND run_id = ?", (dag_id, run_id)
         )

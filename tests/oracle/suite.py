@@ -17,12 +17,17 @@ def parameters(cases: Iterable[Case]) -> list[Any]:
     found = []
     for case in cases:
         marks = [pytest.mark.timeout(case.timeout + 120)]
-        lacking = [module for module in case.needs if importlib.util.find_spec(module) is None]
-        if lacking:
-            marks.append(pytest.mark.skip(reason=f"needs {', '.join(lacking)}"))
+        reasons = [f"needs {module}" for module in case.needs if not _installed(module)]
+        reasons += [f"was recorded without {module}" for module in case.lacks if _installed(module)]
+        if reasons:
+            marks.append(pytest.mark.skip(reason=", ".join(reasons)))
         dag_ids = case.recorded() if case.recording.exists() else [None]
         found += [pytest.param(case, dag_id, id=f"{case.name}-{dag_id}", marks=marks) for dag_id in dag_ids]
     return found
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def check(case: Case, dag_id: str | None, results_here: Any) -> None:
