@@ -45,7 +45,7 @@ def dump(dags: dict[str, Any]) -> str:
         for part, value in result.items():
             if isinstance(value, dict) and value:
                 lines.append(f"   {_json(part)}: {{")
-                lines += [f"    {_json(key)}: {_json(item)}," for key, item in value.items()]
+                lines += [f"    {_json(key)}: {_json(item)}," for key, item in sorted(value.items())]
                 lines[-1] = lines[-1].rstrip(",")
                 lines.append("   },")
             else:
