@@ -94,3 +94,22 @@ def test_cancel_ends_the_tasks_whole_process_group(stack, tmp_path):
     assert run.wait(timeout=30) == "failed"
     until(lambda: not any(process.is_running() for process in family), "the shell and its sleep are gone", 15)
     assert states(run) == {"sleeps": "failed"}
+
+
+def test_a_try_that_is_interrupted_again_and_again_fails(stack, tmp_path):
+    trace = tmp_path / "trace"
+    run = stack.run(DAGS / "kills_its_zygote.py", conf={"trace": str(trace)})
+    assert run.wait(timeout=90) == "failed"
+    assert lines(trace, "") == ["try-1"] * 4, "a try is run again three times"
+    assert states(run) == {"kills": "failed"}
+
+
+def test_interrupted_try_may_be_a_failed_one(tmp_path, monkeypatch):
+    from temporal_airflow_nb import LocalStack
+
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_ON_WORKER_LOST", "fail")
+    with LocalStack(tmp_path / "home") as stack:
+        trace = tmp_path / "trace"
+        run = stack.run(DAGS / "kills_its_zygote.py", conf={"trace": str(trace)})
+        assert run.wait(timeout=60) == "failed"
+        assert lines(trace, "") == ["try-1"]
