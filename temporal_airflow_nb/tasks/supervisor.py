@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from airflow.configuration import conf
 from airflow.dag_processing.processor import DagFileProcessorProcess
+from airflow.sdk.api.datamodels._generated import TaskInstanceState
+from airflow.sdk.execution_time.comms import AwaitInputTask, DeferTask
 from airflow.sdk.execution_time.supervisor import ActivitySubprocess, ProcessTracker
 from uuid6 import uuid7
 
@@ -149,8 +151,14 @@ class TaskSupervisor(ActivitySubprocess):
 
     def _send_terminal_state_msg(self, msg: Any) -> None:
         # A task that we stop may still report how it failed. That would use up one of its tries.
-        if not self.stopped:
-            super()._send_terminal_state_msg(msg)
+        if self.stopped:
+            return
+        if isinstance(msg, (DeferTask, AwaitInputTask)):
+            # Nothing would ever wake it up.
+            self.process_log.error("Tasks that defer or wait for a person are not supported in this version")
+            self._terminal_state = TaskInstanceState.FAILED
+            return
+        super()._send_terminal_state_msg(msg)
 
     @property
     def died(self) -> bool:
