@@ -19,6 +19,7 @@ ifeq ($(TESTS),tests)
 endif
 
 lab: setup
+	@$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null # else the saved grids show without their style
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: setup

@@ -156,7 +156,7 @@ class TaskSupervisor(ActivitySubprocess):
         if isinstance(msg, (DeferTask, AwaitInputTask)):
             # Nothing would ever wake it up.
             self.process_log.error("Tasks that defer or wait for a person are not supported in this version")
-            self._terminal_state = TaskInstanceState.FAILED
+            self._terminal_state = TaskInstanceState.FAILED  # type: ignore[misc]
             return
         super()._send_terminal_state_msg(msg)
 
