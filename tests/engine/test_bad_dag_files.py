@@ -1,0 +1,115 @@
+"""A DAG file that can't be run: one message with the place, and nothing stored."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
+
+HEAD = "from airflow.sdk import DAG, Param\nfrom airflow.providers.standard.operators.empty import EmptyOperator\n"
+
+BAD = {
+    "syntax": ("x = (\n", "line 1: '(' was never closed"),
+    "import": (
+        "\nimport not_there_at_all\n",
+        "line 2: ModuleNotFoundError: No module named 'not_there_at_all'",
+    ),
+    "raises": ("def f():\n    raise ValueError('boom')\nf()\n", "line 2: ValueError: boom"),
+    "exits": ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+    "ends_its_process": ("import os\nos._exit(3)\n", "ended the process"),
+    "no_dag": ("x = 1\n", "defines no DAG"),
+    "null_bytes": ("x = '\0'\n", "null bytes"),
+    "cycle": (
+        f"{HEAD}with DAG('cycle'):\n    a, b = EmptyOperator(task_id='a'), EmptyOperator(task_id='b')\n"
+        "    a >> b >> a\n",
+        "Cycle detected in Dag: cycle",
+    ),
+    "duplicate_task": (
+        f"{HEAD}with DAG('duplicate_task'):\n    EmptyOperator(task_id='a')\n    EmptyOperator(task_id='a')\n",
+        "Task id 'a' has already been added",
+    ),
+    "not_serializable": (
+        f"{HEAD}with DAG('not_serializable', params={{'x': object()}}):\n    EmptyOperator(task_id='a')\n",
+        "must be json-serializable",
+    ),
+}
+
+
+def stored(stack, dag_id: str) -> dict[str, int]:
+    """Count what the database holds of a DAG."""
+    path = Path(stack.status()["env"]["AIRFLOW_HOME"]) / "airflow.db"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
+        return {
+            table: database.execute(f"SELECT count(*) FROM {table} WHERE dag_id = ?", [dag_id]).fetchone()[0]
+            for table in ("dag", "dag_version", "serialized_dag", "dag_code", "dag_run")
+        }
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_file(stack, tmp_path, name):
+    source, message = BAD[name]
+    path = tmp_path / f"{name}.py"
+    path.write_text(source)
+    with pytest.raises(DagFileError) as caught:
+        stack.run(path)
+    assert message.lower() in str(caught.value).lower()
+    assert str(path) in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert not any(stored(stack, name).values())
+
+
+def test_file_that_becomes_bad_leaves_the_stored_dag_alone(stack, tmp_path):
+    path = tmp_path / "becomes_bad.py"
+    path.write_text(f"{HEAD}with DAG('becomes_bad', schedule=None):\n    EmptyOperator(task_id='a')\n")
+    assert stack.run(path).wait(timeout=60) == "success"
+    before = stored(stack, "becomes_bad")
+    path.write_text("import not_there_at_all\n")
+    with pytest.raises(DagFileError):
+        stack.run(path)
+    assert stored(stack, "becomes_bad") == before
+
+
+def test_missing_file_folder_and_other_files(stack, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    for path, message in (
+        (tmp_path / "missing.py", "there is no file"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "notes.txt", "isn't a Python file"),
+    ):
+        with pytest.raises(DagFileError, match=message):
+            stack.run(path)
+
+
+def test_several_dags(stack, tmp_path):
+    path = tmp_path / "several.py"
+    path.write_text(
+        f"{HEAD}with DAG('one', schedule=None):\n    pass\nwith DAG('two', schedule=None):\n    pass\n"
+    )
+    with pytest.raises(DagNotFoundError, match="defines 2 DAGs: one, two"):
+        stack.run(path)
+    with pytest.raises(DagNotFoundError, match="defines no DAG 'three'"):
+        stack.run(path, dag_id="three")
+    assert stack.run(path, dag_id="two").wait(timeout=60) == "success"
+
+
+def test_params_and_run_ids(stack, tmp_path):
+    path = tmp_path / "numbered.py"
+    path.write_text(
+        f"{HEAD}with DAG('numbered', schedule=None, params={{'n': Param(1, type='integer')}}):\n"
+        "    EmptyOperator(task_id='a')\n"
+    )
+    with pytest.raises(InvalidConfError, match="'x' is not of type 'integer'"):
+        stack.run(path, conf={"n": "x"})
+    assert stored(stack, "numbered")["dag_run"] == 0
+    assert stack.run(path, conf={"n": 2}, run_id="once").wait(timeout=60) == "success"
+    with pytest.raises(InvalidInputError, match="has a run 'once' already"):
+        stack.run(path, run_id="once")
+    with pytest.raises(InvalidInputError, match="run_id"):
+        stack.run(path, run_id="../up")
+    with pytest.raises(InvalidInputError, match="reserved for scheduled"):
+        stack.run(path, run_id="scheduled__1")
