@@ -52,6 +52,7 @@ class Zygote:
         self.parsed = parsed
         self.exit_channels: dict[int, int] = {}
         self.retired = False
+        self.selector = selectors.DefaultSelector()
         self.wakeup, wakeup_write = socket.socketpair()
         wakeup_write.setblocking(False)
         self.wakeup.setblocking(False)
@@ -63,11 +64,10 @@ class Zygote:
 
     def run(self) -> NoReturn:
         """Serve until retired."""
-        selector = selectors.DefaultSelector()
-        selector.register(self.control, selectors.EVENT_READ, self._read_message)
-        selector.register(self.wakeup, selectors.EVENT_READ, self._reap)
+        self.selector.register(self.control, selectors.EVENT_READ, self._read_message)
+        self.selector.register(self.wakeup, selectors.EVENT_READ, self._reap)
         while not (self.retired and not self.exit_channels):
-            for key, _ in selector.select():
+            for key, _ in self.selector.select():
                 key.data()
         os._exit(0)
 
@@ -82,8 +82,9 @@ class Zygote:
             case "load":
                 self._load(message, fds)
             case "retire":
+                # The worker forgets a zygote that it retires, and with it the other end of this socket.
                 self.retired = True
-                self._reap()
+                self.selector.unregister(self.control)
         for fd in fds:
             with contextlib.suppress(OSError):
                 if fd not in self.exit_channels.values():

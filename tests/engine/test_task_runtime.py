@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from tests.engine.helpers import DAGS, psutil, states
+from tests.engine.helpers import DAGS, lines, psutil, states, until
 
 
 def write(path, source):
@@ -61,6 +61,19 @@ def test_edited_data_file_that_shapes_the_dag_is_seen_at_once(stack, tmp_path):
     for number in ("one", "another"):
         (tmp_path / "number.txt").write_text(number)
         assert value(stack.run(path)) == number
+
+
+def test_edit_leaves_a_running_task_alone(stack, tmp_path):
+    path, trace = tmp_path / "interrupted.py", tmp_path / "trace"
+    source = (DAGS / "interrupted.py").read_text()
+    path.write_text(source)
+    run = stack.run(path, conf={"trace": str(trace), "seconds": 4})
+    until(lambda: lines(trace, "middle-1"), "the middle task runs")
+    path.write_text(f"{source}# edited\n")
+    other = stack.run(path, conf={"trace": str(tmp_path / "other"), "seconds": 0})
+    assert other.wait(timeout=60) == "success"
+    assert run.wait(timeout=60) == "success"
+    assert len(lines(trace, "middle-1")) == 1, "the edit has interrupted it"
 
 
 def test_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
@@ -159,8 +172,6 @@ def test_plain_process_that_fails(plain_stack, tmp_path):
 
 
 def test_cancel_of_a_plain_process(plain_stack, tmp_path):
-    from tests.engine.helpers import lines, until
-
     trace = tmp_path / "trace"
     run = plain_stack.run(DAGS / "stubborn.py", conf={"trace": str(trace)})
     shell = int(until(lambda: lines(trace, ""), "the shell runs")[0])
