@@ -33,13 +33,10 @@ def main() -> NoReturn:
 
 def _prepare() -> Zygotes:
     check_airflow()
-    from temporal_airflow_nb.tasks.preload import preload
-
-    preload()
-    from temporal_airflow_nb.tasks.zygotes import Zygotes, fork_root
+    from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
     # While there is one thread: Temporal's client has many.
-    zygotes = Zygotes(fork_root())
+    zygotes = preload_and_fork()
     try:
         _prepare_database()
     except TemporalAirflowError:

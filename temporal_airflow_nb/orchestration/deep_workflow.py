@@ -24,8 +24,11 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from temporal_airflow_nb.orchestration.models import (
+    DATABASE_UNAVAILABLE,
     DEEP_WORKFLOW,
     FINAL_RUN_STATES,
+    RESYNC_SIGNAL,
+    RUN_GONE,
     DagRunInput,
     DagRunResult,
     Key,
@@ -49,9 +52,7 @@ _MAX_RERUNS = 3
 _LONGEST_TRY = timedelta(days=365)
 _HEARTBEAT = timedelta(seconds=10)
 _LOOK_AGAIN = timedelta(seconds=15)
-_DATABASE_DOWN = "DatabaseUnavailable"
 _PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5)
-_RERUN = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
 
 
 @workflow.defn(name=DEEP_WORKFLOW, sandboxed=False)
@@ -91,7 +92,7 @@ class ExecuteAirflowDagDeepWorkflow:
         workflow.set_current_details(f"Run **{self._state}**: {self._summary()}")
         return DagRunResult(self._state)
 
-    @workflow.signal
+    @workflow.signal(name=RESYNC_SIGNAL)
     def resync(self) -> None:
         """Say that something outside the workflow has changed: a task was cleared, say, or a slot is free."""
         self._resync = True
@@ -193,18 +194,18 @@ class ExecuteAirflowDagDeepWorkflow:
                 self._states.pop((task_id, -1), None)
 
     def _start(self, task: TaskTry) -> None:
-        rerun = self._dag.on_worker_lost == "rerun"
+        reruns = _MAX_RERUNS if self._dag.on_worker_lost == "rerun" else 0
         handle = workflow.start_activity(
             "run_airflow_task",
-            RunTask(self._run.dag_id, self._run.run_id, task, max_reruns=_MAX_RERUNS if rerun else 0),
+            RunTask(self._run.dag_id, self._run.run_id, task, max_reruns=reruns),
             activity_id=f"{_label(task.task_id, task.map_index)}.try{task.try_number}.{workflow.uuid4().hex[:6]}",
             summary=f"{_label(task.task_id, task.map_index)} · try {task.try_number} · {task.operator}"[:200],
             start_to_close_timeout=_LONGEST_TRY,
             heartbeat_timeout=_HEARTBEAT,
             retry_policy=RetryPolicy(
-                initial_interval=_RERUN.initial_interval,
-                maximum_interval=_RERUN.maximum_interval,
-                maximum_attempts=1 + (_MAX_RERUNS if rerun else 0),
+                initial_interval=timedelta(milliseconds=200),
+                maximum_interval=timedelta(seconds=5),
+                maximum_attempts=1 + reruns,
             ),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
@@ -271,7 +272,7 @@ class ExecuteAirflowDagDeepWorkflow:
     async def _give_up(self, error: FailureError) -> None:
         """Fail the run in Airflow as well, unless it is gone from there."""
         cause = error.cause if isinstance(error, ActivityError) and error.cause else error
-        if isinstance(cause, ApplicationError) and cause.type == "RunGone":
+        if isinstance(cause, ApplicationError) and cause.type == RUN_GONE:
             await self._stop(list(self._in_flight))
             return
         await self._finish_early(RunStatus(self._run.dag_id, self._run.run_id, error=str(cause)[:1000]))
@@ -308,7 +309,7 @@ class ExecuteAirflowDagDeepWorkflow:
                 )
             except ActivityError as error:
                 cause = error.cause
-                waits = isinstance(cause, ApplicationError) and cause.type == _DATABASE_DOWN
+                waits = isinstance(cause, ApplicationError) and cause.type == DATABASE_UNAVAILABLE
                 if not waits and not isinstance(cause, TemporalTimeoutError):
                     raise
             await workflow.sleep(delay, summary="waits for Airflow's database")
@@ -317,7 +318,7 @@ class ExecuteAirflowDagDeepWorkflow:
     async def _wake_others(self, workflow_ids: list[str]) -> None:
         for other in workflow_ids:
             try:
-                await workflow.get_external_workflow_handle(other).signal("resync")
+                await workflow.get_external_workflow_handle(other).signal(RESYNC_SIGNAL)
             except FailureError:
                 workflow.logger.debug("Workflow %s isn't running", other)
 

@@ -14,6 +14,10 @@ from typing import Any
 DEEP_WORKFLOW = "ExecuteAirflowDagDeepWorkflow"
 RESYNC_SIGNAL = "resync"
 
+DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+RUN_GONE = "RunGone"
+"""Types of the errors that the workflow tells apart."""
+
 MAX_PAYLOAD = 1_500_000
 """Bytes. Temporal's server refuses payloads above 2 MiB, and leaves a run with one stuck."""
 

@@ -55,10 +55,10 @@ def _in_states(states: Iterable[Any]) -> Any:
 
 @dataclass
 class _Change:
-    """Instances of one task that have changed; ``indexes`` is None for all of them."""
+    """Instances of one task that have ended."""
 
     task_id: str
-    indexes: set[int] | None
+    indexes: set[int]
     only_success: bool
 
 
@@ -92,11 +92,11 @@ class SchedulingPass:
         """Decide what follows from what has happened; return what changed and what to start."""
         result = PassResult()
         if request.resync:
-            self._evaluate(self._decidable())
+            self._follow(self._evaluate(self._decidable()))
         else:
             changes, due = self._take_events(request)
             self._follow(changes)
-            self._evaluate(due)
+            self._follow(self._evaluate(due))
         self._queue(request)
         self._collect(request, result)
         return result
@@ -132,14 +132,14 @@ class SchedulingPass:
 
     def _skipped_by(self, rows: list[Any]) -> list[Any]:
         """Return the task instances that tasks of ``rows`` have skipped: branches, short circuits and the like."""
-        keys = {(row.task_id, row.map_index) for row in rows if row.state == TaskInstanceState.SUCCESS}
-        if not keys:
+        ended = {row.task_id for row in rows if row.state == TaskInstanceState.SUCCESS}
+        if not ended:
             return []
         skipping = self.session.scalars(
             select(XComModel.task_id).where(
                 XComModel.dag_run_id == self.dag_run.id,
                 XComModel.key == XCOM_SKIPMIXIN_KEY,
-                XComModel.task_id.in_(sorted({task_id for task_id, _ in keys})),
+                XComModel.task_id.in_(sorted(ended)),
             )
         ).all()
         below = set().union(
@@ -157,8 +157,7 @@ class SchedulingPass:
     def _follow(self, changes: list[_Change]) -> None:
         """Evaluate what the changes concern, and what the changes made by that concern, until nothing changes."""
         while changes:
-            candidates = self._candidates(changes)
-            changes = self._evaluate(candidates, follow=False) if candidates else []
+            changes = self._evaluate(self._candidates(changes))
 
     def _candidates(self, changes: list[_Change]) -> list[TI]:
         wanted: dict[str, set[int] | None] = {}
@@ -203,7 +202,7 @@ class SchedulingPass:
                 ti.state = TaskInstanceState.REMOVED
         return sorted(found, key=lambda ti: (self.graph.order[ti.task_id], ti.map_index))
 
-    def _evaluate(self, candidates: list[TI], *, follow: bool = True) -> list[_Change]:
+    def _evaluate(self, candidates: list[TI]) -> list[_Change]:
         """Let Airflow decide about the candidates; return what ended without running."""
         if not candidates:
             return []
@@ -224,11 +223,7 @@ class SchedulingPass:
                 self._note(row)
                 if row.state in State.finished:
                     now_finished.append(row)
-        changes = _changes(now_finished)
-        if follow:
-            self._follow(changes)
-            return []
-        return changes
+        return _changes(now_finished)
 
     def _any_of(self, keys: Iterable[Key]) -> Any:
         by_task: dict[str, list[int]] = defaultdict(list)

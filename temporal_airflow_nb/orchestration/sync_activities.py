@@ -19,10 +19,13 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from temporal_airflow_nb.config import on_worker_lost
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
+    DATABASE_UNAVAILABLE,
+    RUN_GONE,
     LoadedDag,
     PassInput,
     PassResult,
@@ -38,9 +41,6 @@ from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import transaction
 
 log = structlog.get_logger(__name__)
-
-DATABASE_UNAVAILABLE = "DatabaseUnavailable"
-RUN_GONE = "RunGone"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,8 +91,6 @@ def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
 @_clear_errors
 def load_serialized_dag(ref: RunRef) -> LoadedDag:
     """Read what the workflow needs of the DAG that a run uses."""
-    from temporal_airflow_nb.config import on_worker_lost
-
     with transaction() as session:
         dag_run, dag = _locked_run(ref, session)
         timeout_at = None

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.stack.services import GATEWAY_ONLY, READY_FD
+from temporal_airflow_nb.stack.state import read_stack
 from temporal_airflow_nb.versions import check_airflow
 
-READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
-GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
 _SERVER_PATIENCE = 60.0
 
 
@@ -44,14 +44,11 @@ def _prepare(home: Path) -> Any:
     if embedded:
         # One connection for each thread that supervises a task, and some for the gateway.
         os.environ.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "50")
-    from temporal_airflow_nb.tasks.preload import preload
+    # Not at the top: the version is checked, and the pool's size set, before Airflow is imported.
+    from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
-    preload()
-    from temporal_airflow_nb.tasks.zygotes import Zygotes, fork_root
-
-    zygotes = Zygotes(fork_root())
+    zygotes = preload_and_fork()
     _quieten()
-    _hand_over_quickly()
     _prepare_database(home / "airflow" / "migrated" if embedded else None, version)
     return zygotes
 
@@ -83,15 +80,6 @@ def _prepare_database(mark: Path | None, version: str) -> None:
         create_tables(connection)
 
 
-def _hand_over_quickly() -> None:
-    """
-    Let a thread that waits for the interpreter have it after half a millisecond instead of five.
-
-    A task's way through the worker crosses six threads, each of which may find another one computing.
-    """
-    sys.setswitchinterval(0.0005)
-
-
 async def _serve(zygotes: Any, home: Path) -> None:
     from temporal_airflow_nb.stack.gateway import Gateway, application
     from temporal_airflow_nb.stack.submission import Submissions
@@ -114,7 +102,7 @@ async def _serve(zygotes: Any, home: Path) -> None:
         application(
             os.environ["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"],
             Submissions(zygotes, client, home if embedded else None),
-            lambda: _temporal_ui(home),
+            lambda: read_stack(home).get("temporal", {}).get("ui_address"),
         ),
         int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),
     )
@@ -146,13 +134,6 @@ async def _connect() -> Any:
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.1)
-
-
-def _temporal_ui(home: Path) -> str | None:
-    try:
-        return json.loads((home / "stack.json").read_text())["temporal"]["ui_address"]
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _report(message: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from temporal_airflow_nb.stack import airflow_config, ports, processes, state, t
 
 HOST_MODULE = "temporal_airflow_nb.stack.host"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
+GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
 GATEWAY_PORTS = ("gateway",)
 EMBEDDED_PORTS = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics", *GATEWAY_PORTS)
 
@@ -105,7 +106,7 @@ def embedded(plan: Plan, host_command: list[str] | None = None) -> list[Service]
 
 def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
     """Return the one service that a configured Airflow and Temporal need: a gateway with no worker in it."""
-    extra = {config.HOME_VARIABLE: str(plan.home), "TEMPORAL_AIRFLOW_GATEWAY_ONLY": "1"}
+    extra = {config.HOME_VARIABLE: str(plan.home), GATEWAY_ONLY: "1"}
     return [_host(plan, dict(os.environ), extra, host_command)]
 
 

@@ -113,7 +113,7 @@ class Zygote:
                     os.write(channel, f"{status}\n".encode())
                 os.close(channel)
 
-    def _fork(self, death_signal: signal.Signals, keep: list[int]) -> int:
+    def _fork(self, death_signal: signal.Signals) -> int:
         """Fork; in the child give up everything that belongs to this zygote."""
         pid = os.fork()
         if pid:
@@ -124,14 +124,13 @@ class Zygote:
             signal.signal(sig, signal.SIG_DFL)
         for channel in self.exit_channels.values():
             os.close(channel)
-        for sock in (self.control, self.wakeup, self.wakeup_write):
-            if sock.fileno() not in keep:
-                sock.close()
+        for mine in (self.selector, self.control, self.wakeup, self.wakeup_write):
+            mine.close()
         return 0
 
     def _spawn(self, message: dict[str, Any], fds: list[int]) -> None:
         requests, stdout, stderr, logs, channel = fds
-        pid = self._fork(signal.SIGKILL, fds)
+        pid = self._fork(signal.SIGKILL)
         if pid:
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)
@@ -150,7 +149,7 @@ class Zygote:
 
     def _load(self, message: dict[str, Any], fds: list[int]) -> None:
         control, result = fds
-        pid = self._fork(signal.SIGTERM, fds)
+        pid = self._fork(signal.SIGTERM)
         if pid:
             return
         try:

@@ -24,7 +24,6 @@ log = structlog.get_logger(__name__)
 
 MAX_FILE_ZYGOTES = 8
 _SPAWN_TIMEOUT = 30.0
-_PARSE_TIMEOUT = 300.0
 
 
 class ZygoteLostError(Exception):
@@ -187,8 +186,9 @@ class Zygotes:
     Parameters
     ----------
     root
-        The control socket of a root zygote that was forked before this process had threads (see
-        :func:`fork_root`). None, or one that has died: another is started as a new interpreter when first needed.
+        The control socket of a root zygote that was forked before this process had threads: see
+        :func:`preload_and_fork`. None, or one that has died: another is started as a new interpreter when first
+        needed.
     env
         Variables to set in each child; read again for every child.
     """
@@ -314,9 +314,12 @@ class Zygotes:
             self._process.wait(5)
 
 
-def fork_root() -> socket.socket:
-    """Fork a root zygote from this process, which must have one thread and be preloaded; return its control socket."""
+def preload_and_fork() -> Zygotes:
+    """Import Airflow into this process, which must have one thread yet, and fork the root zygote from it."""
     from temporal_airflow_nb.tasks import zygote
+    from temporal_airflow_nb.tasks.preload import preload
+
+    preload()
 
     if psutil.Process().num_threads() > 1:
         raise RuntimeError("a zygote is forked before the first thread is started")
@@ -328,4 +331,4 @@ def fork_root() -> socket.socket:
         finally:
             os._exit(1)
     theirs.close()
-    return ours
+    return Zygotes(ours)

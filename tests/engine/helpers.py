@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from tests.waiting import until as until
+
 DAGS = Path(__file__).parent / "dags"
-
-
-def until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
-    """Wait until ``condition`` holds; return what it returned."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not in {timeout:.0f} s: {what}"
-        time.sleep(0.05)
-    return found
 
 
 def lines(trace: Path, prefix: str) -> list[str]:

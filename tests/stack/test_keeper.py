@@ -14,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,9 @@ import pytest
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, UnsupportedVersionError
 from temporal_airflow_nb.stack import processes, state
 from temporal_airflow_nb.stack.local import LocalStack
+from tests.waiting import until
+
+wait_for = partial(until, timeout=15.0)
 
 HERE = Path(__file__).parent
 FAKE_KEEPER = HERE / "fake_keeper.py"
@@ -35,14 +39,6 @@ class FakeStack(LocalStack):
 
     def _keeper_command(self):
         return [sys.executable, str(FAKE_KEEPER), str(self.home), *self.behaviour]
-
-
-def wait_for(condition, timeout=15.0):
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.03)
-    return value
 
 
 def pids_of(test_id):
@@ -396,7 +392,7 @@ def test_a_worker_that_does_not_start_is_explained(home, nothing_left, behaviour
     with pytest.raises(error, match=message):
         FakeStack(home, behaviour=[behaviour]).start()
     assert not FakeStack(home).is_running
-    wait_for(lambda: not pids_of(nothing_left), 2)
+    wait_for(lambda: not pids_of(nothing_left), timeout=2)
 
 
 def test_a_keeper_that_does_not_start_is_explained(home):

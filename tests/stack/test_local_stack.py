@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -16,14 +15,7 @@ import pytest
 from temporal_airflow_nb import LocalStack
 from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
 from temporal_airflow_nb.stack import processes, state
-
-
-def wait_for(condition, timeout=30.0):
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.05)
-    return value
+from tests.waiting import until
 
 
 def command(*arguments, **options):
@@ -78,7 +70,7 @@ def test_nothing_is_left_when_the_owner_is_killed(home):
     assert len(list(processes.marked(marker))) >= 4
     owner.kill()
     owner.communicate()
-    wait_for(lambda: not list(processes.marked(marker)), 15)
+    until(lambda: not list(processes.marked(marker)), timeout=15)
 
 
 def test_two_starts_at_the_same_moment_give_one_stack(home):

@@ -5,23 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import psutil
 import pytest
 
 from temporal_airflow_nb.stack import processes
+from tests.waiting import until
+
+wait_for = partial(until, timeout=10.0)
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     "print('on', flush=True); time.sleep(600)"
 )
-
-
-def wait_for(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
 
 
 def runs(pid):
