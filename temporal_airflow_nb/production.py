@@ -83,7 +83,7 @@ async def _work(zygotes: Zygotes) -> None:
     except TemporalAirflowError:
         zygotes.stop()
         raise
-    worker = AirflowWorker(client, zygotes)
+    worker = AirflowWorker(client, zygotes, alone=False)
     working = asyncio.create_task(worker.run())
     print(
         f"Working for {client.service_client.config.target_host}, namespace {client.namespace}, "

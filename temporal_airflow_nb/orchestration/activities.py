@@ -8,16 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from temporal_airflow_nb.orchestration.models import RunRef, RunTask
+from temporal_airflow_nb.orchestration.models import WORKER_LOST, RunRef, RunTask
 from temporal_airflow_nb.tasks.attempt import Interruption, StoppedError, TaskKey, TaskRunner
 from temporal_airflow_nb.tasks.zygotes import ZygoteLostError
 
 HEARTBEAT_SECONDS = 2.0
 _ORPHAN_SECONDS = 60.0
 
-WORKER_LOST = "WorkerLost"
+
+def worker_lost(message: str) -> ApplicationError:
+    """Return the error of an activity that another attempt can carry on."""
+    return ApplicationError(message, type=WORKER_LOST, category=ApplicationErrorCategory.BENIGN)
 
 
 class _RunningTry:
@@ -118,12 +121,12 @@ class TaskActivities:
             running.stop()
             await asyncio.wait([running.future])
             if details is not None and details.worker_shutdown:
-                raise ApplicationError("the worker was shut down", type=WORKER_LOST) from None
+                raise worker_lost("the worker was shut down") from None
             raise
         except StoppedError:
-            raise ApplicationError("the try was stopped", type=WORKER_LOST) from None
+            raise worker_lost("the try was stopped") from None
         except ZygoteLostError as error:
-            raise ApplicationError(str(error), type=WORKER_LOST) from None
+            raise worker_lost(str(error)) from None
 
     def _stop_orphan(self, running: _RunningTry) -> None:
         if running.waiters == 0:

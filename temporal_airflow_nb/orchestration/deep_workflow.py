@@ -38,6 +38,7 @@ from temporal_airflow_nb.orchestration.models import (
     RunFinished,
     RunStatus,
     RunTask,
+    RunTrigger,
     TaskFailure,
     TaskFailures,
     TaskTry,
@@ -51,7 +52,10 @@ STATE = SearchAttributeKey.for_keyword("AirflowState")
 _MAX_RERUNS = 3
 _LONGEST_TRY = timedelta(days=365)
 _HEARTBEAT = timedelta(seconds=10)
+_TRIGGER_HEARTBEAT = timedelta(seconds=10)
+_EACH_TRIGGER = timedelta(milliseconds=50)
 _LOOK_AGAIN = timedelta(seconds=15)
+_MAX_PENDING = 1_900
 _PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5)
 
 
@@ -67,11 +71,13 @@ class ExecuteAirflowDagDeepWorkflow:
         self._dag = LoadedDag(0)
         self._in_flight: dict[Key, workflow.ActivityHandle[Any]] = {}
         self._tries: dict[Key, TaskTry] = {}
+        self._triggers: dict[Key, tuple[int, workflow.ActivityHandle[Any]]] = {}
         self._timers: dict[Key, tuple[Timer, asyncio.Task[None]]] = {}
         self._finished: list[Key] = []
         self._failures: list[TaskFailure] = []
         self._due: list[Key] = []
         self._held: list[TaskTry] = []
+        self._held_triggers: dict[Key, int] = {}
         self._resync = True
         self._show(run.states)
 
@@ -132,6 +138,8 @@ class ExecuteAirflowDagDeepWorkflow:
             timeout.cancel()
             for _, task in self._timers.values():
                 task.cancel()
+            for _, trigger in self._triggers.values():
+                trigger.cancel()
         if self._in_flight:
             await self._stop(list(self._in_flight))
 
@@ -182,10 +190,35 @@ class ExecuteAirflowDagDeepWorkflow:
                 handle.cancel()
         ready, self._held = self._held + result.ready, []
         for task in ready:
-            if self._draining():
+            if self._draining() or self._is_full():
                 self._held.append(task)
             else:
                 self._start(task)
+        self._follow_triggers(result)
+
+    def _follow_triggers(self, result: PassResult) -> None:
+        """Start the triggers that tasks wait for now, and cancel those that none does."""
+        wanted = {(task_id, map_index): trigger_id for task_id, map_index, trigger_id in result.triggers}
+        for key, (trigger_id, handle) in list(self._triggers.items()):
+            state, _ = self._states.get(key, (None, 0))
+            if wanted.get(key, trigger_id) != trigger_id or (
+                key not in wanted and (result.every_trigger or state != "deferred")
+            ):
+                del self._triggers[key]
+                handle.cancel()
+        held = {} if result.every_trigger else self._held_triggers
+        wanted, self._held_triggers = {**held, **wanted}, {}
+        for key, trigger_id in wanted.items():
+            if key in self._triggers:
+                continue
+            if self._is_full():
+                self._held_triggers[key] = trigger_id
+            else:
+                self._start_trigger(key, trigger_id)
+
+    def _is_full(self) -> bool:
+        """Return whether Temporal's server would refuse another activity: it takes 2,000 at a time."""
+        return len(self._in_flight) + len(self._triggers) >= _MAX_PENDING
 
     def _show(self, changed: list[Any]) -> None:
         for task_id, map_index, state, try_number in changed:
@@ -223,6 +256,34 @@ class ExecuteAirflowDagDeepWorkflow:
         if isinstance(error, ActivityError) and not is_cancelled_exception(error):
             self._failures.append(TaskFailure(task.task_id, task.map_index, task.try_number, _reason(error)))
         self._finished.append(key)
+
+    def _start_trigger(self, key: Key, trigger_id: int) -> None:
+        label = _label(*key)
+        handle = workflow.start_activity(
+            "run_trigger",
+            RunTrigger(self._run.dag_id, self._run.run_id, trigger_id),
+            task_queue=trigger_queue(workflow.info().task_queue),
+            activity_id=f"{label}.trigger{trigger_id}.{workflow.uuid4().hex[:6]}",
+            summary=f"{label} · trigger {trigger_id}"[:200],
+            start_to_close_timeout=_LONGEST_TRY,
+            # A thousand triggers would keep the server busy with nothing but heartbeats.
+            heartbeat_timeout=_TRIGGER_HEARTBEAT + len(self._triggers) * _EACH_TRIGGER,
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
+            ),
+            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+        )
+        self._triggers[key] = (trigger_id, handle)
+        handle.add_done_callback(lambda _: self._trigger_ended(key, handle))
+
+    def _trigger_ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
+        if not handle.cancelled():
+            handle.exception()
+        if (known := self._triggers.get(key)) is not None and known[1] is handle:
+            del self._triggers[key]
+            if (timeout := self._timers.pop(key, None)) is not None:
+                timeout[1].cancel()
+            self._finished.append(key)
 
     async def _record_failures(self) -> None:
         failures, self._failures = self._failures, []
@@ -347,6 +408,11 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _summary(self) -> str:
         return ", ".join(f"{count} {state}" for state, count in sorted(self._counts().items()))
+
+
+def trigger_queue(task_queue: str) -> str:
+    """Return the task queue of triggers: they wait for long, and must not take the place of tasks."""
+    return f"{task_queue}-triggers"
 
 
 def _label(task_id: str, map_index: int) -> str:

@@ -16,6 +16,7 @@ RESYNC_SIGNAL = "resync"
 
 DATABASE_UNAVAILABLE = "DatabaseUnavailable"
 RUN_GONE = "RunGone"
+WORKER_LOST = "WorkerLost"
 """Types of the errors that the workflow tells apart."""
 
 MAX_PAYLOAD = 1_500_000
@@ -112,6 +113,15 @@ class RunTask:
 
 
 @dataclass
+class RunTrigger:
+    """Input of ``run_trigger``."""
+
+    dag_id: str
+    run_id: str
+    trigger_id: int
+
+
+@dataclass
 class PassInput:
     """What happened since the last scheduling pass."""
 
@@ -131,6 +141,10 @@ class PassResult:
     run_state: str = "running"
     ready: list[TaskTry] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
+    triggers: list[Any] = field(default_factory=list)
+    """``[task_id, map_index, trigger_id]`` of deferred task instances."""
+    every_trigger: bool = False
+    """Whether these are all that the run waits for, not just those that may be new."""
     changed: list[Any] = field(default_factory=list)
     """``[task_id, map_index, state, try_number]`` of each task instance that isn't as it was."""
     stop: list[Key] = field(default_factory=list)

@@ -47,6 +47,7 @@ _IN_PROGRESS = (
     TaskInstanceState.AWAITING_INPUT,
 )
 _RUNNABLE = tuple(state for state in SCHEDULEABLE_STATES if state is not None)
+_PARKED = (TaskInstanceState.DEFERRED, TaskInstanceState.AWAITING_INPUT)
 
 
 def _in_states(states: Iterable[Any]) -> Any:
@@ -84,14 +85,16 @@ class SchedulingPass:
         self._of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
         self._changed: dict[Key, Any] = {}
         self._wake: set[tuple[str, str]] = set()
-        self._look_at_in_flight = False
+        self._look_at_all = False
         self._some_wait = False
         dag_run.dag = dag
 
     def run(self, request: PassInput) -> PassResult:
         """Decide what follows from what has happened; return what changed and what to start."""
         result = PassResult()
+        self._look_at_all = request.resync
         if request.resync:
+            self._time_out([])
             self._follow(self._evaluate(self._decidable()))
         else:
             changes, due = self._take_events(request)
@@ -117,18 +120,32 @@ class SchedulingPass:
 
     def _take_events(self, request: PassInput) -> tuple[list[_Change], list[TI]]:
         """Sort the task instances that the workflow names into finished ones and ones that may be due."""
+        if request.due:
+            self._time_out(request.due)
         rows = self._rows(self._any_of([*request.finished, *request.due]))
         for row in rows:
             self._note(row)
         finished = [row for row in rows if row.state in State.finished]
         due = [(row.task_id, row.map_index) for row in rows if row.state in SCHEDULEABLE_STATES]
-        self._some_wait = bool(due)
+        self._some_wait = bool(due) or any(row.state in _PARKED for row in rows)
         if self.dag.fail_fast and any(row.state == TaskInstanceState.FAILED for row in rows):
             # Airflow has just ended every other task of the run.
-            self._look_at_in_flight = True
+            self._look_at_all = True
             finished = self._rows(TI.state.in_(State.finished))
         finished += self._skipped_by(finished)
         return _changes(finished), self._load(self._any_of(due)) if due else []
+
+    def _time_out(self, due: Iterable[Key]) -> None:
+        """Have Airflow resume what has waited too long for its trigger or for an answer."""
+        late = [TI.state.in_(_PARKED), TI.trigger_timeout < timezone.utcnow()]
+        if due:
+            late.append(self._any_of(due))
+        states = set(self.session.scalars(select(TI.state).where(self._of_run, *late).distinct()))
+        if TaskInstanceState.DEFERRED in states:
+            scheduler().check_trigger_timeouts(session=self.session)
+        if TaskInstanceState.AWAITING_INPUT in states:
+            scheduler().check_awaiting_input_timeouts(session=self.session)
+        self.session.flush()
 
     def _skipped_by(self, rows: list[Any]) -> list[Any]:
         """Return the task instances that tasks of ``rows`` have skipped: branches, short circuits and the like."""
@@ -216,6 +233,7 @@ class SchedulingPass:
         self.session.flush()
         if ready:
             self.dag_run.schedule_tis(ready, session=self.session)
+            self.session.flush()
         self.session.expire_all()
         now_finished = []
         for row in self._rows(TI.task_id.in_(sorted(task_ids))):
@@ -223,6 +241,7 @@ class SchedulingPass:
                 self._note(row)
                 if row.state in State.finished:
                     now_finished.append(row)
+                self._some_wait |= row.state in _PARKED
         return _changes(now_finished)
 
     def _any_of(self, keys: Iterable[Key]) -> Any:
@@ -304,7 +323,8 @@ class SchedulingPass:
                 )
         if request.resync or self._some_wait:
             result.timers = self._timers(request)
-        if (request.resync or self._look_at_in_flight) and in_flight:
+        result.triggers, result.every_trigger = self._triggers(), self._look_at_all
+        if self._look_at_all and in_flight:
             wanted = {
                 (row.task_id, row.map_index)
                 for row in self._rows(self._any_of(in_flight))
@@ -320,15 +340,30 @@ class SchedulingPass:
             select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS)))
         )
 
+    def _triggers(self) -> list[Any]:
+        """Return the triggers of task instances that have just deferred, or of all that have."""
+        where = TI.state == TaskInstanceState.DEFERRED
+        if not self._look_at_all:
+            keys = [
+                key for key, (*_, state, _) in self._changed.items() if state == TaskInstanceState.DEFERRED
+            ]
+            if not keys:
+                return []
+            where = and_(where, self._any_of(keys))
+        found = select(TI.task_id, TI.map_index, TI.trigger_id).where(self._of_run, where)
+        return sorted([*row] for row in self.session.execute(found) if row.trigger_id is not None)
+
     def _timers(self, request: PassInput) -> list[Timer]:
-        """Return when retries and reschedules that the request names, or all on a resync, are due."""
-        where = TI.state.in_(_RUNNABLE)
+        """Return when what waits, among the task instances that this pass has seen, is due; or all on a resync."""
+        where = TI.state.in_((*_RUNNABLE, *_PARKED))
         if not request.resync:
-            where = and_(where, self._any_of([*request.finished, *request.due]))
+            where = and_(where, self._any_of({*request.finished, *request.due, *self._changed}))
         timers = []
         for ti in self._load(where):
             if ti.state == TaskInstanceState.UP_FOR_RETRY:
                 at, why = ti.next_retry_datetime(), f"retry of {ti.task_id}"
+            elif ti.state in _PARKED:
+                at, why = ti.trigger_timeout, f"timeout of {ti.task_id}"
             else:
                 at = self.session.scalar(
                     select(TaskReschedule.reschedule_date)

@@ -16,15 +16,20 @@ from temporalio.workflow import NondeterminismError
 from temporal_airflow_nb.config import task_queue
 from temporal_airflow_nb.orchestration import outbox, sync_activities
 from temporal_airflow_nb.orchestration.activities import TaskActivities
-from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
+from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
+from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow, trigger_queue
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
+from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
 from temporal_airflow_nb.tasks.attempt import TaskRunner
 from temporal_airflow_nb.tasks.client import DatabaseClient
+from temporal_airflow_nb.tasks.triggers import Triggers
 from temporal_airflow_nb.tasks.zygotes import Zygotes
 
 log = structlog.get_logger(__name__)
 
 _TRANSACTION_THREADS = 8
+# Without one, the SDK hashes every loaded module to make one up: 0.7 s.
+_BUILD_ID = "temporal-airflow-nb"
 
 
 class AirflowWorker:
@@ -37,22 +42,27 @@ class AirflowWorker:
         Temporal's client.
     zygotes
         Where task processes come from.
+    alone
+        Whether no scheduler or triggerer of Airflow works on the same database.
     """
 
-    def __init__(self, client: Client, zygotes: Zygotes) -> None:
+    def __init__(self, client: Client, zygotes: Zygotes, *, alone: bool) -> None:
         from airflow.configuration import conf
 
         max_tasks = conf.getint("core", "parallelism")
         self.zygotes = zygotes
+        self.alone = alone
         self.runner = TaskRunner(zygotes, DatabaseClient())
         self.tasks = TaskActivities(self.runner, max_tasks)
+        capacity = conf.getint("triggerer", "capacity")
+        self.triggers = Triggers(zygotes, self.runner.client, capacity)
+        self.deadlines = DeadlineWatch(self.runner, self.triggers)
         self.dispatcher = Dispatcher(client, task_queue())
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
         self.worker = Worker(
             client,
             task_queue=task_queue(),
-            # Without one, the SDK hashes every loaded module to make one up: 0.7 s.
-            build_id="temporal-airflow-nb",
+            build_id=_BUILD_ID,
             identity=f"temporal-airflow@{os.getpid()}",
             workflows=[ExecuteAirflowDagDeepWorkflow],
             activities=[
@@ -74,20 +84,35 @@ class AirflowWorker:
             graceful_shutdown_timeout=timedelta(seconds=1),
             workflow_failure_exception_types=[NondeterminismError],
         )
+        self.trigger_worker = Worker(
+            client,
+            task_queue=trigger_queue(task_queue()),
+            build_id=_BUILD_ID,
+            identity=f"temporal-airflow@{os.getpid()}",
+            activities=[TriggerActivities(self.triggers, self.runner.callbacks).run_trigger],
+            max_concurrent_activities=capacity,
+            max_heartbeat_throttle_interval=timedelta(seconds=1),
+            graceful_shutdown_timeout=timedelta(seconds=1),
+        )
 
     async def run(self) -> None:
         """Work until :meth:`stop` or until the task is cancelled."""
         # A task's way through the worker crosses six threads, each of which may find another one computing: a
         # thread that waits for the interpreter has it after half a millisecond instead of five.
         sys.setswitchinterval(0.0005)
+        background = [asyncio.create_task(self.dispatcher.run())]
         outbox.on_message(self.dispatcher.wake)
-        dispatching = asyncio.create_task(self.dispatcher.run())
+        if self.alone:
+            background.append(asyncio.create_task(self.deadlines.run()))
+            outbox.on_message(self.deadlines.wake)
         try:
-            await self.worker.run()
+            await asyncio.gather(self.worker.run(), self.trigger_worker.run())
         finally:
-            dispatching.cancel()
+            for task in background:
+                task.cancel()
 
     async def stop(self) -> None:
         """Stop taking work, stop the tasks that run, and end the zygotes."""
-        await self.worker.shutdown()
+        await asyncio.gather(self.worker.shutdown(), self.trigger_worker.shutdown())
+        await asyncio.to_thread(self.triggers.stop)
         self.zygotes.stop()

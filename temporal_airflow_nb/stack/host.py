@@ -92,7 +92,7 @@ async def _serve(zygotes: Any, home: Path) -> None:
     if embedded:
         from temporal_airflow_nb.orchestration.worker import AirflowWorker
 
-        worker = AirflowWorker(await _connect(), zygotes)
+        worker = AirflowWorker(await _connect(), zygotes, alone=True)
         client = worker.runner.client
     else:
         from temporal_airflow_nb.tasks.client import DatabaseClient

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from airflow.configuration import conf
 from airflow.dag_processing.processor import DagFileProcessorProcess
-from airflow.sdk.api.datamodels._generated import TaskInstanceState
-from airflow.sdk.execution_time.comms import AwaitInputTask, DeferTask
 from airflow.sdk.execution_time.supervisor import ActivitySubprocess, ProcessTracker
 from uuid6 import uuid7
 
@@ -115,7 +113,7 @@ class TaskSupervisor(ActivitySubprocess):
     ) -> TaskSupervisor:
         """Take over a process that waits for its instructions, and give it the task."""
         fields = {"id": what.id, "client": client, "wakeup": wakeup, "should_stop": should_stop}
-        supervisor: TaskSupervisor = _take_over(cls, child, pipes, process_log=logger, **fields)
+        supervisor: TaskSupervisor = take_over(cls, child, pipes, process_log=logger, **fields)
         supervisor.selector.register(
             wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda _: None)
         )
@@ -152,11 +150,6 @@ class TaskSupervisor(ActivitySubprocess):
     def _send_terminal_state_msg(self, msg: Any) -> None:
         # A task that we stop may still report how it failed. That would use up one of its tries.
         if self.stopped:
-            return
-        if isinstance(msg, (DeferTask, AwaitInputTask)):
-            # Nothing would ever wake it up.
-            self.process_log.error("Tasks that defer or wait for a person are not supported in this version")
-            self._terminal_state = TaskInstanceState.FAILED  # type: ignore[misc]
             return
         super()._send_terminal_state_msg(msg)
 
@@ -206,7 +199,7 @@ def run_dag_processor(
     child, pipes = zygotes.spawn("dag_processor", file if shared else None)
     try:
         with open(os.devnull, "wb") as unused:
-            supervisor: CallbackSupervisor = _take_over(
+            supervisor: CallbackSupervisor = take_over(
                 CallbackSupervisor,
                 child,
                 pipes,
@@ -226,7 +219,7 @@ def run_dag_processor(
     return supervisor
 
 
-def _take_over(kind: Any, child: Child | PlainChild, pipes: Pipes, **fields: Any) -> Any:
+def take_over(kind: Any, child: Child | PlainChild, pipes: Pipes, **fields: Any) -> Any:
     """Return a supervisor of ``kind`` for a process that Airflow's own code hasn't started."""
     supervisor = kind(
         pid=child.pid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from socket import socket
+from socket import MSG_WAITALL, socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -26,7 +26,57 @@ def _dag_processor() -> None:
     _parse_file_entrypoint()
 
 
-TARGETS: dict[str, Callable[[], None]] = {"task": _task, "dag_processor": _dag_processor}
+def _triggerer() -> None:
+    from temporal_airflow_nb.tasks.trigger_runner import PromptTriggerRunner
+
+    PromptTriggerRunner().run()
+
+
+def _callback() -> None:
+    """Run a callback of a deadline, with the function that Airflow runs in the process it forks for one."""
+    from airflow.executors.workloads import ExecuteCallback
+    from airflow.sdk.execution_time.callback_supervisor import CallbackSubprocess
+    from airflow.sdk.execution_time.supervisor import WatchedSubprocess
+
+    class KeepsTarget(WatchedSubprocess):
+        @classmethod
+        def start(cls, *, target: Callable[[], None], **_: Any) -> Any:
+            return target
+
+    class CallbackTarget(CallbackSubprocess, KeepsTarget):
+        pass
+
+    workload = ExecuteCallback.model_validate_json(_receive_workload())
+    start: Callable[..., Any] = CallbackTarget.start
+    target = start(
+        id=str(workload.callback.id),
+        callback_path=workload.callback.data.get("path", ""),
+        callback_kwargs=workload.callback.data.get("kwargs", {}),
+        dag_rel_path=workload.dag_rel_path,
+        bundle_info=workload.bundle_info,
+        client=None,
+    )
+    target()
+
+
+def send_workload(requests: socket, workload: str) -> None:
+    """Send a callback's process what it is to run, before anything else."""
+    data = workload.encode()
+    requests.sendall(len(data).to_bytes(4, "big") + data)
+
+
+def _receive_workload() -> bytes:
+    with socket(fileno=os.dup(0)) as requests:
+        length = int.from_bytes(requests.recv(4, MSG_WAITALL), "big")
+        return requests.recv(length, MSG_WAITALL)
+
+
+TARGETS: dict[str, Callable[[], None]] = {
+    "task": _task,
+    "dag_processor": _dag_processor,
+    "triggerer": _triggerer,
+    "callback": _callback,
+}
 
 
 def share_bag(parsed: ParsedFile) -> None:

@@ -140,6 +140,8 @@ SEMANTICS = [
     Case("callbacks"),
     Case("connections_variables"),
     Case("crashes"),
+    Case("deferral", logs=True),
+    Case("hitl_timeouts"),
     Case(
         "limits",
         ordered=frozenset({"priority_in_a_pool_of_one", "one_instance_at_a_time", "one_task_at_a_time"}),

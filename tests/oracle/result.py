@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 from tests.oracle.normalise import Normaliser
 
 USER_LOGGERS = ("oracle", "task.stdout", "task.stderr")
+TRIGGERER = re.compile(r"\.trigger\.[^/]+\.log$")
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,9 @@ def _logs(folder: Path, clean: Normaliser) -> dict[str, list[str]]:
             ]
             if raised or str(entry.get("logger")).startswith(USER_LOGGERS):
                 text = " ".join([entry["event"], *raised])
-                lines.append(f"{entry['level']} {entry['logger']}: {clean(text)}")
-        said[str(file.relative_to(folder))] = _stable(lines)
+                lines.append(f"{entry['level']} {entry.get('logger')}: {clean(text)}")
+        name = TRIGGERER.sub(".trigger.log", str(file.relative_to(folder)))
+        said[name] = _stable(lines)
     return said
 
 
