@@ -14,6 +14,8 @@ import pytest
 
 SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 SCHEDULER = "airflow.jobs.scheduler_job_runner:SchedulerJobRunner"
+TRIGGERER = "airflow.jobs.triggerer_job_runner"
+CALLBACKS = "airflow.sdk.execution_time.callback_supervisor"
 TASK_ROUTES = "airflow.api_fastapi.execution_api.routes.task_instances"
 XCOM_ROUTES = "airflow.api_fastapi.execution_api.routes.xcoms"
 
@@ -109,6 +111,31 @@ CALLABLES = [
         "dag run_id commit session",
         "orchestration/sync_activities.py",
     ),
+    (f"{SCHEDULER}.check_trigger_timeouts", "session", "orchestration/scheduling.py"),
+    (f"{SCHEDULER}.check_awaiting_input_timeouts", "session", "orchestration/scheduling.py"),
+    (f"{TRIGGERER}:TriggerRunner.run_trigger", "trigger_id trigger", "tasks/trigger_runner.py"),
+    (f"{TRIGGERER}:TriggerRunnerSupervisor.build_trigger_workloads", "new_trigger_ids", "tasks/triggers.py"),
+    (f"{TRIGGERER}:TriggerRunnerSupervisor.on_trigger_event", "trigger_id event", "tasks/triggers.py"),
+    (f"{TRIGGERER}:TriggerRunnerSupervisor.on_trigger_failure", "trigger_id exc", "tasks/triggers.py"),
+    (f"{TRIGGERER}:TriggerRunnerSupervisor.handle_events", "self", "tasks/triggers.py"),
+    (f"{TRIGGERER}:TriggerRunnerSupervisor.handle_failed_triggers", "self", "tasks/triggers.py"),
+    (f"{TRIGGERER}:TriggerRunnerSupervisor.make_client", "self", "tasks/triggers.py"),
+    (f"{TRIGGERER}:TriggerRunnerSupervisor._handle_request", "msg log req_id", "tasks/triggers.py"),
+    ("airflow.models.trigger:Trigger.submit_event", "trigger_id event session", "tasks/triggers.py"),
+    ("airflow.models.trigger:Trigger.submit_failure", "trigger_id exc session", "tasks/triggers.py"),
+    ("airflow.models.trigger:Trigger.clean_unused", "session", "tasks/triggers.py"),
+    ("airflow.models.deadline:Deadline.handle_miss", "session", "tasks/deadlines.py"),
+    (
+        "airflow.executors.workloads:ExecuteCallback.make",
+        "callback dag_run",
+        "tasks/deadlines.py",
+    ),
+    (
+        f"{CALLBACKS}:CallbackSubprocess.start",
+        "id callback_path callback_kwargs dag_rel_path bundle_info client",
+        "tasks/targets.py",
+    ),
+    (f"{CALLBACKS}:_configure_logging", "log_path client", "tasks/deadlines.py"),
 ]
 
 # piece, who uses it
@@ -126,6 +153,23 @@ ATTRIBUTES = [
 
 # source that has to be there as it is, who relies on it
 SOURCES = [
+    (
+        f"{TRIGGERER}:TriggerRunner.arun",
+        "stop_event = self._stop_event = anyio.Event()",
+        "tasks/trigger_runner.py puts an event in its place that ends with the wait",
+    ),
+    (f"{TRIGGERER}:TriggerRunner.arun", "with anyio.move_on_after(1):", "tasks/trigger_runner.py"),
+    (
+        f"{TRIGGERER}:TriggerRunnerSupervisor._process_log_messages_from_subprocess",
+        "from airflow.sdk.log import configure_logging",
+        "tasks/triggers.py replaces it where it is imported",
+    ),
+    (
+        f"{TRIGGERER}:TriggerRunnerSupervisor._handle_request",
+        "to_cancel=self.cancelling_triggers",
+        "tasks/triggers.py",
+    ),
+    (f"{CALLBACKS}:CallbackSubprocess.start", "target=_target", "tasks/targets.py"),
     (
         "airflow.sdk.execution_time.task_runner:parse",
         "from airflow.dag_processing.dagbag import BundleDagBag",

@@ -6,6 +6,8 @@ import asyncio
 from concurrent.futures import Future
 from contextlib import suppress
 
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.state import TaskInstanceState
 from sqlalchemy import exists, select
 from temporalio import activity
 
@@ -33,7 +35,6 @@ class TriggerActivities:
     def __init__(self, triggers: Triggers, callbacks: Callbacks) -> None:
         self.triggers = triggers
         self.callbacks = callbacks
-        self._waiters: dict[int, int] = {}
 
     @activity.defn
     async def run_trigger(self, request: RunTrigger) -> None:
@@ -42,16 +43,8 @@ class TriggerActivities:
 
         A further attempt, after a worker was lost, runs the trigger from its beginning, as Airflow's triggerers do.
         """
-        trigger_id = request.trigger_id
-        fired = self.triggers.start(trigger_id)
-        self._waiters[trigger_id] = self._waiters.get(trigger_id, 0) + 1
-        try:
-            left_callbacks = await self._wait(fired, request)
-        finally:
-            self._waiters[trigger_id] -= 1
-            if not self._waiters[trigger_id]:
-                del self._waiters[trigger_id]
-        if left_callbacks:
+        fired = self.triggers.start(request.trigger_id)
+        if await self._wait(fired, request):
             await asyncio.to_thread(self.callbacks.run_pending, request.dag_id, request.run_id)
 
     async def _wait(self, fired: Future[bool], request: RunTrigger) -> bool:
@@ -68,13 +61,13 @@ class TriggerActivities:
             details = activity.cancellation_details()
             if details is not None and details.worker_shutdown:
                 raise worker_lost("the worker was shut down") from None
-            if details is None or details.cancel_requested:
+            if (
+                details is None
+                or details.cancel_requested
+                or not await asyncio.to_thread(_is_wanted, request)
+            ):
                 await self._cancel(request.trigger_id, fired)
-            else:
-                # The workflow continues as a new one, say, which waits for the same trigger.
-                asyncio.get_running_loop().call_later(
-                    2 * timeout.total_seconds(), self._forget, request.trigger_id
-                )
+            # Else the workflow has continued as a new one, say, which waits for the same trigger.
             raise
 
     async def _cancel(self, trigger_id: int, fired: Future[bool]) -> None:
@@ -82,13 +75,13 @@ class TriggerActivities:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(fired), _ON_KILL_SECONDS)
 
-    def _forget(self, trigger_id: int) -> None:
-        if trigger_id not in self._waiters and not _is_wanted(trigger_id):
-            self.triggers.cancel(trigger_id)
 
-
-def _is_wanted(trigger_id: int) -> bool:
-    from airflow.models.taskinstance import TaskInstance
-
+def _is_wanted(request: RunTrigger) -> bool:
+    wanted = exists().where(
+        TaskInstance.dag_id == request.dag_id,
+        TaskInstance.run_id == request.run_id,
+        TaskInstance.trigger_id == request.trigger_id,
+        TaskInstance.state == TaskInstanceState.DEFERRED,
+    )
     with reading() as session:
-        return bool(session.scalar(select(exists().where(TaskInstance.trigger_id == trigger_id))))
+        return bool(session.scalar(select(wanted)))

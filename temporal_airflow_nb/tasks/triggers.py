@@ -62,6 +62,16 @@ class TriggerSupervisor(TriggerRunnerSupervisor):
             self.on_trigger_failure(trigger_id, ["The trigger isn't in the database any more\n"])
             self.finished.add(trigger_id)
 
+    def cancel(self, trigger_ids: set[int]) -> None:
+        """
+        Have triggers cancelled.
+
+        One that the process doesn't know must not be among them: SQLite gives its id to another trigger.
+        """
+        known = self.running_triggers | {workload.id for workload in self.creating_triggers}
+        self.cancelling_triggers.update(trigger_ids & known)
+        self.finished.update(trigger_ids - known)
+
     def serve(self, seconds: float) -> None:
         """Answer the process for up to ``seconds``, and record what has fired."""
         self._service_subprocess(seconds)
@@ -249,8 +259,7 @@ class Triggers:
             new, self._new = self._new, set()
             cancelled, self._cancelled = self._cancelled, set()
         supervisor.create(new - cancelled)
-        supervisor.finished.update(new & cancelled)
-        supervisor.cancelling_triggers.update(cancelled - new)
+        supervisor.cancel(cancelled)
         if new or cancelled:
             supervisor.nudge()
 
@@ -264,9 +273,7 @@ class Triggers:
                 if (future := self._waiting.pop(trigger_id, None)) is not None
             }
         # One that has fired and goes on all the same isn't wanted any more, as Airflow's triggerer sees it.
-        supervisor.cancelling_triggers.update(
-            trigger_id for trigger_id in supervisor.fired if trigger_id in supervisor.running_triggers
-        )
+        supervisor.cancel(supervisor.fired & supervisor.running_triggers)
         for trigger_id, future in released.items():
             future.set_result(trigger_id in supervisor.left_callbacks)
         for known in (supervisor.finished, supervisor.fired, supervisor.left_callbacks):

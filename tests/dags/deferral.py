@@ -128,7 +128,7 @@ with DAG("deferral_broken_triggers", schedule=None, default_args=callbacks):
     Broken(task_id="silent", trigger="silent", retries=1)
 
 with DAG("deferrable_sensors", schedule=None, start_date=datetime.datetime(2024, 1, 1)):
-    TimeDeltaSensor(task_id="delta", delta=SHORT, deferrable=True)
+    TimeDeltaSensor(task_id="past_delta", delta=timedelta(days=-3650), deferrable=True)
     DateTimeSensorAsync(task_id="past", target_time="2024-01-01T00:00:00+00:00")
     DateTimeSensorAsync(
         task_id="past_from_trigger",

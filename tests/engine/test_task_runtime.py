@@ -115,23 +115,6 @@ def test_task_that_ends_its_process_is_a_failed_try(stack, tmp_path):
     assert "exit_code=7" in str(run.logs("tell")).replace("'", "")
 
 
-def test_task_that_defers_fails_and_says_why(stack, tmp_path):
-    path = write(
-        tmp_path / "defers.py",
-        """
-        from datetime import timedelta
-        from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
-        from airflow.sdk import DAG
-
-        with DAG("defers", schedule=None):
-            TimeDeltaSensor(task_id="waits", delta=timedelta(hours=1), deferrable=True)
-        """,
-    )
-    run = stack.run(path)
-    assert run.wait(timeout=60) == "failed"
-    assert "not supported in this version" in str(run.logs("waits"))
-
-
 def test_large_xcom_and_log(stack, tmp_path):
     source = TELL.format(
         name="large", header="", expression="'x' * 3_000_000 + (print('y' * 3_000_000) or '')"

@@ -140,7 +140,8 @@ SEMANTICS = [
     Case("callbacks"),
     Case("connections_variables"),
     Case("crashes"),
-    Case("deferral", logs=True),
+    Case("deadlines"),
+    Case("deferral"),
     Case("hitl_timeouts"),
     Case(
         "limits",

@@ -118,6 +118,8 @@ def _wait_for_callbacks(native: NativeAirflow, effects: Path) -> None:
     while time.time() - quiet_since < QUIET:
         time.sleep(0.2)
         with native.connect() as connection:
-            (waiting,) = connection.execute("SELECT count(*) FROM callback").fetchone()
+            (waiting,) = connection.execute(
+                "SELECT count(*) FROM callback WHERE state IS NULL OR state IN ('pending', 'queued', 'running')"
+            ).fetchone()
         changes = [file.stat().st_mtime for file in effects.iterdir()]
         quiet_since = max([quiet_since, *changes, time.time() if waiting else 0])
