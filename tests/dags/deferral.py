@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 from datetime import timedelta
 
-from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
-from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import DAG, BaseOperator, TriggerRule, task
 from airflow.sdk.exceptions import TaskDeferralTimeout
@@ -126,17 +123,6 @@ with DAG("deferral_broken_triggers", schedule=None, default_args=callbacks):
 
     Broken(task_id="unimportable", trigger="unimportable")
     Broken(task_id="silent", trigger="silent", retries=1)
-
-with DAG("deferrable_sensors", schedule=None, start_date=datetime.datetime(2024, 1, 1)):
-    TimeDeltaSensor(task_id="past_delta", delta=timedelta(days=-3650), deferrable=True)
-    DateTimeSensorAsync(task_id="past", target_time="2024-01-01T00:00:00+00:00")
-    DateTimeSensorAsync(
-        task_id="past_from_trigger",
-        target_time="2024-01-01T00:00:00+00:00",
-        start_from_trigger=True,
-        end_from_trigger=True,
-        trigger_kwargs={"moment": datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc)},
-    )
 
 with DAG("start_from_trigger", schedule=None, default_args=callbacks):
 

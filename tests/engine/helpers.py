@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
+from temporalio.client import Client
 
 from tests.waiting import until as until
 
@@ -46,3 +49,19 @@ def zygote_of(pid: int) -> psutil.Process:
     parent = psutil.Process(pid).parent()
     assert parent is not None
     return parent
+
+
+def with_client(stack: Any, use: Any) -> Any:
+    """Return what ``use`` makes of a client of the stack's Temporal."""
+    env = stack.status()["env"]
+
+    async def call():
+        return await use(await Client.connect(env["TEMPORAL_ADDRESS"], namespace=env["TEMPORAL_NAMESPACE"]))
+
+    return in_a_loop(call())
+
+
+def in_a_loop(coroutine: Any) -> Any:
+    """Run a coroutine in a thread: Playwright keeps a loop running in this one once a browser test has run."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()

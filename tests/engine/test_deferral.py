@@ -6,8 +6,10 @@ import textwrap
 
 import psutil
 import pytest
+from temporalio.worker import Replayer
 
-from tests.engine.helpers import kill, lines, pid_of, states, until
+from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
+from tests.engine.helpers import in_a_loop, kill, lines, pid_of, states, until, with_client
 
 TRIGGERS = """
     import asyncio
@@ -44,7 +46,7 @@ TRIGGERS = """
 """
 
 DAGS = """
-    from airflow.sdk import DAG, BaseOperator
+    from airflow.sdk import DAG, BaseOperator, chain, task
     from file_trigger import FileTrigger, note
 
     class Waits(BaseOperator):
@@ -69,6 +71,19 @@ DAGS = """
     with DAG("many_wait", schedule=None, max_active_tasks=100):
         Waits.partial(task_id="each", folder=FOLDER).expand(exits=[False] * 40)
 
+    with DAG("waits_beside_a_chain", schedule=None):
+        Waits(task_id="one", folder=FOLDER)
+
+        @task
+        def step():
+            pass
+
+        @task
+        def last():
+            note(f"{FOLDER}/trace", "chain has ended")
+
+        chain(*[step.override(task_id=f"step_{number}")() for number in range(20)], last())
+
     with DAG("trigger_exits", schedule=None):
         Waits(task_id="one", folder=FOLDER, exits=True)
 """
@@ -88,6 +103,7 @@ def own_stack(tmp_path_factory, triggers):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(triggers), prepend=":")
+        patch.setenv("TEMPORAL_AIRFLOW_HISTORY_EVENTS", "50")
         with LocalStack(tmp_path_factory.mktemp("deferral") / "home") as stack:
             yield stack
 
@@ -144,3 +160,22 @@ def test_triggers_share_one_process_and_hold_no_slot(own_stack, dags, tmp_path):
     (tmp_path / "go").touch()
     assert run.wait(timeout=90) == "success"
     assert sorted(run.xcoms["value"]) == sorted(f"each {index}" for index in range(40))
+
+
+def test_trigger_goes_on_while_its_workflow_continues_as_new(own_stack, dags, tmp_path):
+    run = own_stack.run(dags, dag_id="waits_beside_a_chain")
+    until(lambda: lines(tmp_path / "trace", "chain has ended"), timeout=90)
+
+    async def executions(client):
+        query = f"WorkflowId = '{run.workflow_id}'"
+        found = [execution async for execution in client.list_workflows(query)]
+        return [await client.get_workflow_handle(e.id, run_id=e.run_id).fetch_history() for e in found]
+
+    assert len(with_client(own_stack, executions)) > 1
+    (tmp_path / "go").touch()
+    assert run.wait(timeout=60) == "success"
+    assert len(starts(tmp_path)) == 1
+    assert lines(tmp_path / "trace", "resumed") == ["resumed one -1"]
+    replayer = Replayer(workflows=[ExecuteAirflowDagDeepWorkflow])
+    for history in with_client(own_stack, executions):
+        in_a_loop(replayer.replay_workflow(history))

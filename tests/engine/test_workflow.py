@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
-from tests.engine.helpers import DAGS, states, until
-
-
-def with_client(stack, use):
-    env = stack.status()["env"]
-
-    async def call():
-        return await use(await Client.connect(env["TEMPORAL_ADDRESS"], namespace=env["TEMPORAL_NAMESPACE"]))
-
-    return in_a_loop(call())
-
-
-def in_a_loop(coroutine):
-    """Run a coroutine in a thread: Playwright keeps a loop running in this one once a browser test has run."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
+from tests.engine.helpers import DAGS, in_a_loop, states, until, with_client
 
 
 def history_of(stack, run) -> WorkflowHistory:

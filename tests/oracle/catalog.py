@@ -141,6 +141,7 @@ SEMANTICS = [
     Case("connections_variables"),
     Case("crashes"),
     Case("deadlines"),
+    Case("deferrable_sensors"),
     Case("deferral"),
     Case("hitl_timeouts"),
     Case(

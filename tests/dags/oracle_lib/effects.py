@@ -47,7 +47,7 @@ def deadline_missed(context: Any, name: str) -> None:
     """Leave a line, as the callback of a deadline, which is told of the run as plain data."""
     run = context["dag_run"]
     with Path(run["conf"]["effects"]).open("a", encoding="utf-8") as file:
-        file.write(f"deadline {name} of {run['dag_id']} in state {run['state']}\n")
+        file.write(f"deadline {name} of {run['dag_id']}\n")
 
 
 async def deadline_missed_async(context: Any, name: str) -> None:
