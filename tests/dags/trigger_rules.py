@@ -50,6 +50,8 @@ with DAG("trigger_rules_running", schedule=None):
 
     @task
     def none():
+        # After the failure, for the same reason.
+        time.sleep(3)
         raise AirflowSkipException("as planned")
 
     @task
