@@ -51,9 +51,10 @@ CALLABLES = [
     ),
     (
         "airflow.dag_processing.collection:update_dag_parsing_results_in_db",
-        "bundle_name bundle_version dags import_errors parse_duration warnings session files_parsed",
+        "bundle_name bundle_version dags import_errors parse_duration warnings session files_parsed version_data",
         "stack/submission.py",
     ),
+    ("airflow.dag_processing.bundles.base:unpack_bundle_version", "result bundle", "stack/submission.py"),
     ("airflow.cli.commands.connection_command:_import_helper", "overwrite", "stack/submission.py"),
     (
         f"{TASK_ROUTES}:ti_run",

@@ -44,7 +44,9 @@ def _prepare(home: Path) -> Any:
     if embedded:
         # One connection for each thread that supervises a task, and some for the gateway.
         os.environ.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "50")
-    # Not at the top: the version is checked, and the pool's size set, before Airflow is imported.
+    # Airflow leaves a DAG that it stored in the last 30 s as it is; one that somebody runs now is to be as it is now.
+    os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
+    # Not at the top: the version is checked, and the settings are made, before Airflow is imported.
     from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
     zygotes = preload_and_fork()

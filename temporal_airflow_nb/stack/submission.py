@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from airflow.dag_processing.bundles.base import unpack_bundle_version
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
 
@@ -50,32 +51,33 @@ class Submissions:
 
     def check(self, path: str) -> list[Any]:
         """Parse a file and return its serialized DAGs; nothing is stored."""
-        return self._parse(self._file(path))
+        return self._parse(self._find(path)[0])
 
     def submit(self, path: str, *, dag_id: str | None = None, **run: Any) -> tuple[str, str]:
         """Store a file's DAGs and launch a run of one, with ``run`` as for :func:`create_run`; return its ids."""
-        file = self._file(path)
+        file, version_data = self._find(path)
         # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
         threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags = self._parse(file)
         chosen = _choose([dag.dag_id for dag in dags], dag_id, path)
-        self._store(file, dags)
+        self._store(file, dags, version_data)
         return chosen, create_run(chosen, **run)
 
-    def _file(self, path: str) -> DagFile:
+    def _find(self, path: str) -> tuple[DagFile, dict[str, Any] | None]:
+        """Return a file in its bundle, and what a versioned bundle wants stored beside the version."""
         found = Path(path)
         _check_source(found)
         resolved = found.resolve()
         if self.home is not None:
             name = airflow_config.register_folder(self.home, resolved.parent)
             self._use_bundles()
-            return DagFile(
-                name, None, str(airflow_config.bundle_path(self.home, name).resolve()), str(resolved)
-            )
+            folder = airflow_config.bundle_path(self.home, name).resolve()
+            return DagFile(name, None, str(folder), str(resolved)), None
         for bundle in DagBundlesManager().get_all_dag_bundles():
             bundle.initialize()
             if resolved.is_relative_to(bundle.path.resolve()):
-                return DagFile(bundle.name, None, str(bundle.path.resolve()), str(resolved))
+                version, data = unpack_bundle_version(bundle.get_current_version(), bundle)
+                return DagFile(bundle.name, version, str(bundle.path.resolve()), str(resolved)), data
         raise DagFileError(
             f"{path} isn't in any DAG bundle of this Airflow",
             hint="Put it where the cluster's workers find it, and run it by its dag_id.",
@@ -121,7 +123,7 @@ class Submissions:
             )
         return result.serialized_dags
 
-    def _store(self, file: DagFile, dags: list[Any]) -> None:
+    def _store(self, file: DagFile, dags: list[Any], version_data: dict[str, Any] | None) -> None:
         rel_path = os.path.relpath(file.path, file.bundle_path)
         errors: dict[tuple[str, str], str] = {}
         with transaction() as session:
@@ -134,6 +136,7 @@ class Submissions:
                 set(),
                 session,
                 files_parsed={(file.bundle_name, rel_path)},
+                version_data=version_data,
             )
             if errors:
                 raise _import_error(file.path, "\n".join(errors.values()))

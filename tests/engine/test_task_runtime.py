@@ -15,6 +15,11 @@ def write(path, source):
     return path
 
 
+def ended(run):
+    assert run.wait(timeout=60) == "success"
+    return run
+
+
 def value(run, task_id="tell"):
     assert run.wait(timeout=60) == "success", str(run.logs(task_id))
     xcoms = run.xcoms
@@ -43,6 +48,14 @@ def test_edited_file_is_seen_at_once(stack, tmp_path):
     for expression in ("1", "22", "33"):
         write(path, TELL.format(name="edited", header="", expression=expression))
         assert value(stack.run(path)) == int(expression)
+
+
+def test_added_task_is_seen_at_once(stack, tmp_path):
+    path = tmp_path / "grows.py"
+    source = TELL.format(name="grows", header="", expression="1")
+    assert states(ended(stack.run(write(path, source)))) == {"tell": "success"}
+    more = source.replace("tell()\n\n", "tell() >> task(task_id='more')(lambda: 2)()\n\n")
+    assert states(ended(stack.run(write(path, more)))) == {"tell": "success", "more": "success"}
 
 
 def test_edited_module_beside_the_file_is_seen_at_once(stack, tmp_path):
