@@ -48,6 +48,8 @@ class Submissions:
         self._known_bundles = ""
         if home is not None:
             self._use_bundles()
+        else:
+            _store_bundles()
 
     def check(self, path: str) -> list[Any]:
         """Parse a file and return its serialized DAGs; nothing is stored."""
@@ -90,8 +92,7 @@ class Submissions:
         if bundles == self._known_bundles:
             return
         os.environ[BUNDLES_VARIABLE] = self.zygotes.env[BUNDLES_VARIABLE] = bundles
-        with transaction() as session:
-            DagBundlesManager().sync_bundles_to_db(deactivate_missing=False, session=session)
+        _store_bundles()
         self._known_bundles = bundles
 
     def _parse(self, file: DagFile) -> list[Any]:
@@ -140,6 +141,12 @@ class Submissions:
             )
             if errors:
                 raise _import_error(file.path, "\n".join(errors.values()))
+
+
+def _store_bundles() -> None:
+    """Have the configured bundles in the database, where their DAGs refer to them."""
+    with transaction() as session:
+        DagBundlesManager().sync_bundles_to_db(deactivate_missing=False, session=session)
 
 
 def _check_source(path: Path) -> None:
