@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import os
 import textwrap
+import zipfile
 
 import pytest
 
@@ -120,6 +122,36 @@ def test_parsing_context_is_that_of_the_task(stack, tmp_path):
     assert value(stack.run(path)) == ["in_context", "tell"]
 
 
+def test_file_that_builds_only_the_dag_asked_for(stack, tmp_path):
+    source = """
+        from airflow.sdk import DAG, get_parsing_context, task
+
+        wanted = get_parsing_context().dag_id
+        built = []
+        for name in ("dynamic_a", "dynamic_b", "dynamic_c"):
+            if wanted in (None, name):
+                built.append(name)
+                with DAG(name, schedule=None):
+                    @task
+                    def tell():
+                        return built
+
+                    tell()
+    """
+    path = write(tmp_path / "dynamic.py", source)
+    for dag_id in ("dynamic_a", "dynamic_c"):
+        assert value(stack.run(path, dag_id=dag_id)) == [dag_id]
+
+
+def test_dag_in_a_zip_file(stack, tmp_path):
+    source = TELL.format(name="zipped", header="import in_the_zip", expression="in_the_zip.VALUE")
+    path = tmp_path / "dags.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("zipped.py", textwrap.dedent(source))
+        archive.writestr("in_the_zip.py", "VALUE = 'zipped too'")
+    assert value(stack.run(path)) == "zipped too"
+
+
 def test_task_that_ends_its_process_is_a_failed_try(stack, tmp_path):
     source = TELL.format(name="gone", header="", expression="os._exit(7)")
     run = stack.run(write(tmp_path / "gone.py", source))
@@ -137,13 +169,27 @@ def test_large_xcom_and_log(stack, tmp_path):
     assert "y" * 1_000 in str(run.logs("tell"))
 
 
+# Airflow hands the task over with `sudo -E -H -u USER python …`. Whether this machine has sudo, and another user who may
+# read the interpreter, is not known: this tells who was asked for, and stays who it is.
+SUDO = """#!/bin/sh
+[ "$1 $2 $3" = "-E -H -u" ] || exit 1
+export RUN_AS="$4"
+shift 4
+exec "$@"
+"""
+
+
 @pytest.fixture(scope="module")
 def plain_stack(tmp_path_factory):
     """A stack in which no task is a fork, as on macOS: all run as a given user, who is the one they would have."""
     from temporal_airflow_nb import LocalStack
 
+    stand_in = tmp_path_factory.mktemp("bin") / "sudo"
+    stand_in.write_text(SUDO)
+    stand_in.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__CORE__DEFAULT_IMPERSONATION", getpass.getuser())
+        patch.setenv("PATH", os.pathsep.join([str(stand_in.parent), os.environ["PATH"]]))
         with LocalStack(tmp_path_factory.mktemp("plain") / "home") as stack:
             yield stack
 
@@ -174,3 +220,12 @@ def test_cancel_of_a_plain_process(plain_stack, tmp_path):
     run.cancel()
     assert run.wait(timeout=30) == "failed"
     until(lambda: not psutil.pid_exists(shell), "the shell ends")
+
+
+def test_task_of_another_user_is_handed_over(plain_stack, tmp_path):
+    source = TELL.format(
+        name="as_somebody", header="", expression="[os.environ['RUN_AS'], os.getpid() == os.getpgid(0)]"
+    ).replace("@task\n", "@task(run_as_user='somebody')\n")
+    run = plain_stack.run(write(tmp_path / "as_somebody.py", source))
+    assert value(run) == ["somebody", True]
+    assert "Running command" in str(run.logs("tell"))
