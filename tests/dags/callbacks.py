@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, task
+from datetime import timedelta
+
+from airflow.sdk import DAG, BaseNotifier, task
 from airflow.sdk.exceptions import AirflowSkipException
-from oracle_lib.effects import run_callback, task_callback
+from oracle_lib.effects import leave, run_callback, task_callback
 
 
 def broken_callback(context):
     raise RuntimeError("the callback itself is broken")
+
+
+class Notifier(BaseNotifier):
+    """Leaves a line with a rendered message."""
+
+    template_fields = ("message",)
+
+    def __init__(self, message):
+        super().__init__()
+        self.message = message
+
+    def notify(self, context):
+        leave(context, f"notified: {self.message}")
 
 
 callbacks = {
@@ -61,3 +76,30 @@ with DAG("callbacks_failure", schedule=None, default_args=callbacks, **run_callb
 
     fails() >> blocked()
     fails_with_broken_callback()
+
+with DAG(
+    "callbacks_that_notify",
+    schedule=None,
+    default_args={"on_failure_callback": Notifier("{{ ti.task_id }} failed, {{ params.who }}")},
+    params={"who": "somebody"},
+    on_failure_callback=[broken_callback, Notifier("{{ dag.dag_id }} failed: {{ reason }}")],
+):
+
+    @task(on_execute_callback=broken_callback, on_success_callback=Notifier("{{ ti.task_id }} is done"))
+    def executes():
+        return 1
+
+    @task(
+        retries=1,
+        retry_delay=timedelta(seconds=0.2),
+        on_retry_callback=[Notifier("again after try {{ ti.try_number }}"), broken_callback],
+    )
+    def retries():
+        raise RuntimeError("as planned")
+
+    @task(on_skipped_callback=[broken_callback, Notifier("{{ ti.map_index }} is skipped")])
+    def skips(x):
+        raise AirflowSkipException("as planned")
+
+    executes() >> retries()
+    skips.expand(x=[1, 2])

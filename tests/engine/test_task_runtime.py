@@ -169,8 +169,8 @@ def test_large_xcom_and_log(stack, tmp_path):
     assert "y" * 1_000 in str(run.logs("tell"))
 
 
-# Airflow hands the task over with `sudo -E -H -u USER python …`. Whether this machine has sudo, and another user who may
-# read the interpreter, is not known: this tells who was asked for, and stays who it is.
+# Airflow hands the task over with `sudo -E -H -u USER python …`. Whether a machine has sudo, and another user who may
+# read the interpreter, isn't known: this one tells who was asked for, and stays who it is.
 SUDO = """#!/bin/sh
 [ "$1 $2 $3" = "-E -H -u" ] || exit 1
 export RUN_AS="$4"

@@ -1,4 +1,4 @@
-"""A bundle with versions, such as a company may have its own: each version is a folder, a file names the current one."""
+"""A versioned bundle, such as a company may have its own: each version is a folder, a file names the current one."""
 
 from __future__ import annotations
 
