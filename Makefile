@@ -3,6 +3,8 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 TESTS ?= tests
 PYTEST_OPTIONS ?=
+# Most tests wait for something: more of them than there are cores can run at a time.
+SIDE_BY_SIDE ?= 3
 
 .PHONY: setup demo test lab bench lint clean
 
@@ -12,7 +14,7 @@ demo: setup
 	$(BIN)/python -m temporal_airflow_nb.demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist loadgroup $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
 ifeq ($(TESTS),tests)
 # Apart: Playwright leaves an event loop running in the thread of the tests.
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/browser

@@ -14,6 +14,13 @@ def pytest_addoption(parser):
     parser.addoption("--home", help="state folder of the stack that tests share; a new one where left out")
 
 
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file together where files run side by side: they share what is costly to start."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def stack_home(request, tmp_path_factory) -> Path:
     """State folder of the shared stack."""

@@ -16,7 +16,7 @@ def parameters(cases: Iterable[Case]) -> list[Any]:
     """Return one parameter set for each DAG; for a file without a recording, one that will fail."""
     found = []
     for case in cases:
-        marks = [pytest.mark.timeout(case.timeout + 120)]
+        marks = [pytest.mark.timeout(case.timeout + 120), pytest.mark.xdist_group(case.name)]
         reasons = [f"needs {module}" for module in case.needs if not _installed(module)]
         reasons += [f"was recorded without {module}" for module in case.lacks if _installed(module)]
         if reasons:
