@@ -166,6 +166,12 @@ class NativeAirflow:
                     raise
             time.sleep(1)
 
+    def answer(self, dag_id: str, run_id: str, task_id: str, answer: Mapping[str, Any]) -> None:
+        """Answer what a task asks a person, through the REST API."""
+        dag, run, task = (urllib.parse.quote(name, safe="") for name in (dag_id, run_id, task_id))
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+        self._call("PATCH", path, dict(answer))
+
     def wait(self, runs: Iterable[tuple[str, str]], *, timeout: float, poll: float = 0.25) -> None:
         """Block until all of these ``(dag_id, run_id)`` have ended."""
         waiting = set(runs)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+PLUGINS = Path(__file__).parent / "plugins"
 
 # Settings of the person who runs the tests must not steer them.
 for _name in [n for n in os.environ if n.startswith(("AIRFLOW", "TEMPORAL_"))]:
@@ -33,5 +36,7 @@ def stack(stack_home):
     """The embedded stack that tests share: started once, or attached to where ``--home`` has one running."""
     from temporal_airflow_nb import LocalStack
 
+    plugins = stack_home / "airflow" / "plugins"
+    shutil.copytree(PLUGINS, plugins, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     with LocalStack(stack_home) as stack:
         yield stack

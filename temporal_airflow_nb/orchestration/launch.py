@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
 from temporal_airflow_nb.orchestration import outbox
@@ -101,9 +103,6 @@ def create_run(
             ) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
-        if session.get_bind().dialect.name == "sqlite":
-            # It compares this with the current second: a run of this moment would wait for the next.
-            dag_run.run_after = now - timedelta(seconds=1)
         created = dag_run.run_id
     start_queued_runs()
     return created
@@ -125,8 +124,9 @@ def start_queued_runs() -> int:
         before = set(session.scalars(queued))
         if not before:
             return 0
-        scheduler()._start_queued_dagruns(session)
-        session.flush()
+        with _sub_seconds(session):
+            scheduler()._start_queued_dagruns(session)
+            session.flush()
         started = session.execute(
             select(DagRun.dag_id, DagRun.run_id).where(
                 DagRun.id.in_(before), DagRun._state == DagRunState.RUNNING
@@ -135,3 +135,33 @@ def start_queued_runs() -> int:
         for dag_id, run_id in started:
             outbox.take_over(dag_id, run_id, session)
         return len(started)
+
+
+@contextmanager
+def _sub_seconds(session: Session) -> Iterator[None]:
+    """On SQLite, where Airflow compares with the current second, have runs of this moment not wait for the next."""
+    if session.get_bind().dialect.name != "sqlite":
+        yield
+        return
+    now = timezone.utcnow()
+    fresh = session.execute(
+        select(DagRun.id, DagRun.run_after).where(
+            DagRun.state == DagRunState.QUEUED,
+            DagRun.run_after > now - timedelta(seconds=1),
+            DagRun.run_after <= now,
+        )
+    ).all()
+    for run_id, run_after in fresh:
+        _set_run_after(run_id, run_after - timedelta(seconds=1), session)
+    yield
+    for run_id, run_after in fresh:
+        _set_run_after(run_id, run_after, session)
+
+
+def _set_run_after(run: int, moment: datetime, session: Session) -> None:
+    session.execute(
+        update(DagRun)
+        .where(DagRun.id == run)
+        .values(run_after=moment)
+        .execution_options(synchronize_session=False)
+    )

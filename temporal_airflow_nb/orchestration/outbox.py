@@ -19,10 +19,11 @@ from sqlalchemy import (
     String,
     Table,
     delete,
-    event,
     insert,
     select,
 )
+
+from temporal_airflow_nb.tasks.database import after_commit
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -88,7 +89,7 @@ def notify(dag_id: str, run_id: str, kind: str, session: Session) -> None:
         insert(outbox).values(dag_id=dag_id, run_id=run_id, kind=kind, created_at=timezone.utcnow())
     )
     for listener in _listeners:
-        event.listen(session, "after_commit", lambda _, call=listener: call(), once=True)
+        after_commit(session, listener)
 
 
 def is_managed(dag_id: str, run_id: str, session: Session) -> bool:

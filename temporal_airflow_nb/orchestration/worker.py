@@ -19,6 +19,7 @@ from temporal_airflow_nb.orchestration.activities import TaskActivities
 from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow, trigger_queue
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
+from temporal_airflow_nb.orchestration.new_runs import NewRuns
 from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
 from temporal_airflow_nb.tasks.attempt import TaskRunner
 from temporal_airflow_nb.tasks.client import DatabaseClient
@@ -104,6 +105,7 @@ class AirflowWorker:
         outbox.on_message(self.dispatcher.wake)
         if self.alone:
             background.append(asyncio.create_task(self.deadlines.run()))
+            background.append(asyncio.create_task(NewRuns().run()))
             outbox.on_message(self.deadlines.wake)
         try:
             await asyncio.gather(self.worker.run(), self.trigger_worker.run())

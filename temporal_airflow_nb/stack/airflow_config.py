@@ -105,6 +105,11 @@ def bundle_path(home: Path, name: str) -> Path:
     return Path(folders[name])
 
 
+def bundle_paths(home: Path) -> list[Path]:
+    """Return the folders of all bundles."""
+    return [notebook_folder(home), *map(Path, _registered(home).values())]
+
+
 def bundle_config_json(home: Path) -> str:
     """Return ``[dag_processor] dag_bundle_config_list``: the notebook's bundle and the registered ones."""
     folders = {NOTEBOOK_BUNDLE: str(notebook_folder(home)), **_registered(home)}
@@ -174,6 +179,9 @@ def _settings(
             "dags_folder": str(notebook_folder(home)),
             "plugins_folder": str(folder / "plugins"),
             "load_examples": "False",
+            # A DAG of a file that was run has to be there for the tasks that trigger it, and for its assets. Nothing
+            # starts by its time schedule here.
+            "dags_are_paused_at_creation": "False",
             # A file that is named to be run is parsed whether or not it mentions Airflow.
             "dag_discovery_safe_mode": "False",
             "executor": "LocalExecutor",

@@ -14,16 +14,18 @@ import structlog
 from airflow.dag_processing.bundles.base import unpack_bundle_version
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+from airflow.models.dag import DagModel
+from sqlalchemy import select
 
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
 from temporal_airflow_nb.orchestration.launch import create_run
 from temporal_airflow_nb.stack import airflow_config
-from temporal_airflow_nb.tasks.database import transaction
+from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import run_dag_processor
 from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
 
 if TYPE_CHECKING:
-    from airflow.sdk.api.client import Client
+    from temporal_airflow_nb.tasks.client import DatabaseClient
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +43,14 @@ class Submissions:
         The embedded stack's state folder; None where Airflow's own configuration names the bundles.
     """
 
-    def __init__(self, zygotes: Zygotes, client: Client, home: Path | None) -> None:
+    def __init__(self, zygotes: Zygotes, client: DatabaseClient, home: Path | None) -> None:
         self.zygotes = zygotes
         self.client = client
         self.home = home
         self._known_bundles = ""
         if home is not None:
             self._use_bundles()
+            client.find_dag = self.find
         else:
             _store_bundles()
 
@@ -64,6 +67,28 @@ class Submissions:
         chosen = _choose([dag.dag_id for dag in dags], dag_id, path)
         self._store(file, dags, version_data)
         return chosen, create_run(chosen, **run)
+
+    def find(self, dag_id: str) -> None:
+        """
+        Look for a DAG that isn't stored, and that a task names, in the files beside those that were submitted.
+
+        Where a DAG processor runs, it would be stored already. Only files with the DAG's id in their text are parsed.
+        """
+        with reading() as session:
+            if session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id, ~DagModel.is_stale)):
+                return
+        for folder in airflow_config.bundle_paths(self.home):  # type: ignore[arg-type]
+            for path in sorted(folder.glob("*.py")):
+                if dag_id.encode() not in path.read_bytes():
+                    continue
+                try:
+                    file, version_data = self._find(str(path))
+                    dags = self._parse(file)
+                    if any(dag.dag_id == dag_id for dag in dags):
+                        self._store(file, dags, version_data)
+                        return
+                except DagFileError as error:
+                    log.warning("A file that names a DAG can't be used", dag_id=dag_id, error=str(error))
 
     def _find(self, path: str) -> tuple[DagFile, dict[str, Any] | None]:
         """Return a file in its bundle, and what a versioned bundle wants stored beside the version."""

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, get_args
+from urllib.parse import unquote
 from uuid import UUID
 
 import httpx
@@ -30,6 +31,7 @@ from temporal_airflow_nb.tasks.execution_api import InProcessTransport
 _PAYLOADS: Any = Annotated[
     get_args(payloads.TIStateUpdate)[0], Discriminator(payloads.ti_state_discriminator)
 ]
+_NAMES_A_DAG = re.compile(r"(?:POST dag-runs|GET dags)/(?P<dag_id>[^/]+)(?:/[^/]+)?")
 _STATE_UPDATE: TypeAdapter[Any] = TypeAdapter(_PAYLOADS)
 
 
@@ -52,6 +54,8 @@ class DatabaseClient(Client):
 
     def __init__(self) -> None:
         super().__init__(base_url="http://in-process.invalid", token="", transport=InProcessTransport())
+        self.find_dag: Callable[[str], None] | None = None
+        """Called with the id of a DAG that a task asks for, before the database is."""
         self._dag_bag = create_dag_bag()
         ti = r"task-instances/(?P<ti_id>[^/]+)"
         xcom = r"xcoms/(?P<dag_id>[^/]+)/(?P<run_id>[^/]+)/(?P<task_id>[^/]+)/(?P<key>.+)"
@@ -78,6 +82,8 @@ class DatabaseClient(Client):
         """Answer from the database, or through the in-process API where no direct route is known."""
         match = self._match(method, str(url))
         if match is None:
+            if self.find_dag is not None and (named := _NAMES_A_DAG.fullmatch(f"{method} {url}")):
+                self.find_dag(unquote(named["dag_id"]))
             return super().request(method, url, **kwargs)
         path, answer = match
         body = json.dumps(kwargs["json"]) if kwargs.get("json") is not None else kwargs.get("content")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-    from sqlalchemy.orm import Session
 
 # SQLite has one writer. Threads of this process queue here, in order, rather than in SQLite's busy handler,
 # which sleeps up to 100 ms at a time.
 _sqlite_writer = threading.RLock()
 
 _commits = 0
+_AFTER_COMMIT = "temporal_airflow_nb.after_commit"
 
 
 def commits() -> int:
@@ -77,3 +78,24 @@ def reading() -> Iterator[Session]:
         yield session
     finally:
         session.close()
+
+
+def after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Have ``call`` called when what the session does now can be seen by others; not at all on a rollback."""
+    calls = session.info.setdefault(_AFTER_COMMIT, [])
+    if call not in calls:
+        calls.append(call)
+
+
+@event.listens_for(Session, "after_commit")
+def _committed(session: Session) -> None:
+    # A savepoint's end is announced in the same way.
+    if not session.in_nested_transaction():
+        for call in session.info.pop(_AFTER_COMMIT, ()):
+            call()
+
+
+@event.listens_for(Session, "after_rollback")
+def _rolled_back(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info.pop(_AFTER_COMMIT, None)

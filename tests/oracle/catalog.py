@@ -12,6 +12,7 @@ from typing import Any
 CORE = "airflow.example_dags"
 STANDARD = "airflow.providers.standard.example_dags"
 DAGS = Path(__file__).parent.parent / "dags"
+PLUGINS = Path(__file__).parent.parent / "plugins"
 RECORDED = Path(__file__).parent / "recorded"
 
 ENVIRONMENT = {
@@ -24,6 +25,8 @@ ENVIRONMENT = {
     ),
 }
 POOLS = {"oracle_one_slot": 1}
+LATER = "2024-03-06T06:07:08.901234+00:00"
+IN_2026 = "2026-02-03T06:07:08.901234+00:00"
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,14 @@ class Choice:
         What may stand for ``{}`` in the names.
     names
         Task ids of a branch, the picked one first.
+    dag_id
+        The DAG of the file that has the task; any of them where left out.
     """
 
     task_id: str
     options: Sequence[str]
     names: Sequence[str]
+    dag_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,21 @@ class Case:
         Seconds that all runs of the file may take together.
     needs, lacks
         Modules that were, and that weren't, installed when the recording was made, and that it depends on.
+    start
+        The DAGs to run, one after the other, each when what the one before has set off has ended; all DAGs of the
+        file at once where left out.
+    after
+        Cases that come first. Their DAGs are there too, and what this case sets off in them is a part of its result.
+    answers
+        What a person answers, by task id, as the body of Airflow's API.
+    unpredictable
+        ``(task_id, key of the XCom, …)``: values that are another in each run, and aren't compared.
+    logical_date
+        The runs' logical date on both sides.
+    serves
+        JSON by path, for tasks that ask a server, whose address stands for ``<server>`` in ``conf``.
+    on_days
+        Days of the week on which the result is the recorded one, Monday is 0.
     """
 
     name: str
@@ -80,6 +101,13 @@ class Case:
     timeout: float = 180
     needs: Sequence[str] = ()
     lacks: Sequence[str] = ()
+    start: Sequence[str] = ()
+    after: Sequence[str] = ()
+    answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unpredictable: Sequence[tuple[str, ...]] = ()
+    logical_date: str | None = None
+    serves: Mapping[str, Any] = field(default_factory=dict)
+    on_days: frozenset[int] = frozenset(range(7))
 
     @property
     def path(self) -> Path:
@@ -105,10 +133,34 @@ class Case:
         """Return the native results by DAG id."""
         return json.loads(self.recording.read_text(encoding="utf-8"))["dags"]
 
+    def steps(self, dag_ids: Sequence[str]) -> list[list[str]]:
+        """Return which of these DAGs to start together, step by step."""
+        return [[dag_id] for dag_id in self.start] if self.start else [list(dag_ids)]
+
+    def hide(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the result without what is another in each run."""
+        for task_id, *path in self.unpredictable:
+            for key, value in result["xcoms"].items():
+                if key.partition("[")[0] == task_id:
+                    place = value
+                    for step in path[:-1]:
+                        place = place[step]
+                    if path[-1] in place:
+                        place[path[-1]] = f"<a {type(place[path[-1]]).__name__}>"
+        return result
+
 
 OPTIONS = ("a", "b", "c", "d")
 
+BRANCHES = [
+    Choice("branching", OPTIONS, ["branch_{}", "follow_{}"]),
+    Choice("branching_ext_python", OPTIONS, ["ext_py_{}"]),
+    Choice("branching_venv", OPTIONS, ["venv_{}"]),
+    Choice("branching_virtualenv", OPTIONS, ["venv_{}"]),
+]
+
 EXAMPLES = [
+    Case("tutorial", CORE),
     Case("tutorial_dag", CORE),
     Case("tutorial_taskflow_api", CORE),
     Case("tutorial_taskflow_templates", CORE),
@@ -116,26 +168,154 @@ EXAMPLES = [
     Case("example_xcomargs", CORE),
     Case("example_complex", CORE),
     Case("example_task_group", CORE),
+    Case("example_task_group_decorator", CORE),
     Case("example_dynamic_task_mapping", CORE),
+    Case("example_dynamic_task_mapping_with_no_taskflow_operators", CORE),
+    Case("example_setup_teardown", CORE),
     Case("example_setup_teardown_taskflow", CORE),
     Case("example_skip_dag", CORE),
     Case("example_branch_labels", CORE),
-    Case("example_bash_operator", STANDARD),
-    Case("example_python_operator", STANDARD, timeout=300),
+    Case("example_custom_weight", CORE),
+    Case("example_display_name", CORE),
+    Case("example_failed_dag", CORE),
+    Case("example_latest_only_with_trigger", CORE),
+    Case("example_nested_branch_dag", CORE),
+    Case("example_params_trigger_ui", CORE),
+    Case("example_passing_params_via_test_command", CORE),
+    Case("example_simplest_dag", CORE),
+    Case("example_task_state_store_async", CORE, logical_date=IN_2026),
+    Case("example_time_delta_sensor_async", CORE),
+    Case("example_trigger_target_dag", CORE),
+    Case("example_workday_timetable", CORE),
+    Case("tutorial_taskflow_api_virtualenv", CORE, timeout=300),
     Case(
-        "example_branch_operator",
-        STANDARD,
-        choices=[
-            Choice("branching", OPTIONS, ["branch_{}", "follow_{}"]),
-            Choice("branching_ext_python", OPTIONS, ["ext_py_{}"]),
-            Choice("branching_venv", OPTIONS, ["venv_{}"]),
+        "example_asset_alias",
+        CORE,
+        start=["asset_s3_bucket_producer", "asset_alias_example_alias_producer"],
+    ),
+    Case(
+        "example_asset_alias_with_no_taskflow",
+        CORE,
+        after=["example_asset_alias"],
+        start=[
+            "asset_s3_bucket_producer_with_no_taskflow",
+            "asset_alias_example_alias_producer_with_no_taskflow",
+        ],
+    ),
+    Case("example_asset_allow_teams", CORE, start=["team_analytics_producer"]),
+    Case("example_asset_decorator", CORE, start=["asset1_producer", "asset2_producer"]),
+    Case(
+        "example_asset_partition",
+        CORE,
+        start=[
+            "ingest_team_a_player_stats",
+            "team_b_player_stats",
+            "team_c_player_stats",
+            "ingest_regional_sales",
+            "ingest_region_stats",
+            "live_region_player_stats",
+            "multi_region_player_stats",
+            "train_weekly_model",
         ],
         timeout=300,
     ),
+    Case(
+        "example_asset_state_store",
+        CORE,
+        start=["example_asset_state_store_producer"],
+        unpredictable=[("load", "return_value")],
+        logical_date=IN_2026,
+    ),
+    Case("example_asset_with_watchers", CORE),
+    Case("example_assets", CORE, start=["asset_produces_1", "asset_produces_2"]),
+    Case("example_branch_python_dop_operator_3", CORE, logical_date=LATER),
+    Case(
+        "example_dag_decorator",
+        CORE,
+        conf={"url": "<server>/get"},
+        serves={"/get": {"origin": "203.0.113.5"}},
+    ),
+    Case("example_outlet_event_extra", CORE),
+    Case("example_inlet_event_extra", CORE, after=["example_outlet_event_extra"]),
+    Case(
+        "example_params_ui_tutorial",
+        CORE,
+        conf={"date_time": "2026-01-02T03:04:05+00:00", "date": "2026-01-02"},
+    ),
+    Case(
+        "example_task_state_store",
+        CORE,
+        unpredictable=[("run_job", "return_value")],
+        logical_date=IN_2026,
+    ),
+    Case(
+        "example_task_state_store_mapped",
+        CORE,
+        unpredictable=[("process_table", "return_value", "row_count")],
+        logical_date=IN_2026,
+    ),
+    Case("example_bash_decorator", STANDARD),
+    Case("example_bash_operator", STANDARD),
+    Case("example_latest_only", STANDARD),
+    Case("example_measurement_correction_decorator", STANDARD),
+    Case("example_measurement_correction_operator", STANDARD),
+    Case("example_sensor_decorator", STANDARD),
+    Case("example_short_circuit_decorator", STANDARD),
     Case("example_short_circuit_operator", STANDARD),
+    Case("example_external_task_child_deferrable", STANDARD),
+    Case("example_python_decorator", STANDARD, timeout=300),
+    Case("example_python_operator", STANDARD, timeout=300),
+    Case(
+        "example_branch_datetime_operator",
+        STANDARD,
+        choices=[
+            Choice(
+                "datetime_branch",
+                ("date_in_range", "date_outside_range"),
+                ["{}"],
+                dag_id="example_branch_datetime_operator_2",
+            )
+        ],
+    ),
+    Case("example_branch_day_of_week_operator", STANDARD, on_days=frozenset({1, 2, 3, 4})),
+    Case("example_branch_operator", STANDARD, choices=BRANCHES, timeout=300),
+    Case("example_branch_operator_decorator", STANDARD, choices=BRANCHES, timeout=300),
+    Case(
+        "example_external_task_marker_dag",
+        STANDARD,
+        start=["example_external_task_marker_parent", "example_external_task_marker_child"],
+        logical_date=LATER,
+    ),
+    Case(
+        "example_external_task_parent_deferrable",
+        STANDARD,
+        after=["example_external_task_child_deferrable"],
+        logical_date=LATER,
+    ),
+    Case(
+        "example_hitl_operator",
+        STANDARD,
+        answers={
+            "wait_for_input": {"chosen_options": ["OK"], "params_input": {"information": "some"}},
+            "wait_for_option": {"chosen_options": ["option 2"]},
+            "wait_for_multiple_options": {"chosen_options": ["option 4", "option 6"]},
+            "valid_input_and_options": {"chosen_options": ["Approve"]},
+            "choose_a_branch_to_run": {"chosen_options": ["task_2"]},
+        },
+    ),
+    Case("example_trigger_controller_dag", STANDARD, after=["example_trigger_target_dag"]),
 ]
 
+EXCLUDED = {
+    "example_kubernetes_executor": "its tasks are pods of a Kubernetes cluster",
+    "example_local_kubernetes_executor": "its tasks are pods of a Kubernetes cluster",
+    "example_retry_policy": "asks a host on the internet, and waits for minutes between its tries",
+    "example_sensors": "one of its sensors waits for an hour",
+    "tutorial_objectstorage": "asks a host on the internet, and writes to a bucket of S3",
+}
+
 SEMANTICS = [
+    Case("assets", start=["assets_producer", "assets_alias_producer", "oracle_decorated"]),
     Case("branching"),
     Case("callbacks"),
     Case("connections_variables"),
@@ -149,6 +329,12 @@ SEMANTICS = [
         ordered=frozenset({"priority_in_a_pool_of_one", "one_instance_at_a_time", "one_task_at_a_time"}),
     ),
     Case("mapping"),
+    Case(
+        "other_dags",
+        start=["triggers", "sensed", "senses", "waits_for_slow"],
+        logical_date=LATER,
+        timeout=300,
+    ),
     Case("retries"),
     Case("sensors", ordered=frozenset({"sensor_reschedule", "sensor_poke"})),
     Case("setup_teardown"),
@@ -166,9 +352,11 @@ SEMANTICS = [
 CASES = {case.name: case for case in [*EXAMPLES, *SEMANTICS]}
 
 
-def rename_choices(case: Case, result: dict[str, Any]) -> dict[str, Any]:
-    """Return the result as if every random choice of the case had fallen on its first option."""
+def rename_choices(case: Case, result: dict[str, Any], dag_id: str) -> dict[str, Any]:
+    """Return the result as if every random choice of the DAG had fallen on its first option."""
     for choice in case.choices:
+        if choice.dag_id not in (None, dag_id):
+            continue
         followed = result["xcoms"].get(choice.task_id, {}).get("skipmixin_key", {}).get("followed")
         chosen = next(
             (option for option in choice.options if [choice.names[0].format(option)] == followed), None

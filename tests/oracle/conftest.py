@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.oracle.catalog import ENVIRONMENT, Case
+from tests.oracle.catalog import CASES, ENVIRONMENT, Case
 from tests.oracle.here import create_pools, run_here
 
 # Before the session's stack starts, whose processes inherit it.
 os.environ.update(ENVIRONMENT)
 
+AT_ONCE = 6
+
 
 @pytest.fixture(scope="session")
-def results_here(stack, tmp_path_factory) -> Callable[[Case], dict[str, Any]]:
-    """Return a function that runs a file's DAGs the first time it is asked, and remembers."""
+def results_here(request, stack, tmp_path_factory) -> Callable[[Case], dict[str, Any]]:
+    """Return a function that runs a file's DAGs the first time it is asked, and remembers.
+
+    Examples spend much of their time asleep: with the first one, all that the session asks for begin.
+    """
     create_pools(stack)
-    known: dict[str, dict[str, Any]] = {}
+    folders = {name: tmp_path_factory.mktemp(name) for name in CASES}
+    threads = ThreadPoolExecutor(AT_ONCE)
+    known: dict[str, Future[dict[str, Any]]] = {}
+
+    def run(case: Case) -> dict[str, Any]:
+        for earlier in case.after:
+            known[earlier].result()
+        return run_here(stack, case, folders[case.name], case.recorded())
+
+    def begin(case: Case) -> None:
+        for earlier in case.after:
+            begin(CASES[earlier])
+        if case.name not in known:
+            known[case.name] = threads.submit(run, case)
 
     def results(case: Case) -> dict[str, Any]:
-        if case.name not in known:
-            folder = tmp_path_factory.mktemp(case.name)
-            known[case.name] = run_here(stack, case, folder, case.recorded())
-        return known[case.name]
+        if case.package is not None:
+            for other in _asked_for(request.session):
+                if other.package is not None and other.recording.exists():
+                    begin(other)
+        begin(case)
+        return known[case.name].result()
 
     return results
+
+
+def _asked_for(session: pytest.Session) -> list[Case]:
+    cases = [item.callspec.params.get("case") for item in session.items if hasattr(item, "callspec")]
+    return [case for case in cases if isinstance(case, Case)]

@@ -11,22 +11,23 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.errors import TemporalAirflowError
-from tests.oracle.catalog import POOLS, Case, rename_choices
-from tests.oracle.result import Source, key_of, read_result
+from tests.oracle.catalog import CASES, POOLS, Case
+from tests.oracle.drive import Side, expected_runs, run_case
+from tests.oracle.result import Source, key_of
 
 if TYPE_CHECKING:
     from temporal_airflow_nb import LocalStack, Run
 
-CALLBACK_PATIENCE = 15.0
+PATIENCE = 15.0
 
 
-def run_here(stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Run all DAGs of a file at once on a stack.
+class Here(Side):
+    """A case on the embedded stack.
 
     Parameters
     ----------
@@ -37,50 +38,68 @@ def run_here(stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str,
     folder
         Where its tasks may write.
     recorded
-        The native results, which say how long callbacks that outlive a run are waited for.
-
-    Returns
-    -------
-    dict
-        Result by DAG id; ``{"error": message}`` where a run couldn't be started or didn't end.
+        The native results, which say what outlives a run and is waited for.
     """
-    results: dict[str, Any] = {}
-    runs: dict[str, Run] = {}
-    run_id = f"oracle-run-{uuid.uuid4().hex[:8]}"
-    deadline = time.monotonic() + case.timeout
-    for dag_id in recorded:
-        conf = {**case.conf, "effects": str(folder / dag_id)}
-        try:
-            runs[dag_id] = stack.run(case.path, dag_id=dag_id, conf=conf, run_id=run_id)
-        except TemporalAirflowError as error:
-            results[dag_id] = {"error": f"{type(error).__name__}: {error}"}
-    for dag_id, run in runs.items():
-        try:
-            run.wait(timeout=max(1.0, deadline - time.monotonic()))
-        except TemporalAirflowError as error:
-            results[dag_id] = {"error": f"{type(error).__name__}: {error}", "tasks": _states(run)}
-            continue
-        effects = folder / dag_id
-        _wait_for_effects(effects, len(recorded[dag_id]["effects"]))
-        result = read_result(
-            source_of(stack, case, folder),
-            dag_id,
-            run_id,
-            effects=effects,
-            ordered=dag_id in case.ordered,
-            logs=case.logs,
+
+    def __init__(self, stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str, Any]) -> None:
+        self.stack = stack
+        self.case = case
+        self.recorded = recorded
+        self.effects = folder
+        self.run_id = f"oracle-run-{uuid.uuid4().hex[:8]}"
+        self.runs: dict[str, Run] = {}
+        home = Path(stack.status()["env"]["AIRFLOW_HOME"])
+        places = {str(home): "airflow_home", str(case.folder): "dags", str(folder): "effects"}
+        self.source = Source(home / "airflow.db", home / "logs", places)
+
+    def start(self, dag_id: str, conf: Mapping[str, Any]) -> None:
+        """Run as a user of the public API does."""
+        date = None if self.case.logical_date is None else datetime.fromisoformat(self.case.logical_date)
+        self.runs[dag_id] = self.stack.run(
+            self.case.path, dag_id=dag_id, conf=conf, run_id=self.run_id, logical_date=date
         )
-        if untruths := disagreements(stack, run):
+
+    def wait(self, dag_id: str, timeout: float) -> None:
+        """Wait for the end of a run."""
+        self.runs[dag_id].wait(timeout=timeout)
+
+    def answer(self, dag_id: str, task_id: str, answer: Mapping[str, Any]) -> None:
+        """Answer in a process of Airflow's own."""
+        request = {"dag_id": dag_id, "run_id": self.run_id, "task_id": task_id, "answer": answer}
+        subprocess.run(
+            [sys.executable, "-m", "tests.oracle.answer", json.dumps(request)],
+            env=_environment(self.stack),
+            check=True,
+        )
+
+    def settle(self, step: int, count: Callable[[], tuple[int, int]]) -> None:
+        """Wait for the runs that come of others natively, and for the callbacks that outlive a run."""
+        expected = expected_runs(self.recorded, step)
+        deadline = time.monotonic() + self.case.timeout
+        patience = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            number, unfinished = count()
+            if not unfinished and (number >= expected or time.monotonic() > patience):
+                break
+            time.sleep(0.1)
+        for dag_id in self.runs:
+            _wait_for_effects(self.effects / dag_id, len(self.recorded[dag_id].get("effects", ())))
+
+    def finish(self, dag_id: str, result: dict[str, Any]) -> dict[str, Any]:
+        """Add where the public API says something else."""
+        if untruths := disagreements(self.stack, self.runs[dag_id]):
             result["public API"] = untruths
-        results[dag_id] = rename_choices(case, result)
-    return results
+        return result
 
 
-def source_of(stack: LocalStack, case: Case, folder: Path) -> Source:
-    """Return where a stack's runs of a file are read from."""
-    home = Path(stack.status()["env"]["AIRFLOW_HOME"])
-    places = {str(home): "airflow_home", str(case.folder): "dags", str(folder): "effects"}
-    return Source(home / "airflow.db", home / "logs", places)
+def run_here(stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the DAGs of a file on a stack; return the results by DAG id."""
+    own = [dag_id for dag_id in recorded if dag_id not in _of_earlier(case)]
+    return run_case(Here(stack, case, folder, recorded), own, set(recorded) - set(own))
+
+
+def _of_earlier(case: Case) -> set[str]:
+    return {dag_id for name in case.after for dag_id in CASES[name].recorded()}
 
 
 def create_pools(stack: LocalStack) -> None:
@@ -152,12 +171,8 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _states(run: Run) -> dict[str, Any]:
-    return {key_of(row.task_id, row.map_index): {"state": row.state} for row in run.tasks.itertuples()}
-
-
 def _wait_for_effects(effects: Path, lines: int) -> None:
-    deadline = time.monotonic() + CALLBACK_PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while lines and time.monotonic() < deadline:
         if effects.exists() and len(effects.read_text(encoding="utf-8").splitlines()) >= lines:
             return

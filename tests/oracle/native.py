@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import sqlite3
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from benchmarks.native_airflow import NativeAirflow, remove_folder
-from tests.oracle.catalog import ENVIRONMENT, POOLS, Case, rename_choices
-from tests.oracle.result import Source, read_result
+from tests.oracle.catalog import CASES, ENVIRONMENT, PLUGINS, POOLS, Case
+from tests.oracle.drive import Side, run_case
+from tests.oracle.result import Source
 
 # Not on the boundary of a day, so that it can't be mistaken for the end of a data interval.
 LOGICAL_DATE = "2024-03-05T06:07:08.901234+00:00"
 RUN_ID = "oracle-run-natively"
 QUIET = 4.0
+PARKED = 8.0
+AT_ONCE = 4
 
 SETTINGS = {
-    "core": {"parallelism": "8"},
-    "scheduler": {"scheduler_idle_sleep_time": "0.1"},
-    "dag_processor": {"min_file_process_interval": "3600"},
+    # A DAG is switched on when its case begins: the files share assets, and the machine.
+    "core": {"parallelism": "8", "dags_are_paused_at_creation": "True"},
+    # An embedded stack has no address for links to begin with.
+    "api": {"base_url": ""},
+    "scheduler": {"scheduler_idle_sleep_time": "0.1", "use_job_schedule": "True"},
+    # One file after the other, the newest first: which of two assets that clash is the active one depends on it.
+    "dag_processor": {"min_file_process_interval": "3600", "parsing_processes": "1"},
 }
 
 
 def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Run all DAGs of these files on one native Airflow, one file after the other.
+    """Run all DAGs of these files on one native Airflow: the examples some at a time, the others one by one.
 
     Parameters
     ----------
@@ -41,18 +53,20 @@ def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple
         The case, and its results by DAG id.
     """
     home = Path(tempfile.mkdtemp(prefix="native-airflow-"))
+    shutil.copytree(PLUGINS, home / "airflow" / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    earlier = {name for case in cases for name in case.after}
+    needed = [case for case in CASES.values() if case in cases or case.name in earlier]
     try:
         with NativeAirflow(
             home / "airflow",
-            _copy(cases, home / "bundles"),
+            _copy(needed, home / "bundles"),
             settings=SETTINGS,
             environment=ENVIRONMENT,
             triggerer=True,
         ) as native:
             for pool, slots in POOLS.items():
                 native.cli("pools", "set", pool, str(slots), "for the oracle")
-            for case in cases:
-                yield case, _run(native, case, home)
+            yield from _run_all(native, needed, home, chosen={case.name for case in cases})
     finally:
         if keep:
             print(f"kept: {home}")
@@ -60,66 +74,123 @@ def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple
             remove_folder(home)
 
 
+def _run_all(
+    native: NativeAirflow, cases: Sequence[Case], home: Path, chosen: set[str]
+) -> Iterator[tuple[Case, dict[str, Any]]]:
+    done = {case.name: threading.Event() for case in cases}
+
+    def run(case: Case) -> dict[str, Any]:
+        for name in case.after:
+            done[name].wait()
+        try:
+            return _run(native, case, home)
+        finally:
+            done[case.name].set()
+
+    for group, at_once in (
+        ([c for c in cases if c.package], AT_ONCE),
+        ([c for c in cases if not c.package], 1),
+    ):
+        with ThreadPoolExecutor(at_once) as threads:
+            running = {threads.submit(run, case): case for case in sorted(group, key=lambda c: bool(c.after))}
+            for future in as_completed(running):
+                if running[future].name in chosen:
+                    yield running[future], future.result()
+
+
 def _copy(cases: Sequence[Case], into: Path) -> dict[str, Path]:
     """Copy the files, and what lies beside them but no other DAG file, into one bundle for each package."""
     bundles = {}
-    for case in cases:
-        bundle = into / (case.package or "tests").replace(".", "_")
+    for age, case in enumerate(cases):
+        bundle = into / _bundle_name(case)
         if not bundle.exists():
             shutil.copytree(case.folder, bundle, ignore=shutil.ignore_patterns("__pycache__"))
             for file in bundle.glob("*.py"):
                 file.unlink()
-        shutil.copy2(case.path, bundle)
+        copy = shutil.copy2(case.path, bundle)
+        os.utime(copy, (time.time() - age,) * 2)
         bundles[bundle.name] = bundle
     return bundles
 
 
-def _run(native: NativeAirflow, case: Case, home: Path) -> dict[str, Any]:
-    bundle = home / "bundles" / (case.package or "tests").replace(".", "_")
-    effects = home / "effects" / case.name
-    effects.mkdir(parents=True)
-    dag_ids = native.dag_ids(bundle / f"{case.name}.py")
-    started = time.monotonic()
-    for dag_id in dag_ids:
-        conf = {**case.conf, "effects": str(effects / dag_id)}
-        native.trigger(dag_id, RUN_ID, logical_date=LOGICAL_DATE, conf=conf)
-    native.wait([(dag_id, RUN_ID) for dag_id in dag_ids], timeout=case.timeout)
-    print(f"{case.name}: {len(dag_ids)} DAGs in {time.monotonic() - started:.1f} s", flush=True)
-    _wait_for_callbacks(native, effects)
-    source = Source(
-        native.database,
-        native.logs,
-        {
-            str(native.home): "airflow_home",
-            str(native.home / "tmp"): "tmp",
-            str(bundle): "dags",
-            str(effects): "effects",
-        },
-    )
-    return {
-        dag_id: rename_choices(
-            case,
-            read_result(
-                source,
-                dag_id,
-                RUN_ID,
-                effects=effects / dag_id,
-                ordered=dag_id in case.ordered,
-                logs=case.logs,
-            ),
+def _bundle_name(case: Case) -> str:
+    return (case.package or "tests").replace(".", "_")
+
+
+class Native(Side):
+    """A case on native Airflow."""
+
+    def __init__(self, native: NativeAirflow, case: Case, home: Path) -> None:
+        self.native = native
+        self.case = case
+        self.run_id = RUN_ID
+        self.effects = home / "effects" / case.name
+        self.effects.mkdir(parents=True)
+        self.bundle = home / "bundles" / _bundle_name(case)
+        self.source = Source(
+            native.database,
+            native.logs,
+            {
+                str(native.home): "airflow_home",
+                str(native.home / "tmp"): "tmp",
+                str(self.bundle): "dags",
+                str(self.effects): "effects",
+            },
         )
-        for dag_id in dag_ids
-    }
+
+    def dag_ids(self, case: Case) -> list[str]:
+        """Return the DAGs of a file."""
+        return self.native.dag_ids(self.bundle.parent / _bundle_name(case) / f"{case.name}.py")
+
+    def start(self, dag_id: str, conf: Mapping[str, Any]) -> None:
+        """Trigger as a user does."""
+        date = self.case.logical_date or LOGICAL_DATE
+        self.native.trigger(dag_id, RUN_ID, logical_date=date, conf=conf)
+
+    def wait(self, dag_id: str, timeout: float) -> None:
+        """Wait for the end of a run."""
+        self.native.wait([(dag_id, RUN_ID)], timeout=timeout)
+
+    def answer(self, dag_id: str, task_id: str, answer: Mapping[str, Any]) -> None:
+        """Answer as the UI does, when the scheduler has heard from the executor that the task is parked.
+
+        It takes the task for failed that is queued again before.
+        """
+        time.sleep(PARKED)
+        self.native.answer(dag_id, RUN_ID, task_id, answer)
+
+    def settle(self, step: int, count: Callable[[], tuple[int, int]]) -> None:
+        """Let the runs end that came of others, and the callbacks that the DAG processor runs after a run."""
+        quiet_since, known = time.time(), -1
+        while time.time() - quiet_since < QUIET:
+            time.sleep(0.2)
+            number, unfinished = count()
+            with self.native.connect() as connection:
+                (waiting,) = connection.execute(
+                    "SELECT count(*) FROM callback"
+                    " WHERE state IS NULL OR state IN ('pending', 'queued', 'running')"
+                ).fetchone()
+            changes = [file.stat().st_mtime for file in self.effects.iterdir()]
+            busy = waiting or unfinished or number != known
+            known = number
+            quiet_since = max([quiet_since, *changes, time.time() if busy else 0])
+
+    def switch_on(self, dag_ids: list[str]) -> None:
+        """Unpause DAGs, without the runs that their time schedules ask for."""
+        places = ", ".join("?" for _ in dag_ids)
+        with contextlib.closing(sqlite3.connect(self.native.database, timeout=60)) as connection, connection:
+            connection.execute(
+                f"UPDATE dag SET is_paused = 0, next_dagrun_create_after = NULL WHERE dag_id IN ({places})",
+                dag_ids,
+            )
 
 
-def _wait_for_callbacks(native: NativeAirflow, effects: Path) -> None:
-    """Let the callbacks finish that the DAG processor runs after the end of a run."""
-    quiet_since = time.time()
-    while time.time() - quiet_since < QUIET:
-        time.sleep(0.2)
-        with native.connect() as connection:
-            (waiting,) = connection.execute(
-                "SELECT count(*) FROM callback WHERE state IS NULL OR state IN ('pending', 'queued', 'running')"
-            ).fetchone()
-        changes = [file.stat().st_mtime for file in effects.iterdir()]
-        quiet_since = max([quiet_since, *changes, time.time() if waiting else 0])
+def _run(native: NativeAirflow, case: Case, home: Path) -> dict[str, Any]:
+    side = Native(native, case, home)
+    own = side.dag_ids(case)
+    of_earlier = [dag_id for name in case.after for dag_id in side.dag_ids(CASES[name])]
+    side.switch_on(own)
+    started = time.monotonic()
+    results = run_case(side, own, of_earlier)
+    print(f"{case.name}: {len(own)} DAGs in {time.monotonic() - started:.1f} s", flush=True)
+    return results

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
 UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 FILE_MODULE = re.compile(r"unusual_prefix_[0-9a-f]+_")
@@ -45,7 +46,9 @@ class Normaliser:
         names |= {path: f"<{place}>" for path, place in places.items()}
         self._names = {tempfile.gettempdir(): "<tmp>", sys.executable: "<python>", **names}
         longest_first = sorted(self._names, key=len, reverse=True)
-        self._named = re.compile("|".join(re.escape(name) for name in longest_first))
+        # A day isn't meant where another moment of that day is spelled.
+        ends = {name: r"(?![T ]\d\d:\d\d)" for name in self._names if DAY.fullmatch(name)}
+        self._named = re.compile("|".join(re.escape(name) + ends.get(name, "") for name in longest_first))
         self._host = re.compile(rf"\b{re.escape(socket.gethostname())}\b")
 
     def __call__(self, value: Any) -> Any:

@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,7 @@ def read_result(
         ``state``, ``note``, ``tasks``, ``xcoms``, ``mapped_lengths``, ``asset_events``, ``effects``; perhaps
         ``logs``.
     """
-    with contextlib.closing(
-        sqlite3.connect(f"file:{source.database}?mode=ro", uri=True, timeout=30)
-    ) as database:
-        database.row_factory = sqlite3.Row
+    with _reading(source) as database:
         run = database.execute(
             "SELECT * FROM dag_run WHERE dag_id = ? AND run_id = ?", (dag_id, run_id)
         ).fetchone()
@@ -93,6 +90,54 @@ def read_result(
     if logs:
         result["logs"] = _logs(source.logs / f"dag_id={dag_id}" / f"run_id={run_id}", clean)
     return result
+
+
+def run_facts(source: Source, dag_id: str, run_id: str) -> dict[str, Any]:
+    """Return what is said of a run that came of others: how it came, and with what."""
+    with _reading(source) as database:
+        run = database.execute(
+            "SELECT * FROM dag_run WHERE dag_id = ? AND run_id = ?", (dag_id, run_id)
+        ).fetchone()
+        clean = Normaliser(dict(run), source.places)
+        facts = {name: run[name] for name in ("triggered_by", "partition_key")}
+        facts["conf"] = clean(json.loads(run["conf"] or "{}"))
+        rows = database.execute(
+            "SELECT source_dag_id, source_task_id, source_map_index, asset.name, asset_event.extra,"
+            " asset_event.partition_key FROM dagrun_asset_event JOIN asset_event ON asset_event.id = event_id"
+            " JOIN asset ON asset.id = asset_event.asset_id WHERE dag_run_id = ?",
+            (run["id"],),
+        )
+        consumed = [
+            {
+                "task": f"{row['source_dag_id']}.{key_of(row['source_task_id'], row['source_map_index'])}",
+                "asset": clean(row["name"]),
+                "extra": clean(json.loads(row["extra"] or "{}")),
+                "partition_key": row["partition_key"],
+            }
+            for row in rows
+        ]
+        facts["consumed"] = sorted(consumed, key=json.dumps)
+    return {name: value for name, value in facts.items() if value}
+
+
+def queued_assets(source: Source, dag_id: str) -> list[str]:
+    """Return the assets of whose events no run of the DAG has come yet."""
+    with _reading(source) as database:
+        rows = database.execute(
+            "SELECT asset.name FROM asset_dag_run_queue JOIN asset ON asset.id = asset_id"
+            " WHERE target_dag_id = ? ORDER BY asset.name",
+            (dag_id,),
+        ).fetchall()
+    return [row["name"] for row in rows]
+
+
+@contextlib.contextmanager
+def _reading(source: Source) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(
+        sqlite3.connect(f"file:{source.database}?mode=ro", uri=True, timeout=30)
+    ) as database:
+        database.row_factory = sqlite3.Row
+        yield database
 
 
 def key_of(task_id: str, map_index: int) -> str:
@@ -165,7 +210,8 @@ def _xcoms(database: sqlite3.Connection, dag_id: str, run_id: str, clean: Normal
 
 def _asset_events(database: sqlite3.Connection, dag_id: str, run_id: str, clean: Normaliser) -> list[Any]:
     rows = database.execute(
-        "SELECT source_task_id, source_map_index, uri, asset.name, asset_event.extra FROM asset_event"
+        "SELECT source_task_id, source_map_index, uri, asset.name, asset_event.extra, partition_key"
+        " FROM asset_event"
         " JOIN asset ON asset.id = asset_event.asset_id WHERE source_dag_id = ? AND source_run_id = ?",
         (dag_id, run_id),
     )
@@ -175,6 +221,7 @@ def _asset_events(database: sqlite3.Connection, dag_id: str, run_id: str, clean:
             "asset": clean(row["name"]),
             "uri": clean(row["uri"]),
             "extra": clean(json.loads(row["extra"] or "{}")),
+            **({"partition_key": row["partition_key"]} if row["partition_key"] is not None else {}),
         }
         for row in rows
     ]

@@ -69,6 +69,10 @@ def test_dates_of_a_run_are_named_after_what_they_are(clean):
     assert clean("20240304") == "<data_interval_start's day, no dashes>"
 
 
+def test_other_moments_of_the_day_of_a_run_are_not_its_dates(clean):
+    assert clean("manual__2024-03-05T11:12:13+00:00") == "manual__2024-03-05T11:12:13+00:00"
+
+
 def test_dates_that_are_not_of_the_run_stay(clean):
     assert clean(["2020-02-03T04:05:06+00:00", 1580702706.0]) == ["2020-02-03T04:05:06+00:00", 1580702706.0]
 
@@ -89,7 +93,7 @@ def test_random_choice_is_renamed_consistently():
         "xcoms": {"pick": {"skipmixin_key": {"followed": ["task_c"]}}},
         "tasks": {"task_a": "skipped", "task_b": "skipped", "task_c": "success", "after_c": "success"},
     }
-    assert rename_choices(case, picked_c) == {
+    assert rename_choices(case, picked_c, "dag") == {
         "xcoms": {"pick": {"skipmixin_key": {"followed": ["task_a"]}}},
         "tasks": {"task_c": "skipped", "task_b": "skipped", "task_a": "success", "after_a": "success"},
     }

@@ -1,0 +1,187 @@
+"""Tasks that start runs of other DAGs, and tasks that wait for them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.providers.standard.sensors.external_task import ExternalTaskMarker, ExternalTaskSensor
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+with DAG("target", schedule=None, params={"word": Param("default", type="string")}):
+
+    @task
+    def tells(*, dag_run, params):
+        return {"conf": dag_run.conf, "type": dag_run.run_type, "word": params["word"]}
+
+    tells()
+
+with DAG("failing_target", schedule=None):
+
+    @task
+    def fails():
+        raise RuntimeError("as it should")
+
+    fails()
+
+with DAG("one_at_a_time", schedule=None, max_active_runs=1):
+    BashOperator(task_id="sleeps", bash_command="sleep 0.3")
+
+waiting: dict[str, Any] = {"wait_for_completion": True, "poke_interval": 1}
+
+with DAG("triggers", schedule=None, default_args={"trigger_rule": TriggerRule.ALL_DONE}):
+    chain(
+        TriggerDagRunOperator(
+            task_id="with_conf",
+            trigger_dag_id="target",
+            trigger_run_id="with-conf",
+            conf={"dag": "{{ dag.dag_id }}", "word": "given", "n": 1},
+            note="a note",
+            **waiting,
+        ),
+        TriggerDagRunOperator(
+            task_id="exists", trigger_dag_id="target", trigger_run_id="with-conf", conf={"word": "other"}
+        ),
+        TriggerDagRunOperator(
+            task_id="exists_and_skips",
+            trigger_dag_id="target",
+            trigger_run_id="with-conf",
+            skip_when_already_exists=True,
+        ),
+        TriggerDagRunOperator(
+            task_id="exists_and_resets",
+            trigger_dag_id="target",
+            trigger_run_id="with-conf",
+            reset_dag_run=True,
+            **waiting,
+        ),
+        TriggerDagRunOperator(
+            task_id="conf_is_refused", trigger_dag_id="target", trigger_run_id="refused", conf={"word": 3}
+        ),
+        TriggerDagRunOperator(task_id="no_such_dag", trigger_dag_id="there_is_no_such_dag", retries=0),
+        TriggerDagRunOperator(
+            task_id="waits_for_failing",
+            trigger_dag_id="failing_target",
+            trigger_run_id="failing-1",
+            **waiting,
+        ),
+        TriggerDagRunOperator(
+            task_id="failing_is_fine",
+            trigger_dag_id="failing_target",
+            trigger_run_id="failing-2",
+            allowed_states=["success", "failed"],
+            failed_states=[],
+            **waiting,
+        ),
+        TriggerDagRunOperator(
+            task_id="deferred", trigger_dag_id="target", trigger_run_id="deferred", deferrable=True, **waiting
+        ),
+        TriggerDagRunOperator(
+            task_id="deferred_for_failing",
+            trigger_dag_id="failing_target",
+            trigger_run_id="failing-3",
+            deferrable=True,
+            **waiting,
+        ),
+        TriggerDagRunOperator(
+            task_id="without_logical_date",
+            trigger_dag_id="target",
+            trigger_run_id="without-date",
+            logical_date=None,
+            **waiting,
+        ),
+        TriggerDagRunOperator.partial(task_id="mapped", trigger_dag_id="one_at_a_time", **waiting).expand(
+            trigger_run_id=["mapped-a", "mapped-b"]
+        ),
+        TriggerDagRunOperator(
+            task_id="does_not_wait", trigger_dag_id="target", trigger_run_id="not-waited-for"
+        ),
+    )
+
+with DAG("sensed", schedule=None):
+    ok = EmptyOperator(task_id="ok")
+
+    @task(task_id="bad")
+    def bad():
+        raise RuntimeError("as it should")
+
+    @task
+    def skips():
+        raise AirflowSkipException("as it should")
+
+    with TaskGroup("group"):
+        EmptyOperator(task_id="a") >> EmptyOperator(task_id="b")
+
+    EmptyOperator.partial(task_id="mapped").expand(retries=[0, 1])
+    ExternalTaskMarker(task_id="marker", external_dag_id="senses", external_task_id="one")
+    ok >> bad()
+    ok >> skips()
+
+with DAG("slow", schedule=None):
+    BashOperator(task_id="sleeps", bash_command="sleep 3")
+
+SOON: dict[str, Any] = {
+    "external_dag_id": "sensed",
+    "poke_interval": 0.5,
+    "timeout": 30,
+    "check_existence": True,
+}
+
+with DAG("senses", schedule=None):
+    for name, options in {
+        "": {},
+        "deferred_": {"deferrable": True},
+        "rescheduled_": {"mode": "reschedule"},
+    }.items():
+        common = {**SOON, **options}
+        ExternalTaskSensor(task_id=f"{name}one", external_task_id="ok", **common)
+        ExternalTaskSensor(task_id=f"{name}some", external_task_ids=["ok", "marker"], **common)
+        ExternalTaskSensor(task_id=f"{name}of_a_group", external_task_group_id="group", **common)
+        ExternalTaskSensor(
+            task_id=f"{name}failed_dag", allowed_states=["failed"], failed_states=["success"], **common
+        )
+        ExternalTaskSensor(
+            task_id=f"{name}failed_task", external_task_id="bad", failed_states=["failed"], **common
+        )
+        ExternalTaskSensor(
+            task_id=f"{name}failed_softly",
+            external_task_id="bad",
+            failed_states=["failed"],
+            soft_fail=True,
+            **common,
+        )
+        ExternalTaskSensor(
+            task_id=f"{name}skipped_task", external_task_id="skips", skipped_states=["skipped"], **common
+        )
+    ExternalTaskSensor(task_id="templated", external_task_id="{{ 'o' ~ 'k' }}", **SOON)
+    ExternalTaskSensor(task_id="mapped", external_task_ids=["mapped"], **SOON)
+    ExternalTaskSensor(
+        task_id="of_another_date",
+        external_task_id="ok",
+        execution_delta=timedelta(days=1),
+        **{**SOON, "timeout": 1},
+    )
+    ExternalTaskSensor(
+        task_id="by_a_function",
+        external_task_id="ok",
+        execution_date_fn=lambda logical_date, **_: [logical_date],
+        **SOON,
+    )
+    ExternalTaskSensor(
+        task_id="no_such_dag", **{**SOON, "external_dag_id": "there_is_no_such_dag", "timeout": 1}
+    )
+
+with DAG("waits_for_slow", schedule=None):
+    starts = TriggerDagRunOperator(
+        task_id="starts", trigger_dag_id="slow", trigger_run_id="slow-1", logical_date="{{ logical_date }}"
+    )
+    slow: dict[str, Any] = {"external_dag_id": "slow", "external_task_id": "sleeps"}
+    starts >> [
+        ExternalTaskSensor(task_id="poking", poke_interval=0.5, **slow),
+        ExternalTaskSensor(task_id="rescheduled", poke_interval=12, mode="reschedule", **slow),
+        ExternalTaskSensor(task_id="deferred", poke_interval=0.5, deferrable=True, **slow),
+    ]
