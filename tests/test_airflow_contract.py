@@ -89,6 +89,17 @@ CALLABLES = [
     ),
     (f"{SCHEDULER}._executable_task_instances_to_queued", "max_tis session", "orchestration/scheduling.py"),
     (f"{SCHEDULER}._start_queued_dagruns", "session", "orchestration/launch.py"),
+    (
+        f"{SCHEDULER}._create_dagruns_for_partitioned_asset_dags",
+        "session",
+        "orchestration/new_runs.py",
+    ),
+    (
+        f"{SCHEDULER}._create_dag_runs_asset_triggered",
+        "dag_models session",
+        "orchestration/new_runs.py",
+    ),
+    ("airflow.models.dag:DagModel.dags_needing_dagruns", "session", "orchestration/new_runs.py"),
     (f"{SCHEDULER}._schedule_dag_run", "dag_run session", "orchestration/sync_activities.py"),
     (f"{SCHEDULER}._verify_integrity_if_dag_changed", "dag_run session", "orchestration/sync_activities.py"),
     (

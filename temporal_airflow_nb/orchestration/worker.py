@@ -16,6 +16,7 @@ from temporalio.workflow import NondeterminismError
 from temporal_airflow_nb.config import task_queue
 from temporal_airflow_nb.orchestration import outbox, sync_activities
 from temporal_airflow_nb.orchestration.activities import TaskActivities
+from temporal_airflow_nb.orchestration.asset_watchers import AssetWatchers
 from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow, trigger_queue
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
@@ -106,6 +107,7 @@ class AirflowWorker:
         if self.alone:
             background.append(asyncio.create_task(self.deadlines.run()))
             background.append(asyncio.create_task(NewRuns().run()))
+            background.append(asyncio.create_task(AssetWatchers(self.triggers).run()))
             outbox.on_message(self.deadlines.wake)
         try:
             await asyncio.gather(self.worker.run(), self.trigger_worker.run())

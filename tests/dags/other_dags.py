@@ -116,7 +116,7 @@ with DAG("sensed", schedule=None):
     with TaskGroup("group"):
         EmptyOperator(task_id="a") >> EmptyOperator(task_id="b")
 
-    EmptyOperator.partial(task_id="mapped").expand(retries=[0, 1])
+    BashOperator.partial(task_id="mapped").expand(bash_command=["true", "true"])
     ExternalTaskMarker(task_id="marker", external_dag_id="senses", external_task_id="one")
     ok >> bad()
     ok >> skips()
