@@ -152,11 +152,15 @@ class NativeAirflow:
         conf: Mapping[str, Any] | None = None,
     ) -> None:
         """Trigger a run through the REST API, as a user or the UI does."""
-        path = f"/api/v2/dags/{urllib.parse.quote(dag_id, safe='')}/dagRuns"
         body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": dict(conf or {})}
+        self.change("POST", dag_id, "dagRuns", body)
+
+    def change(self, method: str, dag_id: str, path: str, body: Mapping[str, Any]) -> None:
+        """Change something of a DAG through the REST API; ``path`` goes on after ``/api/v2/dags/{dag_id}/``."""
+        url = f"/api/v2/dags/{urllib.parse.quote(dag_id, safe='')}/{path}"
         for attempt in range(BUSY_RETRIES):
             try:
-                self._call("POST", path, body)
+                self._call(method, url, body)
                 return
             except NativeAirflowError as error:
                 if attempt and error.status == CONFLICT:
@@ -260,14 +264,16 @@ class NativeAirflow:
 
     def _wait_until(self, condition: Any, complaint: str, deadline: float) -> None:
         while not condition():
-            for service, process in self._started.items():
-                if process.poll() is not None:
-                    raise NativeAirflowError(
-                        f"{service} ended with {process.returncode}\n{self._tail(service)}"
-                    )
+            self.check_services()
             if time.monotonic() > deadline:
                 raise NativeAirflowError(f"{complaint}\n{self._tails()}")
             time.sleep(0.2)
+
+    def check_services(self) -> None:
+        """Raise an error if a service has ended."""
+        for service, process in self._started.items():
+            if process.poll() is not None:
+                raise NativeAirflowError(f"{service} ended with {process.returncode}\n{self._tail(service)}")
 
     def _api_answers(self) -> bool:
         try:

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import __version__
@@ -71,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--output", choices=("text", "json"), default="text")
     run.add_argument("--no-wait", action="store_true", help="return as soon as the run is created")
 
+    _add_actions(add)
+
     up = add("up", _up, "start the embedded stack")
     up.add_argument(
         "--ui", action="store_true", help="with Airflow's api-server, scheduler and dag-processor"
@@ -93,6 +95,44 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_actions(add: Callable[..., argparse.ArgumentParser]) -> None:
+    cancel = add("cancel", _act, "end a run: running tasks are killed, waiting ones skipped")
+    clear = add("clear", _act, "run a run's tasks again, or the whole run")
+    mark = add("mark", _act, "mark a run, or tasks of it, as succeeded, failed or skipped")
+    mark.add_argument("state", metavar="STATE", choices=("success", "failed", "skipped"))
+    for name, parser in (("cancel", cancel), ("clear", clear), ("mark", mark)):
+        parser.set_defaults(op=name)
+        parser.add_argument("dag_id", metavar="DAG_ID")
+        parser.add_argument("run_id", metavar="RUN_ID", nargs="?", help="the latest run where left out")
+        if name != "cancel":
+            parser.add_argument(
+                "--task",
+                metavar="TASK_ID",
+                action="append",
+                dest="task_ids",
+                help="a task, instead of the whole run; may be given several times",
+            )
+            parser.add_argument(
+                "--map-index",
+                metavar="N",
+                type=int,
+                action="append",
+                dest="map_indexes",
+                help="an instance of a mapped task; may be given several times",
+            )
+            parser.add_argument("--upstream", action="store_true", help="and the tasks before these")
+            parser.add_argument("--downstream", action="store_true", help="and the tasks after these")
+    clear.add_argument("--only-failed", action="store_true", help="leave alone what hasn't failed")
+    clear.add_argument(
+        "--latest-version",
+        action=argparse.BooleanOptionalAction,
+        help="go on with the DAG as it is now, or as it was (default: as Airflow is configured)",
+    )
+    for parser in (cancel, clear, mark):
+        parser.add_argument("--wait", action="store_true", help="wait until the run has ended")
+        parser.add_argument("--output", choices=("text", "json"), default="text")
+
+
 def _local_stack(arguments: argparse.Namespace, *, detach: bool = False) -> LocalStack:
     from temporal_airflow_nb.stack.local import LocalStack
 
@@ -103,6 +143,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from temporal_airflow_nb.terminal import run_command
 
     return run_command(arguments)
+
+
+def _act(arguments: argparse.Namespace) -> int:
+    from temporal_airflow_nb.run_actions import act
+
+    return act(arguments)
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -68,12 +68,12 @@ def run_command(arguments: argparse.Namespace) -> int:
         if arguments.no_wait:
             return _submitted(run, stack, console, as_json)
         try:
-            _follow(run, console)
+            follow(run, console)
         except KeyboardInterrupt:
             if not _wants_to_cancel(console):
                 return _leave(run, stack, console)
             run.cancel()
-            _follow(run, console)
+            follow(run, console)
         return _report(run, stack, console, as_json)
 
 
@@ -126,7 +126,7 @@ def _waiting(console: Console, what: str) -> Iterator[None]:
         yield
 
 
-def _follow(run: Run, console: Console) -> None:
+def follow(run: Run, console: Console) -> None:
     """Show the run until it ends."""
     latest = run.snapshot()
     told: dict[str, Instance] = {}
@@ -171,25 +171,25 @@ def _submitted(run: Run, stack: LocalStack, console: Console, as_json: bool) -> 
     snapshot = run.snapshot()
     if as_json:
         print(json.dumps(as_data(snapshot), indent=2))
-    _say(console, headline(grid(snapshot)))
+    say(console, headline(grid(snapshot)))
     _say_links(console, snapshot)
     if stack.started_here:
-        _say(console, f"The stack in {stack.home} goes on; `temporal-airflow down` ends it.")
+        say(console, f"The stack in {stack.home} goes on; `temporal-airflow down` ends it.")
     return 0
 
 
 def _leave(run: Run, stack: LocalStack, console: Console) -> int:
     stack.leave_running()
-    _say(console, f"\n{run.dag_id} {run.run_id} goes on, and so does the stack in {stack.home}.")
+    say(console, f"\n{run.dag_id} {run.run_id} goes on, and so does the stack in {stack.home}.")
     try:
         _say_links(console, run.snapshot())
     except TemporalAirflowError as error:
-        _say(console, str(error))
-    _say(console, "To wait for it again, in Python:")
-    _say(console, "  import temporal_airflow_nb as ta")
-    _say(console, f"  stack = ta.LocalStack({str(stack.home)!r}).start()")
-    _say(console, f"  ta.Run(stack.client, {run.dag_id!r}, {run.run_id!r}).wait()")
-    _say(console, "`temporal-airflow down` ends the stack.")
+        say(console, str(error))
+    say(console, "To wait for it again, in Python:")
+    say(console, "  import temporal_airflow_nb as ta")
+    say(console, f"  stack = ta.LocalStack({str(stack.home)!r}).start()")
+    say(console, f"  ta.Run(stack.client, {run.dag_id!r}, {run.run_id!r}).wait()")
+    say(console, "`temporal-airflow down` ends the stack.")
     return LEFT_RUNNING
 
 
@@ -203,29 +203,30 @@ def _report(run: Run, stack: LocalStack, console: Console, as_json: bool) -> int
     for instance in final.failures[:_FAILURES]:
         _say_why(console, run, instance)
     if len(final.failures) > _FAILURES:
-        _say(console, f"\n… and {len(final.failures) - _FAILURES} more failed.")
-    _say(console, headline(final))
+        say(console, f"\n… and {len(final.failures) - _FAILURES} more failed.")
+    say(console, headline(final))
     _say_links(console, snapshot)
     if stack.started_here:
-        _say(console, "`temporal-airflow up` brings the links back: the stack ends with this command.")
+        say(console, "`temporal-airflow up` brings the links back: the stack ends with this command.")
     return 0 if snapshot["state"] == "success" else 1
 
 
 def _say_why(console: Console, run: Run, instance: Instance) -> None:
-    _say(console, f"\n✗ {instance.name} failed at try {instance.try_number}. The end of its log:")
+    say(console, f"\n✗ {instance.name} failed at try {instance.try_number}. The end of its log:")
     try:
         log = run.logs(instance.task_id, map_index=instance.map_index)
     except TemporalAirflowError as error:
-        _say(console, f"  {error}")
+        say(console, f"  {error}")
         return
     for line in log.splitlines()[-_LOG_LINES:]:
-        _say(console, f"  {line}")
+        say(console, f"  {line}")
 
 
 def _say_links(console: Console, snapshot: Snapshot) -> None:
     for name, url in (snapshot.get("links") or {}).items():
-        _say(console, f"{name.capitalize()}: {url}")
+        say(console, f"{name.capitalize()}: {url}")
 
 
-def _say(console: Console, line: str) -> None:
+def say(console: Console, line: str) -> None:
+    """Print a line as it is."""
     console.print(Text(line), soft_wrap=True)

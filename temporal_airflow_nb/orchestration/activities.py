@@ -6,6 +6,7 @@ import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -103,12 +104,8 @@ class TaskActivities:
 
     async def _wait(self, running: _RunningTry) -> None:
         try:
-            while True:
-                activity.heartbeat()
-                done, _ = await asyncio.wait([running.future], timeout=HEARTBEAT_SECONDS)
-                if done:
-                    running.future.result()
-                    return
+            await _end_of(running.future)
+            running.future.result()
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if (
@@ -119,9 +116,11 @@ class TaskActivities:
                 asyncio.get_running_loop().call_later(_ORPHAN_SECONDS, self._stop_orphan, running)
                 raise
             running.stop()
-            await asyncio.wait([running.future])
+            await _end_of(running.future)
             if details is not None and details.worker_shutdown:
                 raise worker_lost("the worker was shut down") from None
+            with suppress(StoppedError, ZygoteLostError):
+                running.future.result()
             raise
         except StoppedError:
             raise worker_lost("the try was stopped") from None
@@ -142,6 +141,12 @@ class TaskActivities:
         future = asyncio.get_running_loop().run_in_executor(
             self.executor, self.runner.callbacks.run_pending, ref.dag_id, ref.run_id
         )
-        while not (await asyncio.wait([future], timeout=HEARTBEAT_SECONDS))[0]:
-            activity.heartbeat()
+        await _end_of(future)
         return future.result()
+
+
+async def _end_of(future: asyncio.Future[Any]) -> None:
+    """Send heartbeats until ``future`` is done."""
+    activity.heartbeat()
+    while not (await asyncio.wait([future], timeout=HEARTBEAT_SECONDS))[0]:
+        activity.heartbeat()

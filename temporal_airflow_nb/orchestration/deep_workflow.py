@@ -29,6 +29,7 @@ from temporal_airflow_nb.orchestration.models import (
     FINAL_RUN_STATES,
     RESYNC_SIGNAL,
     RUN_GONE,
+    RUNNING,
     DagRunInput,
     DagRunResult,
     Key,
@@ -67,7 +68,7 @@ class ExecuteAirflowDagDeepWorkflow:
     def __init__(self, run: DagRunInput) -> None:
         self._run = run
         self._states: dict[Key, tuple[str | None, int]] = {}
-        self._state = "running"
+        self._state = RUNNING
         self._dag = LoadedDag(0)
         self._in_flight: dict[Key, workflow.ActivityHandle[Any]] = {}
         self._tries: dict[Key, TaskTry] = {}
@@ -78,6 +79,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._due: list[Key] = []
         self._held: list[TaskTry] = []
         self._held_triggers: dict[Key, int] = {}
+        self._timed_out = False
         self._resync = True
         self._show(run.states)
 
@@ -86,6 +88,8 @@ class ExecuteAirflowDagDeepWorkflow:
         """Execute the run to its end; return its final state."""
         try:
             await self._execute()
+            while self._resync and await self._goes_on():
+                await self._execute()
         except asyncio.CancelledError:
             await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
         except FailureError as error:
@@ -121,10 +125,16 @@ class ExecuteAirflowDagDeepWorkflow:
             "tasks": self._counts(),
         }
 
+    async def _goes_on(self) -> bool:
+        """Return whether somebody has cleared the run while it was ending."""
+        self._resync = False
+        await self._finish()
+        return self._state == RUNNING
+
     async def _execute(self) -> None:
         ref = self._run.ref
         workflow.upsert_search_attributes(
-            [DAG_ID.value_set(ref.dag_id), RUN_ID.value_set(ref.run_id), STATE.value_set("running")]
+            [DAG_ID.value_set(ref.dag_id), RUN_ID.value_set(ref.run_id), STATE.value_set(RUNNING)]
         )
         self._dag = await self._transaction("load_serialized_dag", ref, LoadedDag)
         await self._transaction("ensure_task_instances", ref, int)
@@ -132,14 +142,23 @@ class ExecuteAirflowDagDeepWorkflow:
             self._wait_until(timer)
         timeout = asyncio.create_task(self._dagrun_timeout())
         try:
-            while self._state not in FINAL_RUN_STATES:
-                await self._step()
+            while self._state == RUNNING:
+                if self._timed_out:
+                    self._timed_out = False
+                    await self._finish()
+                    # A run that was cleared has begun anew, and its time too.
+                    self._dag = await self._transaction("load_serialized_dag", ref, LoadedDag)
+                    timeout = asyncio.create_task(self._dagrun_timeout())
+                else:
+                    await self._step()
         finally:
             timeout.cancel()
             for _, task in self._timers.values():
                 task.cancel()
+            self._timers.clear()
             for _, trigger in self._triggers.values():
                 trigger.cancel()
+            self._held, self._held_triggers = [], {}
         if self._in_flight:
             await self._stop(list(self._in_flight))
 
@@ -158,18 +177,19 @@ class ExecuteAirflowDagDeepWorkflow:
                 due=due,
                 in_flight=list(self._in_flight) + [task.key for task in self._held],
                 resync=resync,
+                known=[[*key, *state] for key, state in self._states.items()] if resync else [],
             ),
             PassResult,
         )
         self._apply(result)
         await self._wake_others(result.wake)
-        if result.run_state in FINAL_RUN_STATES:
+        if result.run_state != RUNNING:
             await self._finish()
             return
         wait: timedelta | None = None
         if result.idle and not self._in_flight and not self._happened():
             await self._finish()
-            if self._state in FINAL_RUN_STATES:
+            if self._state != RUNNING:
                 return
             wait = _LOOK_AGAIN
         self._continue_as_new_if_due()
@@ -179,7 +199,7 @@ class ExecuteAirflowDagDeepWorkflow:
             self._resync = True
 
     def _happened(self) -> bool:
-        return bool(self._finished or self._due or self._resync or self._failures)
+        return bool(self._finished or self._due or self._resync or self._failures or self._timed_out)
 
     def _apply(self, result: PassResult) -> None:
         self._show(result.changed)
@@ -312,8 +332,7 @@ class ExecuteAirflowDagDeepWorkflow:
         await workflow.sleep(
             max(0.0, self._dag.timeout_at - workflow.time()) + 0.05, summary="dagrun_timeout"
         )
-        await self._finish()
-        self._resync = True
+        self._timed_out = True
 
     async def _finish(self) -> None:
         """Let Airflow decide whether the run has ended, and how."""
@@ -322,8 +341,7 @@ class ExecuteAirflowDagDeepWorkflow:
         )
         if finished.callbacks:
             await self._run_callbacks()
-        if finished.state in FINAL_RUN_STATES:
-            self._state = finished.state
+        self._state = finished.state
 
     async def _finish_early(self, status: RunStatus) -> None:
         await self._stop(list(self._in_flight))

@@ -23,6 +23,7 @@ MAX_PAYLOAD = 1_500_000
 """Bytes. Temporal's server refuses payloads above 2 MiB, and leaves a run with one stuck."""
 
 FINAL_RUN_STATES = ("success", "failed")
+RUNNING = "running"
 
 Key = tuple[str, int]
 """A task instance within its run: ``(task_id, map_index)``."""
@@ -69,7 +70,7 @@ class DagRunInput:
 
 @dataclass
 class DagRunResult:
-    """Result of a workflow that executed a DAG run: ``success`` or ``failed``."""
+    """Result of a workflow that executed a DAG run: ``success``, ``failed``, or ``queued`` to be executed anew."""
 
     state: str
 
@@ -132,13 +133,15 @@ class PassInput:
     in_flight: list[Key] = field(default_factory=list)
     resync: bool = False
     """Something outside the workflow changed: look at every task instance."""
+    known: list[Any] = field(default_factory=list)
+    """On a resync ``[task_id, map_index, state, try_number]`` of each task instance, as the workflow knows it."""
 
 
 @dataclass
 class PassResult:
     """What a scheduling pass decided."""
 
-    run_state: str = "running"
+    run_state: str = RUNNING
     ready: list[TaskTry] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
     triggers: list[Any] = field(default_factory=list)
@@ -186,7 +189,7 @@ class RunStatus:
 
 @dataclass
 class RunFinished:
-    """Result of ``sync_dagrun_status``. A run that isn't final after all goes on."""
+    """Result of ``sync_dagrun_status``. A run that is running after all goes on."""
 
     state: str
     callbacks: int = 0

@@ -21,7 +21,7 @@ from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.xcom import XComModel
 from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
 from airflow.utils.state import DagRunState, State, TaskInstanceState
-from sqlalchemy import and_, exists, false, func, or_, select, update
+from sqlalchemy import and_, exists, false, func, or_, select, true, update
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
@@ -96,6 +96,7 @@ class SchedulingPass:
         if request.resync:
             self._time_out([])
             self._follow(self._evaluate(self._decidable()))
+            self._note_differences(request)
         else:
             changes, due = self._take_events(request)
             self._follow(changes)
@@ -266,6 +267,18 @@ class SchedulingPass:
         state = None if row.state is None else str(row.state)
         self._changed[row.task_id, row.map_index] = [row.task_id, row.map_index, state, row.try_number]
 
+    def _note_differences(self, request: PassInput) -> None:
+        """Note what isn't as the workflow knows it, whoever changed it."""
+        known = {(task_id, map_index): (state, tries) for task_id, map_index, state, tries in request.known}
+        in_flight = set(request.in_flight)
+        for row in self._rows(true()):
+            key = (row.task_id, row.map_index)
+            if key in in_flight and row.state in EXECUTION_STATES:
+                continue
+            state = None if row.state is None else str(row.state)
+            if known.get(key, (None, 0)) != (state, row.try_number):
+                self._note(row)
+
     def _queue(self, request: PassInput) -> None:
         """Move SCHEDULED task instances to QUEUED, as far as pools and limits allow."""
         scheduled = self.session.execute(
@@ -328,7 +341,7 @@ class SchedulingPass:
             wanted = {
                 (row.task_id, row.map_index)
                 for row in self._rows(self._any_of(in_flight))
-                if row.state in EXECUTION_STATES or row.state == TaskInstanceState.RESTARTING
+                if row.state in EXECUTION_STATES
             }
             result.stop = sorted(in_flight - wanted)
         result.changed = sorted(

@@ -36,7 +36,7 @@ from temporal_airflow_nb.orchestration.models import (
     guard,
 )
 from temporal_airflow_nb.orchestration.scheduling import SchedulingPass
-from temporal_airflow_nb.tasks.callbacks import record_killed_task
+from temporal_airflow_nb.tasks.callbacks import record_ended_process
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import transaction
 
@@ -121,7 +121,7 @@ def schedule_pass(request: PassInput) -> PassResult:
     """Take one scheduling decision: see :class:`SchedulingPass`."""
     with transaction() as session:
         dag_run, dag = _locked_run(request, session)
-        if dag_run.state not in (DagRunState.RUNNING, DagRunState.QUEUED):
+        if dag_run.state != DagRunState.RUNNING:
             return PassResult(run_state=dag_run.state, stop=sorted(request.in_flight), idle=True)
         if request.resync and not dag_run.bundle_version:
             scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
@@ -139,7 +139,7 @@ def sync_task_status_batch(request: TaskFailures) -> None:
         )
         with transaction() as session:
             session.add(Log(event="worker lost", task_instance=key, extra=failure.reason[:500]))
-        record_killed_task(key)
+        record_ended_process(key)
 
 
 @activity.defn
@@ -148,7 +148,7 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
     """
     Finish a run in one transaction, as Airflow's scheduler would: state, callback requests, the DAG's run count.
 
-    A run that isn't finished after all, since somebody cleared a task meanwhile, is left running.
+    A run that isn't finished after all, since somebody cleared a task meanwhile, is left as it is.
     """
     with transaction() as session:
         dag_run, dag = _locked_run(request, session)
@@ -162,7 +162,7 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
             set_dag_run_state_to_failed(dag=dag, run_id=request.run_id, commit=True, session=session)
             session.flush()
         callback = None
-        if dag_run.state not in State.finished_dr_states:
+        if dag_run.state == DagRunState.RUNNING:
             callback = scheduler()._schedule_dag_run(dag_run, session)
         if callback is not None:
             DatabaseCallbackSink().send(callback, session=session)

@@ -7,25 +7,21 @@ import hmac
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import structlog
 import uvicorn
-from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
-from airflow.models.dagrun import DagRun
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel
-from sqlalchemy import select
 
-from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError, TemporalAirflowError
-from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
-from temporal_airflow_nb.stack import views
+from temporal_airflow_nb.stack import actions, views
 from temporal_airflow_nb.stack.submission import Submissions, import_stored
-from temporal_airflow_nb.tasks.dags import dag_of_run
-from temporal_airflow_nb.tasks.database import commits, transaction
+from temporal_airflow_nb.tasks.database import commits
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +59,32 @@ class _Logs(_RunRef):
     task_id: str
     map_index: int = -1
     try_number: int | None = None
+
+
+class _Action(BaseModel):
+    dag_id: str
+    run_id: str | None = None
+    task_ids: list[str] | None = None
+    map_indexes: list[int] | None = None
+    upstream: bool = False
+    downstream: bool = False
+
+    @property
+    def tasks(self) -> actions.Tasks | None:
+        if self.task_ids is None:
+            return None
+        return actions.Tasks(
+            self.task_ids, self.map_indexes, upstream=self.upstream, downstream=self.downstream
+        )
+
+
+class _Mark(_Action):
+    state: str
+
+
+class _Clear(_Action):
+    only_failed: bool = False
+    latest_version: bool | None = None
 
 
 class _Runs(BaseModel):
@@ -145,9 +167,23 @@ def application(token: str, submissions: Submissions, temporal_ui: Callable[[], 
         return views.logs(body.dag_id, body.run_id, body.task_id, body.map_index, body.try_number)
 
     @app.post("/v1/cancel")
-    def cancel(body: _RunRef) -> dict[str, Any]:
-        state = cancel_run(body.dag_id, body.run_id)
-        return {"state": state}
+    def cancel(body: _Action) -> dict[str, Any]:
+        return asdict(actions.cancel(body.dag_id, body.run_id))
+
+    @app.post("/v1/mark")
+    def mark(body: _Mark) -> dict[str, Any]:
+        return asdict(actions.mark(body.dag_id, body.run_id, body.state, body.tasks))
+
+    @app.post("/v1/clear")
+    def clear(body: _Clear) -> dict[str, Any]:
+        done = actions.clear(
+            body.dag_id,
+            body.run_id,
+            body.tasks,
+            only_failed=body.only_failed,
+            latest_version=body.latest_version,
+        )
+        return asdict(done)
 
     return app
 
@@ -156,23 +192,6 @@ def _has_happened(watch: _Watch) -> bool:
     if watch.until_ended:
         return views.run_state(watch.dag_id, watch.run_id) in FINAL_RUN_STATES
     return views.version(watch.dag_id, watch.run_id) != watch.after
-
-
-def cancel_run(dag_id: str, run_id: str) -> str:
-    """End a run as Airflow's "mark failed" does, and have its workflow stop what runs; return the run's state."""
-    with transaction() as session:
-        dag_run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
-        if dag_run is None:
-            raise RunNotFoundError(f"DAG {dag_id!r} has no run {run_id!r}", dag_id=dag_id, run_id=run_id)
-        if dag_run.state in FINAL_RUN_STATES:
-            return str(dag_run.state)
-        set_dag_run_state_to_failed(
-            dag=dag_of_run(dag_run, session), run_id=run_id, commit=True, session=session
-        )
-        outbox.notify(dag_id, run_id, outbox.RESYNC, session)
-        session.flush()
-        session.refresh(dag_run)
-        return str(dag_run.state)
 
 
 class Gateway:

@@ -9,7 +9,11 @@ from typing import Any
 
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError, from_dict
 
-_NOT_REPEATABLE = frozenset({"submit"})
+_NOT_REPEATABLE = {
+    "submit": "The run may have been created: look at the list of runs.",
+    "mark": "It may have been done: look at the run.",
+    "clear": "It may have been done: look at the run.",
+}
 
 
 class GatewayClient:
@@ -71,9 +75,7 @@ class GatewayClient:
                 raise self._unavailable(f"did not answer `{op}` in {timeout:.0f} s") from None
             except (ConnectionError, http.client.BadStatusLine, http.client.IncompleteRead) as error:
                 if sent and op in _NOT_REPEATABLE:
-                    raise self._unavailable(
-                        f"went away during `{op}`", "The run may have been created: look at the list of runs."
-                    ) from error
+                    raise self._unavailable(f"went away during `{op}`", _NOT_REPEATABLE[op]) from error
                 if time.monotonic() + pause > give_up:
                     raise self._unavailable("can't be reached") from error
             except OSError as error:

@@ -15,9 +15,11 @@ from airflow.dag_processing.bundles.base import unpack_bundle_version
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
 from airflow.models.dag import DagModel
-from sqlalchemy import select
+from airflow.models.dag_version import DagVersion
+from sqlalchemy import func, select
 
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
+from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import create_run
 from temporal_airflow_nb.stack import airflow_config
 from temporal_airflow_nb.tasks.database import reading, transaction
@@ -25,6 +27,8 @@ from temporal_airflow_nb.tasks.supervisor import run_dag_processor
 from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from temporal_airflow_nb.tasks.client import DatabaseClient
 
 log = structlog.get_logger(__name__)
@@ -152,7 +156,9 @@ class Submissions:
     def _store(self, file: DagFile, dags: list[Any], version_data: dict[str, Any] | None) -> None:
         rel_path = os.path.relpath(file.path, file.bundle_path)
         errors: dict[tuple[str, str], str] = {}
+        dag_ids = [dag.dag_id for dag in dags]
         with transaction() as session:
+            before = _versions(dag_ids, session)
             update_dag_parsing_results_in_db(
                 file.bundle_name,
                 file.bundle_version,
@@ -166,6 +172,15 @@ class Submissions:
             )
             if errors:
                 raise _import_error(file.path, "\n".join(errors.values()))
+            if (now := _versions(dag_ids, session)) != before:
+                for dag_id, run_id in outbox.unfinished(session):
+                    if dag_id in now and now[dag_id] != before.get(dag_id):
+                        outbox.notify(dag_id, run_id, outbox.RESYNC, session)
+
+
+def _versions(dag_ids: list[str], session: Session) -> dict[str, int]:
+    latest = select(DagVersion.dag_id, func.max(DagVersion.version_number)).group_by(DagVersion.dag_id)
+    return dict(session.execute(latest.where(DagVersion.dag_id.in_(dag_ids))).tuples().all())
 
 
 def _store_bundles() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,13 +17,15 @@ from airflow.configuration import conf
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.executors.workloads import ExecuteTask
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskinstancekey import TaskInstanceKey
+from airflow.sdk.api.client import ServerResponseError
 from airflow.sdk.execution_time.coordinator import _PythonCoordinator, get_coordinator_manager
 from airflow.sdk.execution_time.supervisor import _configure_logging
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
-from temporal_airflow_nb.tasks.callbacks import Callbacks, record_killed_task
+from temporal_airflow_nb.tasks.callbacks import Callbacks, record_ended_process
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import TaskSupervisor, start_plain
 from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_STARTED = (TaskInstanceState.RUNNING, TaskInstanceState.RESTARTING)
+_NOT_WANTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE})
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,9 @@ class TaskRunner:
         """
         workload = self._claim(key, interrupted=interruption is not None)
         if workload is None:
+            if interruption is not None:
+                # It may have been cleared before its worker was lost.
+                self._record_end(key, TaskInstanceState.SUCCESS)
             return
         bundle = DagBundlesManager().get_bundle(workload.bundle_info.name, workload.bundle_info.version)
         bundle.initialize()
@@ -110,12 +116,16 @@ class TaskRunner:
                     rerun=interruption.lost,
                     at_most=interruption.limit,
                 )
-            died = self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
+            end = self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
         finally:
             log_file.close()
-        if died:
-            record_killed_task(workload.ti.key)
-            self.callbacks.run_pending(key.dag_id, key.run_id)
+        if end is not None:
+            self._record_end(key, end)
+
+    def _record_end(self, key: TaskKey, state: TaskInstanceState) -> None:
+        ti_key = TaskInstanceKey(key.dag_id, key.task_id, key.run_id, key.try_number, key.map_index)
+        record_ended_process(ti_key, state)
+        self.callbacks.run_pending(key.dag_id, key.run_id)
 
     def _claim(self, key: TaskKey, *, interrupted: bool) -> ExecuteTask | None:
         if interrupted:
@@ -123,7 +133,9 @@ class TaskRunner:
                 session.execute(
                     update(TaskInstance)
                     .where(
-                        _is(key), TaskInstance.try_number == key.try_number, TaskInstance.state.in_(_STARTED)
+                        _is(key),
+                        TaskInstance.try_number == key.try_number,
+                        TaskInstance.state == TaskInstanceState.RUNNING,
                     )
                     .values(state=TaskInstanceState.QUEUED)
                     .execution_options(synchronize_session=False)
@@ -148,8 +160,12 @@ class TaskRunner:
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
         plain: bool,
-    ) -> bool:
-        """Serve the task's process; return whether it died without telling how its task ended."""
+    ) -> TaskInstanceState | None:
+        """
+        Serve the task's process.
+
+        Returns what Airflow's executors would tell of it, where the database doesn't know how the try ended.
+        """
         rel_path = os.fspath(workload.dag_rel_path)
         coordinator = get_coordinator_manager().for_queue(workload.ti.queue or "default")
         if not isinstance(coordinator, _PythonCoordinator):
@@ -161,7 +177,7 @@ class TaskRunner:
                 logger=logger,
                 subprocess_logs_to_stdout=False,
             )
-            return False
+            return None
         if plain or _always_plain():
             child, pipes = start_plain(self.zygotes.env)
         else:
@@ -185,16 +201,18 @@ class TaskRunner:
                 should_stop=should_stop,
             )
             supervisor.wait()
-        except BaseException:
+        except BaseException as error:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
+            if isinstance(error, ServerResponseError) and error.response.status_code in _NOT_WANTED:
+                return TaskInstanceState.FAILED
             raise
         finally:
             for end in (*pipes, child.exit_channel):
                 end.close()
         if supervisor.stopped:
             raise StoppedError(workload.display_name)
-        return supervisor.died
+        return TaskInstanceState.SUCCESS if supervisor.unheard else None
 
 
 def _always_plain() -> bool:

@@ -82,18 +82,19 @@ def _is_of(request: dict[str, Any], dag_id: str, run_id: str) -> bool:
     return (owner["dag_id"], owner["run_id"]) == (dag_id, run_id)
 
 
-class _KilledTask:
-    """What Airflow's scheduler asks of an executor, with one event to tell: this task's process failed."""
+class _EndedProcess:
+    """What Airflow's scheduler asks of an executor, with one event to tell: this task's process has ended."""
 
-    def __init__(self, key: TaskInstanceKey, session: Any) -> None:
+    def __init__(self, key: TaskInstanceKey, state: TaskInstanceState, session: Any) -> None:
         self.key = key
+        self.state = state
         self.session = session
 
     def __repr__(self) -> str:
         return "TemporalWorker"
 
     def get_event_buffer(self) -> dict[TaskInstanceKey, tuple[TaskInstanceState, str | None]]:
-        return {self.key: (TaskInstanceState.FAILED, None)}
+        return {self.key: (self.state, None)}
 
     def has_task(self, _: Any) -> bool:
         return False
@@ -102,13 +103,17 @@ class _KilledTask:
         DatabaseCallbackSink().send(request, session=self.session)
 
 
-def record_killed_task(key: TaskInstanceKey) -> None:
-    """Do for a task that died without a word what Airflow's scheduler does: fail or retry it, request callbacks."""
+def record_ended_process(key: TaskInstanceKey, state: TaskInstanceState = TaskInstanceState.FAILED) -> None:
+    """
+    Do what Airflow's scheduler does when an executor tells how a task's process ended.
+
+    A task that died without a word fails, or is retried; one that was cleared while it ran may run again.
+    """
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 
-    with transaction() as session:
+    with transaction(shared=True) as session:
         SchedulerJobRunner.process_executor_events(
-            _KilledTask(key, session),  # type: ignore[arg-type]
+            _EndedProcess(key, state, session),  # type: ignore[arg-type]
             job_id=None,
             scheduler_dag_bag=dag_bag(),
             session=session,

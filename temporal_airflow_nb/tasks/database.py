@@ -39,9 +39,11 @@ def speed_up_sqlite(engine: Engine) -> None:
 
 
 @contextmanager
-def transaction() -> Iterator[Session]:
+def transaction(*, shared: bool = False) -> Iterator[Session]:
     """
     Yield a session whose work is committed at the end, or rolled back on an exception.
+
+    ``shared`` yields the one that Airflow's code in this thread gets where it asks for a session of its own.
 
     On SQLite the write lock is taken at once, so that what is read here can't change before it is written:
     the guarantee that ``SELECT … FOR UPDATE`` gives on PostgreSQL.
@@ -49,7 +51,7 @@ def transaction() -> Iterator[Session]:
     global _commits
     from airflow import settings
 
-    session = settings.NonScopedSession()
+    session = settings.Session() if shared else settings.NonScopedSession()
     sqlite = session.get_bind().dialect.name == "sqlite"
     if sqlite:
         _sqlite_writer.acquire()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from airflow.configuration import conf
 from airflow.dag_processing.processor import DagFileProcessorProcess
-from airflow.sdk.execution_time.supervisor import ActivitySubprocess, ProcessTracker
+from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySubprocess, ProcessTracker
 from uuid6 import uuid7
 
 from temporal_airflow_nb.tasks.zygotes import Child, DagFile, Pipes, Zygotes
@@ -118,7 +118,7 @@ class TaskSupervisor(ActivitySubprocess):
             wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda _: None)
         )
         # The start itself is the first heartbeat.
-        supervisor._last_heartbeat_attempt = time.monotonic()
+        supervisor._last_heartbeat_attempt = time.monotonic()  # type: ignore[misc]
         supervisor._on_child_started(
             ti=what, dag_rel_path=dag_rel_path, bundle_info=bundle_info, sentry_integration=""
         )
@@ -140,12 +140,16 @@ class TaskSupervisor(ActivitySubprocess):
         return self._exit_code
 
     def _send_heartbeat_if_needed(self) -> None:
-        if not self.stopped and self.should_stop():
+        if self.stopped or not self.should_stop():
+            super()._send_heartbeat_if_needed()
+            return
+        # Airflow ends a task that was cleared or marked when its heartbeat is refused.
+        self._last_heartbeat_attempt = -math.inf  # type: ignore[misc]
+        super()._send_heartbeat_if_needed()
+        if self._terminal_state != SERVER_TERMINATED:
             self.stopped = True
             self.process_log.error("Task is being stopped")
             self.kill(signal.SIGTERM, escalation_delay=_KILL_DELAY, force=True)
-            return
-        super()._send_heartbeat_if_needed()
 
     def _send_terminal_state_msg(self, msg: Any) -> None:
         # A task that we stop may still report how it failed. That would use up one of its tries.
@@ -154,12 +158,12 @@ class TaskSupervisor(ActivitySubprocess):
         super()._send_terminal_state_msg(msg)
 
     @property
-    def died(self) -> bool:
-        """Whether the process ended without telling how its task ended."""
+    def unheard(self) -> bool:
+        """Whether the database doesn't know how the try ended: its process died, or was ended or not listened to."""
         return (
-            bool(self._exit_code)
-            and self._terminal_state is None
-            and self._pending_terminal_state_msg is None
+            self._terminal_state == SERVER_TERMINATED
+            or self._pending_terminal_state_msg is not None
+            or (bool(self._exit_code) and self._terminal_state is None)
         )
 
 

@@ -90,6 +90,8 @@ class Case:
         JSON by path, for tasks that ask a server, whose address stands for ``<server>`` in ``conf``.
     on_days
         Days of the week on which the result is the recorded one, Monday is 0.
+    scripted
+        Whether something is done to the runs: see :mod:`tests.oracle.scenarios`.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Case:
     logical_date: str | None = None
     serves: Mapping[str, Any] = field(default_factory=dict)
     on_days: frozenset[int] = frozenset(range(7))
+    scripted: bool = False
 
     @property
     def path(self) -> Path:
@@ -328,6 +331,8 @@ SEMANTICS = [
         "limits",
         ordered=frozenset({"priority_in_a_pool_of_one", "one_instance_at_a_time", "one_task_at_a_time"}),
     ),
+    Case("lifecycle", scripted=True, timeout=400),
+    Case("lifecycle_edits", scripted=True, timeout=200),
     Case("mapping"),
     Case(
         "other_dags",

@@ -31,6 +31,10 @@ class Side(ABC):
         """Create a run."""
 
     @abstractmethod
+    def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
+        """Create runs and do to them what their scripts say; return what went wrong, by DAG id."""
+
+    @abstractmethod
     def wait(self, dag_id: str, timeout: float) -> None:
         """Wait until the run that was started has ended; raise where it doesn't."""
 
@@ -79,8 +83,10 @@ def _run_case(side: Side, own: list[str], of_earlier: list[str], address: str) -
     started = []
     deadline = time.monotonic() + case.timeout
     for number, step in enumerate(case.steps(own), 1):
-        for dag_id in step:
-            started.append(dag_id)
+        started += step
+        if case.scripted:
+            results |= {dag_id: {"error": error} for dag_id, error in side.play(step).items()}
+        for dag_id in () if case.scripted else step:
             try:
                 side.start(dag_id, {**conf, "effects": str(side.effects / dag_id)})
             except Exception as error:

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.oracle.catalog import CASES, POOLS, Case
 from tests.oracle.drive import Side, expected_runs, run_case
+from tests.oracle.played import play_here
 from tests.oracle.result import Source, key_of
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class Here(Side):
         self.runs[dag_id] = self.stack.run(
             self.case.path, dag_id=dag_id, conf=conf, run_id=self.run_id, logical_date=date
         )
+
+    def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
+        """Act through the public API."""
+        runs, failed = play_here(self.stack, self.case, self.effects, dag_ids, self.run_id)
+        self.runs |= runs
+        return failed
 
     def wait(self, dag_id: str, timeout: float) -> None:
         """Wait for the end of a run."""

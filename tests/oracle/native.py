@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchmarks.native_airflow import NativeAirflow, remove_folder
 from tests.oracle.catalog import CASES, ENVIRONMENT, PLUGINS, POOLS, Case
 from tests.oracle.drive import Side, run_case
 from tests.oracle.result import Source
+from tests.oracle.scenarios import Scene, Task, play
 
 # Not on the boundary of a day, so that it can't be mistaken for the end of a data interval.
 LOGICAL_DATE = "2024-03-05T06:07:08.901234+00:00"
@@ -28,7 +29,9 @@ AT_ONCE = 4
 
 SETTINGS = {
     # A DAG is switched on when its case begins: the files share assets, and the machine.
-    "core": {"parallelism": "8", "dags_are_paused_at_creation": "True"},
+    "core": {"parallelism": "16", "dags_are_paused_at_creation": "True"},
+    # A task that shouldn't run any more is told so at its next heartbeat.
+    "workers": {"min_heartbeat_interval": "1"},
     # An embedded stack has no address for links to begin with.
     "api": {"base_url": ""},
     "scheduler": {"scheduler_idle_sleep_time": "0.1", "use_job_schedule": "True"},
@@ -147,6 +150,16 @@ class Native(Side):
         date = self.case.logical_date or LOGICAL_DATE
         self.native.trigger(dag_id, RUN_ID, logical_date=date, conf=conf)
 
+    def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
+        """Act as the UI's buttons do."""
+        file = self.bundle / f"{self.case.name}.py"
+        return play(
+            [
+                NativeScene(self.native, dag_id, RUN_ID, self.effects / dag_id, self.native.database, file)
+                for dag_id in dag_ids
+            ]
+        )
+
     def wait(self, dag_id: str, timeout: float) -> None:
         """Wait for the end of a run."""
         self.native.wait([(dag_id, RUN_ID)], timeout=timeout)
@@ -164,13 +177,14 @@ class Native(Side):
         quiet_since, known = time.time(), -1
         while time.time() - quiet_since < QUIET:
             time.sleep(0.2)
+            self.native.check_services()
             number, unfinished = count()
             with self.native.connect() as connection:
                 (waiting,) = connection.execute(
                     "SELECT count(*) FROM callback"
                     " WHERE state IS NULL OR state IN ('pending', 'queued', 'running')"
                 ).fetchone()
-            changes = [file.stat().st_mtime for file in self.effects.iterdir()]
+            changes = [file.stat().st_mtime for file in self.effects.iterdir() if file.is_file()]
             busy = waiting or unfinished or number != known
             known = number
             quiet_since = max([quiet_since, *changes, time.time() if busy else 0])
@@ -183,6 +197,58 @@ class Native(Side):
                 f"UPDATE dag SET is_paused = 0, next_dagrun_create_after = NULL WHERE dag_id IN ({places})",
                 dag_ids,
             )
+
+
+class NativeScene(Scene):
+    """A run on native Airflow; what is done to it goes through the REST API, as the UI's buttons do."""
+
+    def __init__(self, native: NativeAirflow, *run: Any) -> None:
+        super().__init__(*run)
+        self.native = native
+
+    def start(self) -> None:
+        """Start the run."""
+        conf = {"effects": str(self.effects)}
+        self.native.trigger(self.dag_id, self.run_id, logical_date=LOGICAL_DATE, conf=conf)
+
+    def clear(
+        self,
+        *tasks: Task,
+        downstream: bool = False,
+        upstream: bool = False,
+        only_failed: bool = False,
+        latest: bool | None = None,
+    ) -> None:
+        """Clear task instances, or the whole run where none are named."""
+        body: dict[str, Any] = {"dry_run": False, "only_failed": only_failed, "run_on_latest_version": latest}
+        if not tasks:
+            self.native.change("POST", self.dag_id, f"dagRuns/{self.run_id}/clear", body)
+            return
+        body |= {"dag_run_id": self.run_id, "task_ids": tasks}
+        body |= {"include_downstream": downstream, "include_upstream": upstream}
+        self.native.change("POST", self.dag_id, "clearTaskInstances", body)
+
+    def mark(
+        self,
+        state: str,
+        task_id: str | None = None,
+        *,
+        map_index: int | None = None,
+        downstream: bool = False,
+        upstream: bool = False,
+    ) -> None:
+        """Mark a task, or the whole run where none is named."""
+        path = f"dagRuns/{self.run_id}"
+        if task_id is None:
+            self.native.change("PATCH", self.dag_id, path, {"state": state})
+            return
+        path += f"/taskInstances/{task_id}" + ("" if map_index is None else f"/{map_index}")
+        body = {"new_state": state, "include_downstream": downstream, "include_upstream": upstream}
+        self.native.change("PATCH", self.dag_id, path, body)
+
+    def reload(self) -> None:
+        """Have Airflow read the DAG file again."""
+        self.native.cli("dags", "reserialize", "--bundle-name", "tests")
 
 
 def _run(native: NativeAirflow, case: Case, home: Path) -> dict[str, Any]:

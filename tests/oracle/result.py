@@ -64,7 +64,7 @@ def read_result(
     -------
     dict
         ``state``, ``note``, ``tasks``, ``xcoms``, ``mapped_lengths``, ``asset_events``, ``effects``; perhaps
-        ``logs``.
+        ``clear_number``, ``logs``.
     """
     with _reading(source) as database:
         run = database.execute(
@@ -85,6 +85,8 @@ def read_result(
             },
             "asset_events": _asset_events(database, dag_id, run_id, clean),
         }
+    if run["clear_number"]:
+        result["clear_number"] = run["clear_number"]
     lines = effects.read_text(encoding="utf-8").splitlines() if effects.exists() else []
     result["effects"] = [clean(line) for line in (lines if ordered else sorted(lines))]
     if logs:

@@ -1,0 +1,87 @@
+"""Tasks that wait for the test: a gate is a file that it creates."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from oracle_lib.effects import leave
+
+FAR = timedelta(hours=1)
+
+
+def gate(context: Any, name: str) -> Path:
+    """Return the file that opens the gate ``name``."""
+    return Path(context["dag_run"].conf["effects"] + ".gates") / name
+
+
+def is_open(context: Any, name: str) -> bool:
+    """Return whether a gate is open."""
+    return gate(context, name).exists()
+
+
+def hold(context: Any, name: str) -> None:
+    """Return when the gate ``name`` is open."""
+    while not is_open(context, name):
+        time.sleep(0.05)
+
+
+class Hold(BaseOperator):
+    """
+    Runs until the gate of its name opens, or until it is killed.
+
+    Parameters
+    ----------
+    stubborn
+        Whether it goes on when it is told to stop.
+    """
+
+    template_fields = ("name",)
+
+    def __init__(self, *, name: str = "{{ task.task_id }}", stubborn: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.stubborn = stubborn
+        self._killed = False
+
+    def execute(self, context: Any) -> int:
+        """Hold; the result is the try's number."""
+        self._context = context
+        number = context["ti"].try_number
+        leave(context, f"{self.name} try {number} starts")
+        while not is_open(context, self.name):
+            if self._killed and not self.stubborn:
+                raise RuntimeError("killed")
+            time.sleep(0.05)
+        leave(context, f"{self.name} try {number} ends")
+        return number
+
+    def on_kill(self) -> None:
+        """Leave a line, and end the wait."""
+        leave(self._context, f"{self.name} try {self._context['ti'].try_number} on_kill")
+        self._killed = True
+
+
+class Waits(BaseOperator):
+    """Waits for an hour, without a process, at its first try, and is done at the next."""
+
+    def __init__(self, *, how: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.how = how
+
+    def execute(self, context: Any, event: Any = None) -> int:
+        """Wait in the way of ``how``."""
+        number = context["ti"].try_number
+        if number == 1 and self.how == "retry":
+            raise RuntimeError("later")
+        if number == 1 and self.how == "reschedule":
+            raise AirflowRescheduleException(datetime.now(tz=timezone.utc) + FAR)
+        if number == 1 and self.how == "defer":
+            self.defer(trigger=TimeDeltaTrigger(FAR), method_name="execute")
+        return number
