@@ -110,7 +110,7 @@ with DAG("assets_producer", schedule=None):
     reading = BashOperator(
         task_id="reads_in_a_template",
         inlets=[classic],
-        bash_command="echo '{{ inlet_events.for_asset(uri='oracle://classic')[-1].extra | tojson }}'",
+        bash_command="echo '{{ inlet_events.for_asset(uri='oracle://classic/')[-1].extra | tojson }}'",
     )
 
     @task(outlets=[last], trigger_rule=TriggerRule.ALL_DONE)
@@ -152,8 +152,7 @@ consumer("assets_any", AssetAny(first_of_two, second_of_two))
 consumer("assets_expression", (never | last) & AssetAll(each, classic))
 consumer("assets_never", [never, last])
 consumer("assets_of_silent_alias", silent_alias)
-consumer("assets_by_name", [Asset.ref(name="oracle_rich"), Asset.ref(uri="oracle://last")])
-consumer("assets_paused", [last], is_paused_upon_creation=True)
+consumer("assets_by_name", [Asset.ref(name="oracle_rich"), Asset.ref(uri="oracle://last/")])
 
 with DAG("assets_chain", schedule=[last]):
 

@@ -158,7 +158,7 @@ with DAG("senses", schedule=None):
             task_id=f"{name}skipped_task", external_task_id="skips", skipped_states=["skipped"], **common
         )
     ExternalTaskSensor(task_id="templated", external_task_id="{{ 'o' ~ 'k' }}", **SOON)
-    ExternalTaskSensor(task_id="mapped", external_task_ids=["mapped"], **SOON)
+    ExternalTaskSensor(task_id="mapped", external_task_ids=["mapped"], **{**SOON, "timeout": 1})
     ExternalTaskSensor(
         task_id="of_another_date",
         external_task_id="ok",

@@ -26,6 +26,7 @@ ENVIRONMENT = {
 }
 POOLS = {"oracle_one_slot": 1}
 LATER = "2024-03-06T06:07:08.901234+00:00"
+NOW = "now"
 IN_2026 = "2026-02-03T06:07:08.901234+00:00"
 
 
@@ -85,7 +86,7 @@ class Case:
     unpredictable
         ``(task_id, key of the XCom, …)``: values that are another in each run, and aren't compared.
     logical_date
-        The runs' logical date on both sides.
+        The runs' logical date on both sides; where left out, a fixed one natively and now here.
     serves
         JSON by path, for tasks that ask a server, whose address stands for ``<server>`` in ``conf``.
     on_days
@@ -163,7 +164,7 @@ BRANCHES = [
 ]
 
 EXAMPLES = [
-    Case("tutorial", CORE),
+    Case("tutorial", CORE, unpredictable=[("print_date", "return_value")], logical_date=LATER),
     Case("tutorial_dag", CORE),
     Case("tutorial_taskflow_api", CORE),
     Case("tutorial_taskflow_templates", CORE),
@@ -187,7 +188,7 @@ EXAMPLES = [
     Case("example_passing_params_via_test_command", CORE),
     Case("example_simplest_dag", CORE),
     Case("example_task_state_store_async", CORE, logical_date=IN_2026),
-    Case("example_time_delta_sensor_async", CORE),
+    Case("example_time_delta_sensor_async", CORE, logical_date=NOW),
     Case("example_trigger_target_dag", CORE),
     Case("example_workday_timetable", CORE),
     Case("tutorial_taskflow_api_virtualenv", CORE, timeout=300),
@@ -243,7 +244,11 @@ EXAMPLES = [
     Case(
         "example_params_ui_tutorial",
         CORE,
-        conf={"date_time": "2026-01-02T03:04:05+00:00", "date": "2026-01-02"},
+        conf={
+            "required_field": "given",
+            "date_time": "2026-01-02T03:04:05+00:00",
+            "date": "2026-01-02",
+        },
     ),
     Case(
         "example_task_state_store",
@@ -254,10 +259,10 @@ EXAMPLES = [
     Case(
         "example_task_state_store_mapped",
         CORE,
-        unpredictable=[("process_table", "return_value", "row_count")],
+        unpredictable=[("process_table", "return_value", "row_count"), ("process_table", "row_count")],
         logical_date=IN_2026,
     ),
-    Case("example_bash_decorator", STANDARD),
+    Case("example_bash_decorator", STANDARD, logical_date=LATER),
     Case("example_bash_operator", STANDARD),
     Case("example_latest_only", STANDARD),
     Case("example_measurement_correction_decorator", STANDARD),

@@ -183,10 +183,11 @@ class _OtherRuns:
     def name(self, step: int) -> None:
         """Name those that are new."""
         counts: dict[str, int] = {}
-        for number, dag_id, run_id, run_type, _ in self._rows():
+        for number, dag_id, run_id, run_type, partition, _ in self._rows():
             if number not in self._names:
                 counts[dag_id] = counts.get(dag_id, 0) + 1
-                self._names[number] = (dag_id, f"step {step}: {run_type} {counts[dag_id]}", run_id)
+                name = f"step {step}: {run_type} {partition or counts[dag_id]}"
+                self._names[number] = (dag_id, name, run_id)
 
     def of(self, dag_id: str) -> list[tuple[str, str]]:
         """Return name and run id of those of a DAG."""
@@ -204,7 +205,7 @@ class _OtherRuns:
     def _rows(self) -> list[Any]:
         places = ", ".join("?" for _ in self.dag_ids)
         return self._query(
-            "SELECT id, dag_id, run_id, run_type, state FROM dag_run"
+            "SELECT id, dag_id, run_id, run_type, partition_key, state FROM dag_run"
             f" WHERE id > ? AND run_id != ? AND dag_id IN ({places}) ORDER BY dag_id, id",
             self.newest,
             self.side.run_id,

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.oracle.catalog import CASES, POOLS, Case
+from tests.oracle.catalog import CASES, NOW, POOLS, Case
 from tests.oracle.drive import Side, expected_runs, run_case
 from tests.oracle.played import play_here
 from tests.oracle.result import Source, key_of
@@ -55,7 +55,9 @@ class Here(Side):
 
     def start(self, dag_id: str, conf: Mapping[str, Any]) -> None:
         """Run as a user of the public API does."""
-        date = None if self.case.logical_date is None else datetime.fromisoformat(self.case.logical_date)
+        date = (
+            None if self.case.logical_date in (None, NOW) else datetime.fromisoformat(self.case.logical_date)
+        )
         self.runs[dag_id] = self.stack.run(
             self.case.path, dag_id=dag_id, conf=conf, run_id=self.run_id, logical_date=date
         )

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from benchmarks.native_airflow import NativeAirflow, remove_folder
-from tests.oracle.catalog import CASES, ENVIRONMENT, PLUGINS, POOLS, Case
+from tests.oracle.catalog import CASES, ENVIRONMENT, NOW, PLUGINS, POOLS, Case
 from tests.oracle.drive import Side, run_case
 from tests.oracle.result import Source
 from tests.oracle.scenarios import Scene, Task, play
@@ -148,6 +149,8 @@ class Native(Side):
     def start(self, dag_id: str, conf: Mapping[str, Any]) -> None:
         """Trigger as a user does."""
         date = self.case.logical_date or LOGICAL_DATE
+        if date == NOW:
+            date = datetime.now(tz=timezone.utc).isoformat()
         self.native.trigger(dag_id, RUN_ID, logical_date=date, conf=conf)
 
     def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
