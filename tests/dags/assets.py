@@ -30,7 +30,8 @@ def _told(events):
                 "map_index": event.source_map_index,
                 "dag": event.source_dag_id,
             }
-            for event in found
+            # They come in any order.
+            for event in sorted(found, key=lambda event: (event.source_task_id, event.source_map_index))
         ]
         for key, found in events.items()
     }

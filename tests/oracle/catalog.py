@@ -245,7 +245,7 @@ EXAMPLES = [
         "example_params_ui_tutorial",
         CORE,
         conf={
-            "required_field": "given",
+            "required_field": "a given value",
             "date_time": "2026-01-02T03:04:05+00:00",
             "date": "2026-01-02",
         },
