@@ -127,7 +127,7 @@ with DAG("slow", schedule=None):
 SOON: dict[str, Any] = {
     "external_dag_id": "sensed",
     "poke_interval": 0.5,
-    "timeout": 30,
+    "timeout": 120,
     "check_existence": True,
 }
 
