@@ -85,10 +85,9 @@ def _is_of(request: dict[str, Any], dag_id: str, run_id: str) -> bool:
 class _EndedProcess:
     """What Airflow's scheduler asks of an executor, with one event to tell: this task's process has ended."""
 
-    def __init__(self, key: TaskInstanceKey, state: TaskInstanceState, session: Any) -> None:
+    def __init__(self, key: TaskInstanceKey, state: TaskInstanceState) -> None:
         self.key = key
         self.state = state
-        self.session = session
 
     def __repr__(self) -> str:
         return "TemporalWorker"
@@ -100,7 +99,8 @@ class _EndedProcess:
         return False
 
     def send_callback(self, request: Any) -> None:
-        DatabaseCallbackSink().send(request, session=self.session)
+        # In the session that is shared with the scheduler's code, which this commits and closes as natively.
+        DatabaseCallbackSink().send(request)
 
 
 def record_ended_process(key: TaskInstanceKey, state: TaskInstanceState = TaskInstanceState.FAILED) -> None:
@@ -113,7 +113,7 @@ def record_ended_process(key: TaskInstanceKey, state: TaskInstanceState = TaskIn
 
     with transaction(shared=True) as session:
         SchedulerJobRunner.process_executor_events(
-            _EndedProcess(key, state, session),  # type: ignore[arg-type]
+            _EndedProcess(key, state),  # type: ignore[arg-type]
             job_id=None,
             scheduler_dag_bag=dag_bag(),
             session=session,

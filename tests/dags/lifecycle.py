@@ -33,6 +33,8 @@ with DAG("clear_running", schedule=None, default_args=callbacks, **run_callbacks
     before >> Hold(task_id="plain") >> EmptyOperator(task_id="after")
     before >> Hold(task_id="retries", retries=1, retry_delay=timedelta(seconds=0.2))
     before >> Hold(task_id="stubborn", stubborn=True)
+    quiet = {"on_failure_callback": None, "on_retry_callback": None}
+    before >> Hold(task_id="no_callbacks", **RETRIES, **quiet)
 
 with DAG("clear_finished", schedule=None, default_args=callbacks, **run_callbacks):
 
@@ -161,12 +163,12 @@ with DAG("mark_reopens", schedule=None, default_args=callbacks, **run_callbacks)
     never() >> follows() >> EmptyOperator(task_id="last")
     EmptyOperator(task_id="fine") >> EmptyOperator(task_id="fine_too")
 
-with DAG("mark_run_success", schedule=None, default_args=callbacks, **run_callbacks):
+with DAG("mark_run_success", schedule=None, default_args=callbacks):
     Hold(task_id="holds") >> EmptyOperator(task_id="after")
     Waits(task_id="defer", how="defer")
     Waits(task_id="retry", how="retry", **RETRIES)
 
-with DAG("mark_run_failed", schedule=None, default_args=callbacks, **run_callbacks):
+with DAG("mark_run_failed", schedule=None, default_args=callbacks):
     Hold(task_id="holds", **RETRIES) >> EmptyOperator(task_id="after")
     Hold.partial(task_id="mapped").expand(name=["mapped 0", "mapped 1"])
     Hold(task_id="stubborn", stubborn=True)
@@ -191,7 +193,7 @@ with DAG("fail_with_teardown", schedule=None, default_args=callbacks, **run_call
 with DAG(
     "times_out",
     schedule=None,
-    dagrun_timeout=timedelta(seconds=8),
+    dagrun_timeout=timedelta(seconds=10),
     default_args=callbacks,
     **run_callbacks,
 ):

@@ -156,12 +156,13 @@ def script(function: Callable[[Scene], None]) -> Callable[[Scene], None]:
 
 @script
 def clear_running(scene: Scene) -> None:
-    scene.until_said("plain try 1 starts", "retries try 1 starts", "stubborn try 1 starts")
-    scene.clear("plain", "retries", "stubborn")
-    scene.until_said("plain try 2 starts", "retries try 2 starts", "stubborn try 2 starts")
+    tasks = ("plain", "retries", "stubborn", "no_callbacks")
+    scene.until_said(*(f"{task} try 1 starts" for task in tasks))
+    scene.clear(*tasks)
+    scene.until_said(*(f"{task} try 2 starts" for task in tasks))
     scene.clear("plain")
     scene.until_said("plain try 3 starts")
-    scene.open("plain", "retries", "stubborn")
+    scene.open(*tasks)
     scene.ended()
 
 
@@ -209,6 +210,7 @@ def clear_changes_length(scene: Scene) -> None:
 def clear_upstream_of_running(scene: Scene) -> None:
     scene.until_said("down try 1 starts")
     scene.clear("up")
+    scene.until(up="success")
     scene.clear("value", upstream=True)
     scene.until(up="success", value="success")
     scene.open("down")
@@ -338,6 +340,7 @@ def fail_with_teardown(scene: Scene) -> None:
 @script
 def times_out(scene: Scene) -> None:
     scene.until_said("holds try 1 starts")
+    scene.until(defer="deferred", retry="up_for_retry")
     scene.ended()
     scene.until_said("holds try 1 on_kill", "run failure")
 
