@@ -35,6 +35,10 @@ DEFAULT_SETTINGS: dict[str, dict[str, str]] = {
     "scheduler": {"use_job_schedule": "False"},
 }
 
+# Seconds until a service that can't write gives up. The API server's event loop may wait for a request that only it
+# can finish, and whoever asked asks again; any other service would die of it.
+LOCK_TIMEOUTS = {"api-server": 2}
+LOCK_TIMEOUT = 60
 BUSY_RETRIES = 5
 CONFLICT = 409
 SERVER_ERROR = 500
@@ -114,6 +118,9 @@ class NativeAirflow:
         (self.home / "tmp").mkdir(parents=True, exist_ok=True)
         self._write_config()
         self.cli("db", "migrate")
+        with contextlib.closing(sqlite3.connect(self.database)) as database:
+            # Else whoever reads keeps the others from writing, for minutes on a busy machine.
+            database.execute("PRAGMA journal_mode=WAL")
         for service in self._services:
             self._start_service(service)
         deadline = time.monotonic() + timeout
@@ -188,6 +195,7 @@ class NativeAirflow:
                 waiting -= set(ended)
             if not waiting:
                 return
+            self.check_services()
             if time.monotonic() > deadline:
                 raise NativeAirflowError(
                     f"not finished after {timeout:.0f} s: {sorted(waiting)}\n{self._tails()}"
@@ -251,10 +259,12 @@ class NativeAirflow:
             "scheduler": ["--skip-serve-logs"],
             "triggerer": ["--skip-serve-logs"],
         }
+        timeout = LOCK_TIMEOUTS.get(service, LOCK_TIMEOUT)
+        database = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout={timeout}"}
         with (self.home / f"{service}.log").open("wb") as log:
             self._started[service] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", service, *options.get(service, [])],
-                env=self.environment,
+                env={**self.environment, **database},
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
