@@ -37,7 +37,7 @@ DEFAULT_SETTINGS: dict[str, dict[str, str]] = {
 
 # Seconds until a service that can't write gives up. The API server's event loop may wait for a request that only it
 # can finish, and whoever asked asks again; any other service would die of it.
-LOCK_TIMEOUTS = {"api-server": 2}
+LOCK_TIMEOUTS = {"api-server": 5}
 LOCK_TIMEOUT = 60
 BUSY_RETRIES = 5
 CONFLICT = 409

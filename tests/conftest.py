@@ -15,6 +15,9 @@ for _name in [n for n in os.environ if n.startswith(("AIRFLOW", "TEMPORAL_"))]:
 
 def pytest_addoption(parser):
     parser.addoption("--home", help="state folder of the stack that tests share; a new one where left out")
+    parser.addoption(
+        "--seed", type=int, help="first of the random DAGs that run live; a new one where left out"
+    )
 
 
 def pytest_collection_modifyitems(items):

@@ -74,6 +74,10 @@ class Case:
         Tasks that pick at random.
     timeout
         Seconds that all runs of the file may take together.
+    brief
+        Whether only what a run comes to is compared and recorded, not what its tasks were given.
+    place
+        The folder of the file, if it isn't this repository's ``tests/dags``, nor a package's.
     needs, lacks
         Modules that were, and that weren't, installed when the recording was made, and that it depends on.
     start
@@ -102,6 +106,8 @@ class Case:
     logs: bool = False
     choices: Sequence[Choice] = ()
     timeout: float = 180
+    brief: bool = False
+    place: Path = DAGS
     needs: Sequence[str] = ()
     lacks: Sequence[str] = ()
     start: Sequence[str] = ()
@@ -122,7 +128,7 @@ class Case:
     def folder(self) -> Path:
         """The folder that holds the file."""
         if self.package is None:
-            return DAGS
+            return self.place
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.origin:
             raise ModuleNotFoundError(f"{self.package} isn't installed")
@@ -359,7 +365,10 @@ SEMANTICS = [
     Case("xcom_values", timeout=300),
 ]
 
-CASES = {case.name: case for case in [*EXAMPLES, *SEMANTICS]}
+RANDOM = [Case(f"random_{index}", brief=True, timeout=900) for index in range(10)]
+
+SUITES = {"examples": EXAMPLES, "semantics": SEMANTICS, "random": RANDOM}
+CASES = {case.name: case for suite in SUITES.values() for case in suite}
 
 
 def rename_choices(case: Case, result: dict[str, Any], dag_id: str) -> dict[str, Any]:

@@ -156,13 +156,14 @@ def _read(side: Side, dag_id: str, run_id: str) -> dict[str, Any]:
         effects=side.effects / dag_id,
         ordered=dag_id in case.ordered,
         logs=case.logs,
+        brief=case.brief,
     )
     return case.hide(rename_choices(case, result, dag_id))
 
 
 def _read_other(side: Side, dag_id: str, run_id: str) -> dict[str, Any]:
     result = _read(side, dag_id, run_id)
-    del result["effects"]
+    result.pop("effects", None)
     return run_facts(side.source, dag_id, run_id) | result
 
 

@@ -7,7 +7,7 @@ import json
 from importlib.metadata import version
 from typing import Any
 
-from tests.oracle.catalog import CASES, RECORDED
+from tests.oracle.catalog import CASES, RECORDED, SUITES
 from tests.oracle.compare import compare
 from tests.oracle.native import run_natively
 
@@ -15,13 +15,15 @@ from tests.oracle.native import run_natively
 def main() -> None:
     """Run the chosen DAG files natively and write, or check, their recordings."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {' '.join(CASES)}; all if none")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"of: {' '.join([*SUITES, *CASES])}; all if none"
+    )
     parser.add_argument("--check", action="store_true", help="compare with the recordings, write nothing")
     parser.add_argument("--keep", action="store_true", help="leave native Airflow's folder for a look")
     chosen = parser.parse_args()
-    if unknown := set(chosen.names) - set(CASES):
+    if unknown := set(chosen.names) - {*SUITES, *CASES}:
         parser.error(f"no such case: {' '.join(sorted(unknown))}")
-    cases = [CASES[name] for name in chosen.names or CASES]
+    cases = [case for name in chosen.names or SUITES for case in SUITES.get(name) or [CASES[name]]]
     differing = broken = 0
     for case, results in run_natively(cases, keep=chosen.keep):
         if errors := {dag_id: result["error"] for dag_id, result in results.items() if "error" in result}:
@@ -41,12 +43,12 @@ def main() -> None:
 
 
 def dump(dags: dict[str, Any]) -> str:
-    """Return results as JSON in which every task instance has a line of its own."""
+    """Return results as JSON in which every task instance has a line of its own, if it takes one."""
     lines = ["{", f' "airflow": "{version("apache-airflow-core")}",', ' "dags": {']
     for dag_id, result in dags.items():
         lines.append(f"  {_json(dag_id)}: {{")
         for part, value in result.items():
-            if isinstance(value, dict) and value:
+            if isinstance(value, dict) and not all(isinstance(item, str) for item in value.values()):
                 lines.append(f"   {_json(part)}: {{")
                 lines += [f"    {_json(key)}: {_json(item)}," for key, item in sorted(value.items())]
                 lines[-1] = lines[-1].rstrip(",")

@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ def read_result(
     effects: Path,
     ordered: bool = False,
     logs: bool = False,
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Return a finished run as plain, comparable data.
 
@@ -59,6 +60,8 @@ def read_result(
         Whether the order of those lines says something.
     logs
         Whether to include what the tasks' own loggers said.
+    brief
+        Whether to leave out what is empty, and of the tasks what they were given.
 
     Returns
     -------
@@ -91,7 +94,28 @@ def read_result(
     result["effects"] = [clean(line) for line in (lines if ordered else sorted(lines))]
     if logs:
         result["logs"] = _logs(source.logs / f"dag_id={dag_id}" / f"run_id={run_id}", clean)
-    return result
+    return _brief(result) if brief else result
+
+
+def _brief(result: dict[str, Any]) -> dict[str, Any]:
+    tasks = {key: _in_words(**task) for key, task in result["tasks"].items()}
+    return {name: value for name, value in {**result, "tasks": tasks}.items() if value not in (None, [], {})}
+
+
+def _in_words(
+    state: str,
+    try_number: int,
+    max_tries: int = 0,
+    earlier_tries: Sequence[Any] = (),
+    rendered: Any = None,
+    **others: Any,
+) -> str:
+    words = [str(state)]
+    if max_tries or try_number != int(state in ("success", "failed")):
+        words.append(f"try {try_number} of {max_tries + 1}")
+    words += [f"{earlier} in try {number}" for number, earlier in earlier_tries]
+    words += [f"{name}: {value}" for name, value in others.items()]
+    return ", ".join(words)
 
 
 def run_facts(source: Source, dag_id: str, run_id: str) -> dict[str, Any]:

@@ -35,12 +35,12 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def check(case: Case, dag_id: str | None, results_here: Any) -> None:
-    """Fail if the DAG's run here differs from the native one."""
+def check(case: Case, dag_id: str | None, results_here: Any, *, source: str = "") -> None:
+    """Fail if the DAG's run here differs from the native one; show its ``source`` then."""
     if dag_id is None:
         pytest.fail(
             f"{case.recording} is missing: record it with `python -m tests.oracle.record {case.name}`"
         )
     differences = compare(case.recorded()[dag_id], results_here(case)[dag_id])
     if differences:
-        pytest.fail(report(dag_id, differences), pytrace=False)
+        pytest.fail("\n".join([report(dag_id, differences), source]), pytrace=False)
