@@ -30,6 +30,7 @@ from temporal_airflow_nb.orchestration.models import (
     RESYNC_SIGNAL,
     RUN_GONE,
     RUNNING,
+    WAKE_SIGNAL,
     DagRunInput,
     DagRunResult,
     Key,
@@ -56,6 +57,7 @@ _HEARTBEAT = timedelta(seconds=10)
 _TRIGGER_HEARTBEAT = timedelta(seconds=10)
 _EACH_TRIGGER = timedelta(milliseconds=50)
 _LOOK_AGAIN = timedelta(seconds=15)
+_LOOK_AT_LEAST = timedelta(minutes=10)
 _MAX_PENDING = 1_900
 _PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5)
 
@@ -80,7 +82,10 @@ class ExecuteAirflowDagDeepWorkflow:
         self._held: list[TaskTry] = []
         self._held_triggers: dict[Key, int] = {}
         self._timed_out = False
+        self._look: dict[str, None] = {}
+        self._woken = False
         self._resync = True
+        self._pause = _LOOK_AGAIN
         self._show(run.states)
 
     @workflow.run
@@ -104,8 +109,14 @@ class ExecuteAirflowDagDeepWorkflow:
 
     @workflow.signal(name=RESYNC_SIGNAL)
     def resync(self) -> None:
-        """Say that something outside the workflow has changed: a task was cleared, say, or a slot is free."""
+        """Say that something outside the workflow has changed: a task was cleared, say."""
         self._resync = True
+
+    @workflow.signal(name=WAKE_SIGNAL)
+    def wake(self, task_ids: list[str]) -> None:
+        """Say that the run got a slot, or that these tasks no longer wait for an earlier run."""
+        self._woken = True
+        self._look |= dict.fromkeys(task_ids)
 
     @workflow.query
     def task_states(self) -> list[dict[str, Any]]:
@@ -167,6 +178,7 @@ class ExecuteAirflowDagDeepWorkflow:
         await self._record_failures()
         finished, self._finished = self._finished, []
         due, self._due = self._due, []
+        look, self._look, self._woken = list(self._look), {}, False
         resync, self._resync = self._resync, False
         result = await self._transaction(
             "schedule_pass",
@@ -175,6 +187,7 @@ class ExecuteAirflowDagDeepWorkflow:
                 self._run.run_id,
                 finished=finished,
                 due=due,
+                look=look,
                 in_flight=list(self._in_flight) + [task.key for task in self._held],
                 resync=resync,
                 known=[[*key, *state] for key, state in self._states.items()] if resync else [],
@@ -182,7 +195,6 @@ class ExecuteAirflowDagDeepWorkflow:
             PassResult,
         )
         self._apply(result)
-        await self._wake_others(result.wake)
         if result.run_state != RUNNING:
             await self._finish()
             return
@@ -191,15 +203,19 @@ class ExecuteAirflowDagDeepWorkflow:
             await self._finish()
             if self._state != RUNNING:
                 return
-            wait = _LOOK_AGAIN
+            wait = self._pause
         self._continue_as_new_if_due()
         try:
             await workflow.wait_condition(self._happened, timeout=wait, timeout_summary="looks again")
+            self._pause = _LOOK_AGAIN
         except asyncio.TimeoutError:
+            self._pause = min(2 * self._pause, _LOOK_AT_LEAST)
             self._resync = True
 
     def _happened(self) -> bool:
-        return bool(self._finished or self._due or self._resync or self._failures or self._timed_out)
+        return bool(
+            self._finished or self._due or self._woken or self._resync or self._failures or self._timed_out
+        )
 
     def _apply(self, result: PassResult) -> None:
         self._show(result.changed)
@@ -393,13 +409,6 @@ class ExecuteAirflowDagDeepWorkflow:
                     raise
             await workflow.sleep(delay, summary="waits for Airflow's database")
             delay = min(delay * 2, 30.0)
-
-    async def _wake_others(self, workflow_ids: list[str]) -> None:
-        for other in workflow_ids:
-            try:
-                await workflow.get_external_workflow_handle(other).signal(RESYNC_SIGNAL)
-            except FailureError:
-                workflow.logger.debug("Workflow %s isn't running", other)
 
     def _draining(self) -> bool:
         return workflow.info().get_current_history_length() > self._run.drain_at

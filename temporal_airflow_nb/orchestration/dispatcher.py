@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_airflow_nb.config import history_limit, workflow_id
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
-from temporal_airflow_nb.orchestration.models import DEEP_WORKFLOW, RESYNC_SIGNAL, DagRunInput
+from temporal_airflow_nb.orchestration.models import DEEP_WORKFLOW, RESYNC_SIGNAL, WAKE_SIGNAL, DagRunInput
 from temporal_airflow_nb.tasks.database import reading, transaction
 
 log = structlog.get_logger(__name__)
@@ -63,14 +63,24 @@ class Dispatcher:
     async def deliver(self) -> int:
         """Deliver everything in the outbox; return how much there was."""
         messages = await asyncio.to_thread(_waiting)
+        by_run: dict[tuple[str, str], list[outbox.Message]] = {}
         for message in messages:
-            if message.kind == outbox.START:
-                await self.start(message.dag_id, message.run_id)
-            else:
-                await self.signal(message.dag_id, message.run_id)
+            by_run.setdefault((message.dag_id, message.run_id), []).append(message)
+        await asyncio.gather(*(self._tell(*run, of_run) for run, of_run in by_run.items()))
         if messages:
             await asyncio.to_thread(_delivered, [message.id for message in messages])
         return len(messages)
+
+    async def _tell(self, dag_id: str, run_id: str, messages: list[outbox.Message]) -> None:
+        """Tell a run once what several messages say."""
+        kinds = {message.kind for message in messages}
+        if outbox.START in kinds:
+            await self.start(dag_id, run_id)
+        elif kinds == {outbox.WAKE}:
+            tasks = dict.fromkeys(message.task_id for message in messages if message.task_id)
+            await self.signal(dag_id, run_id, WAKE_SIGNAL, list(tasks))
+        else:
+            await self.signal(dag_id, run_id, RESYNC_SIGNAL)
 
     async def start(self, dag_id: str, run_id: str) -> None:
         """Start a run's workflow; one that runs already is told to look again."""
@@ -85,10 +95,10 @@ class Dispatcher:
             static_summary=f"{dag_id} · {run_id}"[:200],
         )
 
-    async def signal(self, dag_id: str, run_id: str) -> None:
+    async def signal(self, dag_id: str, run_id: str, name: str, *arguments: Any) -> None:
         """Tell a run's workflow to look at the database; start it if the run goes on without one."""
         try:
-            await self.client.get_workflow_handle(workflow_id(dag_id, run_id)).signal(RESYNC_SIGNAL)
+            await self.client.get_workflow_handle(workflow_id(dag_id, run_id)).signal(name, *arguments)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise

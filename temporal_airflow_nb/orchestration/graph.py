@@ -35,6 +35,8 @@ class TaskGraph:
         task id → ids of the tasks whose states decide about it.
     seen_by
         The reverse: task id → ids of the tasks to look at when it has changed.
+    remembered
+        task id → ids of the tasks that look at it from the next run.
     order
         task id → its place in topological order.
     """
@@ -47,6 +49,7 @@ class TaskGraph:
         for task_id, upstream in self.sees.items():
             for other in upstream:
                 seen_by[other].add(task_id)
+        self.remembered = _remembered(tasks)
         upstream_first = TopologicalSorter(
             {task_id: sorted(task.upstream_task_ids) for task_id, task in tasks.items()}
         )
@@ -94,6 +97,17 @@ def _seen(task: Any, staged: bool) -> set[str]:
     for setup in (other for other in task.upstream_list if other.is_setup):
         seen |= upstream & setup.get_flat_relative_ids(upstream=False)
     return seen
+
+
+def _remembered(tasks: dict[str, Any]) -> dict[str, list[str]]:
+    remembered = defaultdict(set)
+    for task_id, task in tasks.items():
+        if task.depends_on_past:
+            remembered[task_id].add(task_id)
+        if task.wait_for_downstream:
+            for below in task.downstream_task_ids:
+                remembered[below].add(task_id)
+    return {task_id: sorted(others) for task_id, others in remembered.items()}
 
 
 def _waits_for_all(task: Any, tasks: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.slots import wait_for_turn
 from temporal_airflow_nb.tasks.dags import dag_bag
 from temporal_airflow_nb.tasks.database import transaction
 
@@ -124,6 +125,7 @@ def start_queued_runs() -> int:
         before = set(session.scalars(queued))
         if not before:
             return 0
+        wait_for_turn(session)
         with _sub_seconds(session):
             scheduler()._start_queued_dagruns(session)
             session.flush()

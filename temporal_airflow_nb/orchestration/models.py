@@ -13,6 +13,7 @@ from typing import Any
 
 DEEP_WORKFLOW = "ExecuteAirflowDagDeepWorkflow"
 RESYNC_SIGNAL = "resync"
+WAKE_SIGNAL = "wake"
 
 DATABASE_UNAVAILABLE = "DatabaseUnavailable"
 RUN_GONE = "RunGone"
@@ -131,6 +132,8 @@ class PassInput:
     finished: list[Key] = field(default_factory=list)
     due: list[Key] = field(default_factory=list)
     in_flight: list[Key] = field(default_factory=list)
+    look: list[str] = field(default_factory=list)
+    """Tasks that may start now that an earlier run has come further."""
     resync: bool = False
     """Something outside the workflow changed: look at every task instance."""
     known: list[Any] = field(default_factory=list)
@@ -152,10 +155,8 @@ class PassResult:
     """``[task_id, map_index, state, try_number]`` of each task instance that isn't as it was."""
     stop: list[Key] = field(default_factory=list)
     """Task instances that run although the database says that they shouldn't."""
-    wake: list[str] = field(default_factory=list)
-    """Workflows of other runs that may have something to start now."""
     idle: bool = False
-    """Nothing is in progress: either the run has ended or it waits for something outside it."""
+    """Nothing is in progress: either the run has ended or it waits for another one."""
 
 
 @dataclass

@@ -19,8 +19,12 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    exists,
     insert,
+    inspect,
+    or_,
     select,
+    text,
 )
 
 from temporal_airflow_nb.tasks.database import after_commit
@@ -48,10 +52,16 @@ outbox = Table(
     Column("run_id", String(250), nullable=False),
     Column("kind", String(20), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("task_id", String(250), nullable=True),
 )
 
 START = "start"
 RESYNC = "resync"
+"""Something changed outside the workflow."""
+WAKE = "wake"
+"""The run got a slot; or, with a ``task_id``, what this task of it waits for in an earlier run has ended."""
+UNPAUSED = "unpaused"
+"""Something may start. It is kept until the DAG isn't paused any more."""
 
 _listeners: list[Callable[[], None]] = []
 
@@ -68,11 +78,14 @@ class Message(NamedTuple):
     dag_id: str
     run_id: str
     kind: str
+    task_id: str | None = None
 
 
 def create_tables(connection: Connection) -> None:
     """Create the tables where they are missing. They have no foreign keys: ``airflow db clean`` passes them by."""
     metadata.create_all(connection)
+    if "task_id" not in {column["name"] for column in inspect(connection).get_columns(outbox.name)}:
+        connection.execute(text(f"ALTER TABLE {outbox.name} ADD COLUMN task_id VARCHAR(250)"))
 
 
 def take_over(dag_id: str, run_id: str, session: Session) -> None:
@@ -83,11 +96,10 @@ def take_over(dag_id: str, run_id: str, session: Session) -> None:
     notify(dag_id, run_id, START, session)
 
 
-def notify(dag_id: str, run_id: str, kind: str, session: Session) -> None:
+def notify(dag_id: str, run_id: str, kind: str, session: Session, task_id: str | None = None) -> None:
     """Have the dispatcher tell a run's workflow, when ``session`` commits."""
-    session.execute(
-        insert(outbox).values(dag_id=dag_id, run_id=run_id, kind=kind, created_at=timezone.utcnow())
-    )
+    row = {"dag_id": dag_id, "run_id": run_id, "kind": kind, "task_id": task_id}
+    session.execute(insert(outbox).values(**row, created_at=timezone.utcnow()))
     for listener in _listeners:
         after_commit(session, listener)
 
@@ -100,10 +112,22 @@ def is_managed(dag_id: str, run_id: str, session: Session) -> bool:
     return session.scalar(found) is not None
 
 
+def is_kept(dag_id: str, run_id: str, kind: str, session: Session) -> bool:
+    """Return whether such a message of a run has yet to be delivered."""
+    found = select(outbox.c.id).where(
+        outbox.c.dag_id == dag_id, outbox.c.run_id == run_id, outbox.c.kind == kind
+    )
+    return session.scalar(found.limit(1)) is not None
+
+
 def waiting(session: Session, limit: int = 100) -> list[Message]:
     """Return what has to be delivered, oldest first."""
-    columns = (outbox.c.id, outbox.c.dag_id, outbox.c.run_id, outbox.c.kind)
-    return [Message(*row) for row in session.execute(select(*columns).order_by(outbox.c.id).limit(limit))]
+    from airflow.models.dag import DagModel
+
+    columns = (outbox.c.id, outbox.c.dag_id, outbox.c.run_id, outbox.c.kind, outbox.c.task_id)
+    paused = exists().where(DagModel.dag_id == outbox.c.dag_id, DagModel.is_paused)
+    found = select(*columns).where(or_(outbox.c.kind != UNPAUSED, ~paused)).order_by(outbox.c.id).limit(limit)
+    return [Message(*row) for row in session.execute(found)]
 
 
 def delivered(ids: Iterable[int], session: Session) -> None:

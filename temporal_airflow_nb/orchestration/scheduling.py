@@ -8,22 +8,22 @@ costs doesn't grow with the DAG.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow._shared.timezones import timezone
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
-from airflow.models.pool import Pool
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.xcom import XComModel
 from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
-from airflow.utils.state import DagRunState, State, TaskInstanceState
-from sqlalchemy import and_, exists, false, func, or_, select, true, update
+from airflow.utils.state import State, TaskInstanceState
+from airflow.utils.types import DagRunType
+from sqlalchemy import and_, exists, false, func, or_, select, true
 
-from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.orchestration import outbox, slots
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.graph import TaskGraph, graph_of
 from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskTry, Timer
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
 XCOM_SKIPMIXIN_KEY = "skipmixin_key"
 _PROBE = 20
-_MAX_WAKES = 20
-_AT_ONCE = 256
 _OPERATOR_NAME = func.coalesce(func.nullif(TI.custom_operator_name, ""), TI.operator).label("operator")
 _IN_PROGRESS = (
+    TaskInstanceState.SCHEDULED,
     TaskInstanceState.QUEUED,
     TaskInstanceState.RUNNING,
     TaskInstanceState.RESTARTING,
@@ -48,6 +47,7 @@ _IN_PROGRESS = (
 )
 _RUNNABLE = tuple(state for state in SCHEDULEABLE_STATES if state is not None)
 _PARKED = (TaskInstanceState.DEFERRED, TaskInstanceState.AWAITING_INPUT)
+_PAST_IS_FINE = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 
 
 def _in_states(states: Iterable[Any]) -> Any:
@@ -84,9 +84,11 @@ class SchedulingPass:
         self.graph: TaskGraph = graph_of(dag)
         self._of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
         self._changed: dict[Key, Any] = {}
-        self._wake: set[tuple[str, str]] = set()
         self._look_at_all = False
         self._some_wait = False
+        self._paused = bool(
+            session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_run.dag_id))
+        )
         dag_run.dag = dag
 
     def run(self, request: PassInput) -> PassResult:
@@ -101,7 +103,12 @@ class SchedulingPass:
             changes, due = self._take_events(request)
             self._follow(changes)
             self._follow(self._evaluate(due))
-        self._queue(request)
+            if request.look:
+                self._follow(
+                    self._evaluate(self._load(and_(TI.task_id.in_(request.look), _in_states(_RUNNABLE))))
+                )
+        slots.queue(self.dag_run, self.session, gave_back=bool(request.finished))
+        self._tell_later_runs()
         self._collect(request, result)
         return result
 
@@ -232,7 +239,9 @@ class SchedulingPass:
         )
         ready, _, _ = self.dag_run._get_ready_tis(candidates, finished, session=self.session)
         self.session.flush()
-        if ready:
+        if ready and self._paused:
+            self._keep_for_later()
+        elif ready:
             self.dag_run.schedule_tis(ready, session=self.session)
             self.session.flush()
         self.session.expire_all()
@@ -244,6 +253,18 @@ class SchedulingPass:
                     now_finished.append(row)
                 self._some_wait |= row.state in _PARKED
         return _changes(now_finished)
+
+    def _keep_for_later(self) -> None:
+        """Have the run look again when its DAG isn't paused any more."""
+        run = (self.dag_run.dag_id, self.dag_run.run_id)
+        if not outbox.is_kept(*run, outbox.UNPAUSED, self.session):
+            outbox.notify(*run, outbox.UNPAUSED, self.session)
+
+    def _is_held(self) -> bool:
+        """Return whether something could start if the DAG weren't paused."""
+        return self._paused and outbox.is_kept(
+            self.dag_run.dag_id, self.dag_run.run_id, outbox.UNPAUSED, self.session
+        )
 
     def _any_of(self, keys: Iterable[Key]) -> Any:
         by_task: dict[str, list[int]] = defaultdict(list)
@@ -279,51 +300,6 @@ class SchedulingPass:
             if known.get(key, (None, 0)) != (state, row.try_number):
                 self._note(row)
 
-    def _queue(self, request: PassInput) -> None:
-        """Move SCHEDULED task instances to QUEUED, as far as pools and limits allow."""
-        scheduled = self.session.execute(
-            select(TI.id, TI.pool, TI.pool_slots)
-            .where(self._of_run, TI.state == TaskInstanceState.SCHEDULED)
-            .limit(_AT_ONCE)
-        ).all()
-        others_wait = self.session.scalar(
-            select(
-                exists()
-                .where(TI.state == TaskInstanceState.SCHEDULED, ~self._of_run)
-                .where(
-                    DagRun.dag_id == TI.dag_id,
-                    DagRun.run_id == TI.run_id,
-                    DagRun.state == DagRunState.RUNNING,
-                )
-            )
-        )
-        if scheduled and len(scheduled) < _AT_ONCE and not others_wait and self._has_room(scheduled):
-            self.session.execute(
-                update(TI)
-                .where(TI.id.in_([row.id for row in scheduled]))
-                .values(state=TaskInstanceState.QUEUED, queued_dttm=timezone.utcnow(), queued_by_job_id=None)
-                .execution_options(synchronize_session=False)
-            )
-        elif scheduled or (others_wait and request.finished):
-            queued = scheduler()._executable_task_instances_to_queued(max_tis=_AT_ONCE, session=self.session)
-            self._wake |= {(ti.dag_id, ti.run_id) for ti in queued}
-
-    def _has_room(self, scheduled: Sequence[Any]) -> bool:
-        """Return whether nobody competes for the slots these need, so that Airflow's full search can be left out."""
-        model = self.session.get(DagModel, self.dag_run.dag_id)
-        if model is None or model.is_paused or model.has_task_concurrency_limits:
-            return False
-        active = self.session.scalar(
-            select(func.count()).select_from(TI).where(self._of_run, TI.state.in_(EXECUTION_STATES))
-        )
-        if (active or 0) + len(scheduled) > model.max_active_tasks:
-            return False
-        wanted: dict[str, int] = defaultdict(int)
-        for row in scheduled:
-            wanted[row.pool] += row.pool_slots
-        pools = Pool.slots_stats(lock_rows=True, session=self.session)
-        return all(pool in pools and pools[pool]["open"] >= slots for pool, slots in wanted.items())
-
     def _collect(self, request: PassInput, result: PassResult) -> None:
         """Read what there is to start, to wait for and to stop, from the state that the pass leaves behind."""
         in_flight = set(request.in_flight)
@@ -347,10 +323,11 @@ class SchedulingPass:
         result.changed = sorted(
             self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1])
         )
-        result.wake = self._runs_to_wake(request)
         busy = result.ready or in_flight - set(request.finished)
-        result.idle = not busy and not self.session.scalar(
-            select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS)))
+        result.idle = (
+            not busy
+            and not self.session.scalar(select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS))))
+            and not self._is_held()
         )
 
     def _triggers(self) -> list[Any]:
@@ -389,21 +366,46 @@ class SchedulingPass:
                 timers.append(Timer(ti.task_id, ti.map_index, at.timestamp(), why))
         return timers
 
-    def _runs_to_wake(self, request: PassInput) -> list[str]:
-        """Return the workflows of other runs that got a slot in this pass, or whose past is a task that ended in it."""
-        ended = {task_id for task_id, _ in request.finished}
-        if any(
-            _looks_back(self.dag.task_dict[task_id]) for task_id in ended if task_id in self.dag.task_dict
-        ):
-            later = self.session.execute(
-                select(DagRun.dag_id, DagRun.run_id)
-                .where(DagRun.dag_id == self.dag_run.dag_id, DagRun.state == DagRunState.RUNNING)
-                .order_by(DagRun.logical_date)
-                .limit(_MAX_WAKES)
+    def _tell_later_runs(self) -> None:
+        """Tell the runs whose past this one is which of their tasks may start now."""
+        remembered = self.graph.remembered
+        if not remembered or self.dag_run.logical_date is None:
+            return
+        if self._look_at_all:
+            for dag_id, run_id in self._later_runs():
+                outbox.notify(dag_id, run_id, outbox.RESYNC, self.session)
+            return
+        ended = {task_id for task_id, _, state, _ in self._changed.values() if state in _PAST_IS_FINE}
+        if not (ended := ended & remembered.keys()):
+            return
+        ended -= set(
+            self.session.scalars(
+                select(TI.task_id)
+                .where(self._of_run, TI.task_id.in_(sorted(ended)))
+                .where(or_(TI.state.is_(None), TI.state.not_in(_PAST_IS_FINE)))
+                .distinct()
             )
-            self._wake |= {(row.dag_id, row.run_id) for row in later}
-        self._wake.discard((self.dag_run.dag_id, self.dag_run.run_id))
-        return sorted(workflow_id(dag_id, run_id) for dag_id, run_id in self._wake)
+        )
+        if not ended:
+            return
+        for dag_id, run_id in self._later_runs():
+            for task_id in sorted(set().union(*(remembered[task_id] for task_id in ended))):
+                outbox.notify(dag_id, run_id, outbox.WAKE, self.session, task_id)
+
+    def _later_runs(self) -> list[tuple[str, str]]:
+        """Return the runs that Airflow takes this one for the previous of."""
+        later = and_(DagRun.dag_id == self.dag_run.dag_id, DagRun.logical_date > self.dag_run.logical_date)
+        following = select(func.min(DagRun.logical_date)).where(later)
+        if self.dag.catchup:
+            # For such a DAG only scheduled runs are anybody's past.
+            following = following.where(DagRun.run_type != DagRunType.MANUAL)
+        last = self.session.scalar(following)
+        found = select(DagRun.dag_id, DagRun.run_id).where(
+            later, DagRun.state.in_(State.unfinished_dr_states)
+        )
+        if last is not None:
+            found = found.where(DagRun.logical_date <= last)
+        return [(row.dag_id, row.run_id) for row in self.session.execute(found)]
 
 
 def _changes(rows: list[Any]) -> list[_Change]:
@@ -418,12 +420,3 @@ def _changes(rows: list[Any]) -> list[_Change]:
         )
         for task_id, of_task in by_task.items()
     ]
-
-
-def _looks_back(task: Any) -> bool:
-    return bool(
-        task.depends_on_past
-        or task.wait_for_downstream
-        or task.max_active_tis_per_dag
-        or task.max_active_tis_per_dagrun
-    )

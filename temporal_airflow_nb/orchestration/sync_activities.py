@@ -36,6 +36,7 @@ from temporal_airflow_nb.orchestration.models import (
     guard,
 )
 from temporal_airflow_nb.orchestration.scheduling import SchedulingPass
+from temporal_airflow_nb.orchestration.slots import hand_out
 from temporal_airflow_nb.tasks.callbacks import record_ended_process
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import transaction
@@ -175,4 +176,5 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
             dag_run.last_scheduling_decision = None
     if state in State.finished_dr_states:
         start_queued_runs()
+        hand_out()
     return RunFinished(state, callbacks=int(callback is not None))

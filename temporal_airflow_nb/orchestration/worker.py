@@ -21,6 +21,7 @@ from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow, trigger_queue
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.new_runs import NewRuns
+from temporal_airflow_nb.orchestration.slots import SlotWatch
 from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
 from temporal_airflow_nb.tasks.attempt import TaskRunner
 from temporal_airflow_nb.tasks.client import DatabaseClient
@@ -102,7 +103,7 @@ class AirflowWorker:
         # A task's way through the worker crosses six threads, each of which may find another one computing: a
         # thread that waits for the interpreter has it after half a millisecond instead of five.
         sys.setswitchinterval(0.0005)
-        background = [asyncio.create_task(self.dispatcher.run())]
+        background = [asyncio.create_task(self.dispatcher.run()), asyncio.create_task(SlotWatch().run())]
         outbox.on_message(self.dispatcher.wake)
         if self.alone:
             background.append(asyncio.create_task(self.deadlines.run()))

@@ -24,7 +24,14 @@ ENVIRONMENT = {
         {"conn_type": "generic", "host": "json.example", "extra": {"deep": {"er": 1}}}
     ),
 }
-POOLS = {"oracle_one_slot": 1}
+POOLS = {
+    "oracle_no_slot": ("0",),
+    "oracle_one_slot": ("1",),
+    "oracle_two_slots": ("2",),
+    "oracle_slot_given_back": ("1",),
+    "oracle_slot_of_deferred": ("1", "--include-deferred"),
+}
+"""Arguments of ``airflow pools set`` by pool."""
 LATER = "2024-03-06T06:07:08.901234+00:00"
 NOW = "now"
 IN_2026 = "2026-02-03T06:07:08.901234+00:00"
@@ -78,6 +85,8 @@ class Case:
         Whether only what a run comes to is compared and recorded, not what its tasks were given.
     place
         The folder of the file, if it isn't this repository's ``tests/dags``, nor a package's.
+    runs
+        How many runs of a DAG are started, each with its ``number`` in its conf. All write to the same file.
     needs, lacks
         Modules that were, and that weren't, installed when the recording was made, and that it depends on.
     start
@@ -108,6 +117,7 @@ class Case:
     timeout: float = 180
     brief: bool = False
     place: Path = DAGS
+    runs: int = 1
     needs: Sequence[str] = ()
     lacks: Sequence[str] = ()
     start: Sequence[str] = ()
@@ -336,11 +346,41 @@ SEMANTICS = [
     Case("crashes"),
     Case("deadlines"),
     Case("deferrable_sensors"),
+    Case("dagrun_timeouts"),
     Case("deferral"),
+    Case("fail_fast"),
     Case("hitl_timeouts"),
     Case(
         "limits",
         ordered=frozenset({"priority_in_a_pool_of_one", "one_instance_at_a_time", "one_task_at_a_time"}),
+    ),
+    Case(
+        "limits_across_runs",
+        runs=3,
+        ordered=frozenset(
+            {
+                "downstream_of_the_past_decides",
+                "one_of_a_task_at_a_time",
+                "one_run_at_a_time",
+                "one_slot_for_all_runs",
+                "past_decides",
+                "past_failed",
+            }
+        ),
+    ),
+    Case(
+        "limits_more",
+        ordered=frozenset(
+            {
+                "deferred_gives_its_slot_back",
+                "deferred_keeps_its_slot",
+                "few_of_each_task_in_a_run",
+                "several_slots_each",
+                "weighed_alone",
+                "weighed_by_downstream",
+                "weighed_by_upstream",
+            }
+        ),
     ),
     Case("lifecycle", scripted=True, timeout=400),
     Case("lifecycle_edits", scripted=True, timeout=200),
@@ -352,7 +392,9 @@ SEMANTICS = [
         timeout=300,
     ),
     Case("retries"),
+    Case("retries_more"),
     Case("sensors", ordered=frozenset({"sensor_reschedule", "sensor_poke"})),
+    Case("sensors_more"),
     Case("setup_teardown"),
     Case("small"),
     Case("task_logs", logs=True),

@@ -27,8 +27,12 @@ class Side(ABC):
     run_id: str
 
     @abstractmethod
-    def start(self, dag_id: str, conf: Mapping[str, Any]) -> None:
-        """Create a run."""
+    def start(self, dag_id: str, conf: Mapping[str, Any], number: int) -> None:
+        """Create a run. The first of a DAG has the id ``run_id``, the others come a day later each."""
+
+    def id_of(self, number: int) -> str:
+        """Return a run's id."""
+        return self.run_id if number == 1 else f"{self.run_id}-{number}"
 
     @abstractmethod
     def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
@@ -88,7 +92,11 @@ def _run_case(side: Side, own: list[str], of_earlier: list[str], address: str) -
             results |= {dag_id: {"error": error} for dag_id, error in side.play(step).items()}
         for dag_id in () if case.scripted else step:
             try:
-                side.start(dag_id, {**conf, "effects": str(side.effects / dag_id)})
+                for run in range(1, case.runs + 1):
+                    of_run = {"effects": str(side.effects / dag_id)} | (
+                        {"number": run} if case.runs > 1 else {}
+                    )
+                    side.start(dag_id, conf | of_run, run)
             except Exception as error:
                 results[dag_id] = _error(error)
         for dag_id in step:

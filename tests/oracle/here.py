@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +53,15 @@ class Here(Side):
         places = {str(home): "airflow_home", str(case.folder): "dags", str(folder): "effects"}
         self.source = Source(home / "airflow.db", home / "logs", places)
 
-    def start(self, dag_id: str, conf: Mapping[str, Any]) -> None:
+    def start(self, dag_id: str, conf: Mapping[str, Any], number: int) -> None:
         """Run as a user of the public API does."""
-        date = (
-            None if self.case.logical_date in (None, NOW) else datetime.fromisoformat(self.case.logical_date)
+        date = None
+        if self.case.logical_date not in (None, NOW):
+            date = datetime.fromisoformat(self.case.logical_date) + timedelta(days=number - 1)
+        run = self.stack.run(
+            self.case.path, dag_id=dag_id, conf=conf, run_id=self.id_of(number), logical_date=date
         )
-        self.runs[dag_id] = self.stack.run(
-            self.case.path, dag_id=dag_id, conf=conf, run_id=self.run_id, logical_date=date
-        )
+        self.runs.setdefault(dag_id, run)
 
     def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
         """Act through the public API."""
@@ -113,9 +114,9 @@ def _of_earlier(case: Case) -> set[str]:
 
 def create_pools(stack: LocalStack) -> None:
     """Create the pools that the DAGs name, with Airflow's own command line."""
-    for pool, slots in POOLS.items():
+    for pool, (slots, *options) in POOLS.items():
         subprocess.run(
-            [sys.executable, "-m", "airflow", "pools", "set", pool, str(slots), "for the oracle"],
+            [sys.executable, "-m", "airflow", "pools", "set", pool, slots, "for the oracle", *options],
             env=_environment(stack),
             check=True,
             capture_output=True,

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,8 @@ def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple
             environment=ENVIRONMENT,
             triggerer=True,
         ) as native:
-            for pool, slots in POOLS.items():
-                native.cli("pools", "set", pool, str(slots), "for the oracle")
+            for pool, (slots, *options) in POOLS.items():
+                native.cli("pools", "set", pool, slots, "for the oracle", *options)
             yield from _run_all(native, needed, home, chosen={case.name for case in cases})
     finally:
         if keep:
@@ -157,10 +157,11 @@ class Native(Side):
         """Return the DAGs of a file."""
         return self.native.dag_ids(self.bundle.parent / _bundle_name(case) / f"{case.name}.py")
 
-    def start(self, dag_id: str, conf: Mapping[str, Any]) -> None:
+    def start(self, dag_id: str, conf: Mapping[str, Any], number: int) -> None:
         """Trigger as a user does."""
-        date = datetime.now(tz=timezone.utc).isoformat() if self.date == NOW else self.date
-        self.native.trigger(dag_id, self.run_id, logical_date=date, conf=conf)
+        first = datetime.now(tz=timezone.utc) if self.date == NOW else datetime.fromisoformat(self.date)
+        date = first + timedelta(days=number - 1)
+        self.native.trigger(dag_id, self.id_of(number), logical_date=date.isoformat(), conf=conf)
 
     def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
         """Act as the UI's buttons do."""
