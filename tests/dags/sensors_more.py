@@ -87,14 +87,14 @@ with DAG("sensor_errors", schedule=None, default_args=callbacks):
 
 with DAG("sensor_timeout_over_retries", schedule=None, default_args=callbacks):
 
-    @task.sensor(mode="reschedule", poke_interval=4, timeout=6, retries=2, retry_delay=timedelta(seconds=4))
-    def counts_from_the_first_poke(ti=None, **context):
+    @task.sensor(mode="reschedule", poke_interval=4, timeout=2, retries=1, retry_delay=timedelta(seconds=0.5))
+    def counts_anew_in_each_try(ti=None, **context):
         leave(context, f"poke try={ti.try_number}")
         if len(lines(context)) == 2:
             raise ValueError("at the second poke")
         return False
 
-    counts_from_the_first_poke()
+    counts_anew_in_each_try()
 
 
 with DAG("sensor_timeout_is_final", schedule=None, default_args=callbacks):
