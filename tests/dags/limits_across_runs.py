@@ -67,7 +67,7 @@ with DAG(
     "past_failed",
     schedule=None,
     max_active_runs=1,
-    dagrun_timeout=timedelta(seconds=8),
+    dagrun_timeout=timedelta(seconds=15),
     on_failure_callback=failed,
 ):
 

@@ -172,6 +172,8 @@ def _read(side: Side, dag_id: str, run_id: str) -> dict[str, Any]:
 def _read_other(side: Side, dag_id: str, run_id: str) -> dict[str, Any]:
     result = _read(side, dag_id, run_id)
     result.pop("effects", None)
+    if run_id in {side.id_of(number) for number in range(1, side.case.runs + 1)}:
+        return result
     return run_facts(side.source, dag_id, run_id) | result
 
 
