@@ -184,8 +184,6 @@ def _settings(
             "dags_are_paused_at_creation": "False",
             # A file that is named to be run is parsed whether or not it mentions Airflow.
             "dag_discovery_safe_mode": "False",
-            # A file that is run again right after an edit may have other tasks.
-            "min_serialized_dag_update_interval": "0",
             "executor": "LocalExecutor",
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "simple_auth_manager_all_admins": "True",

@@ -70,17 +70,6 @@ def test_edited_module_beside_the_file_is_seen_at_once(stack, tmp_path):
         assert value(stack.run(path)) == number
 
 
-def test_edited_tasks_are_seen_at_once(stack, tmp_path):
-    path = write(tmp_path / "grows.py", TELL.format(name="grows", header="", expression="1"))
-    assert value(stack.run(path)) == 1
-    path.write_text(
-        path.read_text().replace("    tell()\n", "    tell(), tell.override(task_id='tell_again')()\n")
-    )
-    run = stack.run(path)
-    assert value(run) == 1
-    assert states(run) == {"tell": "success", "tell_again": "success"}
-
-
 def test_edited_data_file_that_shapes_the_dag_is_seen_at_once(stack, tmp_path):
     header = "from pathlib import Path; number = Path(__file__).with_name('number.txt').read_text()"
     path = write(tmp_path / "with_data.py", TELL.format(name="with_data", header=header, expression="number"))
