@@ -116,7 +116,8 @@ class TaskRunner:
                     rerun=interruption.lost,
                     at_most=interruption.limit,
                 )
-            end = self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
+            with self.client.serving(workload.ti.id):
+                end = self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
         finally:
             log_file.close()
         if end is not None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NamedTuple, get_args
 from urllib.parse import unquote
 from uuid import UUID
@@ -25,7 +27,7 @@ from fastapi import HTTPException, Response
 from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from temporal_airflow_nb.tasks.database import reading, transaction
-from temporal_airflow_nb.tasks.execution_api import InProcessTransport
+from temporal_airflow_nb.tasks.execution_api import TASK_HEADER, InProcessTransport
 
 # The union's `Field(discriminator=<function>)` is understood by FastAPI alone.
 _PAYLOADS: Any = Annotated[
@@ -56,6 +58,9 @@ class DatabaseClient(Client):
         super().__init__(base_url="http://in-process.invalid", token="", transport=InProcessTransport())
         self.find_dag: Callable[[str], None] | None = None
         """Called with the id of a DAG that a task asks for, before the database is."""
+        self._asking = threading.local()
+        hooks = self.event_hooks
+        self.event_hooks = {**hooks, "request": [*hooks["request"], self._name_task]}
         self._dag_bag = create_dag_bag()
         ti = r"task-instances/(?P<ti_id>[^/]+)"
         xcom = r"xcoms/(?P<dag_id>[^/]+)/(?P<run_id>[^/]+)/(?P<task_id>[^/]+)/(?P<key>.+)"
@@ -77,6 +82,19 @@ class DatabaseClient(Client):
             # Access between teams is decided in FastAPI dependencies, which a direct call passes by.
             routes = {route: answer for route, answer in routes.items() if route[1].startswith(ti)}
         self._routes = [(method, re.compile(path), answer) for (method, path), answer in routes.items()]
+
+    @contextmanager
+    def serving(self, ti_id: UUID) -> Iterator[None]:
+        """Say whose requests this thread makes now."""
+        self._asking.ti_id = str(ti_id)
+        try:
+            yield
+        finally:
+            del self._asking.ti_id
+
+    def _name_task(self, request: httpx.Request) -> None:
+        if (ti_id := getattr(self._asking, "ti_id", None)) is not None:
+            request.headers[TASK_HEADER] = ti_id
 
     def request(self, method: str, url: Any, **kwargs: Any) -> httpx.Response:
         """Answer from the database, or through the in-process API where no direct route is known."""

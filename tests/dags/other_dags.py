@@ -102,86 +102,101 @@ with DAG("triggers", schedule=None, default_args={"trigger_rule": TriggerRule.AL
         ),
     )
 
-with DAG("sensed", schedule=None):
-    ok = EmptyOperator(task_id="ok")
 
-    @task(task_id="bad")
-    def bad():
-        raise RuntimeError("as it should")
+def sensed(dag_id):
+    """Return a DAG with a task of each outcome."""
+    with DAG(dag_id, schedule=None) as dag:
+        ok = EmptyOperator(task_id="ok")
 
-    @task
-    def skips():
-        raise AirflowSkipException("as it should")
+        @task
+        def bad():
+            raise RuntimeError("as it should")
 
-    with TaskGroup("group"):
-        EmptyOperator(task_id="a") >> EmptyOperator(task_id="b")
+        @task
+        def skips():
+            raise AirflowSkipException("as it should")
 
-    BashOperator.partial(task_id="mapped").expand(bash_command=["true", "true"])
-    ExternalTaskMarker(task_id="marker", external_dag_id="senses", external_task_id="one")
-    ok >> bad()
-    ok >> skips()
+        with TaskGroup("group") as group:
+            EmptyOperator(task_id="a") >> EmptyOperator(task_id="b")
 
-with DAG("slow", schedule=None):
-    BashOperator(task_id="sleeps", bash_command="sleep 3")
+        marker = ExternalTaskMarker(task_id="marker", external_dag_id="senses", external_task_id="one")
+        ok >> [bad(), skips(), group, marker]
+    return dag
 
-SOON: dict[str, Any] = {
-    "external_dag_id": "sensed",
-    "poke_interval": 0.5,
-    "timeout": 120,
-    "check_existence": True,
-}
 
-with DAG("senses", schedule=None):
-    for name, options in {
-        "": {},
-        "deferred_": {"deferrable": True},
-        "rescheduled_": {"mode": "reschedule"},
-    }.items():
-        common = {**SOON, **options}
-        ExternalTaskSensor(task_id=f"{name}one", external_task_id="ok", **common)
-        ExternalTaskSensor(task_id=f"{name}some", external_task_ids=["ok", "marker"], **common)
-        ExternalTaskSensor(task_id=f"{name}of_a_group", external_task_group_id="group", **common)
+def sensors(prefix, dag_id, **options):
+    """Return a sensor for each of them."""
+    common = {"external_dag_id": dag_id, "timeout": 120, "check_existence": True, **options}
+    return [
+        ExternalTaskSensor(task_id=f"{prefix}one", external_task_id="ok", **common),
+        ExternalTaskSensor(task_id=f"{prefix}some", external_task_ids=["ok", "marker"], **common),
+        ExternalTaskSensor(task_id=f"{prefix}of_a_group", external_task_group_id="group", **common),
         ExternalTaskSensor(
-            task_id=f"{name}failed_dag", allowed_states=["failed"], failed_states=["success"], **common
-        )
+            task_id=f"{prefix}failed_dag", allowed_states=["failed"], failed_states=["success"], **common
+        ),
         ExternalTaskSensor(
-            task_id=f"{name}failed_task", external_task_id="bad", failed_states=["failed"], **common
-        )
+            task_id=f"{prefix}failed_task", external_task_id="bad", failed_states=["failed"], **common
+        ),
         ExternalTaskSensor(
-            task_id=f"{name}failed_softly",
+            task_id=f"{prefix}failed_softly",
             external_task_id="bad",
             failed_states=["failed"],
             soft_fail=True,
             **common,
-        )
+        ),
         ExternalTaskSensor(
-            task_id=f"{name}skipped_task", external_task_id="skips", skipped_states=["skipped"], **common
-        )
-    ExternalTaskSensor(task_id="templated", external_task_id="{{ 'o' ~ 'k' }}", **SOON)
-    ExternalTaskSensor(task_id="mapped", external_task_ids=["mapped"], **{**SOON, "timeout": 1})
-    ExternalTaskSensor(
-        task_id="of_another_date",
-        external_task_id="ok",
-        execution_delta=timedelta(days=1),
-        **{**SOON, "timeout": 1},
-    )
+            task_id=f"{prefix}skipped_task", external_task_id="skips", skipped_states=["skipped"], **common
+        ),
+    ]
+
+
+sensed("sensed")
+
+with sensed("sensed_late") as late:
+    # Natively, a trigger that fires at once can overtake the executor's word that its task is deferred.
+    BashOperator(task_id="sleeps", bash_command="sleep 12") >> late.get_task("ok")
+
+with DAG("slow", schedule=None):
+    BashOperator(task_id="sleeps", bash_command="sleep 3")
+
+with DAG("senses", schedule=None):
+    sensors("", "sensed", poke_interval=0.5)
+    sensors("rescheduled_", "sensed", poke_interval=0.5, mode="reschedule")
+    ExternalTaskSensor(task_id="templated", external_dag_id="sensed", external_task_id="{{ 'o' ~ 'k' }}")
     ExternalTaskSensor(
         task_id="by_a_function",
+        external_dag_id="sensed",
         external_task_id="ok",
         execution_date_fn=lambda logical_date, **_: [logical_date],
-        **SOON,
     )
     ExternalTaskSensor(
-        task_id="no_such_dag", **{**SOON, "external_dag_id": "there_is_no_such_dag", "timeout": 1}
+        task_id="of_another_date",
+        external_dag_id="sensed",
+        external_task_id="ok",
+        execution_delta=timedelta(days=1),
+        poke_interval=0.5,
+        timeout=1,
+    )
+    ExternalTaskSensor(
+        task_id="no_such_dag", external_dag_id="there_is_no_such_dag", poke_interval=0.5, timeout=1
     )
 
-with DAG("waits_for_slow", schedule=None):
-    starts = TriggerDagRunOperator(
-        task_id="starts", trigger_dag_id="slow", trigger_run_id="slow-1", logical_date="{{ logical_date }}"
+with DAG("waits", schedule=None):
+    starts_late = TriggerDagRunOperator(
+        task_id="starts_late",
+        trigger_dag_id="sensed_late",
+        trigger_run_id="late-1",
+        logical_date="{{ logical_date }}",
+    )
+    starts_late >> sensors("deferred_", "sensed_late", poke_interval=0.5, deferrable=True)
+    starts_slow = TriggerDagRunOperator(
+        task_id="starts_slow",
+        trigger_dag_id="slow",
+        trigger_run_id="slow-1",
+        logical_date="{{ logical_date }}",
     )
     slow: dict[str, Any] = {"external_dag_id": "slow", "external_task_id": "sleeps"}
-    starts >> [
+    starts_slow >> [
         ExternalTaskSensor(task_id="poking", poke_interval=0.5, **slow),
         ExternalTaskSensor(task_id="rescheduled", poke_interval=12, mode="reschedule", **slow),
-        ExternalTaskSensor(task_id="deferred", poke_interval=0.5, deferrable=True, **slow),
     ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import textwrap
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -56,6 +59,41 @@ def test_triggered_dag_is_found_in_another_file_of_the_folder(stack, write):
     )
     assert stack.run(path).wait(timeout=60) == "success"
     assert states_of(stack, "in_another_file") == ["success"]
+
+
+def test_triggered_run_is_of_the_same_user(stack, write, tmp_path):
+    go = tmp_path / "go"
+    path = write(
+        "of_a_user.py",
+        f"""
+        from airflow.providers.standard.operators.empty import EmptyOperator
+        from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+        from airflow.providers.standard.sensors.bash import BashSensor
+        from airflow.sdk import DAG
+
+        with DAG("of_the_same_user", schedule=None):
+            EmptyOperator(task_id="one")
+
+        with DAG("of_a_user", schedule=None):
+            BashSensor(
+                task_id="wait", bash_command="test -e {go}", poke_interval=0.2
+            ) >> TriggerDagRunOperator(task_id="trigger", trigger_dag_id="of_the_same_user")
+        """,
+    )
+    run = stack.run(path, dag_id="of_a_user")
+    database = Path(stack.status()["env"]["AIRFLOW_HOME"]) / "airflow.db"
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        connection.execute(
+            "UPDATE dag_run SET triggering_user_name = 'ann' WHERE run_id = ? AND dag_id = 'of_a_user'",
+            (run.run_id,),
+        )
+    go.touch()
+    assert run.wait(timeout=60) == "success"
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
+        users = connection.execute(
+            "SELECT triggering_user_name FROM dag_run WHERE dag_id = 'of_the_same_user'"
+        ).fetchall()
+    assert users == [("ann",)]
 
 
 def test_run_of_a_paused_dag_waits_and_others_do_not(stack, write):

@@ -1,6 +1,6 @@
-"""Answers what a task of an embedded stack asks a person, with the function behind Airflow's REST API.
+"""Answers what tasks of an embedded stack ask a person, with the function behind Airflow's REST API.
 
-``python -m tests.oracle.answer '{"dag_id": …, "run_id": …, "task_id": …, "answer": {…}}'``
+Reads a line ``{"dag_id": …, "run_id": …, "task_id": …, "answer": {…}}`` for each answer, and says when it is given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from temporal_airflow_nb.tasks.database import transaction
 
 def answer(dag_id: str, run_id: str, task_id: str, answer: dict[str, Any]) -> None:
     """Answer, and have the run's workflow look."""
-    create_auth_manager()
     with transaction() as session:
         update_hitl_detail(
             dag_id=dag_id,
@@ -34,4 +33,7 @@ def answer(dag_id: str, run_id: str, task_id: str, answer: dict[str, Any]) -> No
 
 
 if __name__ == "__main__":
-    answer(**json.loads(sys.argv[1]))
+    create_auth_manager()
+    for line in sys.stdin:
+        answer(**json.loads(line))
+        print("given", flush=True)

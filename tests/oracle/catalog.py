@@ -180,6 +180,47 @@ BRANCHES = [
 ]
 
 EXAMPLES = [
+    # The slow ones first: they run side by side.
+    Case(
+        "example_hitl_operator",
+        STANDARD,
+        answers={
+            "wait_for_input": {"chosen_options": ["OK"], "params_input": {"information": "some"}},
+            "wait_for_option": {"chosen_options": ["option 2"]},
+            "wait_for_multiple_options": {"chosen_options": ["option 4", "option 6"]},
+            "valid_input_and_options": {"chosen_options": ["Approve"]},
+            "choose_a_branch_to_run": {"chosen_options": ["task_2"]},
+        },
+    ),
+    Case("example_external_task_child_deferrable", STANDARD),
+    Case(
+        "example_external_task_parent_deferrable",
+        STANDARD,
+        after=["example_external_task_child_deferrable"],
+        logical_date=LATER,
+    ),
+    Case(
+        "example_asset_partition",
+        CORE,
+        start=[
+            "ingest_team_a_player_stats",
+            "team_b_player_stats",
+            "team_c_player_stats",
+            "ingest_regional_sales",
+            "ingest_region_stats",
+            "live_region_player_stats",
+            "multi_region_player_stats",
+            "train_weekly_model",
+        ],
+        timeout=300,
+    ),
+    Case("example_time_delta_sensor_async", CORE, logical_date=NOW),
+    Case("example_python_decorator", STANDARD, timeout=300),
+    Case("example_branch_operator_decorator", STANDARD, choices=BRANCHES, timeout=300),
+    Case("example_branch_operator", STANDARD, choices=BRANCHES, timeout=300),
+    Case("example_python_operator", STANDARD, timeout=300),
+    Case("tutorial_taskflow_api_virtualenv", CORE, timeout=300),
+    Case("example_assets", CORE, start=["asset_produces_1", "asset_produces_2"]),
     Case("tutorial", CORE, unpredictable=[("print_date", "return_value")], logical_date=LATER),
     Case("tutorial_dag", CORE),
     Case("tutorial_taskflow_api", CORE),
@@ -204,10 +245,8 @@ EXAMPLES = [
     Case("example_passing_params_via_test_command", CORE),
     Case("example_simplest_dag", CORE),
     Case("example_task_state_store_async", CORE, logical_date=IN_2026),
-    Case("example_time_delta_sensor_async", CORE, logical_date=NOW),
     Case("example_trigger_target_dag", CORE),
     Case("example_workday_timetable", CORE),
-    Case("tutorial_taskflow_api_virtualenv", CORE, timeout=300),
     Case(
         "example_asset_alias",
         CORE,
@@ -225,21 +264,6 @@ EXAMPLES = [
     Case("example_asset_allow_teams", CORE, start=["team_analytics_producer"]),
     Case("example_asset_decorator", CORE, start=["asset1_producer", "asset2_producer"]),
     Case(
-        "example_asset_partition",
-        CORE,
-        start=[
-            "ingest_team_a_player_stats",
-            "team_b_player_stats",
-            "team_c_player_stats",
-            "ingest_regional_sales",
-            "ingest_region_stats",
-            "live_region_player_stats",
-            "multi_region_player_stats",
-            "train_weekly_model",
-        ],
-        timeout=300,
-    ),
-    Case(
         "example_asset_state_store",
         CORE,
         start=["example_asset_state_store_producer"],
@@ -247,7 +271,6 @@ EXAMPLES = [
         logical_date=IN_2026,
     ),
     Case("example_asset_with_watchers", CORE),
-    Case("example_assets", CORE, start=["asset_produces_1", "asset_produces_2"]),
     Case("example_branch_python_dop_operator_3", CORE, logical_date=LATER),
     Case(
         "example_dag_decorator",
@@ -286,9 +309,6 @@ EXAMPLES = [
     Case("example_sensor_decorator", STANDARD),
     Case("example_short_circuit_decorator", STANDARD),
     Case("example_short_circuit_operator", STANDARD),
-    Case("example_external_task_child_deferrable", STANDARD),
-    Case("example_python_decorator", STANDARD, timeout=300),
-    Case("example_python_operator", STANDARD, timeout=300),
     Case(
         "example_branch_datetime_operator",
         STANDARD,
@@ -302,30 +322,11 @@ EXAMPLES = [
         ],
     ),
     Case("example_branch_day_of_week_operator", STANDARD, on_days=frozenset({1, 2, 3, 4})),
-    Case("example_branch_operator", STANDARD, choices=BRANCHES, timeout=300),
-    Case("example_branch_operator_decorator", STANDARD, choices=BRANCHES, timeout=300),
     Case(
         "example_external_task_marker_dag",
         STANDARD,
         start=["example_external_task_marker_parent", "example_external_task_marker_child"],
         logical_date=LATER,
-    ),
-    Case(
-        "example_external_task_parent_deferrable",
-        STANDARD,
-        after=["example_external_task_child_deferrable"],
-        logical_date=LATER,
-    ),
-    Case(
-        "example_hitl_operator",
-        STANDARD,
-        answers={
-            "wait_for_input": {"chosen_options": ["OK"], "params_input": {"information": "some"}},
-            "wait_for_option": {"chosen_options": ["option 2"]},
-            "wait_for_multiple_options": {"chosen_options": ["option 4", "option 6"]},
-            "valid_input_and_options": {"chosen_options": ["Approve"]},
-            "choose_a_branch_to_run": {"chosen_options": ["task_2"]},
-        },
     ),
     Case("example_trigger_controller_dag", STANDARD, after=["example_trigger_target_dag"]),
 ]
@@ -387,7 +388,7 @@ SEMANTICS = [
     Case("mapping"),
     Case(
         "other_dags",
-        start=["triggers", "sensed", "senses", "waits_for_slow"],
+        start=["triggers", "sensed", "senses", "waits"],
         logical_date=LATER,
         timeout=300,
     ),
