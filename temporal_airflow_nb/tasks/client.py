@@ -59,8 +59,7 @@ class DatabaseClient(Client):
         self.find_dag: Callable[[str], None] | None = None
         """Called with the id of a DAG that a task asks for, before the database is."""
         self._asking = threading.local()
-        hooks = self.event_hooks
-        self.event_hooks = {**hooks, "request": [*hooks["request"], self._name_task]}
+        self.event_hooks["request"].append(self._name_task)
         self._dag_bag = create_dag_bag()
         ti = r"task-instances/(?P<ti_id>[^/]+)"
         xcom = r"xcoms/(?P<dag_id>[^/]+)/(?P<run_id>[^/]+)/(?P<task_id>[^/]+)/(?P<key>.+)"
