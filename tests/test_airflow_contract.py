@@ -16,6 +16,7 @@ SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 SCHEDULER = "airflow.jobs.scheduler_job_runner:SchedulerJobRunner"
 TRIGGERER = "airflow.jobs.triggerer_job_runner"
 CALLBACKS = "airflow.sdk.execution_time.callback_supervisor"
+SERVICES = "airflow.api_fastapi.core_api.services.public"
 TASK_ROUTES = "airflow.api_fastapi.execution_api.routes.task_instances"
 XCOM_ROUTES = "airflow.api_fastapi.execution_api.routes.xcoms"
 
@@ -148,11 +149,38 @@ CALLABLES = [
         "tasks/targets.py",
     ),
     (f"{CALLBACKS}:_configure_logging", "log_path client", "tasks/deadlines.py"),
+    (f"{SERVICES}.dag_run:patch_dag_run_state", "dag dag_run state session", "stack/actions.py"),
+    (
+        f"{SERVICES}.task_instances:_patch_task_instance_state",
+        "task_id dag_run_id dag task_instance_body data session",
+        "stack/actions.py",
+    ),
+    (
+        "airflow.models.taskinstance:clear_task_instances",
+        "tis session dag_run_state run_on_latest_version",
+        "stack/actions.py",
+    ),
+    (
+        "airflow.models.taskinstance:find_relevant_relatives",
+        "normal_tasks mapped_tasks dag run_id direction session",
+        "stack/actions.py",
+    ),
+    (
+        "airflow.api_fastapi.common.dagbag:resolve_run_on_latest_version",
+        "explicit_value dag_id session",
+        "stack/actions.py",
+    ),
+    (
+        "airflow.serialization.definitions.dag:SerializedDAG.clear",
+        "dry_run task_ids run_id only_failed session",
+        "stack/actions.py",
+    ),
 ]
 
 # piece, who uses it
 ATTRIBUTES = [
     (f"{SUPERVISOR}:ActivitySubprocess.decoder", "tasks/supervisor.py"),
+    (f"{SUPERVISOR}:SERVER_TERMINATED", "tasks/supervisor.py"),
     ("airflow.sdk.execution_time.coordinator:_PythonCoordinator", "tasks/attempt.py"),
     ("airflow.api_fastapi.execution_api.security:_jwt_bearer", "tasks/execution_api.py"),
     ("airflow.api_fastapi.execution_api.routes:execution_api_router", "tasks/execution_api.py"),
@@ -191,6 +219,16 @@ SOURCES = [
         f"{SUPERVISOR}:WatchedSubprocess._service_subprocess",
         "socket_handler, on_close = key.data",
         "tasks/supervisor.py",
+    ),
+    (
+        f"{SUPERVISOR}:ActivitySubprocess._send_heartbeat_if_needed",
+        "self._terminal_state = SERVER_TERMINATED",
+        "tasks/supervisor.py ends a cleared or marked task by it",
+    ),
+    (
+        f"{SCHEDULER}.process_executor_events",
+        "if ti.state == TaskInstanceState.RESTARTING and state == TaskInstanceState.SUCCESS:",
+        "tasks/attempt.py has a cleared task run again by it",
     ),
     (
         f"{SCHEDULER}._executable_task_instances_to_queued",

@@ -48,6 +48,13 @@ def test_env_without_a_stack_exports_nothing(run):
     assert "temporal-airflow up" in err
 
 
+@pytest.mark.parametrize("command", [("cancel",), ("clear",), ("mark", "failed")], ids=" ".join)
+def test_runs_of_no_stack_cannot_be_reached(run, command):
+    code, out, err = run(*command, "etl")
+    assert (code, out) == (3, "")
+    assert err.startswith("Error: No stack runs in")
+
+
 def test_down_without_a_stack_is_fine(run, tmp_path):
     code, out, _ = run("down")
     assert code == 0

@@ -65,8 +65,8 @@ class SceneHere(Scene):
         self.run.mark(state, task_id, map_index=map_index, downstream=downstream, upstream=upstream)
 
     def reload(self) -> None:
-        """Have Airflow read the DAG file again."""
-        self.stack.run(self.file, dag_id="edit_bystander", conf={"effects": f"{self.effects}-bystander"})
+        """Have Airflow read the DAG file again: run the DAG that it has gained."""
+        self.stack.run(self.file, dag_id="gained")
 
 
 def play_here(
