@@ -275,12 +275,12 @@ class SchedulingPass:
         ]
         return or_(*clauses) if clauses else false()
 
-    def _rows(self, where: Any) -> list[Any]:
+    def _rows(self, where: Any, *order: Any) -> list[Any]:
         return list(
             self.session.execute(
-                select(TI.task_id, TI.map_index, TI.state, TI.try_number, _OPERATOR_NAME, TI.queue).where(
-                    self._of_run, where
-                )
+                select(TI.task_id, TI.map_index, TI.state, TI.try_number, _OPERATOR_NAME, TI.queue)
+                .where(self._of_run, where)
+                .order_by(*order)
             )
         )
 
@@ -303,7 +303,8 @@ class SchedulingPass:
     def _collect(self, request: PassInput, result: PassResult) -> None:
         """Read what there is to start, to wait for and to stop, from the state that the pass leaves behind."""
         in_flight = set(request.in_flight)
-        for row in self._rows(TI.state == TaskInstanceState.QUEUED):
+        # What one worker can't run at once waits in the order in which it is started.
+        for row in self._rows(TI.state == TaskInstanceState.QUEUED, -TI.priority_weight, TI.map_index):
             if (row.task_id, row.map_index) not in in_flight:
                 task = self.dag.task_dict.get(row.task_id)
                 plain = bool(getattr(task, "run_as_user", None))
