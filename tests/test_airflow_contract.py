@@ -89,6 +89,7 @@ CALLABLES = [
         "tasks/callbacks.py",
     ),
     (f"{SCHEDULER}._executable_task_instances_to_queued", "max_tis session", "orchestration/scheduling.py"),
+    ("airflow.models.pool:Pool.slots_stats", "lock_rows session", "orchestration/slots.py"),
     (f"{SCHEDULER}._start_queued_dagruns", "session", "orchestration/launch.py"),
     (
         f"{SCHEDULER}._create_dagruns_for_partitioned_asset_dags",
@@ -189,6 +190,7 @@ ATTRIBUTES = [
     ("airflow.models.db_callback_request:DbCallbackRequest.data", "tasks/callbacks.py"),
     ("airflow._shared.logging.structlog:PER_LOGGER_LEVELS", "stack/host.py"),
     ("airflow.sdk.execution_time.comms:ToTask", "tasks/preload.py"),
+    ("airflow.utils.db:DBLocks.SCHEDULER_CRITICAL_SECTION", "orchestration/slots.py"),
 ]
 
 # source that has to be there as it is, who relies on it
@@ -236,6 +238,22 @@ SOURCES = [
         "orchestration/airflow_scheduler.py",
     ),
     (f"{SCHEDULER}._executable_task_instances_to_queued", '"queued_by_job_id": self.job.id', "orchestration"),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        "pg_try_advisory_xact_lock(:id)",
+        "orchestration/slots.py waits for the same lock before",
+    ),
+    (f"{SCHEDULER}._executable_task_instances_to_queued", "self._multi_team", "orchestration/slots.py"),
+    (
+        "airflow.ti_deps.deps.prev_dagrun_dep:PrevDagrunDep._get_dep_statuses",
+        "DagRun.get_previous_scheduled_dagrun(dr.id",
+        "orchestration/later_runs.py looks the other way",
+    ),
+    (
+        "airflow.models.dagrun:DagRun.get_previous_scheduled_dagrun",
+        "DagRun.run_type != DagRunType.MANUAL",
+        "orchestration/later_runs.py looks the other way",
+    ),
 ]
 
 LOOK = """

@@ -20,10 +20,9 @@ from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.xcom import XComModel
 from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
 from airflow.utils.state import State, TaskInstanceState
-from airflow.utils.types import DagRunType
 from sqlalchemy import and_, exists, false, func, or_, select, true
 
-from temporal_airflow_nb.orchestration import outbox, slots
+from temporal_airflow_nb.orchestration import later_runs, outbox, slots
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.graph import TaskGraph, graph_of
 from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskTry, Timer
@@ -47,7 +46,6 @@ _IN_PROGRESS = (
 )
 _RUNNABLE = tuple(state for state in SCHEDULEABLE_STATES if state is not None)
 _PARKED = (TaskInstanceState.DEFERRED, TaskInstanceState.AWAITING_INPUT)
-_PAST_IS_FINE = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 
 
 def _in_states(states: Iterable[Any]) -> Any:
@@ -368,45 +366,13 @@ class SchedulingPass:
         return timers
 
     def _tell_later_runs(self) -> None:
-        """Tell the runs whose past this one is which of their tasks may start now."""
-        remembered = self.graph.remembered
-        if not remembered or self.dag_run.logical_date is None:
-            return
         if self._look_at_all:
-            for dag_id, run_id in self._later_runs():
-                outbox.notify(dag_id, run_id, outbox.RESYNC, self.session)
-            return
-        ended = {task_id for task_id, _, state, _ in self._changed.values() if state in _PAST_IS_FINE}
-        if not (ended := ended & remembered.keys()):
-            return
-        ended -= set(
-            self.session.scalars(
-                select(TI.task_id)
-                .where(self._of_run, TI.task_id.in_(sorted(ended)))
-                .where(or_(TI.state.is_(None), TI.state.not_in(_PAST_IS_FINE)))
-                .distinct()
-            )
-        )
-        if not ended:
-            return
-        for dag_id, run_id in self._later_runs():
-            for task_id in sorted(set().union(*(remembered[task_id] for task_id in ended))):
-                outbox.notify(dag_id, run_id, outbox.WAKE, self.session, task_id)
-
-    def _later_runs(self) -> list[tuple[str, str]]:
-        """Return the runs that Airflow takes this one for the previous of."""
-        later = and_(DagRun.dag_id == self.dag_run.dag_id, DagRun.logical_date > self.dag_run.logical_date)
-        following = select(func.min(DagRun.logical_date)).where(later)
-        if self.dag.catchup:
-            # For such a DAG only scheduled runs are anybody's past.
-            following = following.where(DagRun.run_type != DagRunType.MANUAL)
-        last = self.session.scalar(following)
-        found = select(DagRun.dag_id, DagRun.run_id).where(
-            later, DagRun.state.in_(State.unfinished_dr_states)
-        )
-        if last is not None:
-            found = found.where(DagRun.logical_date <= last)
-        return [(row.dag_id, row.run_id) for row in self.session.execute(found)]
+            later_runs.tell_all(self.dag_run, self.dag, self.session)
+        else:
+            ended = {
+                task_id for task_id, _, state, _ in self._changed.values() if state in later_runs.GOOD_PAST
+            }
+            later_runs.tell(self.dag_run, self.dag, ended, self.session)
 
 
 def _changes(rows: list[Any]) -> list[_Change]:

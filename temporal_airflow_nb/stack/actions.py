@@ -25,7 +25,7 @@ from fastapi import HTTPException
 from sqlalchemy import select
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidInputError, RunNotFoundError
-from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.orchestration import later_runs, outbox
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
 from temporal_airflow_nb.tasks.dags import dag_bag, dag_of_run
@@ -138,6 +138,8 @@ def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, 
         done.state = str(session.scalars(select(DagRun._state).where(DagRun.id == dag_run.id)).one())
         if outbox.is_managed(dag_id, dag_run.run_id, session):
             outbox.notify(dag_id, dag_run.run_id, outbox.RESYNC, session)
+        if (dag := dag_of_run(dag_run, session)) is not None:
+            later_runs.tell_all(dag_run, dag, session)
     if done.state == DagRunState.QUEUED:
         start_queued_runs()
 

@@ -118,6 +118,20 @@ DAGS = """
 
         first() >> EmptyOperator(task_id="second", depends_on_past=True)
 
+    with DAG("past_is_mended", schedule=None):
+
+        @task(depends_on_past=True)
+        def fails_at_first(dag_run=None):
+            if dag_run.run_id.endswith("-1"):
+                raise ValueError("the first run")
+
+        @task.sensor(mode="reschedule", poke_interval=3600)
+        def keeps_busy(dag_run=None):
+            return dag_run.run_id.endswith("-1")
+
+        fails_at_first()
+        keeps_busy()
+
     with DAG("waits_for_long", schedule=None, max_active_tasks=300):
 
         @task.sensor(mode="reschedule", poke_interval=3600, timeout=86400)
@@ -289,6 +303,16 @@ def test_runs_that_wait_for_their_past_are_told_once(own_stack, dags, tmp_path):
     for run in runs:
         signals = count(events(own_stack, run), EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED)
         assert signals <= 6, "its start, two tasks of the run before, and as often that a run began"
+
+
+def test_past_that_is_marked_lets_the_next_run_go_on(own_stack, dags):
+    first = own_stack.run(dags, dag_id="past_is_mended", run_id="run-1")
+    assert first.wait(timeout=60) == "failed"
+    second = own_stack.run(dags, dag_id="past_is_mended", run_id="run-2")
+    until(lambda: states(second) == {"fails_at_first": None, "keeps_busy": "up_for_reschedule"})
+    first.mark("success", "fails_at_first")
+    until(lambda: states(second)["fails_at_first"] == "success")
+    assert second.cancel() == "failed"
 
 
 def test_first_instance_of_a_task_may_have_no_past(own_stack, tmp_path):
