@@ -43,7 +43,9 @@ def main() -> dict:
     with transaction() as session:
         sync_bag_to_db(bag, "shapes", None, session=session)
     return {
-        "graphs": {dag_id: graph(dag_id) for dag_id in ("edges", "staged", "mapped", "mapped_group")},
+        "graphs": {
+            dag_id: graph(dag_id) for dag_id in ("edges", "staged", "mapped", "mapped_group", "remembers")
+        },
         "costs": {size: cost_of_a_completion(f"fan_out_{size}") for size in (20, 200)},
     }
 
@@ -58,6 +60,7 @@ def graph(dag_id: str) -> dict:
         "order": tasks,
         "sees": {task_id: sorted(found.sees[task_id]) for task_id in tasks},
         "seen_by": {task_id: sorted(found.seen_by.get(task_id, ())) for task_id in tasks},
+        "remembered": {task_id: sorted(ids) for task_id, ids in found.remembered.items()},
         "waits_for": {task_id: sorted(found.waits_for(task_id)) for task_id in tasks},
         "same_instance": [[a, b] for a in tasks for b in tasks if a != b and found.same_instance(a, b)],
     }

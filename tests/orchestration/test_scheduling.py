@@ -65,6 +65,15 @@ def test_instances_of_a_mapped_group_concern_each_other_alone(found):
     assert graph["same_instance"] == [["copy.read", "copy.write"], ["copy.write", "copy.read"]]
 
 
+def test_later_runs_look_at_a_task_and_at_what_is_below_it(found):
+    assert found["graphs"]["remembers"]["remembered"] == {
+        "back": ["back"],
+        "whole": ["whole"],
+        "below": ["whole"],
+    }
+    assert found["graphs"]["edges"]["remembered"] == {}
+
+
 def test_cost_of_a_completion_does_not_grow_with_the_dag(found):
     small, large = found["costs"]["20"], found["costs"]["200"]
     assert large["statements"] <= small["statements"]

@@ -30,6 +30,9 @@ with DAG("staged", schedule=None):
     made = make()
     made >> one >> two >> drop().as_teardown(setups=made)
 
+with DAG("remembers", schedule=None):
+    operator("back", depends_on_past=True) >> operator("whole", wait_for_downstream=True) >> operator("below")
+
 with DAG("mapped", schedule=None):
 
     @task
