@@ -177,11 +177,13 @@ class NativeAirflow:
                     raise
             time.sleep(1)
 
-    def answer(self, dag_id: str, run_id: str, task_id: str, answer: Mapping[str, Any]) -> None:
+    def answer(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]
+    ) -> None:
         """Answer what a task asks a person, through the REST API."""
-        dag, run, task = (urllib.parse.quote(name, safe="") for name in (dag_id, run_id, task_id))
-        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
-        self._call("PATCH", path, dict(answer))
+        run, task = (urllib.parse.quote(name, safe="") for name in (run_id, task_id))
+        path = f"dagRuns/{run}/taskInstances/{task}/{map_index}/hitlDetails"
+        self.change("PATCH", dag_id, path, dict(answer))
 
     def wait(self, runs: Iterable[tuple[str, str]], *, timeout: float, poll: float = 0.25) -> None:
         """Block until all of these ``(dag_id, run_id)`` have ended."""

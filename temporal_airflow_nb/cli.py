@@ -88,7 +88,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--env", action="store_true", help="print what to export for Airflow's and Temporal's tools"
     )
 
-    add("worker", _worker, "run a worker for the configured Airflow and Temporal, or for --home's stack")
+    worker = add(
+        "worker", _worker, "run a worker for the configured Airflow and Temporal, or for --home's stack"
+    )
+    worker.add_argument(
+        "-q",
+        "--queues",
+        metavar="NAMES",
+        help="the Airflow queues to serve, with commas between them"
+        " (default: $TEMPORAL_AIRFLOW_QUEUES, else Airflow's default queue)",
+    )
 
     doctor = add("doctor", _doctor, "check versions and services, and say what to do")
     doctor.add_argument("--output", choices=("text", "json"), default="text")
@@ -207,6 +216,8 @@ def _running_env(stack: LocalStack) -> dict[str, str]:
 def _worker(arguments: argparse.Namespace) -> int:
     if arguments.home:
         os.environ.update(_running_env(_local_stack(arguments)))
+    if arguments.queues is not None:
+        os.environ["TEMPORAL_AIRFLOW_QUEUES"] = arguments.queues
     from temporal_airflow_nb.production import main as work
 
     work()

@@ -25,6 +25,34 @@ def task_queue() -> str:
     return os.environ.get("TEMPORAL_TASK_QUEUE") or DEFAULT_TASK_QUEUE
 
 
+def task_queue_of(main: str, queue: str | None) -> str:
+    """Return the Temporal task queue of an Airflow queue; ``None`` is Airflow's default queue.
+
+    >>> task_queue_of("airflow-tasks", "gpu"), task_queue_of("airflow-tasks", None)
+    ('airflow-tasks:gpu', 'airflow-tasks')
+    """
+    return main if queue is None else f"{main}:{queue}"
+
+
+def queues() -> list[str] | None:
+    """
+    Return the Airflow queues that this worker is told to serve, or None where it isn't told.
+
+    From ``$TEMPORAL_AIRFLOW_QUEUES``, names with commas between them.
+    """
+    text = os.environ.get("TEMPORAL_AIRFLOW_QUEUES")
+    if not text:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InvalidInputError(
+            f"the list of queues {text!r} has an empty name in it",
+            hint="Separate names by single commas: gpu,default",
+            value=text,
+        )
+    return list(dict.fromkeys(names))
+
+
 def workflow_id(dag_id: str, run_id: str) -> str:
     """Return the id of the workflow that executes a run.
 

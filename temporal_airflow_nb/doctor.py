@@ -46,6 +46,7 @@ def examine(stack: LocalStack) -> list[Finding]:
         "state folder": lambda: _state_folder(stack.home),
         "ports": lambda: _ports(stack),
         "stack": lambda: _stack(stack),
+        "queues": lambda: _queues(stack),
     }
     return [_finding(name, check) for name, check in checks.items()]
 
@@ -117,3 +118,16 @@ def _stack(stack: LocalStack) -> str:
         )
     answer = stack.client.call("ping", timeout=10)
     return f"running, Airflow {answer['airflow']}"
+
+
+def _queues(stack: LocalStack) -> str:
+    if not stack.is_running:
+        return "not running"
+    answer = stack.client.call("queues", timeout=10)
+    if unserved := answer["unserved"]:
+        raise ServiceUnavailableError(
+            "no worker serves "
+            + ", ".join(f"{name} ({answer['waiting'][name]} waiting)" for name in unserved),
+            hint=f"Start one: temporal-airflow worker --queues {','.join(unserved)}",
+        )
+    return "every task that waits has a worker"

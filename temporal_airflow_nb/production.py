@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """Work until told to stop by SIGTERM or SIGINT, then exit."""
+    """Work until told to stop by SIGTERM or SIGINT, then exit. ``$TEMPORAL_AIRFLOW_QUEUES`` says for which queues."""
     try:
+        config.queues()
         asyncio.run(_work(_prepare()))
         code = 0
     except TemporalAirflowError as error:
@@ -73,6 +74,7 @@ def _prepare_database() -> None:
 
 
 async def _work(zygotes: Zygotes) -> None:
+    from temporal_airflow_nb.orchestration.queues import default_queue
     from temporal_airflow_nb.orchestration.worker import AirflowWorker
 
     stopped = asyncio.Event()
@@ -83,11 +85,12 @@ async def _work(zygotes: Zygotes) -> None:
     except TemporalAirflowError:
         zygotes.stop()
         raise
-    worker = AirflowWorker(client, zygotes, alone=False)
+    queues = config.queues() or [default_queue()]
+    worker = AirflowWorker(client, zygotes, alone=False, queues=queues)
     working = asyncio.create_task(worker.run())
     print(
         f"Working for {client.service_client.config.target_host}, namespace {client.namespace}, "
-        f"task queue {config.task_queue()}. Ctrl-C ends it.",
+        f"task queue {config.task_queue()}, Airflow queues {', '.join(queues)}. Ctrl-C ends it.",
         flush=True,
     )
     await asyncio.wait([working, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)

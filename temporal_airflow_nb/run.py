@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.config import workflow_id
@@ -211,6 +211,47 @@ class Run:
         """
         answer = self._call("logs", task_id=task_id, map_index=map_index, try_number=try_number)
         return TaskLog(answer["lines"], answer["try_number"])
+
+    def respond(
+        self,
+        task_id: str,
+        options: str | Sequence[str],
+        params_input: Mapping[str, Any] | None = None,
+        *,
+        map_index: int = -1,
+    ) -> None:
+        """Answer a task that waits for a person: an approval, a choice, an entry.
+
+        Parameters
+        ----------
+        task_id
+            The task.
+        options
+            The chosen option, or several where the task allows it; ``"Approve"`` or ``"Reject"`` for an approval.
+        params_input
+            What is entered into the task's form, by the names of its params.
+        map_index
+            Which instance of a mapped task.
+
+        Raises
+        ------
+        RunNotFoundError
+            The task doesn't ask anything, or not yet.
+        InvalidInputError
+            The task doesn't take this answer, or it has been answered already.
+
+        Examples
+        --------
+        >>> run.respond("approve_budget", "Approve")                    # doctest: +SKIP
+        """
+        chosen = [options] if isinstance(options, str) else list(options)
+        self._call(
+            "respond",
+            task_id=task_id,
+            map_index=map_index,
+            options=chosen,
+            params_input=dict(params_input or {}),
+        )
 
     def cancel(self) -> str:
         """Cancel the run, as Airflow's "mark failed" does; returns its state.

@@ -125,6 +125,12 @@ CALLABLES = [
         "dag run_id commit session",
         "orchestration/sync_activities.py",
     ),
+    (
+        "airflow.api_fastapi.core_api.routes.public.hitl:update_hitl_detail",
+        "dag_id dag_run_id task_id map_index update_hitl_detail_payload user session",
+        "stack/hitl.py",
+    ),
+    ("airflow.api_fastapi.app:create_auth_manager", "", "stack/hitl.py"),
     (f"{SCHEDULER}.check_trigger_timeouts", "session", "orchestration/scheduling.py"),
     (f"{SCHEDULER}.check_awaiting_input_timeouts", "session", "orchestration/scheduling.py"),
     (f"{TRIGGERER}:TriggerRunner.run_trigger", "trigger_id trigger", "tasks/trigger_runner.py"),

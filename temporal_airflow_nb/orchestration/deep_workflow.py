@@ -23,6 +23,7 @@ from temporalio.exceptions import (
 )
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
+from temporal_airflow_nb.config import task_queue_of
 from temporal_airflow_nb.orchestration.models import (
     DATABASE_UNAVAILABLE,
     DEEP_WORKFLOW,
@@ -267,6 +268,7 @@ class ExecuteAirflowDagDeepWorkflow:
         handle = workflow.start_activity(
             "run_airflow_task",
             RunTask(self._run.dag_id, self._run.run_id, task, max_reruns=reruns),
+            task_queue=task_queue_of(workflow.info().task_queue, task.queue),
             activity_id=f"{_label(task.task_id, task.map_index)}.try{task.try_number}.{workflow.uuid4().hex[:6]}",
             summary=f"{_label(task.task_id, task.map_index)} · try {task.try_number} · {task.operator}"[:200],
             start_to_close_timeout=_LONGEST_TRY,

@@ -95,6 +95,7 @@ class TaskTry:
     try_number: int
     operator: str = ""
     queue: str | None = None
+    """Airflow's name of the queue, unless it is the default one."""
     plain: bool = False
     """Whether it needs an interpreter of its own, as it runs as another user."""
 

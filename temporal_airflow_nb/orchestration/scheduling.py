@@ -26,6 +26,7 @@ from temporal_airflow_nb.orchestration import later_runs, outbox, slots
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.graph import TaskGraph, graph_of
 from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskTry, Timer
+from temporal_airflow_nb.orchestration.queues import default_queue
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -306,8 +307,9 @@ class SchedulingPass:
             if (row.task_id, row.map_index) not in in_flight:
                 task = self.dag.task_dict.get(row.task_id)
                 plain = bool(getattr(task, "run_as_user", None))
+                queue = None if row.queue in (None, default_queue()) else row.queue
                 result.ready.append(
-                    TaskTry(row.task_id, row.map_index, row.try_number, row.operator or "", row.queue, plain)
+                    TaskTry(row.task_id, row.map_index, row.try_number, row.operator or "", queue, plain)
                 )
         if request.resync or self._some_wait:
             result.timers = self._timers(request)

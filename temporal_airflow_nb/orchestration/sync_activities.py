@@ -20,7 +20,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from temporal_airflow_nb.config import on_worker_lost
-from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.orchestration import outbox, queues
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
@@ -127,7 +127,10 @@ def schedule_pass(request: PassInput) -> PassResult:
         if request.resync and not dag_run.bundle_version:
             scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         result = SchedulingPass(dag_run, dag, session).run(request)
-        return guard(result, f"what a scheduling pass decided about run {request.run_id!r}")
+        guard(result, f"what a scheduling pass decided about run {request.run_id!r}")
+    for queue in {task.queue for task in result.ready if task.queue is not None}:
+        queues.announce(queue)
+    return result
 
 
 @activity.defn

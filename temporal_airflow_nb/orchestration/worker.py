@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.workflow import NondeterminismError
 
-from temporal_airflow_nb.config import task_queue
+from temporal_airflow_nb.config import task_queue, task_queue_of
 from temporal_airflow_nb.orchestration import outbox, sync_activities
 from temporal_airflow_nb.orchestration.activities import TaskActivities
 from temporal_airflow_nb.orchestration.asset_watchers import AssetWatchers
@@ -21,6 +25,7 @@ from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow, trigger_queue
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.new_runs import NewRuns
+from temporal_airflow_nb.orchestration.queues import default_queue, on_queue, unserved, waiting
 from temporal_airflow_nb.orchestration.slots import SlotWatch
 from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
 from temporal_airflow_nb.tasks.attempt import TaskRunner
@@ -31,13 +36,18 @@ from temporal_airflow_nb.tasks.zygotes import Zygotes
 log = structlog.get_logger(__name__)
 
 _TRANSACTION_THREADS = 8
+_LOOK_AGAIN = 15.0
+_HEARTBEATS: dict[str, Any] = {
+    "default_heartbeat_throttle_interval": timedelta(seconds=1),
+    "max_heartbeat_throttle_interval": timedelta(seconds=3),
+}
 # Without one, the SDK hashes every loaded module to make one up: 0.7 s.
 _BUILD_ID = "temporal-airflow-nb"
 
 
 class AirflowWorker:
     """
-    Executes workflows and tasks of one task queue, and delivers the outbox.
+    Executes the tasks of Airflow queues; the one that serves the default queue executes the workflows as well.
 
     Parameters
     ----------
@@ -47,12 +57,17 @@ class AirflowWorker:
         Where task processes come from.
     alone
         Whether no scheduler or triggerer of Airflow works on the same database.
+    queues
+        Names of the Airflow queues to serve; every one, from its first task on, if None.
     """
 
-    def __init__(self, client: Client, zygotes: Zygotes, *, alone: bool) -> None:
+    def __init__(
+        self, client: Client, zygotes: Zygotes, *, alone: bool, queues: Sequence[str] | None = None
+    ) -> None:
         from airflow.configuration import conf
 
         max_tasks = conf.getint("core", "parallelism")
+        self.client = client
         self.zygotes = zygotes
         self.alone = alone
         self.runner = TaskRunner(zygotes, DatabaseClient())
@@ -61,12 +76,29 @@ class AirflowWorker:
         self.triggers = Triggers(zygotes, self.runner.client, capacity)
         self.deadlines = DeadlineWatch(self.runner, self.triggers)
         self.dispatcher = Dispatcher(client, task_queue())
+        self._max_tasks = max_tasks
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
-        self.worker = Worker(
-            client,
-            task_queue=task_queue(),
+        self._serves_every_queue = queues is None
+        self._executes_workflows = queues is None or default_queue() in queues
+        self._served = {default_queue(), *(queues or ())}
+        self._workers = [self._queue_worker(queue) for queue in sorted(self._served - {default_queue()})]
+        if self._executes_workflows:
+            self._workers += [self._main_worker(), self._trigger_worker(capacity)]
+        self._running: list[asyncio.Task[None]] = []
+
+    def _new_worker(self, name: str, **options: Any) -> Worker:
+        return Worker(
+            self.client,
+            task_queue=name,
             build_id=_BUILD_ID,
             identity=f"temporal-airflow@{os.getpid()}",
+            graceful_shutdown_timeout=timedelta(seconds=1),
+            **options,
+        )
+
+    def _main_worker(self) -> Worker:
+        return self._new_worker(
+            task_queue(),
             workflows=[ExecuteAirflowDagDeepWorkflow],
             activities=[
                 sync_activities.load_serialized_dag,
@@ -78,46 +110,92 @@ class AirflowWorker:
                 self.tasks.run_callbacks,
             ],
             activity_executor=self._transactions,
-            max_concurrent_activities=max_tasks,
+            max_concurrent_activities=self._max_tasks,
             max_concurrent_local_activities=_TRANSACTION_THREADS,
             max_concurrent_workflow_tasks=4,
-            default_heartbeat_throttle_interval=timedelta(seconds=1),
-            max_heartbeat_throttle_interval=timedelta(seconds=3),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
-            graceful_shutdown_timeout=timedelta(seconds=1),
             workflow_failure_exception_types=[NondeterminismError],
+            **_HEARTBEATS,
         )
-        self.trigger_worker = Worker(
-            client,
-            task_queue=trigger_queue(task_queue()),
-            build_id=_BUILD_ID,
-            identity=f"temporal-airflow@{os.getpid()}",
+
+    def _trigger_worker(self, capacity: int) -> Worker:
+        return self._new_worker(
+            trigger_queue(task_queue()),
             activities=[TriggerActivities(self.triggers, self.runner.callbacks).run_trigger],
             max_concurrent_activities=capacity,
             max_heartbeat_throttle_interval=timedelta(seconds=1),
-            graceful_shutdown_timeout=timedelta(seconds=1),
         )
+
+    def _queue_worker(self, queue: str) -> Worker:
+        return self._new_worker(
+            task_queue_of(task_queue(), queue),
+            activities=[self.tasks.run_airflow_task],
+            max_concurrent_activities=self._max_tasks,
+            **_HEARTBEATS,
+        )
+
+    async def _serve_new_queues(self) -> None:
+        """Serve each queue from its first task on, whether a pass here or in another process has sent it."""
+        loop = asyncio.get_running_loop()
+        sent: asyncio.Queue[str] = asyncio.Queue()
+        on_queue(lambda queue: loop.call_soon_threadsafe(sent.put_nowait, queue))
+        while True:
+            try:
+                queues = {await asyncio.wait_for(sent.get(), _LOOK_AGAIN)}
+            except asyncio.TimeoutError:
+                queues = set(await self._waiting_tasks())
+            for queue in sorted(queues - self._served):
+                self._served.add(queue)
+                self._workers.append(worker := self._queue_worker(queue))
+                self._running.append(asyncio.create_task(worker.run()))
+
+    async def _warn_of_unserved_queues(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN)
+            queues = await self._waiting_tasks()
+            try:
+                lonely = await unserved(self.client, queues)
+            except RPCError as error:
+                log.warning("Could not ask Temporal who serves the queues; trying again", error=repr(error))
+                continue
+            for queue in lonely:
+                log.warning(
+                    f"Tasks wait for a worker: start one with `temporal-airflow worker --queues {queue}`",
+                    queue=queue,
+                    tasks=queues[queue],
+                )
+
+    async def _waiting_tasks(self) -> dict[str, int]:
+        try:
+            return await asyncio.to_thread(waiting)
+        except SQLAlchemyError as error:
+            log.warning("Could not look at the queues; trying again", error=repr(error))
+            return {}
 
     async def run(self) -> None:
         """Work until :meth:`stop` or until the task is cancelled."""
         # A task's way through the worker crosses six threads, each of which may find another one computing: a
         # thread that waits for the interpreter has it after half a millisecond instead of five.
         sys.setswitchinterval(0.0005)
-        background = [asyncio.create_task(self.dispatcher.run()), asyncio.create_task(SlotWatch().run())]
-        outbox.on_message(self.dispatcher.wake)
+        background = []
+        if self._executes_workflows:
+            background += [self.dispatcher.run(), SlotWatch().run(), self._warn_of_unserved_queues()]
+            outbox.on_message(self.dispatcher.wake)
+        if self._serves_every_queue:
+            background.append(self._serve_new_queues())
         if self.alone:
-            background.append(asyncio.create_task(self.deadlines.run()))
-            background.append(asyncio.create_task(NewRuns().run()))
-            background.append(asyncio.create_task(AssetWatchers(self.triggers).run()))
+            background += [self.deadlines.run(), NewRuns().run(), AssetWatchers(self.triggers).run()]
             outbox.on_message(self.deadlines.wake)
+        helping = [asyncio.create_task(coroutine) for coroutine in background]
+        self._running += [asyncio.create_task(worker.run()) for worker in self._workers]
         try:
-            await asyncio.gather(self.worker.run(), self.trigger_worker.run())
+            await asyncio.gather(*self._running)
         finally:
-            for task in background:
+            for task in helping:
                 task.cancel()
 
     async def stop(self) -> None:
         """Stop taking work, stop the tasks that run, and end the zygotes."""
-        await asyncio.gather(self.worker.shutdown(), self.trigger_worker.shutdown())
+        await asyncio.gather(*(worker.shutdown() for worker in self._workers))
         await asyncio.to_thread(self.triggers.stop)
         self.zygotes.stop()

@@ -16,8 +16,10 @@ from fastapi import Depends, FastAPI, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel
+from temporalio.client import Client
 
 from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
+from temporal_airflow_nb.orchestration import queues
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.stack import actions, views
 from temporal_airflow_nb.stack.submission import Submissions, import_stored
@@ -87,12 +89,24 @@ class _Clear(_Action):
     latest_version: bool | None = None
 
 
+class _Respond(_RunRef):
+    task_id: str
+    map_index: int = -1
+    options: list[str]
+    params_input: dict[str, Any] = {}
+
+
 class _Runs(BaseModel):
     dag_id: str | None = None
     limit: int = 100
 
 
-def application(token: str, submissions: Submissions, temporal_ui: Callable[[], str | None]) -> FastAPI:
+def application(
+    token: str,
+    submissions: Submissions,
+    temporal_ui: Callable[[], str | None],
+    temporal: Client | None = None,
+) -> FastAPI:
     """Return the gateway as an application; every request has to carry ``token``."""
 
     def authorised(authorization: str = Header("")) -> None:
@@ -165,6 +179,18 @@ def application(token: str, submissions: Submissions, temporal_ui: Callable[[], 
     @app.post("/v1/logs")
     def logs(body: _Logs) -> dict[str, Any]:
         return views.logs(body.dag_id, body.run_id, body.task_id, body.map_index, body.try_number)
+
+    @app.post("/v1/queues")
+    async def waiting_queues() -> dict[str, Any]:
+        waiting = await run_in_threadpool(queues.waiting)
+        unserved = await queues.unserved(temporal, waiting) if temporal is not None else []
+        return {"waiting": waiting, "unserved": unserved}
+
+    @app.post("/v1/respond")
+    def respond(body: _Respond) -> dict[str, Any]:
+        from temporal_airflow_nb.stack import hitl
+
+        return hitl.respond(**body.model_dump())
 
     @app.post("/v1/cancel")
     def cancel(body: _Action) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from typing import Any
 
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError, from_dict
 
+# What mustn't be sent twice, and how to find out whether it has arrived.
 _NOT_REPEATABLE = {
     "submit": "The run may have been created: look at the list of runs.",
     "mark": "It may have been done: look at the run.",
     "clear": "It may have been done: look at the run.",
+    "respond": "The answer may have been taken: look at the task's state.",
 }
 
 

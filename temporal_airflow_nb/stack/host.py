@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from temporal_airflow_nb.config import queues
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.stack.services import GATEWAY_ONLY, READY_FD
 from temporal_airflow_nb.stack.state import read_stack
@@ -94,7 +95,7 @@ async def _serve(zygotes: Any, home: Path) -> None:
     if embedded:
         from temporal_airflow_nb.orchestration.worker import AirflowWorker
 
-        worker = AirflowWorker(await _connect(), zygotes, alone=True)
+        worker = AirflowWorker(await _connect(), zygotes, alone=True, queues=queues())
         client = worker.runner.client
     else:
         from temporal_airflow_nb.tasks.client import DatabaseClient
@@ -105,6 +106,7 @@ async def _serve(zygotes: Any, home: Path) -> None:
             os.environ["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"],
             Submissions(zygotes, client, home if embedded else None),
             lambda: read_stack(home).get("temporal", {}).get("ui_address"),
+            worker.client if worker is not None else None,
         ),
         int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),
     )

@@ -140,7 +140,8 @@ class TaskSupervisor(ActivitySubprocess):
         return self._exit_code
 
     def _send_heartbeat_if_needed(self) -> None:
-        if self.stopped or not self.should_stop():
+        # A task that has told how it ended is still at its callbacks, for which Airflow gives it some time.
+        if self.stopped or self._terminal_state or not self.should_stop():
             super()._send_heartbeat_if_needed()
             return
         # Airflow ends a task that was cleared or marked when its heartbeat is refused.

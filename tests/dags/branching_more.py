@@ -31,7 +31,12 @@ with DAG("branch_operators", schedule=None, start_date=datetime.datetime(2024, 1
             return f"own_{context['params']['side']}"
 
     own = ChooseByContext(task_id="own", params={"side": "right"})
-    own >> Label("a label") >> leaves("own", "left", "right") >> EmptyOperator(task_id="join", trigger_rule=JOIN)
+    (
+        own
+        >> Label("a label")
+        >> leaves("own", "left", "right")
+        >> EmptyOperator(task_id="join", trigger_rule=JOIN)
+    )
 
     # Branches on the run's logical date, 2024-03-05 in a recording, or on the day it is.
     past = {"target_lower": datetime.datetime(2000, 1, 1), "target_upper": datetime.datetime(2001, 1, 1)}
@@ -61,13 +66,17 @@ with DAG("branch_operators", schedule=None, start_date=datetime.datetime(2024, 1
         ti.xcom_push(key="seen", value="pushed before choosing")
         return ["python_a", "python_c"]
 
-    BranchPythonOperator(task_id="python", python_callable=choose_in_python) >> leaves("python", "a", "b", "c")
+    BranchPythonOperator(task_id="python", python_callable=choose_in_python) >> leaves(
+        "python", "a", "b", "c"
+    )
 
     def choose_elsewhere():
         return "external_b"
 
     (
-        BranchExternalPythonOperator(task_id="external", python=sys.executable, python_callable=choose_elsewhere)
+        BranchExternalPythonOperator(
+            task_id="external", python=sys.executable, python_callable=choose_elsewhere
+        )
         >> leaves("external", "a", "b")
     )
     LatestOnlyOperator(task_id="latest") >> leaves("latest", "only")

@@ -38,7 +38,9 @@ with DAG("mapped_xcom_operations", schedule=None):
     each.override(task_id="zipped_and_filled").expand(x=given.zip(named, fillvalue="none"))
     each.override(task_id="concatenated").expand(x=given.concat(named))
     each.override(task_id="combined").expand(x=given.zip(named).map(lambda both: f"{both[1]}{both[0]}"))
-    each.override(task_id="chained").expand(x=named.concat(given.map(lambda x: str(x))).map(lambda text: text.upper()))
+    each.override(task_id="chained").expand(
+        x=named.concat(given.map(lambda x: str(x))).map(lambda text: text.upper())
+    )
 
     @task
     def gather(values):

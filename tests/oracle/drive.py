@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.oracle.answers import Answering
 from tests.oracle.catalog import Case, rename_choices
 from tests.oracle.result import Source, key_of, queued_assets, read_result, run_facts
 from tests.oracle.server import serving
@@ -25,6 +26,8 @@ class Side(ABC):
     source: Source
     effects: Path
     run_id: str
+    considers: float = 0.0
+    """Seconds for which a task waits for its answer."""
 
     @abstractmethod
     def start(self, dag_id: str, conf: Mapping[str, Any], number: int) -> None:
@@ -43,7 +46,7 @@ class Side(ABC):
         """Wait until the run that was started has ended; raise where it doesn't."""
 
     @abstractmethod
-    def answer(self, dag_id: str, task_id: str, answer: Mapping[str, Any]) -> None:
+    def answer(self, dag_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]) -> None:
         """Answer for a person what a parked task asks."""
 
     @abstractmethod
@@ -99,14 +102,14 @@ def _run_case(side: Side, own: list[str], of_earlier: list[str], address: str) -
                     side.start(dag_id, conf | of_run, run)
             except Exception as error:
                 results[dag_id] = _error(error)
-        for dag_id in step:
-            if dag_id in results:
-                continue
-            _answer(side, dag_id, deadline)
-            try:
-                side.wait(dag_id, max(1.0, deadline - time.monotonic()))
-            except Exception as error:
-                results[dag_id] = _error(error) | {"tasks": others.states(dag_id)}
+        with Answering(side):
+            for dag_id in step:
+                if dag_id in results:
+                    continue
+                try:
+                    side.wait(dag_id, max(1.0, deadline - time.monotonic()))
+                except Exception as error:
+                    results[dag_id] = _error(error) | {"tasks": others.states(dag_id)}
         side.settle(number, others.count)
         others.name(number)
     for dag_id in known:
@@ -132,27 +135,6 @@ def _with_address(value: Any, address: str) -> Any:
 
 def _error(error: Exception) -> dict[str, Any]:
     return {"error": f"{type(error).__name__}: {error}"}
-
-
-def _answer(side: Side, dag_id: str, deadline: float) -> None:
-    """Answer what tasks ask as soon as they are parked."""
-    waiting = dict(side.case.answers)
-    ended = "SELECT 1 FROM dag_run WHERE dag_id = ? AND run_id = ? AND state IN ('success', 'failed')"
-    while (
-        waiting
-        and time.monotonic() < deadline
-        and not _query(side.source.database, ended, dag_id, side.run_id)
-    ):
-        rows = _query(
-            side.source.database,
-            "SELECT task_id FROM task_instance WHERE dag_id = ? AND run_id = ? AND state = 'awaiting_input'",
-            dag_id,
-            side.run_id,
-        )
-        for (task_id,) in rows:
-            if task_id in waiting:
-                side.answer(dag_id, task_id, waiting.pop(task_id))
-        time.sleep(0.1)
 
 
 def _read(side: Side, dag_id: str, run_id: str) -> dict[str, Any]:

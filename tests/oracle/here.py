@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,6 @@ class Here(Side):
         self.effects = folder
         self.run_id = f"oracle-run-{uuid.uuid4().hex[:8]}"
         self.runs: dict[str, Run] = {}
-        self._answers: subprocess.Popen[str] | None = None
         home = Path(stack.status()["env"]["AIRFLOW_HOME"])
         places = {str(home): "airflow_home", str(case.folder): "dags", str(folder): "effects"}
         self.source = Source(home / "airflow.db", home / "logs", places)
@@ -74,28 +73,11 @@ class Here(Side):
         """Wait for the end of a run."""
         self.runs[dag_id].wait(timeout=timeout)
 
-    def answer(self, dag_id: str, task_id: str, answer: Mapping[str, Any]) -> None:
-        """Answer in a process of Airflow's own."""
-        assert self._answers is not None
-        assert self._answers.stdin is not None
-        assert self._answers.stdout is not None
-        request = {"dag_id": dag_id, "run_id": self.run_id, "task_id": task_id, "answer": answer}
-        self._answers.stdin.write(json.dumps(request) + "\n")
-        self._answers.stdin.flush()
-        # Airflow may have something to say too.
-        assert "given\n" in iter(self._answers.stdout.readline, ""), "the answer wasn't taken"
-
-    @contextlib.contextmanager
-    def answering(self) -> Iterator[None]:
-        """Have the process for answers ready, if there are any to give."""
-        if not self.case.answers:
-            yield
-            return
-        command = [sys.executable, "-m", "tests.oracle.answer"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, env=_environment(self.stack), **pipes) as self._answers:  # type: ignore
-            yield
-            self._answers.stdin.close()
+    def answer(self, dag_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]) -> None:
+        """Answer through the public API."""
+        self.runs[dag_id].respond(
+            task_id, answer["chosen_options"], answer.get("params_input"), map_index=map_index
+        )
 
     def settle(self, step: int, count: Callable[[], tuple[int, int]]) -> None:
         """Wait for the runs that come of others natively, and for the callbacks that outlive a run."""
@@ -121,8 +103,7 @@ def run_here(stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str,
     """Run the DAGs of a file on a stack; return the results by DAG id."""
     own = [dag_id for dag_id in recorded if dag_id not in _of_earlier(case)]
     side = Here(stack, case, folder, recorded)
-    with side.answering():
-        return run_case(side, own, set(recorded) - set(own))
+    return run_case(side, own, set(recorded) - set(own))
 
 
 def _of_earlier(case: Case) -> set[str]:

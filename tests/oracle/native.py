@@ -29,7 +29,6 @@ ONCE_MORE = ["2024-03-05T07:08:09.012345+00:00", "2024-03-05T08:09:10.123456+00:
 NOT_RECORDED = re.compile(r"Setting the task to failed\..* ti_id=([0-9a-f-]{36})")
 RUN_ID = "oracle-run-natively"
 QUIET = 4.0
-PARKED = 8.0
 AT_ONCE = 4
 
 SETTINGS = {
@@ -134,6 +133,9 @@ def _bundle_name(case: Case) -> str:
 class Native(Side):
     """A case on native Airflow."""
 
+    # The scheduler takes a task for failed that is queued again before it has heard that the task is parked.
+    considers = 8.0
+
     def __init__(self, native: NativeAirflow, case: Case, home: Path, date: str | None = None) -> None:
         self.native = native
         self.case = case
@@ -177,13 +179,9 @@ class Native(Side):
         """Wait for the end of a run."""
         self.native.wait([(dag_id, self.run_id)], timeout=timeout)
 
-    def answer(self, dag_id: str, task_id: str, answer: Mapping[str, Any]) -> None:
-        """Answer as the UI does, when the scheduler has heard from the executor that the task is parked.
-
-        It takes the task for failed that is queued again before.
-        """
-        time.sleep(PARKED)
-        self.native.answer(dag_id, self.run_id, task_id, answer)
+    def answer(self, dag_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]) -> None:
+        """Answer as the UI does."""
+        self.native.answer(dag_id, self.run_id, task_id, map_index, answer)
 
     def settle(self, step: int, count: Callable[[], tuple[int, int]]) -> None:
         """Let the runs end that came of others, and the callbacks that the DAG processor runs after a run."""
