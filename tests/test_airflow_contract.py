@@ -56,6 +56,7 @@ CALLABLES = [
         "stack/submission.py",
     ),
     ("airflow.dag_processing.bundles.base:unpack_bundle_version", "result bundle", "stack/submission.py"),
+    ("airflow.dag_processing.dagbag:_validate_executor_fields", "dag bundle_name", "tasks/preload.py"),
     ("airflow.cli.commands.connection_command:_import_helper", "overwrite", "stack/submission.py"),
     (
         f"{TASK_ROUTES}:ti_run",

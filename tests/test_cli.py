@@ -99,7 +99,16 @@ def test_doctor_finds_nothing_on_a_good_machine(run):
     code, out, _ = run("doctor", "--output", "json")
     found = checks(out)
     assert code == 0
-    assert list(found) == ["python", "airflow", "temporalio", "temporal", "state folder", "ports", "stack"]
+    assert list(found) == [
+        "python",
+        "airflow",
+        "temporalio",
+        "temporal",
+        "state folder",
+        "ports",
+        "stack",
+        "queues",
+    ]
     assert {check["state"] for check in found.values()} == {"ok"}
     assert "temporal version" in found["temporal"]["detail"]
 

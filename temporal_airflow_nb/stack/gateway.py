@@ -22,7 +22,7 @@ from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
 from temporal_airflow_nb.orchestration import queues
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.stack import actions, views
-from temporal_airflow_nb.stack.submission import Submissions, import_stored
+from temporal_airflow_nb.stack.submission import Submissions, import_stored, warnings_of
 from temporal_airflow_nb.tasks.database import commits
 
 log = structlog.get_logger(__name__)
@@ -139,7 +139,7 @@ def application(
         dags = submissions.check(body.path)
         return {
             "dags": [{"dag_id": dag.dag_id, "task_count": len(dag.data["dag"]["tasks"])} for dag in dags],
-            "warnings": [],
+            "warnings": warnings_of(dags),
         }
 
     @app.post("/v1/submit")

@@ -16,12 +16,14 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
+from airflow.serialization.enums import Encoding
 from sqlalchemy import func, select
 
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import create_run
 from temporal_airflow_nb.stack import airflow_config
+from temporal_airflow_nb.tasks.attempt import EXECUTOR_SETTINGS, NO_EXECUTOR
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import run_dag_processor
 from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
@@ -187,6 +189,20 @@ def _store_bundles() -> None:
     """Have the configured bundles in the database, where their DAGs refer to them."""
     with transaction() as session:
         DagBundlesManager().sync_bundles_to_db(deactivate_missing=False, session=session)
+
+
+def warnings_of(dags: list[Any]) -> list[str]:
+    """Return what the user should know of DAGs that can be run all the same."""
+    found = []
+    for dag in dags:
+        tasks = [task[Encoding.VAR] for task in dag.data["dag"]["tasks"]]
+        for setting in EXECUTOR_SETTINGS:
+            named = [task["task_id"] for task in tasks if (task.get("partial_kwargs") or task).get(setting)]
+            if named:
+                found.append(
+                    f"{setting} of {', '.join(map(repr, named))} in DAG {dag.dag_id!r} is ignored: {NO_EXECUTOR}"
+                )
+    return found
 
 
 def _check_source(path: Path) -> None:

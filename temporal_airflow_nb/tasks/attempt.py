@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+EXECUTOR_SETTINGS = ("executor", "executor_config")
+NO_EXECUTOR = "a worker of Temporal runs it, not an executor. Choose workers with the task's `queue`."
+
 _NOT_WANTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE})
 
 
@@ -100,16 +103,19 @@ class TaskRunner:
         ZygoteLostError
             The task's zygote died under it; the try may be run again.
         """
-        workload = self._claim(key, interrupted=interruption is not None)
-        if workload is None:
+        claimed = self._claim(key, interrupted=interruption is not None)
+        if claimed is None:
             if interruption is not None:
                 # It may have been cleared before its worker was lost.
                 self._record_end(key, TaskInstanceState.SUCCESS)
             return
+        workload, ignored = claimed
         bundle = DagBundlesManager().get_bundle(workload.bundle_info.name, workload.bundle_info.version)
         bundle.initialize()
         logger, log_file = _configure_logging(workload.log_path, self.client)
         try:
+            if ignored:
+                logger.warning(f"Ignoring {' and '.join(ignored)} of this task: {NO_EXECUTOR}")
             if interruption is not None:
                 logger.warning(
                     "The worker was lost while this try was running; running the try again",
@@ -128,7 +134,8 @@ class TaskRunner:
         record_ended_process(ti_key, state)
         self.callbacks.run_pending(key.dag_id, key.run_id)
 
-    def _claim(self, key: TaskKey, *, interrupted: bool) -> ExecuteTask | None:
+    def _claim(self, key: TaskKey, *, interrupted: bool) -> tuple[ExecuteTask, list[str]] | None:
+        """Return what is to run and which of the task's settings mean nothing here; None for a try that isn't due."""
         if interrupted:
             with transaction() as session:
                 session.execute(
@@ -151,7 +158,9 @@ class TaskRunner:
                 )
                 .options(joinedload(TaskInstance.dag_run), joinedload(TaskInstance.dag_model))
             )
-            return ExecuteTask.make(ti) if ti is not None else None
+            if ti is None:
+                return None
+            return ExecuteTask.make(ti), [name for name in EXECUTOR_SETTINGS if getattr(ti, name)]
 
     def _supervise(
         self,

@@ -66,6 +66,7 @@ def start_plain(env: dict[str, str]) -> tuple[PlainChild, Pipes]:
         [
             sys.executable,
             "-c",
+            "from temporal_airflow_nb.tasks.preload import accept_every_executor; accept_every_executor();"
             "from airflow.sdk.execution_time.supervisor import _child_exec_main; _child_exec_main()",
         ],
         stdin=theirs[0],

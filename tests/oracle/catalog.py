@@ -14,6 +14,15 @@ STANDARD = "airflow.providers.standard.example_dags"
 DAGS = Path(__file__).parent.parent / "dags"
 PLUGINS = Path(__file__).parent.parent / "plugins"
 RECORDED = Path(__file__).parent / "recorded"
+_SECRETS = Path(__file__).parent / "secrets"
+
+
+def _secrets_of(whose: str) -> str:
+    kinds = ("variables", "connections")
+    return json.dumps({f"{kind}_file_path": str(_SECRETS / f"{whose}_{kind}.json") for kind in kinds})
+
+
+_LOCAL_FILES = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 
 ENVIRONMENT = {
     "AIRFLOW_VAR_ORACLE_PLAIN": "a plain value",
@@ -23,6 +32,10 @@ ENVIRONMENT = {
     "AIRFLOW_CONN_ORACLE_JSON": json.dumps(
         {"conn_type": "generic", "host": "json.example", "extra": {"deep": {"er": 1}}}
     ),
+    "AIRFLOW__SECRETS__BACKEND": _LOCAL_FILES,
+    "AIRFLOW__SECRETS__BACKEND_KWARGS": _secrets_of("server"),
+    "AIRFLOW__WORKERS__SECRETS_BACKEND": _LOCAL_FILES,
+    "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS": _secrets_of("workers"),
 }
 POOLS = {
     "oracle_no_slot": ("0",),
@@ -402,6 +415,7 @@ SEMANTICS = [
             }
         ),
     ),
+    Case("listeners"),
     Case("lifecycle", scripted=True, timeout=400),
     Case("lifecycle_edits", scripted=True, timeout=200),
     Case("mapping"),
@@ -413,13 +427,16 @@ SEMANTICS = [
         logical_date=LATER,
         timeout=300,
     ),
+    Case("rendering", conf={"from_conf": "the conf", "extra": 1}),
     Case("retries"),
     Case("retries_more"),
+    Case("secrets_backends", logs=True),
     Case("sensors", ordered=frozenset({"sensor_reschedule", "sensor_poke"})),
     Case("sensors_more"),
     Case("setup_teardown"),
     Case("setup_teardown_more"),
     Case("small"),
+    Case("state_stores"),
     Case("task_logs", logs=True),
     Case("templates", conf={"day": "2026-01-01", "who": "conf"}),
     Case("timeouts"),
