@@ -19,7 +19,7 @@ class Defers(BaseOperator):
     """Runs in two halves."""
 
     def execute(self, context):
-        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=0.5)), method_name="resumed")
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=4)), method_name="resumed")
 
     def resumed(self, context, event=None):
         return "resumed"
@@ -44,7 +44,7 @@ with DAG("listeners_success", schedule=None):
     def mapped(x):
         return x
 
-    @task.sensor(mode="reschedule", poke_interval=0.5, timeout=60)
+    @task.sensor(mode="reschedule", poke_interval=4, timeout=60)
     def pokes_twice(task_reschedule_count=0):
         return PokeReturnValue(is_done=task_reschedule_count > 0)
 

@@ -46,7 +46,7 @@ with DAG("task_state_store", schedule=None, default_args={"retry_delay": 0}):
     def refuses(task_state_store=None):
         task_state_store.set("bad", object())
 
-    @task.sensor(mode="reschedule", poke_interval=0.5, timeout=60)
+    @task.sensor(mode="reschedule", poke_interval=4, timeout=60)
     def pokes(task_state_store=None):
         seen = task_state_store.get("pokes", default=0) + 1
         task_state_store.set("pokes", seen)
@@ -57,7 +57,7 @@ with DAG("task_state_store", schedule=None, default_args={"retry_delay": 0}):
 
         def execute(self, context):
             context["task_state_store"].set("before", [context["ti"].try_number])
-            self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=0.5)), method_name="resumed")
+            self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=4)), method_name="resumed")
 
         def resumed(self, context, event=None):
             return context["task_state_store"].get("before")
