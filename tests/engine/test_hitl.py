@@ -97,12 +97,18 @@ def test_answers_that_are_refused(stack, path):
     assert run.wait(timeout=60) == "success"
 
 
+def is_back(stack, lost):
+    """Return whether another worker runs in place of the lost one."""
+    row = next(row for row in stack.status()["services"] if row["name"] == "worker")
+    return row["state"] == "running" and row["pid"] != lost
+
+
 def test_answer_after_the_worker_was_lost(own_stack, path):
     run = own_stack.run(path, dag_id="asks")
     until(lambda: states(run) == {"ask": "awaiting_input"})
     worker = pid_of(own_stack, "worker")
     kill(worker)
-    until(lambda: pid_of(own_stack, "worker") not in (worker, None))
+    until(lambda: is_back(own_stack, worker), timeout=90)
     run.respond("ask", "Approve")
     assert run.wait(timeout=60) == "success"
 

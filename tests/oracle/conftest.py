@@ -25,6 +25,9 @@ def results_here(request, stack, tmp_path_factory) -> Callable[[Case], dict[str,
     Examples spend much of their time asleep: with the first one, all that the session asks for begin.
     """
     create_pools(stack)
+    for case in _asked_for(request.session):
+        # Imports the package that holds it, which several threads mustn't begin together.
+        assert case.folder.is_dir()
     folders = {name: tmp_path_factory.mktemp(name) for name in CASES}
     threads = ThreadPoolExecutor(AT_ONCE)
     known: dict[str, Future[dict[str, Any]]] = {}
