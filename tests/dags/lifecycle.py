@@ -193,7 +193,7 @@ with DAG("fail_with_teardown", schedule=None, default_args=callbacks, **run_call
 with DAG(
     "times_out",
     schedule=None,
-    dagrun_timeout=timedelta(seconds=10),
+    dagrun_timeout=timedelta(seconds=20),
     default_args=callbacks,
     **run_callbacks,
 ):
@@ -201,5 +201,5 @@ with DAG(
     Waits(task_id="defer", how="defer")
     Waits(task_id="retry", how="retry", **RETRIES)
 
-with DAG("clear_timed_out", schedule=None, dagrun_timeout=timedelta(seconds=12), **run_callbacks):
+with DAG("clear_timed_out", schedule=None, dagrun_timeout=timedelta(seconds=20), **run_callbacks):
     Hold(task_id="holds") >> EmptyOperator(task_id="after")
