@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 
 import pytest
 
 from tests.dags.random_lib import dag_id_of, random_dag
+from tests.engine.helpers import with_client
 from tests.oracle.catalog import DAGS, RANDOM, Case
 from tests.oracle.compare import compare, report
 from tests.oracle.here import run_here
@@ -22,6 +24,41 @@ LIVE = 12
 def test_random_dag_ends_as_natively(case, dag_id, results_here):
     source = random_dag(int(dag_id.removeprefix("random_"))).source if dag_id else ""
     check(case, dag_id, results_here, source=source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            id=case.name,
+            marks=[pytest.mark.xdist_group(case.name), pytest.mark.timeout(case.timeout + 120)],
+        )
+        for case in RANDOM
+    ],
+)
+def test_each_pass_finds_all_that_can_be_decided(case, stack, results_here):
+    """A workflow of which nothing is under way, and whose run hasn't ended, looks at everything after a while."""
+    results_here(case)
+
+    async def histories(client):
+        found = {}
+        async for execution in client.list_workflows('WorkflowType = "ExecuteAirflowDagDeepWorkflow"'):
+            if any(execution.id.startswith(f"airflow-{dag_id}-") for dag_id in case.recorded()):
+                handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+                found[execution.id] = await handle.fetch_history()
+        return found
+
+    found = with_client(stack, histories)
+    assert len(found) >= len(case.recorded())
+    timers = [
+        (workflow_id, json.loads(event.user_metadata.summary.data))
+        for workflow_id, history in found.items()
+        for event in history.events
+        if event.HasField("timer_started_event_attributes")
+    ]
+    assert [timer for timer in timers if timer[1] == "looks again"] == []
 
 
 @pytest.mark.slow
