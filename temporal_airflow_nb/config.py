@@ -34,6 +34,11 @@ def task_queue_of(main: str, queue: str | None) -> str:
     return main if queue is None else f"{main}:{queue}"
 
 
+def trigger_queue(main: str) -> str:
+    """Return the task queue of triggers: they wait for long, and must not take the place of tasks."""
+    return f"{main}-triggers"
+
+
 def queues() -> list[str] | None:
     """
     Return the Airflow queues that this worker is told to serve, or None where it isn't told.

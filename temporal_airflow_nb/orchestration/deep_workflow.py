@@ -13,19 +13,22 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
-    CancelledError,
     FailureError,
     is_cancelled_exception,
 )
-from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
-from temporal_airflow_nb.config import task_queue_of
+from temporal_airflow_nb.orchestration.calls import (
+    reason_of,
+    run_callbacks,
+    start_trigger,
+    start_try,
+    transaction,
+)
 from temporal_airflow_nb.orchestration.models import (
-    DATABASE_UNAVAILABLE,
     DEEP_WORKFLOW,
     FINAL_RUN_STATES,
     RESYNC_SIGNAL,
@@ -40,8 +43,6 @@ from temporal_airflow_nb.orchestration.models import (
     PassResult,
     RunFinished,
     RunStatus,
-    RunTask,
-    RunTrigger,
     TaskFailure,
     TaskFailures,
     TaskTry,
@@ -52,15 +53,9 @@ DAG_ID = SearchAttributeKey.for_keyword("AirflowDagId")
 RUN_ID = SearchAttributeKey.for_keyword("AirflowRunId")
 STATE = SearchAttributeKey.for_keyword("AirflowState")
 
-_MAX_RERUNS = 3
-_LONGEST_TRY = timedelta(days=365)
-_HEARTBEAT = timedelta(seconds=10)
-_TRIGGER_HEARTBEAT = timedelta(seconds=10)
-_EACH_TRIGGER = timedelta(milliseconds=50)
 _LOOK_AGAIN = timedelta(seconds=15)
 _LOOK_AT_LEAST = timedelta(minutes=10)
 _MAX_PENDING = 1_900
-_PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5)
 
 
 @workflow.defn(name=DEEP_WORKFLOW, sandboxed=False)
@@ -148,8 +143,8 @@ class ExecuteAirflowDagDeepWorkflow:
         workflow.upsert_search_attributes(
             [DAG_ID.value_set(ref.dag_id), RUN_ID.value_set(ref.run_id), STATE.value_set(RUNNING)]
         )
-        self._dag = await self._transaction("load_serialized_dag", ref, LoadedDag)
-        await self._transaction("ensure_task_instances", ref, int)
+        self._dag = await transaction("load_serialized_dag", ref, LoadedDag)
+        await transaction("ensure_task_instances", ref, int)
         for timer in self._run.timers:
             self._wait_until(timer)
         timeout = asyncio.create_task(self._dagrun_timeout())
@@ -159,7 +154,7 @@ class ExecuteAirflowDagDeepWorkflow:
                     self._timed_out = False
                     await self._finish()
                     # A run that was cleared has begun anew, and its time too.
-                    self._dag = await self._transaction("load_serialized_dag", ref, LoadedDag)
+                    self._dag = await transaction("load_serialized_dag", ref, LoadedDag)
                     timeout = asyncio.create_task(self._dagrun_timeout())
                 else:
                     await self._step()
@@ -181,7 +176,7 @@ class ExecuteAirflowDagDeepWorkflow:
         due, self._due = self._due, []
         look, self._look, self._woken = list(self._look), {}, False
         resync, self._resync = self._resync, False
-        result = await self._transaction(
+        result = await transaction(
             "schedule_pass",
             PassInput(
                 self._run.dag_id,
@@ -264,22 +259,7 @@ class ExecuteAirflowDagDeepWorkflow:
                 self._states.pop((task_id, -1), None)
 
     def _start(self, task: TaskTry) -> None:
-        reruns = _MAX_RERUNS if self._dag.on_worker_lost == "rerun" else 0
-        handle = workflow.start_activity(
-            "run_airflow_task",
-            RunTask(self._run.dag_id, self._run.run_id, task, max_reruns=reruns),
-            task_queue=task_queue_of(workflow.info().task_queue, task.queue),
-            activity_id=f"{_label(task.task_id, task.map_index)}.try{task.try_number}.{workflow.uuid4().hex[:6]}",
-            summary=f"{_label(task.task_id, task.map_index)} · try {task.try_number} · {task.operator}"[:200],
-            start_to_close_timeout=_LONGEST_TRY,
-            heartbeat_timeout=_HEARTBEAT,
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(milliseconds=200),
-                maximum_interval=timedelta(seconds=5),
-                maximum_attempts=1 + reruns,
-            ),
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
+        handle = start_try(self._run.ref, task, self._dag.on_worker_lost)
         key = task.key
         self._in_flight[key] = handle
         self._tries[key] = task
@@ -292,25 +272,13 @@ class ExecuteAirflowDagDeepWorkflow:
         task = self._tries.pop(key)
         error = None if handle.cancelled() else handle.exception()
         if isinstance(error, ActivityError) and not is_cancelled_exception(error):
-            self._failures.append(TaskFailure(task.task_id, task.map_index, task.try_number, _reason(error)))
+            self._failures.append(
+                TaskFailure(task.task_id, task.map_index, task.try_number, reason_of(error))
+            )
         self._finished.append(key)
 
     def _start_trigger(self, key: Key, trigger_id: int) -> None:
-        label = _label(*key)
-        handle = workflow.start_activity(
-            "run_trigger",
-            RunTrigger(self._run.dag_id, self._run.run_id, trigger_id),
-            task_queue=trigger_queue(workflow.info().task_queue),
-            activity_id=f"{label}.trigger{trigger_id}.{workflow.uuid4().hex[:6]}",
-            summary=f"{label} · trigger {trigger_id}"[:200],
-            start_to_close_timeout=_LONGEST_TRY,
-            # A thousand triggers would keep the server busy with nothing but heartbeats.
-            heartbeat_timeout=_TRIGGER_HEARTBEAT + len(self._triggers) * _EACH_TRIGGER,
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
-            ),
-            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-        )
+        handle = start_trigger(self._run.ref, key, trigger_id, len(self._triggers))
         self._triggers[key] = (trigger_id, handle)
         handle.add_done_callback(lambda _: self._trigger_ended(key, handle))
 
@@ -326,10 +294,10 @@ class ExecuteAirflowDagDeepWorkflow:
     async def _record_failures(self) -> None:
         failures, self._failures = self._failures, []
         if failures:
-            await self._transaction(
+            await transaction(
                 "sync_task_status_batch", TaskFailures(self._run.dag_id, self._run.run_id, failures), None
             )
-            await self._run_callbacks()
+            await run_callbacks(self._run.ref)
 
     def _wait_until(self, timer: Timer) -> None:
         key = (timer.task_id, timer.map_index)
@@ -354,16 +322,16 @@ class ExecuteAirflowDagDeepWorkflow:
 
     async def _finish(self) -> None:
         """Let Airflow decide whether the run has ended, and how."""
-        finished = await self._transaction(
+        finished = await transaction(
             "sync_dagrun_status", RunStatus(self._run.dag_id, self._run.run_id), RunFinished
         )
         if finished.callbacks:
-            await self._run_callbacks()
+            await run_callbacks(self._run.ref)
         self._state = finished.state
 
     async def _finish_early(self, status: RunStatus) -> None:
         await self._stop(list(self._in_flight))
-        finished = await self._transaction("sync_dagrun_status", status, RunFinished)
+        finished = await transaction("sync_dagrun_status", status, RunFinished)
         self._state = finished.state if finished.state in FINAL_RUN_STATES else "failed"
 
     async def _give_up(self, error: FailureError) -> None:
@@ -381,36 +349,6 @@ class ExecuteAirflowDagDeepWorkflow:
         for handle in handles:
             with suppress(FailureError, asyncio.CancelledError):
                 await handle
-
-    async def _run_callbacks(self) -> None:
-        await workflow.execute_activity(
-            "run_callbacks",
-            self._run.ref,
-            summary="callbacks",
-            start_to_close_timeout=timedelta(days=1),
-            heartbeat_timeout=_HEARTBEAT,
-            retry_policy=RetryPolicy(maximum_attempts=3),
-        )
-
-    async def _transaction(self, name: str, argument: Any, result_type: Any) -> Any:
-        """Run a short transaction next to the workflow; wait as long as it takes for a database that is down."""
-        delay = 0.5
-        while True:
-            try:
-                return await workflow.execute_local_activity(
-                    name,
-                    argument,
-                    result_type=result_type,
-                    start_to_close_timeout=timedelta(minutes=2),
-                    retry_policy=_PASS_RETRY,
-                )
-            except ActivityError as error:
-                cause = error.cause
-                waits = isinstance(cause, ApplicationError) and cause.type == DATABASE_UNAVAILABLE
-                if not waits and not isinstance(cause, TemporalTimeoutError):
-                    raise
-            await workflow.sleep(delay, summary="waits for Airflow's database")
-            delay = min(delay * 2, 30.0)
 
     def _draining(self) -> bool:
         return workflow.info().get_current_history_length() > self._run.drain_at
@@ -437,21 +375,3 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _summary(self) -> str:
         return ", ".join(f"{count} {state}" for state, count in sorted(self._counts().items()))
-
-
-def trigger_queue(task_queue: str) -> str:
-    """Return the task queue of triggers: they wait for long, and must not take the place of tasks."""
-    return f"{task_queue}-triggers"
-
-
-def _label(task_id: str, map_index: int) -> str:
-    return task_id if map_index < 0 else f"{task_id}[{map_index}]"
-
-
-def _reason(error: ActivityError) -> str:
-    cause = error.cause
-    if isinstance(cause, TemporalTimeoutError):
-        return "its worker stopped sending heartbeats"
-    if isinstance(cause, CancelledError):
-        return "it was cancelled"
-    return str(cause or error)[:500]

@@ -17,12 +17,12 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.workflow import NondeterminismError
 
-from temporal_airflow_nb.config import task_queue, task_queue_of
+from temporal_airflow_nb.config import task_queue, task_queue_of, trigger_queue
 from temporal_airflow_nb.orchestration import outbox, sync_activities
 from temporal_airflow_nb.orchestration.activities import TaskActivities
 from temporal_airflow_nb.orchestration.asset_watchers import AssetWatchers
 from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
-from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow, trigger_queue
+from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.new_runs import NewRuns
 from temporal_airflow_nb.orchestration.queues import default_queue, on_queue, unserved, waiting
