@@ -20,6 +20,8 @@ def pytest_addoption(parser):
     )
 
 
+# Before the plugin for it reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Keep the tests of a file together where files run side by side: they share what is costly to start."""
     for item in items:
