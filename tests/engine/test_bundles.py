@@ -86,7 +86,7 @@ def cluster(stack, root, tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: worker.poll() is not None or "Working for" in log.read_text(), "the worker", 60)
+        until(lambda: worker.poll() is not None or "Working for" in log.read_text(), "the worker", 120)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in configured.items():
                 patch.setenv(name, value)
