@@ -301,7 +301,9 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _wait_until(self, timer: Timer) -> None:
         key = (timer.task_id, timer.map_index)
-        if (known := self._timers.pop(key, None)) is not None:
+        if (known := self._timers.get(key)) is not None:
+            if known[0].at == timer.at:
+                return
             known[1].cancel()
         self._timers[key] = (timer, asyncio.create_task(self._timer(key, timer)))
 

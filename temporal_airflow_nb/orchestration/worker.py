@@ -36,6 +36,7 @@ from temporal_airflow_nb.tasks.zygotes import Zygotes
 log = structlog.get_logger(__name__)
 
 _TRANSACTION_THREADS = 8
+_DEADLOCK_SECONDS = 60
 _LOOK_AGAIN = 15.0
 _HEARTBEATS: dict[str, Any] = {
     "default_heartbeat_throttle_interval": timedelta(seconds=1),
@@ -97,7 +98,7 @@ class AirflowWorker:
         )
 
     def _main_worker(self) -> Worker:
-        return self._new_worker(
+        worker = self._new_worker(
             task_queue(),
             workflows=[ExecuteAirflowDagDeepWorkflow],
             activities=[
@@ -117,6 +118,10 @@ class AirflowWorker:
             workflow_failure_exception_types=[NondeterminismError],
             **_HEARTBEATS,
         )
+        # The workflow never blocks. On a busy machine the SDK would take it for deadlocked after two seconds and,
+        # with timers pending, never get rid of it.
+        worker._workflow_worker._deadlock_timeout_seconds = _DEADLOCK_SECONDS  # type: ignore[union-attr]
+        return worker
 
     def _trigger_worker(self, capacity: int) -> Worker:
         return self._new_worker(

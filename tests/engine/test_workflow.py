@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, Worker, _workflow
 
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
 from tests.engine.helpers import DAGS, in_a_loop, states, until, with_client
@@ -22,6 +23,12 @@ def finished(stack):
     run = stack.run(DAGS / "waves.py")
     assert run.wait(timeout=120) == "success"
     return run
+
+
+def test_sdk_takes_its_deadlock_timeout_from_where_the_worker_sets_it():
+    source = inspect.getsource(_workflow._WorkflowWorker)
+    assert "self._deadlock_timeout_seconds = None if self._debug_mode else 2" in source
+    assert "_workflow_worker" in inspect.getsource(Worker._init_from_config)
 
 
 def test_history_replays(stack, finished):
