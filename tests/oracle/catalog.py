@@ -435,6 +435,7 @@ SEMANTICS = [
     Case("sensors_more"),
     Case("setup_teardown"),
     Case("setup_teardown_more"),
+    Case("shells"),
     Case("small"),
     Case("state_stores"),
     Case("task_logs", logs=True),
