@@ -314,7 +314,13 @@ EXAMPLES = [
         unpredictable=[("process_table", "return_value", "row_count"), ("process_table", "row_count")],
         logical_date=IN_2026,
     ),
-    Case("example_bash_decorator", STANDARD, logical_date=LATER),
+    Case(
+        "example_bash_decorator",
+        STANDARD,
+        # When the DAG's file was created.
+        unpredictable=[("get_file_stats", "return_value")],
+        logical_date=LATER,
+    ),
     Case("example_bash_operator", STANDARD),
     Case("example_latest_only", STANDARD),
     Case("example_measurement_correction_decorator", STANDARD),
