@@ -146,15 +146,19 @@ def _sub_seconds(session: Session) -> Iterator[None]:
         yield
         return
     now = timezone.utcnow()
+    second = now.replace(microsecond=0)
     fresh = session.execute(
-        select(DagRun.id, DagRun.run_after).where(
+        select(DagRun.id, DagRun.run_after)
+        .where(
             DagRun.state == DagRunState.QUEUED,
-            DagRun.run_after > now - timedelta(seconds=1),
+            DagRun.run_after >= second,
             DagRun.run_after <= now,
         )
+        .order_by(DagRun.run_after.desc())
     ).all()
-    for run_id, run_after in fresh:
-        _set_run_after(run_id, run_after - timedelta(seconds=1), session)
+    # The oldest still comes first, and after those of earlier seconds.
+    for place, (run_id, _) in enumerate(fresh, 1):
+        _set_run_after(run_id, second - timedelta(microseconds=place), session)
     yield
     for run_id, run_after in fresh:
         _set_run_after(run_id, run_after, session)
