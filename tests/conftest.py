@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-PLUGINS = Path(__file__).parent / "plugins"
+BY_CASE = ("oracle/test_semantics.py", "oracle/test_random.py")
+PLUGINS = Path(__file__).parent / "plugins" / "examples"
 
 # Settings of the person who runs the tests must not steer them.
 for _name in [n for n in os.environ if n.startswith(("AIRFLOW", "TEMPORAL_"))]:
@@ -20,13 +22,27 @@ def pytest_addoption(parser):
     )
 
 
-# Before the plugin for it reads the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file together where files run side by side: they share what is costly to start."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep tests together, where they run side by side, that share what is costly to start."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class SharingTests(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return scope_of(nodeid)
+
+    return SharingTests(config, log)
+
+
+def scope_of(nodeid: str) -> str:
+    """Return the file of a test; of the oracle's tests, which run the DAGs of a case together, the case.
+
+    >>> scope_of("tests/test_run.py::test_a[x-y]"), scope_of("tests/oracle/test_random.py::test_b[random_3-random_97]")
+    ('tests/test_run.py', 'tests/oracle/test_random.py random_3')
+    """
+    file, _, test = nodeid.partition("::")
+    case = re.search(r"\[(\w+)", test)
+    return f"{file} {case[1]}" if case and file.endswith(BY_CASE) else file
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ CORE = "airflow.example_dags"
 STANDARD = "airflow.providers.standard.example_dags"
 DAGS = Path(__file__).parent.parent / "dags"
 PLUGINS = Path(__file__).parent.parent / "plugins"
+SHARED_PLUGINS = "examples"
 RECORDED = Path(__file__).parent / "recorded"
 _SECRETS = Path(__file__).parent / "secrets"
 
@@ -117,6 +118,8 @@ class Case:
         JSON by path, for tasks that ask a server, whose address stands for ``<server>`` in ``conf``.
     on_days
         Days of the week on which the result is the recorded one, Monday is 0.
+    plugins
+        The folder of ``tests/plugins`` that Airflow loads.
     scripted
         Whether something is done to the runs: see :mod:`tests.oracle.scenarios`.
     """
@@ -140,6 +143,7 @@ class Case:
     logical_date: str | None = None
     serves: Mapping[str, Any] = field(default_factory=dict)
     on_days: frozenset[int] = frozenset(range(7))
+    plugins: str = SHARED_PLUGINS
     scripted: bool = False
 
     @property
@@ -421,7 +425,7 @@ SEMANTICS = [
             }
         ),
     ),
-    Case("listeners"),
+    Case("listeners", plugins="listening"),
     Case("lifecycle", scripted=True, timeout=400),
     Case("lifecycle_edits", scripted=True, timeout=200),
     Case("mapping"),

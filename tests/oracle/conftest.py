@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.oracle.catalog import CASES, ENVIRONMENT, Case
+from temporal_airflow_nb import LocalStack
+from tests.oracle.catalog import CASES, ENVIRONMENT, PLUGINS, SHARED_PLUGINS, Case
 from tests.oracle.here import create_pools, run_here
 
 # Before the session's stack starts, whose processes inherit it.
@@ -35,7 +37,12 @@ def results_here(request, stack, tmp_path_factory) -> Callable[[Case], dict[str,
     def run(case: Case) -> dict[str, Any]:
         for earlier in case.after:
             known[earlier].result()
-        return run_here(stack, case, folders[case.name], case.recorded())
+        if case.plugins == SHARED_PLUGINS:
+            return run_here(stack, case, folders[case.name], case.recorded())
+        home = folders[case.name] / "home"
+        shutil.copytree(PLUGINS / case.plugins, home / "airflow" / "plugins")
+        with LocalStack(home) as apart:
+            return run_here(apart, case, folders[case.name], case.recorded())
 
     def begin(case: Case) -> None:
         for earlier in case.after:

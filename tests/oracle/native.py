@@ -50,7 +50,9 @@ SETTINGS = {
 
 
 def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Run all DAGs of these files on one native Airflow: the examples some at a time, the others one by one.
+    """Run all DAGs of these files on native Airflow: the examples some at a time, the others one by one.
+
+    There is one for each folder of plugins that they need.
 
     Parameters
     ----------
@@ -64,8 +66,15 @@ def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple
     tuple
         The case, and its results by DAG id.
     """
+    for plugins in dict.fromkeys(case.plugins for case in cases):
+        yield from _run_on_one([case for case in cases if case.plugins == plugins], plugins, keep)
+
+
+def _run_on_one(cases: Sequence[Case], plugins: str, keep: bool) -> Iterator[tuple[Case, dict[str, Any]]]:
     home = Path(tempfile.mkdtemp(prefix="native-airflow-"))
-    shutil.copytree(PLUGINS, home / "airflow" / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        PLUGINS / plugins, home / "airflow" / "plugins", ignore=shutil.ignore_patterns("__pycache__")
+    )
     earlier = {name for case in cases for name in case.after}
     known = {**CASES, **{case.name: case for case in cases}}
     needed = [case for case in known.values() if case in cases or case.name in earlier]

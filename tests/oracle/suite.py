@@ -17,9 +17,7 @@ def parameters(cases: Iterable[Case]) -> list[Any]:
     """Return one parameter set for each DAG; for a file without a recording, one that will fail."""
     found = []
     for case in cases:
-        # The examples run all at once, on one stack.
-        group = case.name if case.package is None else "examples"
-        marks = [pytest.mark.timeout(case.timeout + 120), pytest.mark.xdist_group(group)]
+        marks = [pytest.mark.timeout(case.timeout + 120)]
         reasons = [f"needs {module}" for module in case.needs if not _installed(module)]
         if datetime.now(tz=timezone.utc).weekday() not in case.on_days:
             reasons.append("was recorded on a day of the week on which it ends in another way")

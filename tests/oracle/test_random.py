@@ -33,7 +33,7 @@ def test_random_dag_ends_as_natively(case, dag_id, results_here):
         pytest.param(
             case,
             id=case.name,
-            marks=[pytest.mark.xdist_group(case.name), pytest.mark.timeout(case.timeout + 120)],
+            marks=pytest.mark.timeout(case.timeout + 120),
         )
         for case in RANDOM
     ],
