@@ -14,7 +14,7 @@ demo: setup
 	$(BIN)/python -m temporal_airflow_nb.demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --no-loadscope-reorder $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
 ifeq ($(TESTS),tests)
 # Apart: Playwright leaves an event loop running in the thread of the tests.
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/browser

@@ -39,13 +39,16 @@ ENVIRONMENT = {
     "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS": _secrets_of("workers"),
 }
 POOLS = {
-    "oracle_no_slot": ("0",),
-    "oracle_one_slot": ("1",),
-    "oracle_two_slots": ("2",),
-    "oracle_slot_given_back": ("1",),
-    "oracle_slot_of_deferred": ("1", "--include-deferred"),
+    name: {"slots": slots, "description": "for the oracle", "include_deferred": counts_deferred}
+    for name, slots, counts_deferred in (
+        ("oracle_no_slot", 0, False),
+        ("oracle_one_slot", 1, False),
+        ("oracle_two_slots", 2, False),
+        ("oracle_slot_given_back", 1, False),
+        ("oracle_slot_of_deferred", 1, True),
+    )
 }
-"""Arguments of ``airflow pools set`` by pool."""
+"""What ``airflow pools import`` takes."""
 LATER = "2024-03-06T06:07:08.901234+00:00"
 NOW = "now"
 IN_2026 = "2026-02-03T06:07:08.901234+00:00"

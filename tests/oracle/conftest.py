@@ -26,7 +26,7 @@ def results_here(request, stack, tmp_path_factory) -> Callable[[Case], dict[str,
 
     Examples spend much of their time asleep: with the first one, all that the session asks for begin.
     """
-    create_pools(stack)
+    create_pools(stack, tmp_path_factory.mktemp("pools") / "pools.json")
     for case in _asked_for(request.session):
         # Imports the package that holds it, which several threads mustn't begin together.
         assert case.folder.is_dir()

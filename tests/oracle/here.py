@@ -110,15 +110,15 @@ def _of_earlier(case: Case) -> set[str]:
     return {dag_id for name in case.after for dag_id in CASES[name].recorded()}
 
 
-def create_pools(stack: LocalStack) -> None:
-    """Create the pools that the DAGs name, with Airflow's own command line."""
-    for pool, (slots, *options) in POOLS.items():
-        subprocess.run(
-            [sys.executable, "-m", "airflow", "pools", "set", pool, slots, "for the oracle", *options],
-            env=_environment(stack),
-            check=True,
-            capture_output=True,
-        )
+def create_pools(stack: LocalStack, file: Path) -> None:
+    """Create the pools that the DAGs name, with Airflow's own command line; ``file`` is written."""
+    file.write_text(json.dumps(POOLS), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "airflow", "pools", "import", str(file)],
+        env=_environment(stack),
+        check=True,
+        capture_output=True,
+    )
 
 
 def disagreements(stack: LocalStack, run: Run) -> list[str]:

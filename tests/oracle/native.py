@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -86,8 +87,8 @@ def _run_on_one(cases: Sequence[Case], plugins: str, keep: bool) -> Iterator[tup
             environment=ENVIRONMENT,
             triggerer=True,
         ) as native:
-            for pool, (slots, *options) in POOLS.items():
-                native.cli("pools", "set", pool, slots, "for the oracle", *options)
+            (home / "pools.json").write_text(json.dumps(POOLS), encoding="utf-8")
+            native.cli("pools", "import", str(home / "pools.json"))
             yield from _run_all(native, needed, home, chosen={case.name for case in cases})
     finally:
         if keep:

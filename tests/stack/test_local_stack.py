@@ -143,7 +143,7 @@ def test_a_worker_of_its_own_joins_and_leaves(home):
         )
         address = stack.status()["env"]["TEMPORAL_ADDRESS"]
         line = next(line for line in worker.stdout if line.startswith("Working"))
-        assert line.startswith(f"Working for {address}, namespace default, task queue airflow-tasks."), line
+        assert line.startswith(f"Working for {address}, namespace default, task queue airflow-tasks, "), line
         zygotes = psutil.Process(worker.pid).children(recursive=True)
         assert zygotes
         worker.send_signal(signal.SIGTERM)

@@ -55,12 +55,16 @@ class Hold(BaseOperator):
         self._context = context
         number = context["ti"].try_number
         leave(context, f"{self.name} try {number} starts")
-        while not is_open(context, self.name):
-            if self._killed and not self.stubborn:
-                raise RuntimeError("killed")
+        while not is_open(context, self.name) and not self._gives_up:
             time.sleep(0.05)
+        if self._gives_up:
+            raise RuntimeError("killed")
         leave(context, f"{self.name} try {number} ends")
         return number
+
+    @property
+    def _gives_up(self) -> bool:
+        return self._killed and not self.stubborn
 
     def on_kill(self) -> None:
         """Leave a line, and end the wait."""
