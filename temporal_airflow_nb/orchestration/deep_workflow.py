@@ -74,6 +74,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._timers: dict[Key, tuple[Timer, asyncio.Task[None]]] = {}
         self._finished: list[Key] = []
         self._failures: list[TaskFailure] = []
+        self._cancelled: list[Key] = []
         self._due: list[Key] = []
         self._held: list[TaskTry] = []
         self._held_triggers: dict[Key, int] = {}
@@ -173,6 +174,7 @@ class ExecuteAirflowDagDeepWorkflow:
         """Hand what has happened to one pass, and do what it says."""
         await self._record_failures()
         finished, self._finished = self._finished, []
+        cancelled, self._cancelled = self._cancelled, []
         due, self._due = self._due, []
         look, self._look, self._woken = list(self._look), {}, False
         resync, self._resync = self._resync, False
@@ -182,6 +184,7 @@ class ExecuteAirflowDagDeepWorkflow:
                 self._run.dag_id,
                 self._run.run_id,
                 finished=finished,
+                cancelled=cancelled,
                 due=due,
                 look=look,
                 in_flight=list(self._in_flight) + [task.key for task in self._held],
@@ -271,7 +274,9 @@ class ExecuteAirflowDagDeepWorkflow:
             del self._in_flight[key]
         task = self._tries.pop(key)
         error = None if handle.cancelled() else handle.exception()
-        if isinstance(error, ActivityError) and not is_cancelled_exception(error):
+        if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
+            self._cancelled.append(key)
+        elif isinstance(error, ActivityError):
             self._failures.append(
                 TaskFailure(task.task_id, task.map_index, task.try_number, reason_of(error))
             )

@@ -133,6 +133,8 @@ class PassInput:
     finished: list[Key] = field(default_factory=list)
     due: list[Key] = field(default_factory=list)
     in_flight: list[Key] = field(default_factory=list)
+    cancelled: list[Key] = field(default_factory=list)
+    """Those of ``finished`` that were cancelled, so that perhaps no worker has told how they ended."""
     look: list[str] = field(default_factory=list)
     """Tasks that may start now that an earlier run has come further."""
     resync: bool = False

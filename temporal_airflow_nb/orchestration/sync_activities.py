@@ -13,7 +13,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancekey import TaskInstanceKey
-from airflow.utils.state import DagRunState, State
+from airflow.utils.state import DagRunState, State, TaskInstanceState
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from temporalio import activity
@@ -39,7 +39,7 @@ from temporal_airflow_nb.orchestration.scheduling import SchedulingPass
 from temporal_airflow_nb.orchestration.slots import hand_out
 from temporal_airflow_nb.tasks.callbacks import record_ended_process
 from temporal_airflow_nb.tasks.dags import dag_of_run
-from temporal_airflow_nb.tasks.database import transaction
+from temporal_airflow_nb.tasks.database import reading, transaction
 
 log = structlog.get_logger(__name__)
 
@@ -116,10 +116,28 @@ def ensure_task_instances(ref: RunRef) -> int:
         ).one()
 
 
+def _record_cleared(request: PassInput) -> None:
+    """Record the end of tries that were cleared, and whose worker was lost before it could."""
+    for task_id, map_index in request.cancelled:
+        where = {
+            "dag_id": request.dag_id,
+            "task_id": task_id,
+            "run_id": request.run_id,
+            "map_index": map_index,
+        }
+        with reading() as session:
+            ti = session.scalar(select(TaskInstance).filter_by(**where))
+            if ti is None or ti.state != TaskInstanceState.RESTARTING:
+                continue
+            key = ti.key
+        record_ended_process(key, TaskInstanceState.SUCCESS)
+
+
 @activity.defn
 @_clear_errors
 def schedule_pass(request: PassInput) -> PassResult:
     """Take one scheduling decision: see :class:`SchedulingPass`."""
+    _record_cleared(request)
     with transaction() as session:
         dag_run, dag = _locked_run(request, session)
         if dag_run.state != DagRunState.RUNNING:
@@ -143,7 +161,10 @@ def sync_task_status_batch(request: TaskFailures) -> None:
         )
         with transaction() as session:
             session.add(Log(event="worker lost", task_instance=key, extra=failure.reason[:500]))
-        record_ended_process(key)
+            state = session.scalar(select(TaskInstance.state).filter_by(**key._asdict()))
+        # One that was cleared was to be ended anyway.
+        cleared = state == TaskInstanceState.RESTARTING
+        record_ended_process(key, TaskInstanceState.SUCCESS if cleared else TaskInstanceState.FAILED)
 
 
 @activity.defn

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.worker import Replayer
 
 from temporal_airflow_nb import cli
@@ -50,6 +51,13 @@ def command(stack, capsys):
         return code, said.out, said.err
 
     return command
+
+
+def cancels(stack, run):
+    (history,) = histories(stack, run)
+    return any(
+        event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED for event in history.events
+    )
 
 
 def said(run, prefix):
@@ -124,12 +132,15 @@ def test_workflow_shows_what_was_marked(start, stack):
     assert shown == dict.fromkeys([("first", -1), ("middle", -1), ("each", 0), ("each", 1)], "success")
 
 
-def test_worker_lost_while_a_cleared_task_is_ended(start, tmp_path_factory):
+@pytest.mark.parametrize("workflow_knows", [False, True])
+def test_worker_lost_while_a_cleared_task_is_ended(start, tmp_path_factory, workflow_knows):
     from temporal_airflow_nb import LocalStack
 
     with LocalStack(tmp_path_factory.mktemp("lost") / "home") as stack:
         run = start(on=stack)
         run.clear("middle")
+        if workflow_knows:
+            until(lambda: cancels(stack, run), "the workflow asks to cancel the try")
         kill(pid_of(stack, "worker"))
         until(lambda: said(run, "middle starts try 2"), "it runs again", timeout=60)
         go(run)
