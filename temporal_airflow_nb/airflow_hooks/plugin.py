@@ -1,0 +1,17 @@
+"""The plugin: what the scheduler and the API server load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+class TemporalPlugin(AirflowPlugin):
+    """Links to Temporal, and the start of the hooks in the scheduler."""
+
+    name = "temporal"
+
+    @classmethod
+    def on_load(cls, *_: Any, **__: Any) -> None:
+        """Start what this process needs."""

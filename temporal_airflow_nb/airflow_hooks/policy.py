@@ -1,0 +1,1 @@
+"""Loaded as an ``airflow.policy`` by every process of Airflow, before its models."""
