@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from temporal_airflow_nb import config
+from temporal_airflow_nb.airflow_hooks import signals
 from temporal_airflow_nb.client_config import connect_client
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.versions import check_airflow
@@ -34,6 +35,7 @@ def main() -> NoReturn:
 
 def _prepare() -> Zygotes:
     check_airflow()
+    signals.mute()
     from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
     # While there is one thread: Temporal's client has many.

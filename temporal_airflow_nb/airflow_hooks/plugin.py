@@ -6,6 +6,8 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from temporal_airflow_nb.airflow_hooks.start import on_plugins
+
 
 class TemporalPlugin(AirflowPlugin):
     """Links to Temporal, and the start of the hooks in the scheduler."""
@@ -15,3 +17,4 @@ class TemporalPlugin(AirflowPlugin):
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
         """Start what this process needs."""
+        on_plugins()

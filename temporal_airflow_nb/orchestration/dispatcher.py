@@ -19,7 +19,7 @@ from temporal_airflow_nb.tasks.database import reading, transaction
 
 log = structlog.get_logger(__name__)
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.1
 _RECONCILE_SECONDS = 30.0
 
 
@@ -62,24 +62,37 @@ class Dispatcher:
 
     async def deliver(self) -> int:
         """Deliver everything in the outbox; return how much there was."""
-        messages = await asyncio.to_thread(_waiting)
+        messages, running = await asyncio.to_thread(_claim)
+        if not messages:
+            return 0
         by_run: dict[tuple[str, str], list[outbox.Message]] = {}
         for message in messages:
             by_run.setdefault((message.dag_id, message.run_id), []).append(message)
-        await asyncio.gather(*(self._tell(*run, of_run) for run, of_run in by_run.items()))
-        if messages:
-            await asyncio.to_thread(_delivered, [message.id for message in messages])
+        told = [self._tell(*run, of_run, run in running) for run, of_run in by_run.items()]
+        if any(message.kind == outbox.QUEUED for message in messages):
+            await asyncio.to_thread(start_queued_runs)
+        outcomes = dict(zip(by_run, await asyncio.gather(*told, return_exceptions=True), strict=True))
+        failed = {run: error for run, error in outcomes.items() if error is not None}
+        await asyncio.to_thread(
+            _settle,
+            [message.id for run in by_run if run not in failed for message in by_run[run]],
+            [message.id for run in failed for message in by_run[run]],
+        )
+        for error in failed.values():
+            raise error
         return len(messages)
 
-    async def _tell(self, dag_id: str, run_id: str, messages: list[outbox.Message]) -> None:
+    async def _tell(self, dag_id: str, run_id: str, messages: list[outbox.Message], is_running: bool) -> None:
         """Tell a run once what several messages say."""
-        kinds = {message.kind for message in messages}
+        kinds = {message.kind for message in messages} - {outbox.QUEUED}
         if outbox.START in kinds:
-            await self.start(dag_id, run_id)
+            # One that has ended, or is gone, was started by somebody who died before saying so.
+            if is_running:
+                await self.start(dag_id, run_id)
         elif kinds == {outbox.WAKE}:
             tasks = dict.fromkeys(message.task_id for message in messages if message.task_id)
             await self.signal(dag_id, run_id, WAKE_SIGNAL, list(tasks))
-        else:
+        elif kinds:
             await self.signal(dag_id, run_id, RESYNC_SIGNAL)
 
     async def start(self, dag_id: str, run_id: str) -> None:
@@ -102,7 +115,7 @@ class Dispatcher:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            if (dag_id, run_id) in await asyncio.to_thread(_unfinished):
+            if await asyncio.to_thread(_unfinished, [(dag_id, run_id)]):
                 await self.start(dag_id, run_id)
 
     async def reconcile(self) -> None:
@@ -123,16 +136,24 @@ class Dispatcher:
         return description.status == WorkflowExecutionStatus.RUNNING
 
 
-def _waiting() -> list[outbox.Message]:
+def _claim() -> tuple[list[outbox.Message], set[tuple[str, str]]]:
+    """Return the messages that are to be delivered now, and which of their runs are running."""
     with reading() as session:
-        return outbox.waiting(session)
-
-
-def _delivered(ids: list[int]) -> None:
+        if not outbox.are_waiting(session):
+            return [], set()
     with transaction() as session:
-        outbox.delivered(ids, session)
+        messages = outbox.claim(session)
+        return messages, outbox.unfinished(
+            session, {(message.dag_id, message.run_id) for message in messages}
+        )
 
 
-def _unfinished() -> set[tuple[str, str]]:
+def _settle(arrived: list[int], failed: list[int]) -> None:
+    with transaction() as session:
+        outbox.delivered(arrived, session)
+        outbox.give_back(failed, session)
+
+
+def _unfinished(among: list[tuple[str, str]] | None = None) -> set[tuple[str, str]]:
     with reading() as session:
-        return {(row.dag_id, row.run_id) for row in outbox.unfinished(session)}
+        return outbox.unfinished(session, among)

@@ -13,12 +13,13 @@ from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
-from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.orchestration import outbox, rollout
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
-from temporal_airflow_nb.orchestration.slots import wait_for_turn
+from temporal_airflow_nb.orchestration.ownership import is_managed, restricted
+from temporal_airflow_nb.orchestration.turns import Turn, wait_for_turn
 from temporal_airflow_nb.tasks.dags import dag_bag
 from temporal_airflow_nb.tasks.database import transaction
 
@@ -105,6 +106,7 @@ def create_run(
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
         created = dag_run.run_id
+        outbox.mark(dag_id, created, session)
     start_queued_runs()
     return created
 
@@ -118,20 +120,28 @@ def start_queued_runs() -> int:
     """
     Move queued runs to running as far as ``max_active_runs`` allows, as Airflow's scheduler does, and take them over.
 
-    Returns how many there were. What stays queued is looked at again when a run ends.
+    Beside a scheduler of Airflow, those are the runs that are ours, or are to be. Returns how many there were. What
+    stays queued is looked at again when a run ends.
     """
     with transaction() as session:
-        queued = select(DagRun.id).where(DagRun.state == DagRunState.QUEUED)
-        before = set(session.scalars(queued))
-        if not before:
+        queued = session.execute(
+            select(DagRun.id, DagRun.dag_id, DagRun.run_id).where(
+                DagRun.state == DagRunState.QUEUED, or_(is_managed(DagRun), DagRun.dag_id.in_(_ours(session)))
+            )
+        ).all()
+        if not queued:
             return 0
-        wait_for_turn(session)
-        with _sub_seconds(session):
+        candidates = [row.id for row in queued]
+        wait_for_turn(session, Turn.START_RUNS)
+        with (
+            _sub_seconds(candidates, session),
+            restricted(DagRun.__tablename__, lambda entity: entity.id.in_(candidates)),
+        ):
             scheduler()._start_queued_dagruns(session)
             session.flush()
         started = session.execute(
             select(DagRun.dag_id, DagRun.run_id).where(
-                DagRun.id.in_(before), DagRun._state == DagRunState.RUNNING
+                DagRun.id.in_(candidates), DagRun._state == DagRunState.RUNNING
             )
         ).all()
         for dag_id, run_id in started:
@@ -139,8 +149,15 @@ def start_queued_runs() -> int:
         return len(started)
 
 
+def _ours(session: Session) -> set[str]:
+    """Return the DAGs with queued runs that Temporal executes."""
+    dag_ids = set(session.scalars(select(DagRun.dag_id).where(DagRun.state == DagRunState.QUEUED).distinct()))
+    chosen = rollout.in_force()
+    return chosen.managed(dag_ids, session) if chosen is not None else set()
+
+
 @contextmanager
-def _sub_seconds(session: Session) -> Iterator[None]:
+def _sub_seconds(candidates: list[int], session: Session) -> Iterator[None]:
     """On SQLite, where Airflow compares with the current second, have runs of this moment not wait for the next."""
     if session.get_bind().dialect.name != "sqlite":
         yield
@@ -150,7 +167,7 @@ def _sub_seconds(session: Session) -> Iterator[None]:
     fresh = session.execute(
         select(DagRun.id, DagRun.run_after)
         .where(
-            DagRun.state == DagRunState.QUEUED,
+            DagRun.id.in_(candidates),
             DagRun.run_after >= second,
             DagRun.run_after <= now,
         )

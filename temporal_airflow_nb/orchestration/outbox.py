@@ -6,7 +6,8 @@ dispatcher in the worker delivers it. No other process talks to Temporal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow._shared.timezones import timezone
@@ -18,6 +19,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    and_,
     delete,
     exists,
     insert,
@@ -25,11 +27,15 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
+    update,
 )
 
 from temporal_airflow_nb.tasks.database import after_commit
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
@@ -53,8 +59,11 @@ outbox = Table(
     Column("kind", String(20), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("task_id", String(250), nullable=True),
+    Column("claimed_until", UtcDateTime, nullable=True),
 )
 
+QUEUED = "queued"
+"""A run that is to be ours waits to be started."""
 START = "start"
 RESYNC = "resync"
 """Something changed outside the workflow."""
@@ -62,6 +71,8 @@ WAKE = "wake"
 """The run got a slot; or, with a ``task_id``, what this task of it waits for in an earlier run has ended."""
 UNPAUSED = "unpaused"
 """Something may start. It is kept until the DAG isn't paused any more."""
+
+_CLAIM = timedelta(seconds=15)
 
 _listeners: list[Callable[[], None]] = []
 
@@ -84,15 +95,23 @@ class Message(NamedTuple):
 def create_tables(connection: Connection) -> None:
     """Create the tables where they are missing. They have no foreign keys: ``airflow db clean`` passes them by."""
     metadata.create_all(connection)
-    if "task_id" not in {column["name"] for column in inspect(connection).get_columns(outbox.name)}:
-        connection.execute(text(f"ALTER TABLE {outbox.name} ADD COLUMN task_id VARCHAR(250)"))
+    there = {column["name"] for column in inspect(connection).get_columns(outbox.name)}
+    for column in outbox.columns:
+        if column.name not in there:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(text(f"ALTER TABLE {outbox.name} ADD COLUMN {column.name} {kind}"))
+
+
+def mark(dag_id: str, run_id: str, session: Session) -> None:
+    """Have a run be ours, from when ``session`` commits until the run ends."""
+    if not is_managed(dag_id, run_id, session):
+        row = {"dag_id": dag_id, "run_id": run_id, "created_at": timezone.utcnow()}
+        session.execute(insert(managed_runs).values(**row))
 
 
 def take_over(dag_id: str, run_id: str, session: Session) -> None:
     """Mark a run as ours and have its workflow started, when ``session`` commits."""
-    run = {"dag_id": dag_id, "run_id": run_id}
-    if not is_managed(dag_id, run_id, session):
-        session.execute(insert(managed_runs).values(**run, created_at=timezone.utcnow()))
+    mark(dag_id, run_id, session)
     notify(dag_id, run_id, START, session)
 
 
@@ -120,14 +139,36 @@ def is_kept(dag_id: str, run_id: str, kind: str, session: Session) -> bool:
     return session.scalar(found.limit(1)) is not None
 
 
-def waiting(session: Session, limit: int = 100) -> list[Message]:
-    """Return what has to be delivered, oldest first."""
+def are_waiting(session: Session) -> bool:
+    """Return whether there is something to deliver."""
+    return session.scalar(select(outbox.c.id).where(_deliverable()).limit(1)) is not None
+
+
+def claim(session: Session, limit: int = 100) -> list[Message]:
+    """Return what has to be delivered, oldest first; nobody else gets it for a while."""
+    columns = (outbox.c.id, outbox.c.dag_id, outbox.c.run_id, outbox.c.kind, outbox.c.task_id)
+    found = select(*columns).where(_deliverable()).order_by(outbox.c.id).limit(limit)
+    messages = [Message(*row) for row in session.execute(found.with_for_update(skip_locked=True))]
+    _set_claim([message.id for message in messages], timezone.utcnow() + _CLAIM, session)
+    return messages
+
+
+def give_back(ids: Collection[int], session: Session) -> None:
+    """Have messages that couldn't be delivered be claimed again."""
+    _set_claim(ids, None, session)
+
+
+def _set_claim(ids: Collection[int], until: datetime | None, session: Session) -> None:
+    if ids:
+        session.execute(update(outbox).where(outbox.c.id.in_(ids)).values(claimed_until=until))
+
+
+def _deliverable() -> Any:
     from airflow.models.dag import DagModel
 
-    columns = (outbox.c.id, outbox.c.dag_id, outbox.c.run_id, outbox.c.kind, outbox.c.task_id)
     paused = exists().where(DagModel.dag_id == outbox.c.dag_id, DagModel.is_paused)
-    found = select(*columns).where(or_(outbox.c.kind != UNPAUSED, ~paused)).order_by(outbox.c.id).limit(limit)
-    return [Message(*row) for row in session.execute(found)]
+    free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < timezone.utcnow())
+    return and_(free, or_(outbox.c.kind != UNPAUSED, ~paused))
 
 
 def delivered(ids: Iterable[int], session: Session) -> None:
@@ -142,17 +183,18 @@ def release(dag_id: str, run_id: str, session: Session) -> None:
     )
 
 
-def unfinished(session: Session) -> list[Any]:
-    """Return ``(dag_id, run_id)`` of each run of ours that Airflow holds to be running."""
+def unfinished(session: Session, among: Collection[tuple[str, str]] | None = None) -> set[tuple[str, str]]:
+    """Return ``(dag_id, run_id)`` of each run of ours, or of those ``among`` others, that Airflow holds to be running."""
     from airflow.models.dagrun import DagRun
 
-    return list(
-        session.execute(
-            select(DagRun.dag_id, DagRun.run_id)
-            .join(
-                managed_runs,
-                (managed_runs.c.dag_id == DagRun.dag_id) & (managed_runs.c.run_id == DagRun.run_id),
-            )
-            .where(DagRun.state == "running")
+    found = (
+        select(DagRun.dag_id, DagRun.run_id)
+        .join(
+            managed_runs,
+            (managed_runs.c.dag_id == DagRun.dag_id) & (managed_runs.c.run_id == DagRun.run_id),
         )
+        .where(DagRun.state == "running")
     )
+    if among is not None:
+        found = found.where(tuple_(DagRun.dag_id, DagRun.run_id).in_(list(among)))
+    return {(row.dag_id, row.run_id) for row in session.execute(found)}

@@ -14,12 +14,13 @@ from airflow.models.dagrun import DagRun
 from airflow.models.pool import Pool
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.ti_deps.dependencies_states import EXECUTION_STATES
-from airflow.utils.db import DBLocks
 from airflow.utils.state import DagRunState, TaskInstanceState
-from sqlalchemy import and_, exists, func, select, text, update
+from sqlalchemy import and_, exists, func, select, update
 
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.ownership import is_managed, restricted
+from temporal_airflow_nb.orchestration.turns import Turn, wait_for_turn
 from temporal_airflow_nb.tasks.database import reading, transaction
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 256
-_LOOK_AGAIN = 2.0
+_LOOK_AGAIN = 1.0
 
 
 def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
@@ -50,7 +51,7 @@ def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
         .limit(_AT_ONCE)
     ).all()
     if scheduled:
-        wait_for_turn(session)
+        wait_for_turn(session, Turn.SLOTS)
     others_wait = bool(session.scalar(select(exists().where(_waits(), ~of_run))))
     if scheduled and len(scheduled) < _AT_ONCE and not others_wait and _has_room(dag_run, scheduled, session):
         session.execute(
@@ -60,7 +61,7 @@ def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
             .execution_options(synchronize_session=False)
         )
     elif scheduled or (others_wait and gave_back):
-        wait_for_turn(session)
+        wait_for_turn(session, Turn.SLOTS)
         _hand_out(session, besides=dag_run)
 
 
@@ -70,12 +71,13 @@ def hand_out() -> None:
         if not session.scalar(select(exists().where(_waits()))):
             return
     with transaction() as session:
-        wait_for_turn(session)
+        wait_for_turn(session, Turn.SLOTS)
         _hand_out(session)
 
 
 def _hand_out(session: Session, besides: DagRun | None = None) -> None:
-    queued = scheduler()._executable_task_instances_to_queued(max_tis=_AT_ONCE, session=session)
+    with restricted(TI.__tablename__, is_managed):
+        queued = scheduler()._executable_task_instances_to_queued(max_tis=_AT_ONCE, session=session)
     told = set() if besides is None else {(besides.dag_id, besides.run_id)}
     for dag_id, run_id in sorted({(ti.dag_id, ti.run_id) for ti in queued} - told):
         outbox.notify(dag_id, run_id, outbox.WAKE, session)
@@ -87,19 +89,8 @@ def _waits() -> Any:
         DagRun.dag_id == TI.dag_id,
         DagRun.run_id == TI.run_id,
         DagRun.state == DagRunState.RUNNING,
+        is_managed(TI),
     )
-
-
-def wait_for_turn(session: Session) -> None:
-    """
-    Have slots, and the start of runs, to oneself until the transaction ends; wait for whoever has now.
-
-    Airflow's critical section doesn't wait for its lock but fails: its scheduler comes back in a second anyway. On
-    SQLite a transaction has the database to itself.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        lock = text("SELECT pg_advisory_xact_lock(:id)")
-        session.execute(lock.bindparams(id=DBLocks.SCHEDULER_CRITICAL_SECTION.value))
 
 
 def _has_room(dag_run: DagRun, scheduled: Sequence[Any], session: Session) -> bool:

@@ -18,7 +18,7 @@ from temporalio.worker import Worker
 from temporalio.workflow import NondeterminismError
 
 from temporal_airflow_nb.config import task_queue, task_queue_of, trigger_queue
-from temporal_airflow_nb.orchestration import outbox, sync_activities
+from temporal_airflow_nb.orchestration import outbox, rollout, sync_activities
 from temporal_airflow_nb.orchestration.activities import TaskActivities
 from temporal_airflow_nb.orchestration.asset_watchers import AssetWatchers
 from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
@@ -71,6 +71,8 @@ class AirflowWorker:
         self.client = client
         self.zygotes = zygotes
         self.alone = alone
+        if alone:
+            rollout.take_everything()
         self.runner = TaskRunner(zygotes, DatabaseClient())
         self.tasks = TaskActivities(self.runner, max_tasks)
         capacity = conf.getint("triggerer", "capacity")

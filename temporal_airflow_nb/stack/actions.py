@@ -25,7 +25,7 @@ from fastapi import HTTPException
 from sqlalchemy import select
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidInputError, RunNotFoundError
-from temporal_airflow_nb.orchestration import later_runs, outbox
+from temporal_airflow_nb.orchestration import later_runs, outbox, rollout
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
 from temporal_airflow_nb.tasks.dags import dag_bag, dag_of_run
@@ -140,6 +140,9 @@ def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, 
             outbox.notify(dag_id, dag_run.run_id, outbox.RESYNC, session)
         if (dag := dag_of_run(dag_run, session)) is not None:
             later_runs.tell_all(dag_run, dag, session)
+        if done.state == DagRunState.QUEUED and rollout.in_force() is None:
+            # No setting says whose it is: it stays with those who act on it.
+            outbox.mark(dag_id, dag_run.run_id, session)
     if done.state == DagRunState.QUEUED:
         start_queued_runs()
 

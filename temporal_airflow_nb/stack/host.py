@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from temporal_airflow_nb.airflow_hooks import signals
 from temporal_airflow_nb.config import queues
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.stack.services import GATEWAY_ONLY, READY_FD
@@ -41,6 +42,7 @@ def main(home: str) -> NoReturn:
 def _prepare(home: Path) -> Any:
     """Import Airflow, fork the zygote while there is one thread, and bring the database up to date."""
     version = check_airflow()
+    signals.mute()
     embedded = GATEWAY_ONLY not in os.environ
     if embedded:
         # One connection for each thread that supervises a task, and some for the gateway.

@@ -1,0 +1,118 @@
+"""Keeps a stock scheduler off the runs that are Temporal's.
+
+It would schedule their tasks as well, and queue those that wait for a slot. Both searches are narrowed in SQL, so that
+our runs take no place within their limits.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import wraps
+from typing import Any
+
+from temporal_airflow_nb.errors import UnsupportedVersionError
+
+_installed = False
+
+
+def install() -> None:
+    """
+    Wrap what the scheduler searches with. The self-test runs when it starts.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        A function isn't there, or isn't called as it was.
+    """
+    global _installed
+    if _installed:
+        return
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+
+    from temporal_airflow_nb.orchestration.ownership import is_unmanaged, restricted
+    from temporal_airflow_nb.orchestration.turns import Turn, wait_for_turn
+
+    check_signatures()
+    examine: Any = DagRun.get_running_dag_runs_to_examine
+    to_queue: Any = SchedulerJobRunner._executable_task_instances_to_queued
+    start_queued: Any = SchedulerJobRunner._start_queued_dagruns
+    execute: Any = SchedulerJobRunner._execute
+
+    def get_running_dag_runs_to_examine(_: type[DagRun], session: Any) -> Any:
+        with restricted(DagRun.__tablename__, is_unmanaged) as restriction:
+            runs = examine(session=session)
+        if not restriction.narrowed:
+            raise UnsupportedVersionError(
+                "Airflow's scheduler examines runs in a way that this package doesn't know: it would run tasks twice.",
+                hint="See `airflow temporal doctor`.",
+            )
+        return runs
+
+    @wraps(to_queue)
+    def _executable_task_instances_to_queued(self: Any, max_tis: int, session: Any) -> Any:
+        with restricted(TaskInstance.__tablename__, is_unmanaged):
+            return to_queue(self, max_tis=max_tis, session=session)
+
+    @wraps(start_queued)
+    def _start_queued_dagruns(self: Any, session: Any) -> Any:
+        wait_for_turn(session, Turn.START_RUNS)
+        return start_queued(self, session=session)
+
+    @wraps(execute)
+    def _execute(self: Any) -> Any:
+        from temporal_airflow_nb.airflow_hooks.start import before_scheduling
+
+        before_scheduling()
+        return execute(self)
+
+    DagRun.get_running_dag_runs_to_examine = classmethod(get_running_dag_runs_to_examine)
+    SchedulerJobRunner._executable_task_instances_to_queued = _executable_task_instances_to_queued
+    SchedulerJobRunner._start_queued_dagruns = _start_queued_dagruns
+    SchedulerJobRunner._execute = _execute
+    _installed = True
+
+
+def require() -> None:
+    """
+    Refuse to take a run over in a process whose scheduler wouldn't keep off it.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        The filters aren't there.
+    """
+    if not _installed:
+        raise UnsupportedVersionError(
+            "A run was started by a process that would run its tasks as well as Temporal does.",
+            hint="Start runs with `airflow scheduler`, in an environment in which this package's plugin is loaded.",
+        )
+
+
+def check_signatures() -> None:
+    """
+    Check that the functions which are wrapped take what they took.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        One doesn't.
+    """
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models.dagrun import DagRun
+
+    for owner, name, expected in (
+        (DagRun, "get_running_dag_runs_to_examine", ["session"]),
+        (SchedulerJobRunner, "_executable_task_instances_to_queued", ["self", "max_tis", "session"]),
+        (SchedulerJobRunner, "_start_queued_dagruns", ["self", "session"]),
+        (SchedulerJobRunner, "_execute", ["self"]),
+    ):
+        function = getattr(owner, name, None)
+        found = list(inspect.signature(function).parameters) if function is not None else None
+        if found != expected:
+            has = "is gone" if found is None else f"takes {', '.join(found)}"
+            raise UnsupportedVersionError(
+                f"{owner.__name__}.{name} of this Airflow {has}: Temporal's runs can't be kept apart.",
+                hint="Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator.",
+            )

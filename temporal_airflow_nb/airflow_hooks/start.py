@@ -1,0 +1,90 @@
+"""What each process of Airflow does at its start, by whether Temporal executes runs in it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from temporal_airflow_nb.airflow_hooks import filters, signals
+from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
+
+log = logging.getLogger(__name__)
+
+_SCHEDULER = "airflow.jobs.scheduler_job_runner"
+
+
+def on_settings() -> None:
+    """Listen for changes of runs from the first session on, where the configuration says so."""
+    from airflow.configuration import conf
+
+    from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR
+
+    if (conf.get("core", "orchestrator", fallback=None) or "").strip() == ORCHESTRATOR:
+        signals.install()
+
+
+def on_plugins() -> None:
+    """
+    Prepare the scheduler; refuse to go on in one whose configuration can't be used.
+
+    Where Temporal is switched off, what it still executes ends with it.
+    """
+    if signals.is_muted():
+        return
+    is_scheduler = _SCHEDULER in sys.modules
+    try:
+        from temporal_airflow_nb.orchestration.rollout import configured
+
+        is_on = configured() is not None
+        if not is_on and not _some_are_unfinished():
+            return
+        signals.install()
+        if is_scheduler:
+            filters.install()
+    except TemporalAirflowError as error:
+        if is_scheduler and sys.argv[1:2] == ["scheduler"]:
+            stop(error)
+        log.error("%s", error)
+
+
+def before_scheduling() -> None:
+    """Test that the hooks hold, right before the scheduler's loop; end the process if not."""
+    from temporal_airflow_nb.airflow_hooks import selftest
+    from temporal_airflow_nb.orchestration.rollout import configured
+
+    try:
+        selftest.run()
+        chosen = configured()
+    except TemporalAirflowError as error:
+        stop(error)
+    if chosen is None:
+        log.warning("Temporal is switched off; the runs that it executes still end with it.")
+    else:
+        log.info("Temporal executes the runs of these DAGs: %s", chosen)
+
+
+def stop(error: TemporalAirflowError) -> None:
+    """End this process with an error message and the error's exit code."""
+    print(f"Error: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(error.exit_code)
+
+
+def _some_are_unfinished() -> bool:
+    from airflow import settings
+    from sqlalchemy import inspect
+
+    from temporal_airflow_nb.orchestration import outbox
+    from temporal_airflow_nb.tasks.database import reading
+
+    if settings.engine is None or not inspect(settings.engine).has_table(outbox.managed_runs.name):
+        return False
+    with reading() as session:
+        return bool(outbox.unfinished(session))
+
+
+def missing_tables() -> InvalidInputError:
+    """Return the error of an Airflow whose database isn't migrated."""
+    return InvalidInputError(
+        "Airflow's database doesn't have the tables of temporal-airflow-nb.",
+        hint="Create them with `airflow db migrate`.",
+    )

@@ -1,0 +1,31 @@
+"""Taking turns with other workers and schedulers on the same database."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from airflow.utils.db import DBLocks
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+class Turn(IntEnum):
+    """What only one may do at a time: the id of an advisory lock."""
+
+    SLOTS = int(DBLocks.SCHEDULER_CRITICAL_SECTION)
+    """Hand out slots. It is the lock of Airflow's critical section."""
+    START_RUNS = 0x74656D706F72
+    """Start queued runs, so that ``max_active_runs`` holds."""
+
+
+def wait_for_turn(session: Session, turn: Turn) -> None:
+    """
+    Have something to oneself until the transaction ends; wait for whoever has it now.
+
+    On SQLite a transaction has the database to itself.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:id)").bindparams(id=int(turn)))
