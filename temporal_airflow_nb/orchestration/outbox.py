@@ -184,7 +184,7 @@ def release(dag_id: str, run_id: str, session: Session) -> None:
 
 
 def unfinished(session: Session, among: Collection[tuple[str, str]] | None = None) -> set[tuple[str, str]]:
-    """Return ``(dag_id, run_id)`` of each run of ours, or of those ``among`` others, that Airflow holds to be running."""
+    """Return ``(dag_id, run_id)`` of our runs, or of those ``among`` others, that Airflow holds to be running."""
     from airflow.models.dagrun import DagRun
 
     found = (

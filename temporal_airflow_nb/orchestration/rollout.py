@@ -47,7 +47,8 @@ class Rollout:
         InvalidInputError
             A pattern can't be read.
         """
-        included, excluded = [], []
+        included: list[str] = []
+        excluded: list[str] = []
         for item in text.split(","):
             pattern = item.strip()
             (excluded if pattern.startswith("!") else included).append(pattern.removeprefix("!").strip())
