@@ -115,6 +115,11 @@ def take_everything() -> None:
     _alone = True
 
 
+def is_alone() -> bool:
+    """Return whether that is so."""
+    return _alone
+
+
 def in_force() -> Rollout | None:
     """Return which DAGs' runs Temporal executes in this process's Airflow, or None where it executes none by itself."""
     return Rollout() if _alone else configured()

@@ -27,6 +27,7 @@ from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.graph import TaskGraph, graph_of
 from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskTry, Timer
 from temporal_airflow_nb.orchestration.queues import default_queue
+from temporal_airflow_nb.tasks.trigger_queue import keep_from_triggerers
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -342,7 +343,9 @@ class SchedulingPass:
                 return []
             where = and_(where, self._any_of(keys))
         found = select(TI.task_id, TI.map_index, TI.trigger_id).where(self._of_run, where)
-        return sorted([*row] for row in self.session.execute(found) if row.trigger_id is not None)
+        triggers = sorted([*row] for row in self.session.execute(found) if row.trigger_id is not None)
+        keep_from_triggerers([trigger_id for *_, trigger_id in triggers], self.session)
+        return triggers
 
     def _timers(self, request: PassInput) -> list[Timer]:
         """Return when what waits, among the task instances that this pass has seen, is due; or all on a resync."""

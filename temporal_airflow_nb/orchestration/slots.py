@@ -17,9 +17,9 @@ from airflow.ti_deps.dependencies_states import EXECUTION_STATES
 from airflow.utils.state import DagRunState, TaskInstanceState
 from sqlalchemy import and_, exists, func, select, update
 
-from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.orchestration import outbox, rollout
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
-from temporal_airflow_nb.orchestration.ownership import is_managed, restricted
+from temporal_airflow_nb.orchestration.ownership import is_managed, is_unmanaged, restricted
 from temporal_airflow_nb.orchestration.turns import Turn, wait_for_turn
 from temporal_airflow_nb.tasks.database import reading, transaction
 
@@ -76,8 +76,13 @@ def hand_out() -> None:
 
 
 def _hand_out(session: Session, besides: DagRun | None = None) -> None:
-    with restricted(TI.__tablename__, is_managed):
-        queued = scheduler()._executable_task_instances_to_queued(max_tis=_AT_ONCE, session=session)
+    free = _free_slots(session)
+    none_free = [pool for pool, slots in free.items() if slots <= 0]
+    most = min(_AT_ONCE, sum(slots for slots in free.values() if slots > 0))
+    with restricted(TI.__tablename__, lambda entity: and_(is_managed(entity), entity.pool.not_in(none_free))):
+        queued = (
+            scheduler()._executable_task_instances_to_queued(max_tis=most, session=session) if most else []
+        )
     told = set() if besides is None else {(besides.dag_id, besides.run_id)}
     for dag_id, run_id in sorted({(ti.dag_id, ti.run_id) for ti in queued} - told):
         outbox.notify(dag_id, run_id, outbox.WAKE, session)
@@ -108,8 +113,39 @@ def _has_room(dag_run: DagRun, scheduled: Sequence[Any], session: Session) -> bo
     wanted: dict[str, int] = defaultdict(int)
     for row in scheduled:
         wanted[row.pool] += row.pool_slots
-    pools = Pool.slots_stats(lock_rows=True, session=session)
-    return all(pool in pools and pools[pool]["open"] >= slots for pool, slots in wanted.items())
+    free = _free_slots(session)
+    return all(pool in free and free[pool] >= slots for pool, slots in wanted.items())
+
+
+def _free_slots(session: Session) -> dict[str, float]:
+    """
+    Return how many slots of each pool our runs may take now.
+
+    Where tasks of other runs wait for the same pool, whose scheduler comes round once in a while, at least half of what
+    is open is left to them: otherwise each slot would be taken again the moment it is given back.
+    """
+    free: dict[str, float] = {
+        name: stats["open"] for name, stats in Pool.slots_stats(lock_rows=True, session=session).items()
+    }
+    if rollout.is_alone():
+        return free
+    waiting = session.execute(
+        select(TI.pool, func.sum(TI.pool_slots))
+        .where(
+            TI.state == TaskInstanceState.SCHEDULED,
+            DagRun.dag_id == TI.dag_id,
+            DagRun.run_id == TI.run_id,
+            DagRun.state == DagRunState.RUNNING,
+            DagModel.dag_id == TI.dag_id,
+            DagModel.is_paused.is_(False),
+            is_unmanaged(TI),
+        )
+        .group_by(TI.pool)
+    )
+    for pool, slots in waiting:
+        if 0 < free.get(pool, 0) < float("inf"):
+            free[pool] -= min(slots, -(-free[pool] // 2))
+    return free
 
 
 class SlotWatch:

@@ -28,6 +28,7 @@ from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.execution_api import TASK_HEADER, InProcessTransport
+from temporal_airflow_nb.tasks.trigger_queue import TRIGGER_QUEUE
 
 # The union's `Field(discriminator=<function>)` is understood by FastAPI alone.
 _PAYLOADS: Any = Annotated[
@@ -142,10 +143,13 @@ class DatabaseClient(Client):
             return 200, context
 
     def _update_state(self, request: _Request) -> tuple[int, Any]:
+        update = _STATE_UPDATE.validate_json(request.body or b"")
+        if isinstance(update, payloads.TIDeferredStatePayload):
+            update.queue = TRIGGER_QUEUE
         with transaction() as session:
             task_instances.ti_update_state(
                 task_instance_id=request.ti_id,
-                ti_patch_payload=_STATE_UPDATE.validate_json(request.body or b""),
+                ti_patch_payload=update,
                 session=session,
                 dag_bag=self._dag_bag,
             )
