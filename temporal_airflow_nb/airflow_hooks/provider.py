@@ -11,6 +11,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "temporal-airflow-nb",
         "name": "Temporal",
         "description": "Runs DAGs on Temporal.",
+        "db-managers": ["temporal_airflow_nb.airflow_hooks.tables.TemporalDBManager"],
         "config": {
             "temporal_airflow": {
                 "description": "Which DAG runs Temporal executes, and where its pages are.",

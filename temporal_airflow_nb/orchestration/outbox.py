@@ -1,4 +1,4 @@
-"""Our two tables in Airflow's database: which runs are ours, and what Temporal has yet to hear of them.
+"""Our tables in Airflow's database: which runs are ours, what Temporal has yet to hear of them, and what is shown.
 
 A row of the outbox commits with the change it tells of, so that neither can be lost without the other; the
 dispatcher in the worker delivers it. No other process talks to Temporal.
@@ -62,6 +62,35 @@ outbox = Table(
     Column("claimed_until", UtcDateTime, nullable=True),
 )
 
+workers = Table(
+    "temporal_airflow_worker",
+    metadata,
+    Column("identity", String(250), primary_key=True),
+    Column("hostname", String(250), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("address", String(250), nullable=False),
+    Column("namespace", String(250), nullable=False),
+    Column("task_queues", String(500), nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("error", String(500), nullable=True),
+    Column("error_since", UtcDateTime, nullable=True),
+)
+
+workflows = Table(
+    "temporal_airflow_workflow",
+    metadata,
+    Column("dag_id", String(250), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("workflow_id", String(520), nullable=False),
+    Column("temporal_run_id", String(250), nullable=False),
+    Column("namespace", String(250), nullable=False),
+    Column("task_queue", String(250), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime, nullable=True),
+    Column("state", String(50), nullable=True),
+    PrimaryKeyConstraint("dag_id", "run_id"),
+)
+
 QUEUED = "queued"
 """A run that is to be ours waits to be started."""
 START = "start"
@@ -93,13 +122,22 @@ class Message(NamedTuple):
 
 
 def create_tables(connection: Connection) -> None:
-    """Create the tables where they are missing. They have no foreign keys: ``airflow db clean`` passes them by."""
+    """Create what is missing. The tables have no foreign keys: ``airflow db clean`` passes them by."""
     metadata.create_all(connection)
-    there = {column["name"] for column in inspect(connection).get_columns(outbox.name)}
-    for column in outbox.columns:
-        if column.name not in there:
-            kind = column.type.compile(connection.dialect)
-            connection.execute(text(f"ALTER TABLE {outbox.name} ADD COLUMN {column.name} {kind}"))
+    for column in missing_columns(connection):
+        kind = column.type.compile(connection.dialect)
+        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))
+
+
+def missing_columns(connection: Connection) -> list[Column[Any]]:
+    """Return the columns of our tables that the database hasn't got."""
+    database = inspect(connection)
+    there = set(database.get_table_names())
+    missing: list[Column[Any]] = []
+    for table in metadata.sorted_tables:
+        known = {c["name"] for c in database.get_columns(table.name)} if table.name in there else set()
+        missing += [column for column in table.columns if column.name not in known]
+    return missing
 
 
 def mark(dag_id: str, run_id: str, session: Session) -> None:
