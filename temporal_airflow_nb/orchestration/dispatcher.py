@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import structlog
+from airflow.configuration import conf
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -106,6 +108,7 @@ class Dispatcher:
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             start_signal=RESYNC_SIGNAL,
             static_summary=f"{dag_id} · {run_id}"[:200],
+            static_details=_way_back(dag_id, run_id),
         )
 
     async def signal(self, dag_id: str, run_id: str, name: str, *arguments: Any) -> None:
@@ -134,6 +137,14 @@ class Dispatcher:
                 return False
             raise
         return description.status == WorkflowExecutionStatus.RUNNING
+
+
+def _way_back(dag_id: str, run_id: str) -> str | None:
+    """Return a link to the run in Airflow's UI, as Temporal's UI shows one."""
+    base: str = conf.get("api", "base_url", fallback="").rstrip("/")
+    if not base:
+        return None
+    return f"[Open in Airflow]({base}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')})"
 
 
 def _claim() -> tuple[list[outbox.Message], set[tuple[str, str]]]:

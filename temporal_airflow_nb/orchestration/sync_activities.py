@@ -20,7 +20,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from temporal_airflow_nb.config import on_worker_lost
-from temporal_airflow_nb.orchestration import outbox, queues
+from temporal_airflow_nb.orchestration import executions, outbox, queues
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
@@ -109,6 +109,7 @@ def ensure_task_instances(ref: RunRef) -> int:
         dag_run.dag = dag
         scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         session.flush()
+        executions.begun(ref.dag_id, ref.run_id, activity.info(), session)
         return session.scalars(
             select(func.count())
             .select_from(TaskInstance)
@@ -195,6 +196,7 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
         state = session.scalars(select(DagRun._state).where(DagRun.id == dag_run.id)).one()
         if state in State.finished_dr_states:
             outbox.release(request.dag_id, request.run_id, session)
+            executions.ended(request.dag_id, request.run_id, state, session)
         else:
             # A stock scheduler takes a value here for a run that it has just looked at.
             dag_run.last_scheduling_decision = None

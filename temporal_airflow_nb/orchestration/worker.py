@@ -25,6 +25,7 @@ from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
 from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.new_runs import NewRuns
+from temporal_airflow_nb.orchestration.presence import Presence
 from temporal_airflow_nb.orchestration.queues import default_queue, on_queue, unserved, waiting
 from temporal_airflow_nb.orchestration.slots import SlotWatch
 from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
@@ -184,7 +185,7 @@ class AirflowWorker:
         # A task's way through the worker crosses six threads, each of which may find another one computing: a
         # thread that waits for the interpreter has it after half a millisecond instead of five.
         sys.setswitchinterval(0.0005)
-        background = []
+        background = [Presence(self.client, [worker.task_queue for worker in self._workers]).run()]
         if self._executes_workflows:
             background += [self.dispatcher.run(), SlotWatch().run(), self._warn_of_unserved_queues()]
             outbox.on_message(self.dispatcher.wake)
