@@ -1,0 +1,76 @@
+"""Where Temporal's UI shows a workflow."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow.configuration import conf
+
+from temporal_airflow_nb.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CLOUD = "https://cloud.temporal.io"
+_CLOUD_HOSTS = (".tmprl.cloud", ".api.temporal.io")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_DEV_SERVER_UI = 1000
+"""Temporal's development server has its UI at the port of its service and this."""
+
+
+def ui_url(address: str | None = None) -> str:
+    """
+    Return the address of Temporal's UI without a slash at its end, or nothing where it can't be known.
+
+    Parameters
+    ----------
+    address
+        Of Temporal's service, as a worker knows it; ``$TEMPORAL_ADDRESS`` comes first.
+
+    Raises
+    ------
+    InvalidInputError
+        ``[temporal_airflow] ui_url`` isn't an address of the web.
+    """
+    configured: str = conf.get("temporal_airflow", "ui_url", fallback="").strip().rstrip("/")
+    if configured:
+        if not configured.startswith(("http://", "https://")):
+            raise InvalidInputError(
+                f"[temporal_airflow] ui_url is {configured!r}",
+                hint="It has to begin with http:// or https://.",
+                value=configured,
+            )
+        return configured
+    return _derived(os.environ.get("TEMPORAL_ADDRESS") or address or "")
+
+
+def _derived(address: str) -> str:
+    """Return the UI that belongs to a service.
+
+    >>> _derived("127.0.0.1:7233"), _derived("etl.a1b2c.tmprl.cloud:7233"), _derived("temporal.internal:7233")
+    ('http://127.0.0.1:8233', 'https://cloud.temporal.io', '')
+    """
+    try:
+        where = urlsplit(f"//{address}")
+        host, port = where.hostname or "", where.port
+    except ValueError:
+        return ""
+    if host.endswith(_CLOUD_HOSTS):
+        return CLOUD
+    if host in _LOOPBACK and port:
+        return f"http://{f'[{host}]' if ':' in host else host}:{port + _DEV_SERVER_UI}"
+    return ""
+
+
+def workflow_url(ui: str, workflow: Mapping[Any, Any]) -> str:
+    """Return the page of a workflow: a row of our table.
+
+    >>> row = {"namespace": "default", "workflow_id": "airflow-a/b-c d", "temporal_run_id": "1-2"}
+    >>> workflow_url("http://localhost:8233", row)
+    'http://localhost:8233/namespaces/default/workflows/airflow-a%2Fb-c%20d/1-2/history'
+    """
+    names = (workflow["namespace"], workflow["workflow_id"], workflow["temporal_run_id"])
+    namespace, workflow_id, run_id = (quote(name, safe="") for name in names)
+    return f"{ui}/namespaces/{namespace}/workflows/{workflow_id}/{run_id}/history"
