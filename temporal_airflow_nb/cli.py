@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import __version__
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.findings import print_table, report
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.stack.local import LocalStack
@@ -226,34 +227,12 @@ def _worker(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from temporal_airflow_nb.doctor import examine
 
-    findings = examine(_local_stack(arguments))
-    if arguments.output == "json":
-        print(json.dumps({"checks": [finding.to_dict() for finding in findings]}, indent=2))
-    else:
-        _print_table(
-            ("check", "state", "detail"),
-            [(f.check, f.state, f"{f.detail}\n{f.next_step}".strip()) for f in findings],
-        )
-    return max(finding.exit_code for finding in findings)
+    return report(examine(_local_stack(arguments)), arguments.output)
 
 
 def _print_services(rows: list[dict[str, Any]]) -> None:
     cells = [(row["name"], row["state"], row["address"] or "", str(row["pid"] or "")) for row in rows]
-    _print_table(("service", "state", "address", "pid"), cells)
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    print_table(("service", "state", "address", "pid"), cells)
 
 
 if __name__ == "__main__":

@@ -7,33 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
+from temporal_airflow_nb.findings import Finding, run_checks
 from temporal_airflow_nb.stack import ports, state, temporal_server
 from temporal_airflow_nb.stack.local import LocalStack
 from temporal_airflow_nb.versions import check_airflow
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. ``state`` is ``"ok"`` or ``"problem"``."""
-
-    check: str
-    state: str
-    detail: str
-    next_step: str = ""
-    exit_code: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the line as JSON-able data."""
-        data = asdict(self)
-        del data["exit_code"]
-        return data
 
 
 def examine(stack: LocalStack) -> list[Finding]:
@@ -48,16 +30,7 @@ def examine(stack: LocalStack) -> list[Finding]:
         "stack": lambda: _stack(stack),
         "queues": lambda: _queues(stack),
     }
-    return [_finding(name, check) for name, check in checks.items()]
-
-
-def _finding(name: str, check: Callable[[], str]) -> Finding:
-    try:
-        return Finding(name, "ok", check())
-    except TemporalAirflowError as error:
-        return Finding(name, "problem", error.message, error.hint, error.exit_code)
-    except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "problem", f"{name} is not installed.", f"Install it: pip install {name}", 2)
+    return run_checks(checks)
 
 
 def _python() -> str:

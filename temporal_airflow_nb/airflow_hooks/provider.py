@@ -11,6 +11,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "temporal-airflow-nb",
         "name": "Temporal",
         "description": "Runs DAGs on Temporal.",
+        "cli": ["temporal_airflow_nb.airflow_hooks.commands.get_cli_commands"],
         "db-managers": ["temporal_airflow_nb.airflow_hooks.tables.TemporalDBManager"],
         "config": {
             "temporal_airflow": {

@@ -141,7 +141,7 @@ class Dispatcher:
 
 def _way_back(dag_id: str, run_id: str) -> str | None:
     """Return a link to the run in Airflow's UI, as Temporal's UI shows one."""
-    base: str = conf.get("api", "base_url", fallback="").rstrip("/")
+    base = (conf.get("api", "base_url", fallback=None) or "").rstrip("/")
     if not base:
         return None
     return f"[Open in Airflow]({base}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')})"

@@ -1,0 +1,66 @@
+"""Our tables come, are repaired and go with Airflow's own database commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import inspect, text
+
+from tests.production.cluster import Cluster
+
+TABLES = {
+    "temporal_airflow_run",
+    "temporal_airflow_outbox",
+    "temporal_airflow_worker",
+    "temporal_airflow_workflow",
+}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def airflow(request, tmp_path):
+    """An Airflow with an empty database, none of whose services run."""
+    database = request.getfixturevalue("postgres").new_database() if request.param == "postgres" else None
+    cluster = Cluster(tmp_path, database_url=database)
+    cluster.write_config()
+    return cluster
+
+
+def tables(airflow) -> set[str]:
+    return {name for name in inspect(airflow.engine).get_table_names() if name.startswith("temporal_")}
+
+
+def exit_code(airflow, *arguments: str) -> int:
+    command = [sys.executable, "-m", "airflow", *arguments]
+    return subprocess.run(
+        command, env=airflow.environment, cwd=airflow.folder, capture_output=True, check=False
+    ).returncode
+
+
+def test_database_commands_see_to_our_tables(airflow):
+    check = ("db", "check-migrations", "--migration-wait-timeout", "1")
+    airflow.airflow("db", "migrate")
+    assert tables(airflow) >= TABLES
+    assert exit_code(airflow, *check) == 0
+
+    with airflow.engine.begin() as connection:
+        connection.execute(text("INSERT INTO temporal_airflow_run VALUES ('d', 'r', CURRENT_TIMESTAMP)"))
+        connection.execute(text("DROP TABLE temporal_airflow_workflow"))
+        connection.execute(text("ALTER TABLE temporal_airflow_outbox DROP COLUMN task_id"))
+    assert exit_code(airflow, *check) == 1
+    airflow.airflow("db", "migrate")
+    assert tables(airflow) >= TABLES
+    assert exit_code(airflow, *check) == 0
+    assert airflow.query("SELECT dag_id FROM temporal_airflow_run") == [{"dag_id": "d"}]
+
+    airflow.airflow("db", "clean", "--clean-before-timestamp", "2100-01-01", "--skip-archive", "--yes")
+    assert airflow.query("SELECT dag_id FROM temporal_airflow_run") == [{"dag_id": "d"}]
+
+    airflow.airflow("db", "reset", "--yes")
+    assert tables(airflow) >= TABLES
+    assert airflow.query("SELECT dag_id FROM temporal_airflow_run") == []
+    airflow.airflow("db", "reset", "--yes", "--skip-init")
+    assert tables(airflow) == set()
+    airflow.airflow("db", "migrate", "--use-migration-files")
+    assert tables(airflow) >= TABLES
