@@ -12,6 +12,8 @@ from typing import Any
 
 from temporal_airflow_nb.errors import UnsupportedVersionError
 
+_WAY_OUT = "Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator."
+
 _installed = False
 
 
@@ -46,7 +48,7 @@ def install() -> None:
         if not restriction.narrowed:
             raise UnsupportedVersionError(
                 "Airflow's scheduler examines runs in a way that this package doesn't know: it would run tasks twice.",
-                hint="See `airflow temporal doctor`.",
+                hint=_WAY_OUT,
             )
         return runs
 
@@ -114,5 +116,5 @@ def check_signatures() -> None:
             has = "is gone" if found is None else f"takes {', '.join(found)}"
             raise UnsupportedVersionError(
                 f"{owner.__name__}.{name} of this Airflow {has}: Temporal's runs can't be kept apart.",
-                hint="Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator.",
+                hint=_WAY_OUT,
             )

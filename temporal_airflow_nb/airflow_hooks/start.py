@@ -10,6 +10,8 @@ from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
 
 log = logging.getLogger(__name__)
 
+_tested = False
+
 _SCHEDULER = "airflow.jobs.scheduler_job_runner"
 
 
@@ -42,18 +44,30 @@ def on_plugins() -> None:
         if is_scheduler:
             filters.install()
     except TemporalAirflowError as error:
-        if is_scheduler and sys.argv[1:2] == ["scheduler"]:
+        if _is_command("scheduler"):
             stop(error)
         log.error("%s", error)
+    else:
+        # Airflow makes a success of what ends the process later, in the scheduler's job.
+        if _is_command("scheduler"):
+            before_scheduling()
+
+
+def _is_command(name: str) -> bool:
+    return sys.argv[1:2] == [name]
 
 
 def before_scheduling() -> None:
-    """Test that the hooks hold, right before the scheduler's loop; end the process if not."""
+    """Test that the hooks hold, once before the scheduler's loop; end the process if not."""
+    global _tested
     from temporal_airflow_nb.airflow_hooks import selftest
     from temporal_airflow_nb.orchestration.rollout import configured
 
+    if _tested:
+        return
     try:
         selftest.run()
+        _tested = True
         chosen = configured()
     except TemporalAirflowError as error:
         stop(error)
