@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.production.cluster import HERE, Cluster
+from tests.production.postgres import Postgres
+
+
+def pytest_generate_tests(metafunc):
+    """Run every test on SQLite; those marked ``postgres`` on PostgreSQL, too, or only there."""
+    if "cluster" not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker("postgres")
+    only = mark is not None and mark.kwargs.get("only", False)
+    databases = [] if only else ["sqlite"]
+    databases += ["postgres"] if mark is not None else []
+    metafunc.parametrize("running_cluster", databases, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server for the tests that need one."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def running_cluster(request, tmp_path_factory):
+    """The cluster on one kind of database that tests share; two of each that there can be two of on PostgreSQL."""
+    options = {"dags": [HERE / "dags"], "plugins": HERE / "plugins"}
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres")
+        options |= {"database_url": server.new_database(), "schedulers": 2, "workers": 2}
+    settings = {"temporal_airflow": {"dags": "*, !native_*"}}
+    with Cluster(tmp_path_factory.mktemp("cluster"), settings=settings, **options) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running_cluster) -> Cluster:
+    """The shared cluster, all of it running."""
+    running_cluster.heal()
+    return running_cluster

@@ -1,0 +1,52 @@
+"""Tasks tell that they began, and in whose processes; some wait at a gate that a test opens."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+from airflow.sdk import get_current_context, task
+
+TRACES = Path(os.environ["TRACES"])
+
+
+def trace() -> None:
+    """Write a line about this try of this task."""
+    ti = get_current_context()["ti"]
+    path = TRACES / ti.dag_id / quote(ti.run_id, safe="")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = {
+        "task_id": ti.task_id,
+        "map_index": ti.map_index,
+        "try_number": ti.try_number,
+        "ancestors": [process.pid for process in psutil.Process().parents()],
+    }
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def pass_gate() -> None:
+    """Wait until the gate of this DAG, or of this run of it, is open."""
+    ti = get_current_context()["ti"]
+    gates = [TRACES / ti.dag_id / name for name in ("open", quote(f"{ti.run_id}.open", safe=""))]
+    while not any(gate.exists() for gate in gates):
+        time.sleep(0.05)
+
+
+def traced(task_id: str, **options):
+    """Return a task that only tells that it ran."""
+    return task(task_id=task_id, **options)(trace)()
+
+
+def gated(task_id: str, **options):
+    """Return a task that waits at the gate once it has told that it runs."""
+
+    def wait():
+        trace()
+        pass_gate()
+
+    return task(task_id=task_id, **options)(wait)()

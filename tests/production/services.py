@@ -1,0 +1,67 @@
+"""The processes of a cluster: started in groups of their own, killed as if the machine had died, always ended."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.processes import end_all, family
+from temporal_airflow_nb.stack import processes
+
+
+@dataclass
+class Service:
+    """One process of a cluster, which may have many lives."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(repr=False)
+    folder: Path
+    pids: list[int] = field(default_factory=list)
+    """Of all its lives."""
+    process: subprocess.Popen[bytes] | None = None
+    _started_at: int = 0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        assert not self.is_running, f"{self.name} runs already"
+        self._started_at = self.log.stat().st_size if self.log.exists() else 0
+        self.process = processes.spawn(self.command, log=self.log, env=self.env, cwd=self.folder)
+        self.pids.append(self.process.pid)
+
+    def life(self) -> str:
+        """Return what it has printed since it was started last."""
+        with self.log.open("rb") as log:
+            log.seek(self._started_at)
+            return log.read().decode(errors="replace")
+
+    def tail(self) -> str:
+        """Return the end of what it has printed, under a heading."""
+        return f"--- {self.name}\n{self.life()[-3000:]}" if self.log.exists() else ""
+
+    def kill(self) -> None:
+        """End it and all that it started, without a chance to do anything."""
+        if self.process is not None:
+            for member in family([self.process.pid]):
+                member.kill()
+            self.process.wait()
+            self.process = None
+
+
+def stop(services: Sequence[Service]) -> None:
+    """End services side by side, and everything that they started."""
+    running = [service for service in services if service.process is not None]
+    end_all([service.process.pid for service in running if service.process])
+    for service in running:
+        assert service.process is not None
+        service.process.wait(30)
+        service.process = None
