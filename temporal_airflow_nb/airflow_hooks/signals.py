@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, event, exists, false, insert, inspect, literal, or_, select
+from sqlalchemy import Engine, and_, event, exists, false, insert, inspect, literal, or_, select
 from sqlalchemy.orm import ORMExecuteState, Session
 
 if TYPE_CHECKING:
@@ -37,6 +37,14 @@ def install() -> None:
     if not event.contains(Session, "after_flush", _after_flush):
         event.listen(Session, "after_flush", _after_flush)
         event.listen(Session, "do_orm_execute", _before_bulk)
+        event.listen(Engine, "savepoint", _before_savepoint)
+
+
+def _before_savepoint(connection: Connection, _: str) -> None:
+    """Let a request that creates many runs, as of a backfill, end before the worker starts the first of them."""
+    from temporal_airflow_nb.tasks.database import begin_writing
+
+    begin_writing(connection)
 
 
 def _after_flush(session: Session, _: Any) -> None:

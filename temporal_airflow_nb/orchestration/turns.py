@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from airflow.utils.db import DBLocks
 from sqlalchemy import text
 
+from temporal_airflow_nb.tasks.database import begin_writing
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
@@ -27,5 +29,6 @@ def wait_for_turn(session: Session, turn: Turn) -> None:
 
     On SQLite a transaction has the database to itself.
     """
+    begin_writing(session.connection())
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:id)").bindparams(id=int(turn)))

@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 # SQLite has one writer. Threads of this process queue here, in order, rather than in SQLite's busy handler,
 # which sleeps up to 100 ms at a time.
@@ -36,6 +36,18 @@ def speed_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def begin_writing(connection: Connection) -> None:
+    """
+    On SQLite, begin the connection's transaction with the write lock, unless it has begun.
+
+    One that has only read could not write any more once another process has written: "database is locked", at once.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    if not getattr(connection.connection.dbapi_connection, "in_transaction", True):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager
