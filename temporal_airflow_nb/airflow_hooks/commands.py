@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import (
+    ARG_VERBOSE,
+    ActionCommand,
+    Arg,
+    CLICommand,
+    GroupCommand,
+    lazy_load_command,
+)
 
 _OUTPUT = Arg(
     ("-o", "--output"), help="table (the default) or json", choices=("table", "json"), default="table"
@@ -21,13 +28,13 @@ def get_cli_commands() -> list[CLICommand]:
                     name="status",
                     help="Show what belongs to Temporal, what waits for it, and its workers",
                     func=lazy_load_command(f"{here}.status.status"),
-                    args=(_OUTPUT,),
+                    args=(_OUTPUT, ARG_VERBOSE),
                 ),
                 ActionCommand(
                     name="doctor",
                     help="Check settings, hooks and services, and say what to do",
                     func=lazy_load_command(f"{here}.diagnosis.doctor"),
-                    args=(_OUTPUT,),
+                    args=(_OUTPUT, ARG_VERBOSE),
                 ),
             ),
         )

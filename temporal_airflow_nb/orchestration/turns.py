@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from airflow.utils.db import DBLocks
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from temporal_airflow_nb.tasks.database import begin_writing
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy import Connection
 
 
 class Turn(IntEnum):
@@ -21,14 +22,17 @@ class Turn(IntEnum):
     """Hand out slots. It is the lock of Airflow's critical section."""
     START_RUNS = 0x74656D706F72
     """Start queued runs, so that ``max_active_runs`` holds."""
+    TABLES = 0x74656D7074626C
+    """Create our tables."""
 
 
-def wait_for_turn(session: Session, turn: Turn) -> None:
+def wait_for_turn(session: Session | Connection, turn: Turn) -> None:
     """
     Have something to oneself until the transaction ends; wait for whoever has it now.
 
     On SQLite a transaction has the database to itself.
     """
-    begin_writing(session.connection())
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:id)").bindparams(id=int(turn)))
+    connection = session.connection() if isinstance(session, Session) else session
+    begin_writing(connection)
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:id)").bindparams(id=int(turn)))

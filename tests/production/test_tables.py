@@ -17,6 +17,18 @@ TABLES = {
     "temporal_airflow_workflow",
 }
 
+CREATE = """
+import sys
+from sqlalchemy import create_engine
+from temporal_airflow_nb.orchestration.outbox import create_tables
+with create_engine(sys.argv[1]).connect() as connection:
+    connection.rollback()
+    print("ready", flush=True)
+    sys.stdin.read()
+    with connection.begin():
+        create_tables(connection)
+"""
+
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def airflow(request, tmp_path):
@@ -63,4 +75,18 @@ def test_database_commands_see_to_our_tables(airflow):
     airflow.airflow("db", "reset", "--yes", "--skip-init")
     assert tables(airflow) == set()
     airflow.airflow("db", "migrate", "--use-migration-files")
+    assert tables(airflow) >= TABLES
+
+
+def test_tables_are_created_once_by_several_processes_at_once(airflow):
+    command = [sys.executable, "-c", CREATE, airflow.database_url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    creators = [subprocess.Popen(command, env=airflow.environment, text=True, **pipes) for _ in range(4)]
+    for creator in creators:
+        assert creator.stdout.readline() == "ready\n"
+    for creator in creators:
+        creator.stdin.close()
+        creator.stdin = None
+    errors = [creator.communicate()[1] for creator in creators]
+    assert [creator.returncode for creator in creators] == [0] * 4, "\n".join(errors)
     assert tables(airflow) >= TABLES

@@ -1,0 +1,279 @@
+"""The ways between Airflow's UI and Temporal's, and ``airflow temporal``, in an Airflow behind a path."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from temporal_airflow_nb.stack import ports
+from tests.production.cluster import HERE, TIMEOUT, Cluster, quoted
+from tests.production.services import Service
+from tests.waiting import until
+
+RUN_ID = "with:signs+of~all"
+MILLISECONDS = 60_000
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """A cluster whose Airflow is served behind a path."""
+    ours = {"dags": "*, !native_*"}
+    cluster = Cluster(
+        tmp_path_factory.mktemp("pages"),
+        dags=[HERE / "dags_of_pages"],
+        settings={"temporal_airflow": ours},
+    )
+    cluster.url += "/behind/a/path"
+    ours["ui_url"] = temporal_ui(cluster)
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def ended_run(airflow):
+    """A run that Temporal has executed."""
+    (airflow.traces / "before").touch()
+    airflow.trigger("lasting", "before")
+    assert airflow.ended("lasting", "before") == "success"
+    return "before"
+
+
+def temporal_ui(cluster) -> str:
+    return f"http://{ports.LOOPBACK}:{cluster.ports['temporal_ui']}"
+
+
+def link_of(cluster, dag_id: str, run_id: str, task_id: str) -> str | None:
+    path = f"dags/{dag_id}/dagRuns/{quoted(run_id)}/taskInstances/{task_id}/links"
+    return cluster.api("GET", path)["extra_links"]["Temporal"]
+
+
+def page_of(cluster, dag_id: str, run_id: str, address: str | None = None) -> tuple[int, str]:
+    query = urllib.parse.urlencode({"dag_id": dag_id, "run_id": run_id})
+    url = f"{address or cluster.url}/temporal-airflow/run?{query}"
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def command(cluster, name: str, **environment: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "temporal", name, "--output", "json"],
+        env={**cluster.environment, **environment},
+        cwd=cluster.folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def doctor(cluster, **environment: str) -> tuple[int, dict[str, dict[str, str]]]:
+    code, output, _ = command(cluster, "doctor", **environment)
+    return code, {check["check"]: check for check in json.loads(output)["checks"]}
+
+
+def status(cluster) -> dict:
+    code, output, errors = command(cluster, "status")
+    assert code == 0, errors
+    return json.loads(output)
+
+
+def test_run_has_a_tab_that_follows_it_and_leads_to_temporal(airflow, chromium, tmp_path):
+    airflow.trigger("lasting", RUN_ID)
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(MILLISECONDS)
+    page = context.new_page()
+    try:
+        page.goto(f"{airflow.url}/dags/lasting/runs/{quoted(RUN_ID)}")
+        page.get_by_role("link", name="Temporal").click()
+        frame = page.frame_locator("iframe[title=Temporal]")
+        frame.get_by_role("heading", name="Running").wait_for()
+        assert frame.get_by_text(f"airflow-lasting-{RUN_ID}", exact=True).is_visible()
+        with context.expect_page() as opened:
+            frame.get_by_role("link", name="Open in Temporal").click()
+        workflow = opened.value
+        workflow.get_by_text(f"airflow-lasting-{RUN_ID}").first.wait_for()
+        assert workflow.url.startswith(temporal_ui(airflow))
+        workflow.close()
+
+        (airflow.traces / RUN_ID).touch()
+        frame.get_by_role("heading", name="Ended: success").wait_for()
+
+        page.goto(f"{airflow.url}/dags/lasting/runs/{quoted(RUN_ID)}/tasks/lasts/details")
+        link = page.get_by_role("link", name="Temporal", exact=True)
+        link.wait_for()
+        assert link.get_attribute("href") == link_of(airflow, "lasting", RUN_ID, "lasts")
+    except BaseException:
+        for number, shown in enumerate(context.pages):
+            shown.screenshot(path=str(tmp_path / f"page-{number}.png"))
+        raise
+    finally:
+        context.close()
+
+
+def test_temporal_leads_back_to_the_run(airflow, ended_run):
+    async def details(client):
+        description = await client.get_workflow_handle(f"airflow-lasting-{ended_run}").describe()
+        return await description.static_details()
+
+    assert f"({airflow.url}/dags/lasting/runs/{ended_run})" in airflow.temporal(details)
+
+
+def test_run_of_airflows_own_has_no_way_to_temporal(airflow):
+    airflow.trigger("native_one", "native")
+    assert airflow.ended("native_one", "native") == "success"
+    assert link_of(airflow, "native_one", "native", "ends") is None
+    code, page = page_of(airflow, "native_one", "native")
+    assert code == 200
+    assert "Not executed by Temporal" in page
+    assert "Open in Temporal" not in page
+
+
+def test_deleted_run_is_forgotten(airflow):
+    (airflow.traces / "deleted").touch()
+    airflow.trigger("lasting", "deleted")
+    assert airflow.ended("lasting", "deleted") == "success"
+    airflow.api("DELETE", "dags/lasting/dagRuns/deleted")
+    code, page = page_of(airflow, "lasting", "deleted")
+    assert code == 404
+    assert "No such run" in page
+    airflow.restart("worker")
+    rows = "SELECT run_id FROM temporal_airflow_workflow WHERE run_id = 'deleted'"
+    until(lambda: airflow.query(rows) == [], "the row of the deleted run to go", TIMEOUT)
+
+
+def test_page_is_for_those_alone_who_may_read_the_run(airflow, ended_run):
+    port = ports.choose(["closed"])["closed"]
+    environment = {**airflow.environment, "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False"}
+    address = ("--host", ports.LOOPBACK, "--port", str(port))
+    server = Service(
+        "closed-api-server",
+        [sys.executable, "-m", "airflow", "api-server", *address],
+        environment,
+        airflow.folder,
+    )
+    server.start()
+    url = f"http://{ports.LOOPBACK}:{port}/behind/a/path"
+
+    def answer() -> tuple[int, str] | None:
+        assert server.is_running, server.tail()
+        try:
+            return page_of(airflow, "lasting", ended_run, url)
+        except OSError:
+            return None
+
+    try:
+        code, page = until(answer, "the API server", TIMEOUT)
+    finally:
+        server.kill()
+    assert code == 401
+    assert "You are not logged in" in page
+    assert ended_run not in page
+
+
+def test_runs_wait_while_temporal_cannot_be_reached_and_say_so(airflow):
+    def told() -> list:
+        found = airflow.api("GET", "eventLogs?dag_id=lasting&run_id=waits&event=temporal%20unreachable")
+        return found["event_logs"]
+
+    (airflow.traces / "waits").touch()
+    airflow.stop("temporal")
+    try:
+        airflow.trigger("lasting", "waits")
+        airflow.wait_for(told, "the audit log to say that the run waits")
+        seen = airflow.query("SELECT seen_at FROM temporal_airflow_worker ORDER BY seen_at DESC LIMIT 1")
+        later = "SELECT seen_at FROM temporal_airflow_worker WHERE seen_at > :seen"
+        airflow.wait_for(lambda: airflow.query(later, seen=seen[0]["seen_at"]), "another look")
+        assert len(told()) == 1
+        assert "can't be reached" in told()[0]["extra"]
+        assert "can't be reached since" in page_of(airflow, "lasting", "waits")[1]
+        facts = status(airflow)
+        assert [worker["state"] for worker in facts["workers"]].count("unreachable") == 1
+        assert facts["outbox"]["messages"] >= 1
+        code, checks = doctor(airflow)
+        assert code == 3
+        assert {name for name, check in checks.items() if check["state"] == "problem"} >= {
+            "temporal",
+            "worker",
+        }
+    finally:
+        airflow.start("temporal")
+    airflow.wait_until_ready()
+    assert airflow.ended("lasting", "waits") == "success"
+
+
+def test_doctor_finds_nothing_and_status_counts(airflow, ended_run):
+    def all_well() -> bool:
+        code, checks = doctor(airflow)
+        return code == 0 and all(check["state"] == "ok" for check in checks.values())
+
+    until(all_well, "nothing is wrong", TIMEOUT)
+    facts = status(airflow)
+    assert (facts["orchestrator"], facts["dags"], facts["runs"]) == ("on", "*, !native_*", 0)
+    assert [worker["task_queues"] for worker in facts["workers"] if worker["state"] == "running"] == [
+        "airflow-tasks, airflow-tasks-triggers"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "check", "said"),
+    [
+        ({"AIRFLOW__CORE__ORCHESTRATOR": "no.such.Orchestrator"}, "orchestrator", "TemporalOrchestrator"),
+        ({"AIRFLOW__TEMPORAL_AIRFLOW__DAGS": "a,,b"}, "dags", "empty"),
+        ({"AIRFLOW__TEMPORAL_AIRFLOW__UI_URL": "javascript:x"}, "links", "http"),
+        ({"TEMPORAL_NAMESPACE": "bare"}, "temporal", "search-attribute create --namespace bare"),
+        ({"TEMPORAL_NAMESPACE": "absent"}, "temporal", "absent"),
+    ],
+    ids=["orchestrator", "patterns", "ui_url", "search attributes", "namespace"],
+)
+def test_doctor_names_what_is_wrong_and_what_to_do(airflow, environment, check, said):
+    if environment.get("TEMPORAL_NAMESPACE") == "bare":
+        create_namespace(airflow, "bare")
+    code, checks = doctor(airflow, **environment)
+    found = checks[check]
+    assert found["state"] == "problem"
+    assert said in found["detail"] + found["next_step"]
+    assert code == (3 if environment.get("TEMPORAL_NAMESPACE") == "absent" else 2)
+
+
+def create_namespace(cluster, name: str) -> None:
+    from google.protobuf.duration_pb2 import Duration
+    from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+    from temporalio.service import RPCError
+
+    async def create(client) -> bool:
+        request = RegisterNamespaceRequest(
+            namespace=name, workflow_execution_retention_period=Duration(seconds=86_400)
+        )
+        await client.workflow_service.register_namespace(request)
+        return True
+
+    async def is_there(client) -> bool:
+        from temporalio.client import Client
+
+        of_namespace = await Client.connect(client.service_client.config.target_host, namespace=name)
+        try:
+            await of_namespace.count_workflows()
+        except RPCError:
+            return False
+        return True
+
+    assert cluster.temporal(create)
+    until(lambda: cluster.temporal(is_there), "the namespace", TIMEOUT)
+
+
+def test_missing_tables_are_named(airflow, tmp_path):
+    database = f"sqlite:///{tmp_path / 'empty.db'}"
+    code, _, errors = command(airflow, "status", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database)
+    assert code == 2
+    assert "airflow db migrate" in errors
+    assert "Traceback" not in errors
