@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import __version__
-from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.findings import print_table, report
 
 if TYPE_CHECKING:
@@ -77,6 +77,18 @@ def build_parser() -> argparse.ArgumentParser:
     up = add("up", _up, "start the embedded stack")
     up.add_argument(
         "--ui", action="store_true", help="with Airflow's api-server, scheduler and dag-processor"
+    )
+    up.add_argument(
+        "--db",
+        choices=("sqlite", "postgres"),
+        help="Airflow's database (default: what the state folder has, SQLite for a new one)",
+    )
+    up.add_argument(
+        "--dags",
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="a folder with DAG files to show in the UI; may be given several times",
     )
     up.add_argument("--detach", action="store_true", help="return and leave it running")
 
@@ -143,10 +155,10 @@ def _add_actions(add: Callable[..., argparse.ArgumentParser]) -> None:
         parser.add_argument("--output", choices=("text", "json"), default="text")
 
 
-def _local_stack(arguments: argparse.Namespace, *, detach: bool = False) -> LocalStack:
+def _local_stack(arguments: argparse.Namespace, **options: Any) -> LocalStack:
     from temporal_airflow_nb.stack.local import LocalStack
 
-    return LocalStack(arguments.home, detach=detach)
+    return LocalStack(arguments.home, **options)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -162,14 +174,13 @@ def _act(arguments: argparse.Namespace) -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    if arguments.ui:
-        raise InvalidInputError(
-            "`up --ui` is not available in this version.",
-            hint="Leave --ui out; `status --env` lets Airflow's own commands talk to the stack.",
-        )
-    with _local_stack(arguments, detach=arguments.detach) as stack:
+    stack = _local_stack(arguments, detach=arguments.detach, ui=arguments.ui, db=arguments.db)
+    for folder in arguments.dags:
+        stack.register_folder(folder)
+    with stack:
         _print_services(stack.status()["services"])
-        print(f"Temporal UI: {stack.links['temporal']}")
+        for name, url in stack.links.items():
+            print(f"{name.capitalize()} UI: {url}")
         if not stack.started_here:
             print("This stack was running already. End it with `temporal-airflow down`.")
             return 0

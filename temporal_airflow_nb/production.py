@@ -88,7 +88,7 @@ async def _work(zygotes: Zygotes) -> None:
         zygotes.stop()
         raise
     queues = config.queues() or [default_queue()]
-    worker = AirflowWorker(client, zygotes, alone=False, queues=queues)
+    worker = AirflowWorker(client, zygotes, alone=False, triggerer=True, queues=queues)
     working = asyncio.create_task(worker.run())
     print(
         f"Working for {client.service_client.config.target_host}, namespace {client.namespace}, "

@@ -58,13 +58,21 @@ class AirflowWorker:
     zygotes
         Where task processes come from.
     alone
-        Whether no scheduler or triggerer of Airflow works on the same database.
+        Whether no scheduler of Airflow works on the same database.
+    triggerer
+        Whether a triggerer of Airflow does.
     queues
         Names of the Airflow queues to serve; every one, from its first task on, if None.
     """
 
     def __init__(
-        self, client: Client, zygotes: Zygotes, *, alone: bool, queues: Sequence[str] | None = None
+        self,
+        client: Client,
+        zygotes: Zygotes,
+        *,
+        alone: bool,
+        triggerer: bool,
+        queues: Sequence[str] | None = None,
     ) -> None:
         from airflow.configuration import conf
 
@@ -72,6 +80,7 @@ class AirflowWorker:
         self.client = client
         self.zygotes = zygotes
         self.alone = alone
+        self.triggerer = triggerer
         if alone:
             rollout.take_everything()
         self.runner = TaskRunner(zygotes, DatabaseClient())
@@ -192,8 +201,10 @@ class AirflowWorker:
         if self._serves_every_queue:
             background.append(self._serve_new_queues())
         if self.alone:
-            background += [self.deadlines.run(), NewRuns().run(), AssetWatchers(self.triggers).run()]
+            background += [self.deadlines.run(), NewRuns().run()]
             outbox.on_message(self.deadlines.wake)
+        if not self.triggerer:
+            background.append(AssetWatchers(self.triggers).run())
         helping = [asyncio.create_task(coroutine) for coroutine in background]
         self._running += [asyncio.create_task(worker.run()) for worker in self._workers]
         try:

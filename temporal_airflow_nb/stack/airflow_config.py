@@ -16,11 +16,13 @@ from typing import Any
 
 from temporal_airflow_nb.config import NOTEBOOK_BUNDLE
 from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.stack import database
 from temporal_airflow_nb.stack.state import locked, write_private
 
 AIRFLOW_FOLDER = "airflow"
 _KEYS_FILE = "keys.json"
 _BUNDLES_FILE = "bundles.json"
+_WATCHED_FILE = "watched.json"
 _BUNDLES_LOCK = "bundles.lock"
 _LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
@@ -35,14 +37,19 @@ def config_path(home: Path) -> Path:
     return airflow_home(home) / "airflow.cfg"
 
 
-def database_path(home: Path) -> Path:
-    """Return the file of Airflow's metadata database."""
-    return airflow_home(home) / "airflow.db"
+def is_migrated(home: Path, version: str) -> bool:
+    """Whether the metadata database is that of this version of Airflow."""
+    mark = _migrated_mark(home)
+    return mark.exists() and mark.read_text() == version
 
 
-def database_url(home: Path) -> str:
-    """Return the address of Airflow's metadata database."""
-    return f"sqlite:///{database_path(home)}"
+def mark_migrated(home: Path, version: str) -> None:
+    """Say that it is."""
+    _migrated_mark(home).write_text(version)
+
+
+def _migrated_mark(home: Path) -> Path:
+    return airflow_home(home) / "migrated"
 
 
 def notebook_folder(home: Path) -> Path:
@@ -61,8 +68,8 @@ def prepare(home: Path) -> None:
 def register_folder(home: Path, folder: str | os.PathLike[str]) -> str:
     """Make a folder one of the stack's DAG bundles and return the bundle's name.
 
-    Symbolic links are followed; the same folder has the same name every time. A process that has already read
-    ``airflow.cfg`` learns of it from :func:`bundle_config_json`.
+    Symbolic links are followed; the same folder has the same name every time, and one inside a watched folder is
+    part of that. A process that has already read ``airflow.cfg`` learns of it from :func:`bundle_config_json`.
 
     Raises
     ------
@@ -85,12 +92,32 @@ def register_folder(home: Path, folder: str | os.PathLike[str]) -> str:
     with _bundles_lock(home):
         folders = _registered(home)
         by_path = {known: name for name, known in folders.items()}
-        if str(path) in by_path:
-            return by_path[str(path)]
+        watched = {folders[name] for name in _watched(home) if name in folders}
+        for candidate in [str(path), *(str(parent) for parent in path.parents if str(parent) in watched)]:
+            if candidate in by_path:
+                return by_path[candidate]
         name = _bundle_name(path, taken=folders)
         write_private(home / _BUNDLES_FILE, json.dumps({**folders, name: str(path)}, indent=2) + "\n")
         _write_config(home)
     return name
+
+
+def watch_folder(home: Path, folder: str | os.PathLike[str]) -> str:
+    """Make a folder a DAG bundle, as :func:`register_folder` does, that Airflow's dag-processor looks through.
+
+    A folder that only holds a file that was run is none of these: what else lies there may be no DAG at all, and
+    nobody asked for it to be imported.
+    """
+    name = register_folder(home, folder)
+    with _bundles_lock(home):
+        if name not in (watched := _watched(home)):
+            write_private(home / _WATCHED_FILE, json.dumps([*watched, name]) + "\n")
+    return name
+
+
+def watched_bundles(home: Path) -> list[str]:
+    """Return the names of the bundles that Airflow's dag-processor looks through."""
+    return [NOTEBOOK_BUNDLE, *(name for name in _watched(home) if name != NOTEBOOK_BUNDLE)]
 
 
 def bundle_path(home: Path, name: str) -> Path:
@@ -142,11 +169,18 @@ def _bundles_lock(home: Path) -> Any:
 
 
 def _registered(home: Path) -> dict[str, str]:
+    return dict(_read(home / _BUNDLES_FILE) or {})
+
+
+def _watched(home: Path) -> list[str]:
+    return list(_read(home / _WATCHED_FILE) or [])
+
+
+def _read(path: Path) -> Any:
     try:
-        folders = json.loads((home / _BUNDLES_FILE).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
-    return dict(folders)
+        return None
 
 
 def _bundle_name(path: Path, taken: Mapping[str, str]) -> str:
@@ -190,7 +224,7 @@ def _settings(
             "simple_auth_manager_passwords_file": str(folder / "passwords.json"),
             "fernet_key": keys["fernet_key"],
         },
-        "database": {"sql_alchemy_conn": database_url(home)},
+        "database": {"sql_alchemy_conn": database.url(home)},
         "logging": {
             "base_log_folder": str(folder / "logs"),
             "dag_processor_child_process_log_directory": str(folder / "logs" / "dag_processor"),

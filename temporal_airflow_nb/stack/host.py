@@ -54,7 +54,7 @@ def _prepare(home: Path) -> Any:
 
     zygotes = preload_and_fork()
     _quieten()
-    _prepare_database(home / "airflow" / "migrated" if embedded else None, version)
+    _prepare_database(home if embedded else None, version)
     return zygotes
 
 
@@ -67,22 +67,25 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _prepare_database(mark: Path | None, version: str) -> None:
+def _prepare_database(home: Path | None, version: str) -> None:
     """Migrate the embedded stack's database, once per version; create our tables in any."""
     from airflow import settings
     from airflow.utils.db import initdb
 
     from temporal_airflow_nb.orchestration.outbox import create_tables
+    from temporal_airflow_nb.stack.airflow_config import is_migrated, mark_migrated
     from temporal_airflow_nb.tasks.database import speed_up_sqlite
 
     assert settings.engine is not None
     if settings.engine.dialect.name == "sqlite":
         speed_up_sqlite(settings.engine)
-    if mark is not None and not (mark.exists() and mark.read_text() == version):
+    migrate = home is not None and not is_migrated(home, version)
+    if migrate:
         initdb()
-        mark.write_text(version)
     with settings.engine.begin() as connection:
         create_tables(connection)
+    if home is not None and migrate:
+        mark_migrated(home, version)
 
 
 async def _serve(zygotes: Any, home: Path) -> None:
@@ -95,9 +98,11 @@ async def _serve(zygotes: Any, home: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
     worker = None
     if embedded:
+        from temporal_airflow_nb.orchestration.rollout import configured
         from temporal_airflow_nb.orchestration.worker import AirflowWorker
 
-        worker = AirflowWorker(await _connect(), zygotes, alone=True, queues=queues())
+        alone = configured() is None
+        worker = AirflowWorker(await _connect(), zygotes, alone=alone, triggerer=False, queues=queues())
         client = worker.runner.client
     else:
         from temporal_airflow_nb.tasks.client import DatabaseClient

@@ -16,13 +16,23 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from temporal_airflow_nb import __version__, config
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
-from temporal_airflow_nb.stack import airflow_config, guard, ports, processes, services, state
-from temporal_airflow_nb.stack.services import Plan
+from temporal_airflow_nb.stack import (
+    airflow_services,
+    database,
+    guard,
+    launch,
+    ports,
+    processes,
+    services,
+    state,
+)
+from temporal_airflow_nb.stack.plan import Plan, port_names
 from temporal_airflow_nb.stack.supervised import Supervised
 
 START_TIMEOUT = 120.0
@@ -51,6 +61,10 @@ class Keeper:
         Where to say once that the stack is ready, or why it can't be.
     embedded
         Whether the stack has a Temporal server and an Airflow of its own, or is a gateway to configured ones.
+    ui
+        Whether Airflow's own processes are to run too.
+    db
+        Kind of the metadata database.
     host_command
         Command of the worker service, in place of the package's own.
     """
@@ -62,6 +76,8 @@ class Keeper:
         owner_fd: int | None = None,
         ready_fd: int | None = None,
         embedded: bool = True,
+        ui: bool = False,
+        db: str = database.SQLITE,
         host_command: list[str] | None = None,
     ) -> None:
         self.home = home
@@ -69,12 +85,15 @@ class Keeper:
         self._owner_fd = owner_fd
         self._ready_fd = ready_fd
         self._embedded = embedded
+        self._ui = ui
+        self._database = db
         self._host_command = host_command
         self._selector = selectors.DefaultSelector()
         self._guard = 0
         self._plan: Plan | None = None
         self._running: list[Supervised] = []
         self._state = "starting"
+        self._reread = False
 
     def run(self) -> int:
         """Run the stack until it is asked to end. Returns the exit code."""
@@ -103,12 +122,14 @@ class Keeper:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
         stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        for number in (*stop, signal.SIGCHLD):
+        for number in (*stop, launch.REREAD, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
 
         def on_signal() -> None:
-            if stop & set(os.read(wakeup, 4096)):
+            received = set(os.read(wakeup, 4096))
+            if stop & received:
                 raise _StopError
+            self._reread = self._reread or launch.REREAD in received
 
         self._selector.register(wakeup, selectors.EVENT_READ, on_signal)
         if self._owner_fd is not None:
@@ -152,7 +173,7 @@ class Keeper:
         self._announce({"ready": True})
 
     def _make_plan(self, before: dict[str, Any], asked: dict[str, int], taken: set[int]) -> Plan:
-        names = services.EMBEDDED_PORTS if self._embedded else services.GATEWAY_PORTS
+        names = port_names(embedded=self._embedded, ui=self._ui, database=self._database)
         chosen = ports.choose(names, asked=asked, recorded=before.get("ports"), avoid=taken)
         namespace = (
             os.environ.get("TEMPORAL_NAMESPACE") or before.get("temporal", {}).get("namespace") or "default"
@@ -165,12 +186,13 @@ class Keeper:
             token=before.get("gateway", {}).get("token") or uuid.uuid4().hex + uuid.uuid4().hex,
             namespace=namespace,
             task_queue=config.task_queue(),
+            ui=self._ui,
+            database=self._database,
         )
 
     def _start_services(self, plan: Plan) -> None:
         if self._embedded:
-            airflow_config.prepare(self.home)
-            services.write_temporal_profile(plan)
+            services.prepare(plan)
             specs = services.embedded(plan, self._host_command)
         else:
             specs = services.gateway_only(plan, self._host_command)
@@ -208,6 +230,8 @@ class Keeper:
     def _keep(self) -> None:
         while True:
             now = time.monotonic()
+            if self._reread:
+                self._restart_dag_processor()
             for supervised in self._running:
                 if supervised.retry_at is not None and now >= supervised.retry_at:
                     supervised.start()
@@ -221,12 +245,23 @@ class Keeper:
                 waits.append(_TICK)
             self._wait(min(waits, default=None))
 
+    def _restart_dag_processor(self) -> None:
+        """Have it learn of folders that are watched from now on: it reads which ones only at its start."""
+        self._reread = False
+        for supervised in self._running:
+            if supervised.service.name == airflow_services.DAG_PROCESSOR:
+                command = airflow_services.dag_processor_command(self.home)
+                supervised.end()
+                supervised.service = replace(supervised.service, command=command)
+                supervised.start()
+                self._record()
+
     def _bury(self, supervised: Supervised) -> None:
         print(f"{_now()} {supervised.error}", flush=True)
         supervised.bury()
         if supervised.service.has_offspring:
-            others = {s.process.pid for s in self._running if s.process is not None}
-            processes.sweep(self.marker, spare=others | {os.getpgid(0), self._guard})
+            others = [processes.groups(s.process.pid) for s in self._running if s.process is not None]
+            processes.sweep(self.marker, spare={os.getpgid(0), self._guard}.union(*others))
 
     def _end_services(self) -> None:
         for supervised in reversed(self._running):
@@ -258,6 +293,7 @@ class Keeper:
                 "services": [supervised.row() for supervised in self._running],
                 "gateway": self._plan.gateway,
                 "temporal": self._plan.temporal,
+                "airflow": self._plan.airflow,
                 "ports": dict(self._plan.ports),
             },
         )
@@ -282,6 +318,8 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--owner-fd", type=int)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--gateway-only", dest="embedded", action="store_false")
+    parser.add_argument("--ui", action="store_true")
+    parser.add_argument("--db", choices=database.KINDS, default=database.SQLITE)
     return vars(parser.parse_args(arguments))
 
 

@@ -21,6 +21,8 @@ from temporal_airflow_nb.stack import processes, state
 KEEPER_MODULE = "temporal_airflow_nb.stack.keeper"
 START_TIMEOUT = 150.0
 STOP_TIMEOUT = 30.0
+REREAD = signal.SIGUSR1
+"""Tells a keeper that there are other folders to watch."""
 
 _owned_pipes: set[int] = set()
 
@@ -56,7 +58,9 @@ class Owner:
         self._fd = None
 
 
-def start_keeper(home: Path, *, detach: bool, command: Sequence[str] | None = None) -> Owner | None:
+def start_keeper(
+    home: Path, *, detach: bool, command: Sequence[str] | None = None, options: Sequence[str] = ()
+) -> Owner | None:
     """Start a keeper and wait until its stack is ready.
 
     Parameters
@@ -67,6 +71,8 @@ def start_keeper(home: Path, *, detach: bool, command: Sequence[str] | None = No
         Whether the stack outlives this process.
     command
         The keeper's command, up to and with its folder.
+    options
+        Its options that say what is to run.
 
     Returns
     -------
@@ -82,7 +88,7 @@ def start_keeper(home: Path, *, detach: bool, command: Sequence[str] | None = No
     ready, ready_end = os.pipe()
     owner_end, owner_fd = os.pipe()
     owner = Owner(owner_fd)
-    arguments = ["--ready-fd", str(ready_end)]
+    arguments = [*options, "--ready-fd", str(ready_end)]
     pass_fds = [ready_end]
     if not detach:
         arguments += ["--owner-fd", str(owner_end)]
@@ -156,6 +162,13 @@ def end_keeper(home: Path, pid: int, marker: str, *, process: subprocess.Popen[b
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5.0)
     processes.sweep(marker)
+
+
+def reread(home: Path) -> None:
+    """Tell the folder's keeper, if one runs, that there are other folders to watch."""
+    keeper = state.read_stack(home).get("keeper") or {}
+    if state.keeper_lives(home) and processes.is_alive(keeper):
+        os.kill(keeper["pid"], REREAD)
 
 
 def wait_until_gone(home: Path, timeout: float) -> bool:

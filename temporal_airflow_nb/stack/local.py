@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import __version__, config
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
-from temporal_airflow_nb.stack import airflow_config, launch, services, state
+from temporal_airflow_nb.stack import airflow_config, airflow_services, database, launch, services, state
 from temporal_airflow_nb.stack.base import Stack
 from temporal_airflow_nb.stack.gateway_client import GatewayClient
 from temporal_airflow_nb.versions import check_airflow
@@ -32,6 +32,10 @@ class LocalStack(Stack):
         The state folder; ``$TEMPORAL_AIRFLOW_HOME`` or ``.temporal_airflow`` here where left out.
     detach
         Whether the stack goes on when this process, or the ``with`` block, ends.
+    ui
+        Whether Airflow's API server, scheduler and DAG processor run too.
+    db
+        Airflow's metadata database: ``"sqlite"`` or ``"postgres"``; what the folder has, or SQLite, where left out.
 
     Examples
     --------
@@ -41,9 +45,18 @@ class LocalStack(Stack):
     'success'
     """
 
-    def __init__(self, home: str | os.PathLike[str] | None = None, *, detach: bool = False) -> None:
+    def __init__(
+        self,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        detach: bool = False,
+        ui: bool = False,
+        db: str | None = None,
+    ) -> None:
         self.home = config.home_path(home)
         self.detach = detach
+        self.ui = ui
+        self.db = db
         self.started_here = False
         """Whether this object started the stack, rather than finding it running."""
         self._owner: launch.Owner | None = None
@@ -63,7 +76,8 @@ class LocalStack(Stack):
         Raises
         ------
         InvalidInputError
-            The state folder can't be used.
+            The state folder can't be used, has another kind of database, or its stack runs without the UI that is
+            asked for.
         UnsupportedVersionError
             The installed Airflow isn't of the minor version that this package knows.
         ServiceUnavailableError
@@ -71,10 +85,14 @@ class LocalStack(Stack):
         """
         state.prepare_home(self.home)
         with self._start_lock():
+            kind = database.choose(self.home, self.db)
             if not self._attach():
                 check_airflow()
                 self._owner = launch.start_keeper(
-                    self.home, detach=self.detach, command=self._keeper_command()
+                    self.home,
+                    detach=self.detach,
+                    command=self._keeper_command(),
+                    options=["--db", kind, *(["--ui"] if self.ui else [])],
                 )
                 self.started_here = True
                 self._id = state.read_stack(self.home).get("id")
@@ -122,8 +140,11 @@ class LocalStack(Stack):
             row["name"]: row for row in [services.database_status(self.home), *stack.get("services", [])]
         }
         rows = [known.pop(row["name"], row) for row in rows] + list(known.values())
-        env = services.tool_env(self.home, stack["temporal"]) if "temporal" in stack else {}
-        return {"services": rows, "env": env}
+        if "temporal" not in stack:
+            return {"services": rows, "env": {}}
+        if stack.get("airflow"):
+            airflow_services.mark_unhealthy(rows, stack["ports"]["airflow_ui"])
+        return {"services": rows, "env": services.tool_env(self.home, stack["temporal"], stack["airflow"])}
 
     @property
     def client(self) -> GatewayClient:
@@ -146,11 +167,20 @@ class LocalStack(Stack):
     @property
     def links(self) -> dict[str, str]:
         """Addresses of the stack's pages."""
-        return {"temporal": f"http://{state.read_stack(self.home)['temporal']['ui_address']}"}
+        stack = state.read_stack(self.home)
+        pages = {"airflow": stack.get("airflow"), "temporal": stack["temporal"]}
+        return {name: f"http://{page['ui_address']}" for name, page in pages.items() if page}
 
     def register_folder(self, folder: str | os.PathLike[str]) -> str:
-        """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle."""
-        return airflow_config.register_folder(self.home, folder)
+        """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle.
+
+        With Airflow's UI, what the folder holds appears there, and follows the files.
+        """
+        before = airflow_config.watched_bundles(self.home)
+        name = airflow_config.watch_folder(self.home, folder)
+        if name not in before:
+            launch.reread(self.home)
+        return name
 
     def _check_home(self) -> bool:
         state.check_name(self.home)
@@ -175,6 +205,7 @@ class LocalStack(Stack):
             stack = state.read_stack(self.home)
             if stack.get("state") == "ready":
                 self._check_version(stack)
+                self._check_ui(stack)
                 return True
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
@@ -189,6 +220,13 @@ class LocalStack(Stack):
             raise InvalidInputError(
                 f"The stack in {self.home} is of version {stack.get('version')}, and this is {__version__}.",
                 hint="End it with `temporal-airflow down`, then start again.",
+            )
+
+    def _check_ui(self, stack: dict[str, Any]) -> None:
+        if self.ui and not stack.get("airflow"):
+            raise InvalidInputError(
+                f"The stack in {self.home} runs without Airflow's UI.",
+                hint="End it with `temporal-airflow down`, then start it with `temporal-airflow up --ui`.",
             )
 
     def _let_go(self) -> None:

@@ -15,7 +15,11 @@ LOOPBACK = "127.0.0.1"
 # taken by one of those while its service restarts.
 _RANGE = range(20_000, 32_000)
 
-REQUESTS = {"temporal": "TEMPORAL_AIRFLOW_PORT", "temporal_ui": "TEMPORAL_AIRFLOW_UI_PORT"}
+REQUESTS = {
+    "temporal": "TEMPORAL_AIRFLOW_PORT",
+    "temporal_ui": "TEMPORAL_AIRFLOW_UI_PORT",
+    "airflow_ui": "TEMPORAL_AIRFLOW_API_PORT",
+}
 """Variables by which a user asks for a certain port, by the port's name."""
 
 

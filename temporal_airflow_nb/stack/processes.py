@@ -19,7 +19,7 @@ MARKER = "TEMPORAL_AIRFLOW_STACK"
 
 MAX_LOG_BYTES = 10_000_000
 
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -88,7 +88,7 @@ def _death_signal() -> Callable[[], None]:
     parent = os.getpid()
 
     def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 
@@ -118,10 +118,21 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def end_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
-    """End a process of :func:`spawn` and its group: asked first, killed after ``grace`` seconds."""
+def groups(pid: int) -> set[int]:
+    """Return the groups of a process and of all that descend from it."""
+    found = set()
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(OSError):
+                found.add(os.getpgid(process.pid))
+    return found
+
+
+def end_group(process: subprocess.Popen[bytes], *, grace: float, number: int = signal.SIGTERM) -> None:
+    """End a process of :func:`spawn` and its group: asked with a signal first, killed after ``grace`` seconds."""
     if process.poll() is None:
-        signal_group(process.pid, signal.SIGTERM)
+        signal_group(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace)
     signal_group(process.pid, signal.SIGKILL)
@@ -129,11 +140,12 @@ def end_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
 
 
 def marked(marker: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Process]:
-    """Yield this user's processes that carry the marker, except this one and the groups ``spare``."""
+    """Yield this user's processes that carry the marker, all users' for root, except this and the groups ``spare``."""
     uid = os.geteuid()
     for process in psutil.process_iter():
         try:
-            if process.pid == os.getpid() or process.uids().effective != uid:
+            # PostgreSQL, started by root, runs as somebody else.
+            if process.pid == os.getpid() or uid not in (0, process.uids().effective):
                 continue
             if process.environ().get(MARKER) == marker and os.getpgid(process.pid) not in spare:
                 yield process

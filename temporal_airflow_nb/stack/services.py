@@ -4,77 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from temporal_airflow_nb import config
-from temporal_airflow_nb.stack import airflow_config, ports, processes, state, temporal_server
+from temporal_airflow_nb.stack import (
+    airflow_config,
+    airflow_services,
+    database,
+    ports,
+    postgres,
+    processes,
+    state,
+    temporal_server,
+)
+from temporal_airflow_nb.stack.plan import Plan, Service
+from temporal_airflow_nb.versions import check_airflow
 
 HOST_MODULE = "temporal_airflow_nb.stack.host"
+POSTGRES_MODULE = "temporal_airflow_nb.stack.postgres"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
 GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
-GATEWAY_PORTS = ("gateway",)
-EMBEDDED_PORTS = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics", *GATEWAY_PORTS)
 
 
-@dataclass(frozen=True)
-class Service:
-    """One process of a stack, as the keeper starts it."""
-
-    name: str
-    command: list[str]
-    env: dict[str, str] = field(repr=False)
-    log: Path
-    address: str
-    ports: tuple[int, ...]
-    grace: float
-    """Seconds between asking it to end and killing it."""
-    cwd: Path | None = None
-    umask: int = -1
-    is_ready: Callable[[int], bool] | None = None
-    """Asked with the pid until true; None where the service reports to the descriptor in ``READY_FD``."""
-    has_offspring: bool = False
-    """Whether it leaves processes outside its group, to be found by the stack's marker."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The ports, secrets and names of one life of a stack."""
-
-    home: Path
-    marker: str
-    ports: Mapping[str, int]
-    token: str
-    namespace: str = "default"
-    task_queue: str = config.DEFAULT_TASK_QUEUE
-
-    @property
-    def gateway(self) -> dict[str, str]:
-        """Where the gateway listens, and the token that it wants."""
-        return {"address": f"{ports.LOOPBACK}:{self.ports['gateway']}", "token": self.token}
-
-    @property
-    def temporal(self) -> dict[str, str]:
-        """Where the stack's Temporal server is, and the names that its workers use; empty without one."""
-        if "temporal" not in self.ports:
-            return {}
-        return {
-            "address": f"{ports.LOOPBACK}:{self.ports['temporal']}",
-            "ui_address": f"{ports.LOOPBACK}:{self.ports['temporal_ui']}",
-            "namespace": self.namespace,
-            "task_queue": self.task_queue,
-        }
-
-
-def tool_env(home: Path, temporal: Mapping[str, str]) -> dict[str, str]:
+def tool_env(
+    home: Path, temporal: Mapping[str, str], airflow: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the variables under which Airflow's and Temporal's own tools talk to the stack."""
     return {
         config.HOME_VARIABLE: str(home),
         "AIRFLOW_HOME": str(airflow_config.airflow_home(home)),
         "AIRFLOW_CONFIG": str(airflow_config.config_path(home)),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": airflow_config.database_url(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url(home),
+        **(airflow_services.settings(airflow, temporal) if airflow else {}),
         "TEMPORAL_ADDRESS": temporal["address"],
         "TEMPORAL_NAMESPACE": temporal["namespace"],
         "TEMPORAL_TASK_QUEUE": temporal["task_queue"],
@@ -90,18 +54,36 @@ def temporal_profile(home: Path) -> Path:
     return home / "temporal.toml"
 
 
-def write_temporal_profile(plan: Plan) -> None:
-    """Write it."""
+def prepare(plan: Plan) -> None:
+    """Write the files that the services of an embedded stack read."""
+    if plan.database == database.POSTGRES:
+        database.place_postgres(plan.home, plan.ports["database"])
+    airflow_config.prepare(plan.home)
     settings = [f"{key} = {json.dumps(plan.temporal[key])}" for key in ("address", "namespace")]
     state.write_private(temporal_profile(plan.home), "\n".join(["[profile.default]", *settings, ""]))
 
 
 def embedded(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
-    """Return the services of an embedded stack."""
-    return [
-        _temporal(plan),
-        _host(plan, _embedded_environ(), tool_env(plan.home, plan.temporal), host_command),
-    ]
+    """Return the services of an embedded stack; each needs only those before it."""
+    services = [_temporal(plan)]
+    if plan.database == database.POSTGRES:
+        services.append(_postgres(plan))
+    extra = tool_env(plan.home, plan.temporal, plan.airflow)
+    environ = _embedded_environ()
+    services.append(_host(plan, environ, extra, host_command))
+    if plan.ui:
+        env = {**environ, **processes.python_path(environ), **extra}
+        version = check_airflow()
+        services += airflow_services.airflow_services(plan, env, lambda: _is_migrated(plan, version))
+    return services
+
+
+def _is_migrated(plan: Plan, version: str) -> bool:
+    return airflow_config.is_migrated(plan.home, version) and _database_answers(plan)
+
+
+def _database_answers(plan: Plan) -> bool:
+    return plan.database == database.SQLITE or postgres.accepts(plan.ports["database"])
 
 
 def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
@@ -112,6 +94,8 @@ def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Serv
 
 def _embedded_environ() -> dict[str, str]:
     kept = airflow_config.without_clashes(os.environ)
+    # A stack without a scheduler has nothing to turn over, and one with it says so itself.
+    kept.pop("AIRFLOW__CORE__ORCHESTRATOR", None)
     return {
         k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith("TEMPORAL_AIRFLOW_")
     }
@@ -139,6 +123,24 @@ def _temporal(plan: Plan) -> Service:
     )
 
 
+def _postgres(plan: Plan) -> Service:
+    port = plan.ports["database"]
+    environ = _embedded_environ()
+    return Service(
+        name="database",
+        command=processes.python_command(POSTGRES_MODULE, str(plan.home), str(port)),
+        env={**environ, **processes.python_path(environ), processes.MARKER: plan.marker},
+        log=state.log_path(plan.home, "database"),
+        address=database.address(plan.home),
+        ports=(port,),
+        grace=8.0,
+        umask=0o077,
+        # Its fast shutdown: it doesn't wait for clients to leave.
+        stop_signal=signal.SIGINT,
+        is_ready=lambda pid: ports.listens(pid, port) and postgres.accepts(port),
+    )
+
+
 def _host(plan: Plan, environ: dict[str, str], extra: dict[str, str], command: list[str] | None) -> Service:
     return Service(
         name="worker",
@@ -155,16 +157,16 @@ def _host(plan: Plan, environ: dict[str, str], extra: dict[str, str], command: l
         address=plan.gateway["address"],
         ports=(plan.ports["gateway"],),
         grace=8.0,
+        may_start=lambda: _database_answers(plan),
         has_offspring=True,
     )
 
 
 def database_status(home: Path) -> dict[str, Any]:
-    """Return the status row of Airflow's metadata database, which is a file and no process."""
-    path = airflow_config.database_path(home)
+    """Return the status row of a metadata database that is a file and no process."""
     return {
         "name": "database",
-        "state": "running" if path.exists() else "stopped",
-        "address": airflow_config.database_url(home),
+        "state": "running" if database.sqlite_path(home).exists() else "stopped",
+        "address": database.address(home),
         "pid": None,
     }

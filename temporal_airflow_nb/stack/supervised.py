@@ -12,7 +12,7 @@ from typing import Any
 
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError, from_dict
 from temporal_airflow_nb.stack import processes, services, state
-from temporal_airflow_nb.stack.services import Service
+from temporal_airflow_nb.stack.plan import Service
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_AFTER = 30.0
@@ -33,12 +33,17 @@ class Supervised:
         self._report = b""
 
     def start(self) -> None:
-        """Start the process."""
-        service = self.service
+        """Start the process, now or as soon as what it needs is there."""
         self.retry_at = None
         self.state = "starting"
         self.error = None
         self._report = b""
+        self._launch()
+
+    def _launch(self) -> None:
+        service = self.service
+        if service.may_start is not None and not service.may_start():
+            return
         if service.is_ready is not None:
             self.process = self._spawn(service.env, ())
             return
@@ -62,7 +67,9 @@ class Supervised:
     def check(self) -> bool:
         """Look at the process; returns whether its state changed."""
         if self.process is None:
-            return False
+            if self.state == "starting":
+                self._launch()
+            return self.process is not None
         before = self.state
         if self.process.poll() is not None:
             self.error = self._read_report() or self._silent_end()
@@ -124,7 +131,8 @@ class Supervised:
         """End the process and its group."""
         if self.process is not None:
             # One that hasn't begun to serve has nothing to put away.
-            processes.end_group(self.process, grace=self.service.grace if self.state == "running" else 0.5)
+            grace = self.service.grace if self.state == "running" else 0.5
+            processes.end_group(self.process, grace=grace, number=self.service.stop_signal)
             self.process = None
         self._close_report()
         self.retry_at = None
