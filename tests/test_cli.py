@@ -62,11 +62,18 @@ def test_down_without_a_stack_is_fine(run, tmp_path):
     assert not (tmp_path / "home").exists()
 
 
-def test_the_ui_is_refused_for_now(run, tmp_path):
-    code, _, err = run("up", "--ui")
-    assert code == 2
-    assert "not available" in err
+def test_another_database_is_bad_input(run, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("up", "--ui", "--db", "mysql")
+    assert ended.value.code == 2
+    assert "invalid choice: 'mysql'" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
+
+
+def test_a_folder_of_dags_that_is_none_is_bad_input(run, tmp_path):
+    code, _, err = run("up", "--ui", "--dags", str(tmp_path / "nowhere"))
+    assert code == 2
+    assert f"{tmp_path / 'nowhere'} is not a folder" in err
 
 
 @pytest.mark.parametrize("command", ["up", "status", "down"])

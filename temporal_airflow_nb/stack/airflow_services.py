@@ -26,7 +26,7 @@ _BEATS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor"}
 _DEFAULTS = {
     # A run is taken over in a turn of the scheduler's loop.
     SCHEDULER: {
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         # Processes that wait for tasks of DAGs that Temporal doesn't execute.
         "AIRFLOW__CORE__PARALLELISM": "4",
     },

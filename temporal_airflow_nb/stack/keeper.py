@@ -264,6 +264,9 @@ class Keeper:
             processes.sweep(self.marker, spare={os.getpgid(0), self._guard}.union(*others))
 
     def _end_services(self) -> None:
+        for supervised in self._running:
+            if not supervised.service.serves_others:
+                supervised.ask_to_end()
         for supervised in reversed(self._running):
             supervised.end()
         processes.sweep(self.marker, spare={os.getpgid(0), self._guard})

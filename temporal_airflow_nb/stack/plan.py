@@ -34,6 +34,8 @@ class Service:
     """Asked until true before it is started; None where it needs none of the others for that."""
     is_ready: Callable[[int], bool] | None = None
     """Asked with the pid until true; None where the service reports to the descriptor in ``READY_FD``."""
+    serves_others: bool = False
+    """Whether the others need it for as long as they are ending."""
     has_offspring: bool = False
     """Whether it leaves processes outside its group, to be found by the stack's marker."""
 

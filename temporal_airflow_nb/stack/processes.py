@@ -129,12 +129,10 @@ def groups(pid: int) -> set[int]:
     return found
 
 
-def end_group(process: subprocess.Popen[bytes], *, grace: float, number: int = signal.SIGTERM) -> None:
-    """End a process of :func:`spawn` and its group: asked with a signal first, killed after ``grace`` seconds."""
-    if process.poll() is None:
-        signal_group(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
+def kill_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
+    """Kill a process of :func:`spawn` and its group, unless the process ends by itself in ``grace`` seconds."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace)
     signal_group(process.pid, signal.SIGKILL)
     process.wait()
 

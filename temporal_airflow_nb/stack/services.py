@@ -120,6 +120,7 @@ def _temporal(plan: Plan) -> Service:
         cwd=plan.home,
         umask=0o077,
         is_ready=is_ready,
+        serves_others=True,
     )
 
 
@@ -138,6 +139,7 @@ def _postgres(plan: Plan) -> Service:
         # Its fast shutdown: it doesn't wait for clients to leave.
         stop_signal=signal.SIGINT,
         is_ready=lambda pid: ports.listens(pid, port) and postgres.accepts(port),
+        serves_others=True,
     )
 
 

@@ -127,12 +127,18 @@ class Supervised:
             os.close(self._ready_fd)
             self._ready_fd = None
 
+    def ask_to_end(self) -> None:
+        """Have the process begin to end. One that hasn't begun to serve has nothing to put away."""
+        if self.process is not None and self.state == "running":
+            processes.signal_group(self.process.pid, self.service.stop_signal)
+            self.state = "stopping"
+
     def end(self) -> None:
         """End the process and its group."""
+        self.ask_to_end()
         if self.process is not None:
-            # One that hasn't begun to serve has nothing to put away.
-            grace = self.service.grace if self.state == "running" else 0.5
-            processes.end_group(self.process, grace=grace, number=self.service.stop_signal)
+            grace = self.service.grace if self.state == "stopping" else 0.0
+            processes.kill_group(self.process, grace=grace)
             self.process = None
         self._close_report()
         self.retry_at = None
@@ -141,7 +147,7 @@ class Supervised:
     def bury(self) -> None:
         """Clear away the dead process's group, and set when to start it again."""
         assert self.process is not None
-        processes.end_group(self.process, grace=0.5)
+        processes.kill_group(self.process, grace=0.0)
         self.process = None
         self._close_report()
         if self._ready_since and time.monotonic() - self._ready_since > _STEADY_AFTER:

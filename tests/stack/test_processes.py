@@ -57,21 +57,22 @@ def test_a_big_log_is_set_aside(spawn, monkeypatch):
     assert spawn.log.with_suffix(".old.log").read_text() == "x" * 11
 
 
-def test_ending_a_group_kills_what_does_not_listen(spawn):
+def test_a_group_that_does_not_listen_is_killed(spawn):
     process = spawn(sys.executable, "-c", STUBBORN)
     wait_for(lambda: spawn.log.read_text() == "on\n")
     began = time.monotonic()
-    processes.end_group(process, grace=0.3)
+    processes.signal_group(process.pid, signal.SIGTERM)
+    processes.kill_group(process, grace=0.3)
     assert process.returncode == -signal.SIGKILL
     assert 0.3 <= time.monotonic() - began < 3
 
 
-def test_ending_a_group_takes_the_children_of_a_dead_leader(spawn):
+def test_killing_a_group_takes_the_children_of_a_dead_leader(spawn):
     process = spawn("sh", "-c", "sleep 600 & echo $!")
     process.wait()
     child = int(spawn.log.read_text())
     assert runs(child)
-    processes.end_group(process, grace=0.3)
+    processes.kill_group(process, grace=0.3)
     wait_for(lambda: not runs(child))
 
 
