@@ -84,3 +84,24 @@ def chromium():
         browser = driver.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def ui_stack(tmp_path_factory):
+    """
+    A stack with Airflow's UI that tests share, on SQLite.
+
+    ``ui_stack.register_folder(folder)`` has the DAGs of a folder appear in it, paused as Airflow has new ones.
+    """
+    from temporal_airflow_nb import LocalStack
+
+    with LocalStack(tmp_path_factory.mktemp("ui stack") / "home", ui=True) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def airflow_api(ui_stack):
+    """The REST API of ``ui_stack``."""
+    from tests.airflow_api import AirflowApi
+
+    return AirflowApi(ui_stack.links["airflow"])

@@ -1,4 +1,4 @@
-"""Watches the deadlines of runs, where no scheduler of Airflow does."""
+"""Watches the deadlines of runs, where no scheduler or no triggerer of Airflow does."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from temporal_airflow_nb.tasks.triggers import Triggers
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN = 30.0
+_LOOK_AGAIN_BESIDE_A_SCHEDULER = 2.0
 
 
 class DeadlineWatch:
@@ -29,11 +30,21 @@ class DeadlineWatch:
 
     Nothing is kept in memory: a worker that restarts finds the deadlines that passed meanwhile, and runs again what
     was still running.
+
+    Parameters
+    ----------
+    runner
+        Has the processes that callbacks run in.
+    triggers
+        Runs asynchronous callbacks.
+    alone
+        Whether no scheduler of Airflow sees to the deadlines, and its executor to the callbacks that need a process.
     """
 
-    def __init__(self, runner: TaskRunner, triggers: Triggers) -> None:
+    def __init__(self, runner: TaskRunner, triggers: Triggers, *, alone: bool) -> None:
         self.runner = runner
         self.triggers = triggers
+        self.alone = alone
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
@@ -45,11 +56,12 @@ class DeadlineWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            pause = _LOOK_AGAIN
+            pause = _LOOK_AGAIN if self.alone else _LOOK_AGAIN_BESIDE_A_SCHEDULER
             try:
-                following = await asyncio.to_thread(miss_deadlines)
-                if following is not None:
-                    pause = min(pause, (following - timezone.utcnow()).total_seconds() + 0.01)
+                if self.alone:
+                    following = await asyncio.to_thread(miss_deadlines)
+                    if following is not None:
+                        pause = min(pause, (following - timezone.utcnow()).total_seconds() + 0.01)
                 await self._run_callbacks()
             except Exception as error:
                 log.warning("Could not look after deadlines; trying again", error=repr(error))
@@ -60,6 +72,8 @@ class DeadlineWatch:
     async def _run_callbacks(self) -> None:
         for trigger_id in await asyncio.to_thread(triggers_of_callbacks):
             self.triggers.start(trigger_id)
+        if not self.alone:
+            return
         for workload in await asyncio.to_thread(take_callbacks):
             task = asyncio.create_task(self._run_callback(workload))
             self._running.add(task)

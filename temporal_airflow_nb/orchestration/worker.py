@@ -87,7 +87,7 @@ class AirflowWorker:
         self.tasks = TaskActivities(self.runner, max_tasks)
         capacity = conf.getint("triggerer", "capacity")
         self.triggers = Triggers(zygotes, self.runner.client, capacity)
-        self.deadlines = DeadlineWatch(self.runner, self.triggers)
+        self.deadlines = DeadlineWatch(self.runner, self.triggers, alone=alone)
         self.dispatcher = Dispatcher(client, task_queue())
         self._max_tasks = max_tasks
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
@@ -201,10 +201,10 @@ class AirflowWorker:
         if self._serves_every_queue:
             background.append(self._serve_new_queues())
         if self.alone:
-            background += [self.deadlines.run(), NewRuns().run()]
-            outbox.on_message(self.deadlines.wake)
+            background.append(NewRuns().run())
         if not self.triggerer:
-            background.append(AssetWatchers(self.triggers).run())
+            background += [self.deadlines.run(), AssetWatchers(self.triggers).run()]
+            outbox.on_message(self.deadlines.wake)
         helping = [asyncio.create_task(coroutine) for coroutine in background]
         self._running += [asyncio.create_task(worker.run()) for worker in self._workers]
         try:

@@ -142,6 +142,11 @@ def application(
             "warnings": warnings_of(dags),
         }
 
+    @app.post("/v1/folders")
+    def folders() -> dict[str, Any]:
+        submissions.learn_folders()
+        return {}
+
     @app.post("/v1/submit")
     def submit(body: _Submit) -> dict[str, Any]:
         for kind in ("connections", "variables"):

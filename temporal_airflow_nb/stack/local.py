@@ -178,7 +178,8 @@ class LocalStack(Stack):
         """
         before = airflow_config.watched_bundles(self.home)
         name = airflow_config.watch_folder(self.home, folder)
-        if name not in before:
+        if name not in before and self.is_running:
+            self.client.call("folders")
             launch.reread(self.home)
         return name
 

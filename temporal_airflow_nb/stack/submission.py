@@ -54,7 +54,7 @@ class Submissions:
         self.home = home
         self._known_bundles = ""
         if home is not None:
-            self._use_bundles()
+            self.learn_folders()
             client.find_dag = self.find
         else:
             _store_bundles()
@@ -102,7 +102,7 @@ class Submissions:
         resolved = found.resolve()
         if self.home is not None:
             name = airflow_config.register_folder(self.home, resolved.parent)
-            self._use_bundles()
+            self.learn_folders()
             folder = airflow_config.bundle_path(self.home, name).resolve()
             return DagFile(name, None, str(folder), str(resolved)), None
         for bundle in DagBundlesManager().get_all_dag_bundles():
@@ -116,7 +116,7 @@ class Submissions:
             path=path,
         )
 
-    def _use_bundles(self) -> None:
+    def learn_folders(self) -> None:
         """Have every process that is forked from now on, and this one, know the folders registered so far."""
         bundles = airflow_config.bundle_config_json(self.home)  # type: ignore[arg-type]
         if bundles == self._known_bundles:

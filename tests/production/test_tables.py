@@ -7,7 +7,6 @@ import sys
 
 import pytest
 from sqlalchemy import inspect, text
-
 from tests.production.cluster import Cluster
 
 TABLES = {
