@@ -10,6 +10,7 @@ from temporal_airflow_nb.errors import InvalidInputError
 HOME_VARIABLE = "TEMPORAL_AIRFLOW_HOME"
 DEFAULT_HOME = ".temporal_airflow"
 DEFAULT_TASK_QUEUE = "airflow-tasks"
+DEFAULT_SCHEDULE_ID_PREFIX = "airflow-schedule-"
 AIRFLOW_MINOR = "3.3"
 NOTEBOOK_BUNDLE = "notebook"
 
@@ -98,3 +99,30 @@ def history_limit() -> int:
             value=text,
         )
     return int(text)
+
+
+def native_scheduling() -> bool:
+    """Return whether Temporal's Schedules are the clock of DAGs, from ``$TEMPORAL_NATIVE_SCHEDULING``."""
+    text = os.environ.get("TEMPORAL_NATIVE_SCHEDULING") or "false"
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.strip().lower() not in known:
+        raise InvalidInputError(
+            f"TEMPORAL_NATIVE_SCHEDULING is {text!r}", hint="It can be 'true' or 'false'.", value=text
+        )
+    return known[text.strip().lower()]
+
+
+def schedule_id_prefix() -> str:
+    """
+    Return what the id of each of our Temporal Schedules begins with; the rest is the DAG's id.
+
+    From ``$TEMPORAL_SCHEDULE_ID_PREFIX``.
+    """
+    prefix = os.environ.get("TEMPORAL_SCHEDULE_ID_PREFIX") or DEFAULT_SCHEDULE_ID_PREFIX
+    if not prefix.isprintable() or prefix != prefix.strip() or len(prefix) > 200:
+        raise InvalidInputError(
+            f"TEMPORAL_SCHEDULE_ID_PREFIX is {prefix!r}",
+            hint="It can be up to 200 characters of one line, with no blank at its ends.",
+            value=prefix,
+        )
+    return prefix

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Work until told to stop by SIGTERM or SIGINT, then exit. ``$TEMPORAL_AIRFLOW_QUEUES`` says for which queues."""
     try:
-        config.queues()
+        for check in (config.queues, config.native_scheduling, config.schedule_id_prefix):
+            check()
         asyncio.run(_work(_prepare()))
         code = 0
     except TemporalAirflowError as error:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 DEEP_WORKFLOW = "ExecuteAirflowDagDeepWorkflow"
+DUE_WORKFLOW = "CreateDueDagRunsWorkflow"
 RESYNC_SIGNAL = "resync"
 WAKE_SIGNAL = "wake"
 
@@ -197,6 +198,14 @@ class RunFinished:
 
     state: str
     callbacks: int = 0
+
+
+@dataclass
+class DueRuns:
+    """Result of ``create_due_runs``: how many there were, and in how many seconds the next is due, if that is known."""
+
+    created: int
+    next_in: float | None = None
 
 
 def guard(value: Any, what: str) -> Any:

@@ -19,9 +19,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from temporal_airflow_nb.config import on_worker_lost
+from temporal_airflow_nb.config import native_scheduling, on_worker_lost
 from temporal_airflow_nb.orchestration import executions, outbox, queues
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.due_runs import create_due_runs
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
     DATABASE_UNAVAILABLE,
@@ -46,7 +47,7 @@ log = structlog.get_logger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _clear_errors(function: F) -> F:
+def clear_errors(function: F) -> F:
     """Turn what the database driver raises into errors whose type the workflow can react to."""
 
     @wraps(function)
@@ -89,7 +90,7 @@ def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
 
 
 @activity.defn
-@_clear_errors
+@clear_errors
 def load_serialized_dag(ref: RunRef) -> LoadedDag:
     """Read what the workflow needs of the DAG that a run uses."""
     with transaction() as session:
@@ -101,7 +102,7 @@ def load_serialized_dag(ref: RunRef) -> LoadedDag:
 
 
 @activity.defn
-@_clear_errors
+@clear_errors
 def ensure_task_instances(ref: RunRef) -> int:
     """Create the task instances that the run's DAG asks for and that aren't there; return how many there are."""
     with transaction() as session:
@@ -135,7 +136,7 @@ def _record_cleared(request: PassInput) -> None:
 
 
 @activity.defn
-@_clear_errors
+@clear_errors
 def schedule_pass(request: PassInput) -> PassResult:
     """Take one scheduling decision: see :class:`SchedulingPass`."""
     _record_cleared(request)
@@ -153,7 +154,7 @@ def schedule_pass(request: PassInput) -> PassResult:
 
 
 @activity.defn
-@_clear_errors
+@clear_errors
 def sync_task_status_batch(request: TaskFailures) -> None:
     """Record tries whose outcome only the workflow knows, such as one whose worker was lost once too often."""
     for failure in request.failures:
@@ -169,7 +170,7 @@ def sync_task_status_batch(request: TaskFailures) -> None:
 
 
 @activity.defn
-@_clear_errors
+@clear_errors
 def sync_dagrun_status(request: RunStatus) -> RunFinished:
     """
     Finish a run in one transaction, as Airflow's scheduler would: state, callback requests, the DAG's run count.
@@ -201,6 +202,8 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
             # A stock scheduler takes a value here for a run that it has just looked at.
             dag_run.last_scheduling_decision = None
     if state in State.finished_dr_states:
+        if native_scheduling():
+            create_due_runs(request.dag_id)
         start_queued_runs()
         hand_out()
     return RunFinished(state, callbacks=int(callback is not None))

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.workflow import NondeterminismError
 
-from temporal_airflow_nb.config import task_queue, task_queue_of, trigger_queue
+from temporal_airflow_nb.config import native_scheduling, task_queue, task_queue_of, trigger_queue
 from temporal_airflow_nb.orchestration import outbox, rollout, sync_activities
 from temporal_airflow_nb.orchestration.activities import TaskActivities
 from temporal_airflow_nb.orchestration.asset_watchers import AssetWatchers
@@ -27,6 +27,8 @@ from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.new_runs import NewRuns
 from temporal_airflow_nb.orchestration.presence import Presence
 from temporal_airflow_nb.orchestration.queues import default_queue, on_queue, unserved, waiting
+from temporal_airflow_nb.orchestration.schedule_workflow import CreateDueDagRunsWorkflow, create_due_runs
+from temporal_airflow_nb.orchestration.schedules import ScheduleKeeper
 from temporal_airflow_nb.orchestration.slots import SlotWatch
 from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
 from temporal_airflow_nb.tasks.attempt import TaskRunner
@@ -89,6 +91,7 @@ class AirflowWorker:
         self.triggers = Triggers(zygotes, self.runner.client, capacity)
         self.deadlines = DeadlineWatch(self.runner, self.triggers, alone=alone)
         self.dispatcher = Dispatcher(client, task_queue())
+        self.schedules = ScheduleKeeper(client, keeps=native_scheduling())
         self._max_tasks = max_tasks
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
         self._serves_every_queue = queues is None
@@ -112,13 +115,14 @@ class AirflowWorker:
     def _main_worker(self) -> Worker:
         worker = self._new_worker(
             task_queue(),
-            workflows=[ExecuteAirflowDagDeepWorkflow],
+            workflows=[ExecuteAirflowDagDeepWorkflow, CreateDueDagRunsWorkflow],
             activities=[
                 sync_activities.load_serialized_dag,
                 sync_activities.ensure_task_instances,
                 sync_activities.schedule_pass,
                 sync_activities.sync_task_status_batch,
                 sync_activities.sync_dagrun_status,
+                create_due_runs,
                 self.tasks.run_airflow_task,
                 self.tasks.run_callbacks,
             ],
@@ -197,6 +201,7 @@ class AirflowWorker:
         background = [Presence(self.client, [worker.task_queue for worker in self._workers]).run()]
         if self._executes_workflows:
             background += [self.dispatcher.run(), SlotWatch().run(), self._warn_of_unserved_queues()]
+            background.append(self.schedules.run())
             outbox.on_message(self.dispatcher.wake)
         if self._serves_every_queue:
             background.append(self._serve_new_queues())

@@ -27,6 +27,8 @@ HOST_MODULE = "temporal_airflow_nb.stack.host"
 POSTGRES_MODULE = "temporal_airflow_nb.stack.postgres"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
 GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
+# Others that begin so are about a Temporal that isn't this stack's.
+_OUR_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
 
 
 def tool_env(
@@ -94,11 +96,8 @@ def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Serv
 
 def _embedded_environ() -> dict[str, str]:
     kept = airflow_config.without_clashes(os.environ)
-    # A stack without a scheduler has nothing to turn over, and one with it says so itself.
-    kept.pop("AIRFLOW__CORE__ORCHESTRATOR", None)
-    return {
-        k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith("TEMPORAL_AIRFLOW_")
-    }
+# Others that begin so are about a Temporal that isn't this stack's.
+_OUR_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
 
 
 def _temporal(plan: Plan) -> Service:

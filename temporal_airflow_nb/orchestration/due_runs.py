@@ -1,0 +1,105 @@
+"""Creating the runs that are due by time, where Temporal is the clock. What is due is for Airflow's code to say."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow._shared.timezones import timezone
+from airflow.dag_processing.collection import _RunInfo
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunType
+from sqlalchemy import and_, func, or_, select
+
+from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.launch import start_queued_runs
+from temporal_airflow_nb.orchestration.models import DueRuns
+from temporal_airflow_nb.orchestration.schedule_table import is_native, natively_scheduled
+from temporal_airflow_nb.tasks.database import reading, transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+# A DAG processor of Airflow looks at each file at this interval, and moves on what is due without catchup.
+_REFRESHED = timedelta(seconds=30)
+_GRACE = timedelta(seconds=2)
+
+
+def create_due_runs(dag_id: str) -> DueRuns:
+    """
+    Create the runs of a DAG that are due, one by one, as far as ``max_active_runs`` allows, and start them.
+
+    Each run commits together with the DAG's next date, under a lock on the DAG: however often this is called, and by
+    whomever, a run is created once.
+    """
+    created = 0
+    while True:
+        with transaction() as session:
+            model = session.scalar(
+                select(DagModel).where(DagModel.dag_id == dag_id).with_for_update(of=DagModel)
+            )
+            if model is None or not is_native(dag_id, session) or not _may_create(model, session):
+                due_in = None
+                break
+            _skip_what_is_past(model, session)
+            due = model.next_dagrun_create_after
+            due_in = None if due is None else (due - timezone.utcnow()).total_seconds()
+            if due_in is None or due_in > 0:
+                break
+            scheduler()._create_dag_runs([model], session)
+            session.flush()
+            if model.next_dagrun_create_after == due:
+                # Airflow couldn't, and has logged why.
+                due_in = None
+                break
+            created += 1
+    if created:
+        start_queued_runs()
+    return DueRuns(created, due_in)
+
+
+def _may_create(model: DagModel, session: Session) -> bool:
+    if model.is_paused or model.is_stale or model.has_import_errors:
+        return False
+    if model.exceeds_max_non_backfill:
+        # A run that a user has ended doesn't count any more, which Airflow notices when it next parses the file.
+        scheduler()._set_exceeds_max_active_runs(dag_model=model, session=session)
+    return not model.exceeds_max_non_backfill
+
+
+def _skip_what_is_past(model: DagModel, session: Session) -> None:
+    """Without catchup, move on to the latest run that is due, as a DAG processor does that looks now and then."""
+    due = model.next_dagrun_create_after
+    if due is None or due > timezone.utcnow() - _REFRESHED:
+        return
+    dag = scheduler()._get_current_dag(model.dag_id, session)
+    if dag is not None and not dag.catchup:
+        latest = _RunInfo.calculate(dag, session=session).latest_run  # type: ignore[arg-type]
+        model.calculate_dagrun_date_fields(dag, reference_run=latest)
+
+
+def overdue() -> list[str]:
+    """Return the DAGs with a run to create that no Schedule has fired for: it was missed, or there is room again."""
+    active = (
+        select(func.count())
+        .select_from(DagRun)
+        .where(
+            DagRun.dag_id == DagModel.dag_id,
+            DagRun.state.in_((DagRunState.QUEUED, DagRunState.RUNNING)),
+            DagRun.run_type != DagRunType.BACKFILL_JOB,
+        )
+        .scalar_subquery()
+    )
+    with reading() as session:
+        return list(
+            session.scalars(
+                select(DagModel.dag_id).where(
+                    DagModel.dag_id.in_(natively_scheduled()),
+                    DagModel.next_dagrun_create_after <= timezone.utcnow() - _GRACE,
+                    and_(~DagModel.is_paused, ~DagModel.is_stale, ~DagModel.has_import_errors),
+                    or_(~DagModel.exceeds_max_non_backfill, active < DagModel.max_active_runs),
+                )
+            )
+        )

@@ -1,0 +1,33 @@
+"""What a Temporal Schedule starts when it fires: a look at what is due."""
+
+from __future__ import annotations
+
+from temporalio import activity, workflow
+
+from temporal_airflow_nb.orchestration import due_runs, sync_activities
+from temporal_airflow_nb.orchestration.calls import transaction
+from temporal_airflow_nb.orchestration.models import DUE_WORKFLOW, DueRuns
+
+_CLOCKS_DIFFER = 30.0
+
+
+@activity.defn
+@sync_activities.clear_errors
+def create_due_runs(dag_id: str) -> DueRuns:
+    """Create the runs of a DAG that are due."""
+    return due_runs.create_due_runs(dag_id)
+
+
+@workflow.defn(name=DUE_WORKFLOW, sandboxed=False)
+class CreateDueDagRunsWorkflow:
+    """Creates the runs of a DAG that are due now."""
+
+    @workflow.run
+    async def run(self, dag_id: str) -> int:
+        """Return how many there were."""
+        due = await transaction("create_due_runs", dag_id, DueRuns)
+        if due.created == 0 and due.next_in is not None and due.next_in <= _CLOCKS_DIFFER:
+            # The clock of Temporal's server is ahead of this one.
+            await workflow.sleep(due.next_in + 0.01, summary="waits for Airflow's clock")
+            due = await transaction("create_due_runs", dag_id, DueRuns)
+        return due.created
