@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from temporal_airflow_nb import config
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
 from temporal_airflow_nb.findings import Finding, run_checks
 from temporal_airflow_nb.stack import ports, state, temporal_server
@@ -29,6 +30,7 @@ def examine(stack: LocalStack) -> list[Finding]:
         "ports": lambda: _ports(stack),
         "stack": lambda: _stack(stack),
         "queues": lambda: _queues(stack),
+        "schedules": lambda: _schedules(stack),
     }
     return run_checks(checks)
 
@@ -104,3 +106,11 @@ def _queues(stack: LocalStack) -> str:
             hint=f"Start one: temporal-airflow worker --queues {','.join(unserved)}",
         )
     return "every task that waits has a worker"
+
+
+def _schedules(stack: LocalStack) -> str:
+    if not stack.is_running:
+        config.native_scheduling()
+        config.schedule_id_prefix()
+        return "not running"
+    return stack.client.call("schedules", timeout=10)["report"]

@@ -18,7 +18,7 @@ from temporal_airflow_nb.airflow_hooks.temporal_ui import ui_url
 from temporal_airflow_nb.client_config import connect_client
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
 from temporal_airflow_nb.findings import report, run_checks
-from temporal_airflow_nb.orchestration import outbox, presence
+from temporal_airflow_nb.orchestration import outbox, presence, schedule_table
 from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR, Rollout, configured
 from temporal_airflow_nb.versions import check_airflow
 
@@ -43,6 +43,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         "temporal": _temporal,
         "worker": _worker,
         "outbox": _outbox,
+        "schedules": _schedules,
         "links": _links,
     }
     return report(run_checks(checks), arguments.output)
@@ -150,6 +151,12 @@ def _due() -> Any:
     kinds = (outbox.START, outbox.RESYNC, outbox.WAKE)
     table = outbox.outbox
     return select(func.count(), func.min(table.c.created_at)).where(table.c.kind.in_(kinds))
+
+
+def _schedules() -> str:
+    config.schedule_id_prefix()
+    with our_tables() as session:
+        return schedule_table.report(session)
 
 
 def _links() -> str:

@@ -1,7 +1,7 @@
-"""Keeps a stock scheduler off the runs that are Temporal's.
+"""Keeps a stock scheduler off the runs that are Temporal's, and off the DAGs whose clock is Temporal.
 
-It would schedule their tasks as well, and queue those that wait for a slot. Both searches are narrowed in SQL, so that
-our runs take no place within their limits.
+It would schedule their tasks as well, queue those that wait for a slot, and create the runs that are due. The searches
+are narrowed in SQL, so that what is ours takes no place within their limits.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ def install() -> None:
     if _installed:
         return
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
 
+    from temporal_airflow_nb.config import native_scheduling
     from temporal_airflow_nb.orchestration.ownership import is_unmanaged, restricted
+    from temporal_airflow_nb.orchestration.schedule_table import natively_scheduled
     from temporal_airflow_nb.orchestration.turns import Turn, wait_for_turn
 
     check_signatures()
@@ -41,6 +44,7 @@ def install() -> None:
     to_queue: Any = SchedulerJobRunner._executable_task_instances_to_queued
     start_queued: Any = SchedulerJobRunner._start_queued_dagruns
     execute: Any = SchedulerJobRunner._execute
+    needing: Any = DagModel.dags_needing_dagruns
 
     def get_running_dag_runs_to_examine(_: type[DagRun], session: Any) -> Any:
         with restricted(DagRun.__tablename__, is_unmanaged) as restriction:
@@ -62,6 +66,12 @@ def install() -> None:
         wait_for_turn(session, Turn.START_RUNS)
         return start_queued(self, session=session)
 
+    def dags_needing_dagruns(_: type[DagModel], session: Any) -> Any:
+        if not native_scheduling():
+            return needing(session=session)
+        with restricted(DagModel.__tablename__, lambda dag: dag.dag_id.not_in(natively_scheduled())):
+            return needing(session=session)
+
     @wraps(execute)
     def _execute(self: Any) -> Any:
         from temporal_airflow_nb.airflow_hooks.start import before_scheduling
@@ -70,6 +80,7 @@ def install() -> None:
         return execute(self)
 
     DagRun.get_running_dag_runs_to_examine = classmethod(get_running_dag_runs_to_examine)
+    DagModel.dags_needing_dagruns = classmethod(dags_needing_dagruns)
     SchedulerJobRunner._executable_task_instances_to_queued = _executable_task_instances_to_queued
     SchedulerJobRunner._start_queued_dagruns = _start_queued_dagruns
     SchedulerJobRunner._execute = _execute
@@ -102,6 +113,7 @@ def check_signatures() -> None:
         One doesn't.
     """
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
 
     for owner, name, expected in (
@@ -109,6 +121,7 @@ def check_signatures() -> None:
         (SchedulerJobRunner, "_executable_task_instances_to_queued", ["self", "max_tis", "session"]),
         (SchedulerJobRunner, "_start_queued_dagruns", ["self", "session"]),
         (SchedulerJobRunner, "_execute", ["self"]),
+        (DagModel, "dags_needing_dagruns", ["session"]),
     ):
         function = getattr(owner, name, None)
         found = list(inspect.signature(function).parameters) if function is not None else None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _DAG_ID = "__temporal_airflow_selftest__"
+_OTHER_ID = _DAG_ID + "other"
 _MANAGED, _OTHER = "managed", "other"
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 _FIRST_OF_ALL = 2**31 - 1
@@ -35,8 +36,10 @@ def run() -> None:
         Our tables are missing.
     """
     from airflow import settings
+    from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
 
+    from temporal_airflow_nb.config import native_scheduling
     from temporal_airflow_nb.orchestration import outbox
     from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
     from temporal_airflow_nb.orchestration.turns import Turn, wait_for_turn
@@ -59,6 +62,14 @@ def run() -> None:
         outbox.release(_DAG_ID, _OTHER, session)
         examined = DagRun.get_running_dag_runs_to_examine(session=session)
         _expect("examining runs", [run.run_id for run in examined if run.dag_id == _DAG_ID], [_OTHER])
+        if native_scheduling():
+            _add_schedules(session)
+            needing, _ = DagModel.dags_needing_dagruns(session)
+            _expect(
+                "creating runs",
+                [dag.dag_id for dag in needing if dag.dag_id.startswith(_DAG_ID)],
+                [_OTHER_ID],
+            )
         wait_for_turn(session, Turn.SLOTS)
         queued = scheduler()._executable_task_instances_to_queued(max_tis=1, session=session)
         _expect("queueing tasks", [ti.run_id for ti in queued], [_OTHER])
@@ -113,6 +124,20 @@ def _add_runs(session: Session) -> None:
                 **task, pool_slots=1, priority_weight=_FIRST_OF_ALL, state=TaskInstanceState.SCHEDULED
             )
         )
+
+
+def _add_schedules(session: Session) -> None:
+    """Add two DAGs with a run that is due, one of them with a schedule in Temporal."""
+    from airflow.models.dag import DagModel
+
+    from temporal_airflow_nb.orchestration import schedule_table
+
+    native = _DAG_ID + "native"
+    for dag_id in (native, _OTHER_ID):
+        due = {"is_paused": False, "is_stale": False, "next_dagrun_create_after": _LONG_AGO}
+        session.add(DagModel(dag_id=dag_id, bundle_name=_DAG_ID, **due))
+    session.flush()
+    schedule_table.record(schedule_table.Row(native, native, "", None), session)
 
 
 def _ours_by_configuration(session: Session) -> list[str]:

@@ -22,12 +22,11 @@ from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableErro
 from temporal_airflow_nb.findings import print_table
 from temporal_airflow_nb.orchestration import outbox, presence
 from temporal_airflow_nb.orchestration.rollout import configured
+from temporal_airflow_nb.orchestration.schedule_table import natively_scheduled
 from temporal_airflow_nb.tasks.database import reading
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-SCHEDULES = "temporal_airflow_schedule"
 
 
 def command(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], None]:
@@ -121,11 +120,8 @@ def _worker(row: Any) -> dict[str, Any]:
     return {"identity": row.identity, "state": state, **row._mapping, **moments}
 
 
-def _schedules(session: Session) -> int | None:
-    from sqlalchemy import Table
-
-    table: Table | None = outbox.metadata.tables.get(SCHEDULES)
-    return None if table is None else session.scalar(select(func.count()).select_from(table))
+def _schedules(session: Session) -> int:
+    return session.scalars(select(func.count()).select_from(natively_scheduled().subquery())).one()
 
 
 def _iso(moment: datetime | str | None) -> str | None:
@@ -141,9 +137,8 @@ def _print(facts: dict[str, Any]) -> None:
         ("DAGs", facts["dags"]),
         ("running runs", str(facts["runs"])),
         ("messages that wait", messages),
+        ("schedules", str(facts["schedules"])),
     ]
-    if facts["schedules"] is not None:
-        rows.append(("schedules", str(facts["schedules"])))
     print_table(("Temporal", ""), rows)
     print_table(
         ("worker", "state", "Temporal", "task queues", "seen"),

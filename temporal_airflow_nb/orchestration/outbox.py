@@ -91,6 +91,16 @@ workflows = Table(
     PrimaryKeyConstraint("dag_id", "run_id"),
 )
 
+schedules = Table(
+    "temporal_airflow_schedule",
+    metadata,
+    Column("dag_id", String(250), primary_key=True),
+    Column("schedule_id", String(500), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("reason", String(500), nullable=True),
+    Column("checked_at", UtcDateTime, nullable=False),
+)
+
 QUEUED = "queued"
 """A run that is to be ours waits to be started."""
 START = "start"

@@ -5,26 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow._shared.timezones import timezone
-from airflow.utils.sqlalchemy import UtcDateTime
-from sqlalchemy import Column, String, Table, delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
-from temporal_airflow_nb.orchestration.outbox import metadata
+from temporal_airflow_nb import config
+from temporal_airflow_nb.orchestration.outbox import schedules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy.orm import Session
     from sqlalchemy.sql import Select
-
-schedules = Table(
-    "temporal_airflow_schedule",
-    metadata,
-    Column("dag_id", String(250), primary_key=True),
-    Column("schedule_id", String(500), nullable=False),
-    Column("fingerprint", String(64), nullable=False),
-    Column("reason", String(500), nullable=True),
-    Column("checked_at", UtcDateTime, nullable=False),
-)
 
 
 class Row(NamedTuple):
@@ -59,6 +49,17 @@ def unscheduled(session: Session) -> list[tuple[str, str]]:
         .order_by(schedules.c.dag_id)
     )
     return [(row.dag_id, row.reason) for row in rows]
+
+
+def report(session: Session) -> str:
+    """Return, for the ``doctor`` commands, how many DAGs Temporal is the clock of, and which of ours it isn't."""
+    native = session.scalars(select(func.count()).select_from(natively_scheduled().subquery())).one()
+    others = unscheduled(session)
+    if not native and not others:
+        return "on, for no DAG yet" if config.native_scheduling() else "off"
+    lines = [f"{dag_id}: {reason}" for dag_id, reason in others]
+    said = f"{native} DAGs in Temporal"
+    return "\n".join([f"{said}; with Airflow's scheduler:", *lines]) if lines else said
 
 
 def rows(session: Session) -> dict[str, Row]:

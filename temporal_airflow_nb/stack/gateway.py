@@ -19,11 +19,11 @@ from pydantic import AwareDatetime, BaseModel
 from temporalio.client import Client
 
 from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
-from temporal_airflow_nb.orchestration import queues
+from temporal_airflow_nb.orchestration import queues, schedule_table
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.stack import actions, views
 from temporal_airflow_nb.stack.submission import Submissions, import_stored, warnings_of
-from temporal_airflow_nb.tasks.database import commits
+from temporal_airflow_nb.tasks.database import commits, reading
 
 log = structlog.get_logger(__name__)
 
@@ -190,6 +190,14 @@ def application(
         waiting = await run_in_threadpool(queues.waiting)
         unserved = await queues.unserved(temporal, waiting) if temporal is not None else []
         return {"waiting": waiting, "unserved": unserved}
+
+    @app.post("/v1/schedules")
+    def schedules() -> dict[str, Any]:
+        with reading() as session:
+            return {
+                "unscheduled": dict(schedule_table.unscheduled(session)),
+                "report": schedule_table.report(session),
+            }
 
     @app.post("/v1/respond")
     def respond(body: _Respond) -> dict[str, Any]:

@@ -14,6 +14,7 @@ TABLES = {
     "temporal_airflow_outbox",
     "temporal_airflow_worker",
     "temporal_airflow_workflow",
+    "temporal_airflow_schedule",
 }
 
 CREATE = """
