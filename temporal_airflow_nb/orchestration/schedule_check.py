@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import Client, ScheduleIntervalSpec, ScheduleSpec
 
-from temporal_airflow_nb.orchestration.timetables import NotExpressedError, due_times, once, whole_second
+from temporal_airflow_nb.orchestration.timetables import NotExpressedError, due_times, once
 
 # Both changes of the clock that a year has lie ahead, until the check is made again a month later.
 _AHEAD = timedelta(days=400)
@@ -44,26 +44,31 @@ async def left_out(
     begin = datetime.now(timezone.utc)
     if spec.start_at is not None:
         begin = max(begin, spec.start_at)
-    missing: list[datetime] = []
-    ahead = (begin, begin + _AHEAD, _COMPARED)
-    for since, until, most in [ahead, *_changes(spec.time_zone_name or "UTC", begin)]:
+    zone = spec.time_zone_name or "UTC"
+    missing: set[datetime] = set()
+    for since, until, most in [(begin, begin + _AHEAD, _COMPARED), *_changes(zone, begin)]:
         wanted = await asyncio.to_thread(_wanted, timetable, since, until, spec.end_at, most)
         if not wanted:
             continue
         fires = await _fires(client, schedule_id, since, wanted[-1])
         if len(fires) == _MOST_FIRES:
             wanted = [moment for moment in wanted if moment <= fires[-1]]
-        missing += sorted(set(wanted) - set(fires) - set(missing))
-    if len(missing) > _MOST_ADDED:
-        raise NotExpressedError(f"Temporal would miss {len(missing)} of its times, {missing[0]} for one")
-    return once(missing)
+        missing |= set(wanted) - set(fires)
+    unexplained = [
+        moment
+        for moment in sorted(missing)
+        if not any(since <= moment <= until for since, until, _ in _changes(zone, begin))
+    ]
+    if unexplained or len(missing) > _MOST_ADDED:
+        raise NotExpressedError(f"Temporal's schedule would leave out {min(unexplained or missing)}")
+    return once(sorted(missing))
 
 
 def _wanted(
     timetable: Timetable, since: datetime, until: datetime, end: datetime | None, most: int
 ) -> list[datetime]:
     times = due_times(timetable, since, until=until if end is None else min(until, end), limit=most)
-    return [whole_second(datetime.fromtimestamp(moment.timestamp(), timezone.utc)) for moment in times]
+    return [datetime.fromtimestamp(moment.timestamp(), timezone.utc) for moment in times]
 
 
 async def _fires(client: Client, schedule_id: str, since: datetime, until: datetime) -> list[datetime]:

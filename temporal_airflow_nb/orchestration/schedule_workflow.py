@@ -8,7 +8,7 @@ from temporal_airflow_nb.orchestration import due_runs, sync_activities
 from temporal_airflow_nb.orchestration.calls import transaction
 from temporal_airflow_nb.orchestration.models import DUE_WORKFLOW, DueRuns
 
-_CLOCKS_DIFFER = 30.0
+_A_MOMENT = 5.0
 
 
 @activity.defn
@@ -26,8 +26,8 @@ class CreateDueDagRunsWorkflow:
     async def run(self, dag_id: str) -> int:
         """Return how many there were."""
         due = await transaction("create_due_runs", dag_id, DueRuns)
-        if due.created == 0 and due.next_in is not None and due.next_in <= _CLOCKS_DIFFER:
-            # The clock of Temporal's server is ahead of this one.
+        if due.created == 0 and due.next_in is not None and due.next_in <= _A_MOMENT:
+            # A fraction of a second is left, or the clock of Temporal's server is ahead of this one.
             await workflow.sleep(due.next_in + 0.01, summary="waits for Airflow's clock")
             due = await transaction("create_due_runs", dag_id, DueRuns)
         return due.created

@@ -156,12 +156,6 @@ def once(moments: Iterable[datetime]) -> list[ScheduleIntervalSpec]:
     ]
 
 
-def whole_second(moment: datetime) -> datetime:
-    """Return the first full second that isn't before ``moment``: Temporal knows no fractions."""
-    rounded = moment.replace(microsecond=0)
-    return rounded if rounded == moment else rounded + timedelta(seconds=1)
-
-
 def _calendars(expression: str) -> list[ScheduleCalendarSpec]:
     """Translate what Airflow's own parser makes of a cron expression: Temporal's reads some of them differently."""
     if _RANDOM.search(expression):
@@ -242,7 +236,8 @@ def _interval(delta: Any, next_due: datetime | None) -> ScheduleIntervalSpec:
         raise NotExpressedError(f"interval {delta!r} isn't a timedelta")
     if delta < timedelta(seconds=1) or delta % timedelta(seconds=1):
         raise NotExpressedError(f"interval {delta} isn't of whole seconds")
-    phase = 0 if next_due is None else math.ceil(next_due.timestamp())
+    # Temporal knows no fractions of a second; what it starts waits for the rest.
+    phase = 0 if next_due is None else math.floor(next_due.timestamp())
     return ScheduleIntervalSpec(delta, timedelta(seconds=phase % int(delta.total_seconds())))
 
 
