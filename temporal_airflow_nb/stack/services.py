@@ -96,8 +96,9 @@ def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Serv
 
 def _embedded_environ() -> dict[str, str]:
     kept = airflow_config.without_clashes(os.environ)
-# Others that begin so are about a Temporal that isn't this stack's.
-_OUR_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
+    # A stack without a scheduler has nothing to turn over, and one with it says so itself.
+    kept.pop("AIRFLOW__CORE__ORCHESTRATOR", None)
+    return {k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith(_OUR_SETTINGS)}
 
 
 def _temporal(plan: Plan) -> Service:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from sqlalchemy import inspect, text
+
 from tests.production.cluster import Cluster
 
 TABLES = {
