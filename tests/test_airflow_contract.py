@@ -57,6 +57,15 @@ CALLABLES = [
     ),
     ("airflow.dag_processing.bundles.base:unpack_bundle_version", "result bundle", "stack/submission.py"),
     ("airflow.dag_processing.dagbag:_validate_executor_fields", "dag bundle_name", "tasks/preload.py"),
+    ("airflow.utils.db_manager:BaseDBManager.check_migration", "self", "airflow_hooks/tables.py"),
+    ("airflow.utils.db_manager:BaseDBManager.initdb", "self", "airflow_hooks/tables.py"),
+    ("airflow.utils.db_manager:BaseDBManager.upgradedb", "self", "airflow_hooks/tables.py"),
+    ("airflow.utils.db_manager:BaseDBManager.drop_tables", "self connection", "airflow_hooks/tables.py"),
+    (
+        "airflow.api_fastapi.core_api.security:requires_access_dag",
+        "method access_entity",
+        "airflow_hooks/run_page.py",
+    ),
     ("airflow.cli.commands.connection_command:_import_helper", "overwrite", "stack/submission.py"),
     (
         f"{TASK_ROUTES}:ti_run",

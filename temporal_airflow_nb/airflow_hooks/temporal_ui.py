@@ -6,8 +6,6 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from airflow.configuration import conf
-
 from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,6 +32,8 @@ def ui_url(address: str | None = None) -> str:
     InvalidInputError
         ``[temporal_airflow] ui_url`` isn't an address of the web.
     """
+    from airflow.configuration import conf
+
     configured: str = conf.get("temporal_airflow", "ui_url", fallback="").strip().rstrip("/")
     if configured:
         if not configured.startswith(("http://", "https://")):
@@ -43,13 +43,13 @@ def ui_url(address: str | None = None) -> str:
                 value=configured,
             )
         return configured
-    return _derived(os.environ.get("TEMPORAL_ADDRESS") or address or "")
+    return service_ui(os.environ.get("TEMPORAL_ADDRESS") or address or "")
 
 
-def _derived(address: str) -> str:
+def service_ui(address: str) -> str:
     """Return the UI that belongs to a service.
 
-    >>> _derived("127.0.0.1:7233"), _derived("etl.a1b2c.tmprl.cloud:7233"), _derived("temporal.internal:7233")
+    >>> service_ui("127.0.0.1:7233"), service_ui("etl.a1b2c.tmprl.cloud:7233"), service_ui("temporal.internal:7233")
     ('http://127.0.0.1:8233', 'https://cloud.temporal.io', '')
     """
     try:

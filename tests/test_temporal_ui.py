@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from temporal_airflow_nb.airflow_hooks.temporal_ui import CLOUD, service_ui, workflow_url
+
+
+@pytest.mark.parametrize(
+    ("address", "ui"),
+    [
+        ("localhost:7233", "http://localhost:8233"),
+        ("127.0.0.1:21000", "http://127.0.0.1:22000"),
+        ("[::1]:7233", "http://[::1]:8233"),
+        ("etl.a1b2c.tmprl.cloud:7233", CLOUD),
+        ("us-east-1.aws.api.temporal.io:7233", CLOUD),
+        ("faketmprl.cloud:7233", ""),
+        ("temporal.internal:7233", ""),
+        ("localhost", ""),
+        ("localhost:port", ""),
+        ("", ""),
+    ],
+)
+def test_ui_that_belongs_to_a_service(address, ui):
+    assert service_ui(address) == ui
+
+
+def test_names_are_quoted_in_the_address_of_a_workflow():
+    row = {
+        "namespace": "a/b",
+        "workflow_id": "airflow-d-manual__2026-01-01T00:00:00+00:00",
+        "temporal_run_id": "1",
+    }
+    assert workflow_url("http://t", row) == (
+        "http://t/namespaces/a%2Fb/workflows/airflow-d-manual__2026-01-01T00%3A00%3A00%2B00%3A00/1/history"
+    )
