@@ -98,6 +98,8 @@ def test_run_has_a_tab_that_follows_it_and_leads_to_temporal(airflow, chromium, 
         frame = page.frame_locator("iframe[title=Temporal]")
         frame.get_by_role("heading", name="Running").wait_for()
         assert frame.get_by_text(f"airflow-lasting-{RUN_ID}", exact=True).is_visible()
+        page.emulate_media(color_scheme="dark")
+        frame.locator("html.dark").wait_for(state="attached")
         with context.expect_page() as opened:
             frame.get_by_role("link", name="Open in Temporal").click()
         workflow = opened.value
