@@ -8,15 +8,6 @@ from pathlib import Path
 import pytest
 
 BY_CASE = ("oracle/test_semantics.py", "oracle/test_random.py")
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PLUGINS = Path(__file__).parent / "plugins" / "examples"
 
 # Settings of the person who runs the tests must not steer them.
@@ -70,20 +61,6 @@ def stack(stack_home):
     shutil.copytree(PLUGINS, plugins, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     with LocalStack(stack_home) as stack:
         yield stack
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A real browser."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        assert "CI" not in os.environ, "there is no chromium on the PATH, and CI skips no browser test"
-        pytest.skip("there is no chromium on the PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

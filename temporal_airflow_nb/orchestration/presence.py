@@ -18,7 +18,7 @@ from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from temporal_airflow_nb.orchestration import executions
-from temporal_airflow_nb.orchestration.outbox import outbox, workers
+from temporal_airflow_nb.orchestration.outbox import UNPAUSED, outbox, workers
 from temporal_airflow_nb.tasks.database import transaction
 
 if TYPE_CHECKING:
@@ -125,7 +125,13 @@ def _log_waiting_runs(reason: str, session: Session) -> None:
         Log.run_id == outbox.c.run_id,
         Log.dttm >= since,
     )
-    waiting = select(outbox.c.dag_id, outbox.c.run_id).where(~told).distinct().limit(_RUNS_AT_ONCE)
+    # What is kept until a DAG isn't paused any more waits for somebody else.
+    waiting = (
+        select(outbox.c.dag_id, outbox.c.run_id)
+        .where(outbox.c.kind != UNPAUSED, ~told)
+        .distinct()
+        .limit(_RUNS_AT_ONCE)
+    )
     for dag_id, run_id in session.execute(waiting).all():
         session.add(Log(event=UNREACHABLE, dag_id=dag_id, run_id=run_id, extra=reason))
 

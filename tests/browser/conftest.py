@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,15 @@ from pathlib import Path
 
 import pytest
 
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 TOKEN = "browser-tests"
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -21,6 +31,20 @@ SETTINGS = {
 
 def pytest_addoption(parser):
     parser.addoption("--update-screenshots", action="store_true", help="renew the pictures in docs/images")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        assert "CI" not in os.environ, "there is no chromium on the PATH, and CI skips no browser test"
+        pytest.skip("there is no chromium on the PATH")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
 
 
 @dataclass

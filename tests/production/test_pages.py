@@ -12,26 +12,15 @@ import urllib.request
 import pytest
 
 from temporal_airflow_nb.stack import ports
-from tests.production.cluster import HERE, TIMEOUT, Cluster, quoted
+from tests.production.behind_a_path import link_of, new_cluster
+from tests.production.cluster import TIMEOUT
 from tests.production.services import Service
 from tests.waiting import until
-
-RUN_ID = "with:signs+of~all"
-MILLISECONDS = 60_000
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
-    """A cluster whose Airflow is served behind a path."""
-    ours = {"dags": "*, !native_*"}
-    cluster = Cluster(
-        tmp_path_factory.mktemp("pages"),
-        dags=[HERE / "dags_of_pages"],
-        settings={"temporal_airflow": ours},
-    )
-    cluster.url += "/behind/a/path"
-    ours["ui_url"] = temporal_ui(cluster)
-    with cluster:
+    with new_cluster(tmp_path_factory.mktemp("pages")) as cluster:
         yield cluster
 
 
@@ -42,15 +31,6 @@ def ended_run(airflow):
     airflow.trigger("lasting", "before")
     assert airflow.ended("lasting", "before") == "success"
     return "before"
-
-
-def temporal_ui(cluster) -> str:
-    return f"http://{ports.LOOPBACK}:{cluster.ports['temporal_ui']}"
-
-
-def link_of(cluster, dag_id: str, run_id: str, task_id: str) -> str | None:
-    path = f"dags/{dag_id}/dagRuns/{quoted(run_id)}/taskInstances/{task_id}/links"
-    return cluster.api("GET", path)["extra_links"]["Temporal"]
 
 
 def page_of(cluster, dag_id: str, run_id: str, address: str | None = None) -> tuple[int, str]:
@@ -85,41 +65,6 @@ def status(cluster) -> dict:
     code, output, errors = command(cluster, "status")
     assert code == 0, errors
     return json.loads(output)
-
-
-def test_run_has_a_tab_that_follows_it_and_leads_to_temporal(airflow, chromium, tmp_path):
-    airflow.trigger("lasting", RUN_ID)
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(MILLISECONDS)
-    page = context.new_page()
-    try:
-        page.goto(f"{airflow.url}/dags/lasting/runs/{quoted(RUN_ID)}")
-        page.get_by_role("link", name="Temporal").click()
-        frame = page.frame_locator("iframe[title=Temporal]")
-        frame.get_by_role("heading", name="Running").wait_for()
-        assert frame.get_by_text(f"airflow-lasting-{RUN_ID}", exact=True).is_visible()
-        page.emulate_media(color_scheme="dark")
-        frame.locator("html.dark").wait_for(state="attached")
-        with context.expect_page() as opened:
-            frame.get_by_role("link", name="Open in Temporal").click()
-        workflow = opened.value
-        workflow.get_by_text(f"airflow-lasting-{RUN_ID}").first.wait_for()
-        assert workflow.url.startswith(temporal_ui(airflow))
-        workflow.close()
-
-        (airflow.traces / RUN_ID).touch()
-        frame.get_by_role("heading", name="Ended: success").wait_for()
-
-        page.goto(f"{airflow.url}/dags/lasting/runs/{quoted(RUN_ID)}/tasks/lasts/details")
-        link = page.get_by_role("link", name="Temporal", exact=True)
-        link.wait_for()
-        assert link.get_attribute("href") == link_of(airflow, "lasting", RUN_ID, "lasts")
-    except BaseException:
-        for number, shown in enumerate(context.pages):
-            shown.screenshot(path=str(tmp_path / f"page-{number}.png"))
-        raise
-    finally:
-        context.close()
 
 
 def test_temporal_leads_back_to_the_run(airflow, ended_run):
@@ -226,25 +171,30 @@ def test_doctor_finds_nothing_and_status_counts(airflow, ended_run):
     ]
 
 
-@pytest.mark.parametrize(
-    ("environment", "check", "said"),
-    [
-        ({"AIRFLOW__CORE__ORCHESTRATOR": "no.such.Orchestrator"}, "orchestrator", "TemporalOrchestrator"),
-        ({"AIRFLOW__TEMPORAL_AIRFLOW__DAGS": "a,,b"}, "dags", "empty"),
-        ({"AIRFLOW__TEMPORAL_AIRFLOW__UI_URL": "javascript:x"}, "links", "http"),
-        ({"TEMPORAL_NAMESPACE": "bare"}, "temporal", "search-attribute create --namespace bare"),
-        ({"TEMPORAL_NAMESPACE": "absent"}, "temporal", "absent"),
-    ],
-    ids=["orchestrator", "patterns", "ui_url", "search attributes", "namespace"],
-)
-def test_doctor_names_what_is_wrong_and_what_to_do(airflow, environment, check, said):
-    if environment.get("TEMPORAL_NAMESPACE") == "bare":
-        create_namespace(airflow, "bare")
-    code, checks = doctor(airflow, **environment)
-    found = checks[check]
-    assert found["state"] == "problem"
-    assert said in found["detail"] + found["next_step"]
-    assert code == (3 if environment.get("TEMPORAL_NAMESPACE") == "absent" else 2)
+def test_doctor_names_wrong_settings_and_what_to_do(airflow):
+    create_namespace(airflow, "bare")
+    code, checks = doctor(
+        airflow,
+        AIRFLOW__CORE__ORCHESTRATOR="no.such.Orchestrator",
+        AIRFLOW__TEMPORAL_AIRFLOW__DAGS="a,,b",
+        AIRFLOW__TEMPORAL_AIRFLOW__UI_URL="javascript:x",
+        TEMPORAL_NAMESPACE="bare",
+    )
+    assert code == 2
+    for check, said in {
+        "orchestrator": "temporal_airflow_nb.orchestrator.TemporalOrchestrator",
+        "dags": "empty pattern",
+        "links": "https://",
+        "temporal": "search-attribute create --namespace bare --name AirflowDagId",
+    }.items():
+        assert checks[check]["state"] == "problem"
+        assert said in checks[check]["detail"] + checks[check]["next_step"]
+
+
+def test_doctor_names_a_namespace_that_is_not_there(airflow):
+    code, checks = doctor(airflow, TEMPORAL_NAMESPACE="absent")
+    assert code == 3
+    assert "absent" in checks["temporal"]["detail"]
 
 
 def create_namespace(cluster, name: str) -> None:

@@ -1,0 +1,28 @@
+"""A cluster whose Airflow is served behind a path, and the links in its UI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from temporal_airflow_nb.stack import ports
+from tests.production.cluster import HERE, Cluster, quoted
+
+
+def new_cluster(folder: Path) -> Cluster:
+    """Return a cluster that isn't running yet."""
+    ours = {"dags": "*, !native_*"}
+    cluster = Cluster(folder, dags=[HERE / "dags_of_pages"], settings={"temporal_airflow": ours})
+    cluster.url += "/behind/a/path"
+    ours["ui_url"] = temporal_ui(cluster)
+    return cluster
+
+
+def temporal_ui(cluster: Cluster) -> str:
+    """Return the address of Temporal's UI."""
+    return f"http://{ports.LOOPBACK}:{cluster.ports['temporal_ui']}"
+
+
+def link_of(cluster: Cluster, dag_id: str, run_id: str, task_id: str) -> str | None:
+    """Return where a task's link to Temporal leads."""
+    path = f"dags/{dag_id}/dagRuns/{quoted(run_id)}/taskInstances/{task_id}/links"
+    return cluster.api("GET", path)["extra_links"]["Temporal"]
