@@ -420,6 +420,11 @@ class Cluster:
         path = self.traces / dag_id / quoted(run_id)
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    @staticmethod
+    def is_alive(line: Mapping[str, Any]) -> bool:
+        """Return whether the process that wrote a line of :meth:`executions` is still there."""
+        return processes.is_alive(line["process"])
+
     def gate(self, dag_id: str, name: str = "open") -> Path:
         """Return the file whose being there lets tasks pass: of a DAG, or ``RUN_ID.open`` of one run."""
         path = self.traces / dag_id / quoted(name)

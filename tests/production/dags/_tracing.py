@@ -19,11 +19,13 @@ def trace() -> None:
     ti = get_current_context()["ti"]
     path = TRACES / ti.dag_id / quote(ti.run_id, safe="")
     path.parent.mkdir(parents=True, exist_ok=True)
+    process = psutil.Process()
     line = {
+        "process": {"pid": process.pid, "create_time": process.create_time()},
         "task_id": ti.task_id,
         "map_index": ti.map_index,
         "try_number": ti.try_number,
-        "ancestors": [process.pid for process in psutil.Process().parents()],
+        "ancestors": [parent.pid for parent in process.parents()],
     }
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")

@@ -1,0 +1,388 @@
+"""What users do to runs: Temporal's runs follow, and end as those of Airflow's own executor do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from tests.production.cluster import ApiError, Cluster, task_key
+from tests.production.proof import executed_by, temporal_executed, workflows
+
+
+class Played:
+    """One of the two runs, and what is done to it."""
+
+    def __init__(self, cluster: Cluster, dag_id: str) -> None:
+        self.cluster = cluster
+        self.dag_id = dag_id
+        self.run_id = cluster.trigger(dag_id)
+        self.path = f"dags/{dag_id}/dagRuns/{self.run_id}"
+
+    @property
+    def is_native(self) -> bool:
+        return self.dag_id.startswith("native_")
+
+    def until(self, **states: str | None) -> None:
+        """Wait until tasks have these states."""
+
+        def reached() -> bool:
+            found = self.cluster.tasks(self.dag_id, self.run_id)
+            return all(found.get(task_id) == state for task_id, state in states.items())
+
+        self.cluster.wait_for(reached, f"{self.dag_id} {states}")
+
+    def until_run(self, *task_ids: str, times: int = 1) -> None:
+        """Wait until these tasks have begun so many times."""
+
+        def begun() -> bool:
+            found = self.executions()
+            return all(found[task_id] >= times for task_id in task_ids)
+
+        self.cluster.wait_for(begun, f"{self.dag_id}: {task_ids} to begin")
+
+    def until_run_any(self, *task_ids: str) -> None:
+        """Wait until one of these tasks has begun."""
+        self.cluster.wait_for(
+            lambda: any(self.executions()[task_id] for task_id in task_ids), f"{self.dag_id}: a task to begin"
+        )
+
+    def executions(self) -> Counter[str]:
+        return Counter(map(task_key, self.cluster.executions(self.dag_id, self.run_id)))
+
+    def open(self) -> None:
+        self.cluster.gate(self.dag_id, f"{self.run_id}.open").touch()
+
+    def clear(self, *task_ids: str, **options: Any) -> list[str]:
+        """Clear tasks, or the run where none are named; return which task instances that concerned."""
+        if not task_ids:
+            self.cluster.api("POST", f"{self.path}/clear", {"dry_run": False, **options})
+            return []
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": self.run_id,
+            "task_ids": task_ids,
+            **options,
+        }
+        answer = self.cluster.api("POST", f"dags/{self.dag_id}/clearTaskInstances", body)
+        return sorted(task_key(ti) for ti in answer["task_instances"])
+
+    def mark(self, state: str, task_id: str | None = None, **options: Any) -> None:
+        """Mark a task, or the run."""
+        if task_id is None:
+            self.cluster.api("PATCH", self.path, {"state": state})
+        else:
+            body = {"new_state": state, **options}
+            self.cluster.api("PATCH", f"{self.path}/taskInstances/{task_id}", body)
+
+    def ended(self) -> dict[str, Any]:
+        """Wait for the end; return how everything has ended, and how often each task has begun."""
+        state = self.cluster.ended(self.dag_id, self.run_id)
+        # A task that was marked is told so at its next heartbeat.
+        self.cluster.wait_for(lambda: not self.alive(), f"the end of the tasks of {self.dag_id}")
+        if not self.is_native:
+            by = executed_by(self.cluster, self.dag_id, self.run_id)
+            assert all(who == "worker" for tries in by.values() for who in tries), by
+            self.cluster.wait_for(self._are_closed, f"the end of the workflow of {self.dag_id}")
+        instances = self.cluster.instances(self.dag_id, self.run_id)
+        return {
+            "run": state,
+            "tasks": {task_key(ti): (ti["state"], ti["try_number"]) for ti in instances},
+            "executions": self.executions(),
+        }
+
+    def alive(self) -> bool:
+        """Return whether a process of a task is still there that has begun."""
+        return any(self.cluster.is_alive(line) for line in self.cluster.executions(self.dag_id, self.run_id))
+
+    def _are_closed(self) -> bool:
+        states = set(workflows(self.cluster, self.dag_id, self.run_id))
+        return states == {WorkflowExecutionStatus.COMPLETED}
+
+
+def in_both(cluster: Cluster, dag_id: str, play: Callable[[Played], Any]) -> Any:
+    """Do the same to a run of Temporal's and to one of Airflow's; return what comes of both."""
+    with ThreadPoolExecutor(2) as threads:
+        of_temporal, of_airflow = threads.map(
+            lambda name: play(Played(cluster, name)), [dag_id, f"native_{dag_id}"]
+        )
+    assert of_temporal == of_airflow
+    return of_temporal
+
+
+@pytest.mark.postgres
+def test_running_task_is_cleared(cluster):
+    def play(run):
+        run.until_run("waits")
+        cleared = run.clear("waits")
+        run.until_run("waits", times=2)
+        run.open()
+        return cleared, run.ended()
+
+    cleared, outcome = in_both(cluster, "acted", play)
+    assert cleared == ["waits"]
+    assert outcome["run"] == "success"
+    assert outcome["executions"] == {"prepares": 1, "waits": 2, "after": 1, "other": 1}
+
+
+@pytest.mark.postgres
+def test_finished_task_is_cleared_with_those_downstream_while_the_run_goes_on(cluster):
+    def play(run):
+        run.until_run("waits", "other")
+        run.until(other="success")
+        cleared = run.clear("prepares", include_downstream=True)
+        run.until_run("waits", "other", times=2)
+        run.open()
+        return cleared, run.ended()
+
+    cleared, outcome = in_both(cluster, "acted", play)
+    assert cleared == ["after", "other", "prepares", "waits"]
+    assert outcome["run"] == "success"
+    assert outcome["executions"] == {"prepares": 2, "waits": 2, "after": 1, "other": 2}
+
+
+def test_running_run_is_cleared(cluster):
+    def play(run):
+        run.until_run("waits", "other")
+        run.until(other="success")
+        run.clear()
+        run.until_run("waits", times=2)
+        run.open()
+        return run.ended()
+
+    outcome = in_both(cluster, "acted", play)
+    assert outcome["run"] == "success"
+    assert outcome["executions"] == {"prepares": 2, "waits": 2, "after": 1, "other": 2}
+
+
+@pytest.mark.postgres
+def test_task_of_a_finished_run_is_cleared(cluster):
+    def play(run):
+        run.open()
+        run.ended()
+        cleared = run.clear("waits", include_downstream=True)
+        run.until_run("after", times=2)
+        return cleared, run.ended()
+
+    cleared, outcome = in_both(cluster, "acted", play)
+    assert cleared == ["after", "waits"]
+    assert outcome["run"] == "success"
+    assert outcome["executions"] == {"prepares": 1, "waits": 2, "after": 2, "other": 1}
+
+
+def test_task_is_cleared_by_the_command_line(cluster):
+    def play(run):
+        run.open()
+        run.ended()
+        cluster.airflow("tasks", "clear", run.dag_id, "--task-regex", "^after$", "--yes")
+        run.until_run("after", times=2)
+        return run.ended()
+
+    outcome = in_both(cluster, "acted", play)
+    assert outcome["run"] == "success"
+    assert outcome["executions"] == {"prepares": 1, "waits": 1, "after": 2, "other": 1}
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("state", ["success", "failed", "skipped"])
+def test_running_task_is_marked(cluster, state):
+    def play(run):
+        run.until_run("waits", "other")
+        run.mark(state, "waits")
+        return run.ended()
+
+    outcome = in_both(cluster, "acted", play)
+    assert outcome["tasks"]["waits"] == (state, 1)
+    assert outcome["run"] == ("failed" if state == "failed" else "success")
+
+
+def test_task_that_has_not_begun_is_marked(cluster):
+    def play(run):
+        run.until_run("waits", "other")
+        run.mark("success", "after")
+        run.open()
+        return run.ended()
+
+    outcome = in_both(cluster, "acted", play)
+    assert outcome["executions"] == {"prepares": 1, "waits": 1, "other": 1}
+
+
+def test_failed_task_is_marked_before_its_retry(cluster):
+    def play(run):
+        run.until(fails="up_for_retry")
+        run.mark("success", "fails")
+        return run.ended()
+
+    outcome = in_both(cluster, "retried", play)
+    assert outcome["run"] == "success"
+    assert outcome["executions"] == {"fails": 1, "after": 1}
+
+
+def test_failed_task_is_cleared_before_its_retry(cluster):
+    def play(run):
+        run.until(fails="up_for_retry")
+        run.clear("fails")
+        run.until_run("fails", times=2)
+        run.until(fails="up_for_retry")
+        run.mark("failed", "fails")
+        return run.ended()
+
+    outcome = in_both(cluster, "retried", play)
+    assert outcome["run"] == "failed"
+    assert outcome["tasks"]["after"][0] == "upstream_failed"
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_running_run_is_marked(cluster, state):
+    def play(run):
+        run.until_run("waits", "other")
+        run.until(other="success")
+        run.mark(state)
+        return run.ended()
+
+    outcome = in_both(cluster, "acted", play)
+    assert outcome["run"] == state
+    assert outcome["executions"] == {"prepares": 1, "waits": 1, "other": 1}
+
+
+@pytest.mark.postgres
+def test_run_is_deleted_once_it_has_ended(cluster):
+    def play(run):
+        run.until_run("waits")
+        with pytest.raises(ApiError) as refused:
+            cluster.api("DELETE", run.path)
+        run.mark("failed")
+        run.ended()
+        cluster.api("DELETE", run.path)
+        with pytest.raises(ApiError) as gone:
+            cluster.run(run.dag_id, run.run_id)
+        return refused.value.status, gone.value.status
+
+    assert in_both(cluster, "acted", play) == (409, 404)
+
+
+def test_queued_run_is_deleted(cluster):
+    cluster.pause("grows")
+    run_id = cluster.trigger("grows")
+    cluster.api("DELETE", f"dags/grows/dagRuns/{run_id}")
+    cluster.pause("grows", False)
+    temporal_executed(cluster, "grows", cluster.trigger("grows"), "grain")
+    assert cluster.executions("grows", run_id) == []
+    assert workflows(cluster, "grows", run_id) == []
+
+
+def test_dag_is_deleted_while_a_run_waits(cluster):
+    def play(run):
+        run.until(fails="up_for_retry")
+        cluster.api("DELETE", f"dags/{run.dag_id}")
+        # Its file is still there: the DAG comes back, without its runs.
+        cluster.wait_for(lambda: run.dag_id in dag_ids(cluster), "the DAG to be parsed again")
+        if not run.is_native:
+            cluster.wait_for(run._are_closed, "the end of its workflow")
+        return cluster.runs(run.dag_id)
+
+    assert in_both(cluster, "doomed", play) == []
+
+
+def dag_ids(cluster: Cluster) -> list[str]:
+    return [dag["dag_id"] for dag in cluster.api("GET", "dags?limit=100")["dags"]]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("how", ["rest", "cli"])
+def test_dag_is_paused(cluster, how):
+    def pause(dag_id, paused):
+        if how == "rest":
+            cluster.pause(dag_id, paused)
+        else:
+            cluster.airflow("dags", "pause" if paused else "unpause", dag_id, "--yes")
+
+    def play(run):
+        run.until_run("waits", "other")
+        run.until(other="success")
+        pause(run.dag_id, True)
+        run.open()
+        run.until(waits="success")
+        # Whoever starts tasks does so, and leaves the paused DAG alone.
+        cluster.ended("simple", cluster.trigger("simple"))
+        before = cluster.tasks(run.dag_id, run.run_id)["after"]
+        pause(run.dag_id, False)
+        return before in (None, "scheduled"), run.ended()
+
+    held, outcome = in_both(cluster, "acted", play)
+    assert held
+    assert outcome["run"] == "success"
+
+
+@pytest.mark.postgres
+def test_questions_are_answered(cluster):
+    def play(run):
+        run.until(asks="awaiting_input", enters="awaiting_input")
+        for task_id, answer in {
+            "asks": {"chosen_options": ["that"]},
+            "enters": {"chosen_options": ["OK"], "params_input": {"number": 5}},
+        }.items():
+            cluster.api("PATCH", f"{run.path}/taskInstances/{task_id}/-1/hitlDetails", answer)
+        return run.ended(), [
+            cluster.api("GET", f"{run.path}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
+            for task_id in ("asks", "enters")
+        ]
+
+    outcome, values = in_both(cluster, "asked", play)
+    assert outcome["run"] == "success"
+    assert values[0]["chosen_options"] == ["that"]
+    assert values[1]["params_input"] == {"number": 5}
+
+
+def test_notes_are_added_to_a_running_run(cluster):
+    def play(run):
+        run.until_run("waits", "other")
+        cluster.api("PATCH", run.path, {"note": "of the run"})
+        cluster.api("PATCH", f"{run.path}/taskInstances/waits", {"note": "of the task"})
+        run.open()
+        notes = [cluster.run(run.dag_id, run.run_id)["note"]]
+        notes += [ti["note"] for ti in cluster.instances(run.dag_id, run.run_id)]
+        return notes, run.ended()
+
+    notes, outcome = in_both(cluster, "acted", play)
+    assert notes == ["of the run", None, None, None, "of the task"]
+    assert outcome["run"] == "success"
+
+
+@pytest.mark.postgres
+def test_pool_is_made_larger(cluster):
+    def play(run):
+        pool = f"{run.dag_id.removesuffix('pooled')}narrow"
+        run.until_run_any("one", "two")
+        first = run.executions()
+        body = {"name": pool, "slots": 2, "description": "", "include_deferred": False}
+        cluster.api("PATCH", f"pools/{pool}", body)
+        run.until_run("one", "two")
+        run.open()
+        return first.total(), run.ended()
+
+    for name in ("narrow", "native_narrow"):
+        cluster.api("POST", "pools", {"name": name, "slots": 1})
+    begun, outcome = in_both(cluster, "pooled", play)
+    assert begun == 1
+    assert outcome["run"] == "success"
+
+
+@pytest.mark.postgres
+def test_limit_of_active_tasks_is_raised(cluster):
+    runs = [Played(cluster, dag_id) for dag_id in ("limited", "native_limited")]
+    for run in runs:
+        run.until_run_any("one", "two")
+    assert [run.executions().total() for run in runs] == [1, 1]
+    file = cluster.dags_folder / "limit.py"
+    file.write_text(file.read_text().replace("LIMIT = 1", "LIMIT = 2"))
+    for run in runs:
+        run.until_run("one", "two")
+        run.open()
+    assert {run.ended()["run"] for run in runs} == {"success"}
