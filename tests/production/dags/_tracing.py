@@ -25,18 +25,18 @@ def trace() -> None:
         "task_id": ti.task_id,
         "map_index": ti.map_index,
         "try_number": ti.try_number,
+        "at": time.time(),
         "ancestors": [parent.pid for parent in process.parents()],
     }
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
-def pass_gate() -> None:
-    """Wait until the gate of this DAG, or of this run of it, is open."""
+def is_open() -> bool:
+    """Return whether the gate of this DAG, or of this run of it, is open."""
     ti = get_current_context()["ti"]
     gates = [TRACES / ti.dag_id / name for name in ("open", quote(f"{ti.run_id}.open", safe=""))]
-    while not any(gate.exists() for gate in gates):
-        time.sleep(0.05)
+    return any(gate.exists() for gate in gates)
 
 
 def traced(task_id: str, **options):
@@ -49,6 +49,7 @@ def gated(task_id: str, **options):
 
     def wait():
         trace()
-        pass_gate()
+        while not is_open():
+            time.sleep(0.05)
 
     return task(task_id=task_id, **options)(wait)()

@@ -17,7 +17,9 @@ def fails():
 
 for prefix in ("", "native_"):
     with DAG(f"{prefix}acted", schedule=None):
-        traced("prepares") >> [gated("waits") >> traced("after"), traced("other")]
+        prepares, waits = traced("prepares"), gated("waits")
+        prepares >> waits >> traced("after")
+        prepares >> traced("other")
 
     with DAG(f"{prefix}pooled", schedule=None):
         gated("one", pool=f"{prefix}narrow")
