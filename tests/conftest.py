@@ -72,7 +72,10 @@ def ui_stack(tmp_path_factory):
     """
     from temporal_airflow_nb import LocalStack
 
-    with LocalStack(tmp_path_factory.mktemp("ui stack") / "home", ui=True) as stack:
+    home = tmp_path_factory.mktemp("ui stack") / "home"
+    # Modules that are put there while it runs can be imported only if the folder was there before.
+    (home / "airflow" / "plugins").mkdir(parents=True)
+    with LocalStack(home, ui=True) as stack:
         yield stack
 
 

@@ -30,8 +30,11 @@ _DEFAULTS = {
         # Processes that wait for tasks of DAGs that Temporal doesn't execute.
         "AIRFLOW__CORE__PARALLELISM": "4",
     },
-    # New files are found when a folder is looked through.
-    DAG_PROCESSOR: {"AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10"},
+    DAG_PROCESSOR: {
+        # New files are found when a folder is looked through, which it would write a page about every time.
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    },
 }
 # One that can't write gives up after 5 s otherwise, and the scheduler would die of it.
 _SQLITE_PATIENCE = {SCHEDULER: 60, DAG_PROCESSOR: 60}

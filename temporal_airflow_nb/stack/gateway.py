@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -104,7 +104,7 @@ class _Runs(BaseModel):
 def application(
     token: str,
     submissions: Submissions,
-    temporal_ui: Callable[[], str | None],
+    pages: Callable[[], Mapping[str, str]],
     temporal: Client | None = None,
 ) -> FastAPI:
     """Return the gateway as an application; every request has to carry ``token``."""
@@ -159,7 +159,7 @@ def application(
 
     @app.post("/v1/run")
     def run(body: _RunRef) -> dict[str, Any]:
-        return views.snapshot(body.dag_id, body.run_id, temporal_ui())
+        return views.snapshot(body.dag_id, body.run_id, pages())
 
     @app.post("/v1/watch")
     async def watch(body: _Watch) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def application(
                 await asyncio.sleep(_NOTICE_SECONDS)
             # What follows at once goes into the same answer.
             await asyncio.sleep(_NOTICE_SECONDS)
-        return await run_in_threadpool(views.snapshot, body.dag_id, body.run_id, temporal_ui())
+        return await run_in_threadpool(views.snapshot, body.dag_id, body.run_id, pages())
 
     @app.post("/v1/runs")
     def runs(body: _Runs) -> dict[str, Any]:

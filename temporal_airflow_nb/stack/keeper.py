@@ -35,7 +35,7 @@ from temporal_airflow_nb.stack import (
 from temporal_airflow_nb.stack.plan import Plan, port_names
 from temporal_airflow_nb.stack.supervised import Supervised
 
-START_TIMEOUT = 120.0
+START_TIMEOUT = 240.0
 _TICK = 0.05
 
 

@@ -19,7 +19,7 @@ from temporal_airflow_nb.errors import ServiceUnavailableError, from_dict
 from temporal_airflow_nb.stack import processes, state
 
 KEEPER_MODULE = "temporal_airflow_nb.stack.keeper"
-START_TIMEOUT = 150.0
+START_TIMEOUT = 270.0
 STOP_TIMEOUT = 30.0
 REREAD = signal.SIGUSR1
 """Tells a keeper that there are other folders to watch."""

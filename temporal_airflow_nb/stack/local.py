@@ -167,9 +167,7 @@ class LocalStack(Stack):
     @property
     def links(self) -> dict[str, str]:
         """Addresses of the stack's pages."""
-        stack = state.read_stack(self.home)
-        pages = {"airflow": stack.get("airflow"), "temporal": stack["temporal"]}
-        return {name: f"http://{page['ui_address']}" for name, page in pages.items() if page}
+        return {name: f"http://{address}" for name, address in state.ui_addresses(self.home).items()}
 
     def register_folder(self, folder: str | os.PathLike[str]) -> str:
         """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle.

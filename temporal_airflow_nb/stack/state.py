@@ -152,6 +152,12 @@ def read_stack(home: Path) -> dict[str, Any]:
     return stack if isinstance(stack, dict) else {}
 
 
+def ui_addresses(home: Path) -> dict[str, str]:
+    """Return where the stack's UIs are, by whose they are."""
+    stack = read_stack(home)
+    return {name: stack[name]["ui_address"] for name in ("airflow", "temporal") if stack.get(name)}
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, timeout: float, waiting_for: str) -> Iterator[int]:
     """Hold an exclusive lock on a file; yields the file's descriptor.

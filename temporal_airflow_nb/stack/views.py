@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -71,8 +72,8 @@ def run_state(dag_id: str, run_id: str) -> str | None:
         return session.scalar(select(DagRun._state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
 
 
-def snapshot(dag_id: str, run_id: str, temporal_ui: str | None) -> dict[str, Any]:
-    """Return a run with all its task instances, in the order in which they can run."""
+def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, Any]:
+    """Return a run with all its task instances, in the order in which they can run; ``pages`` are addresses of UIs."""
     current = version(dag_id, run_id)
     with reading() as session:
         dag_run = _run(dag_id, run_id, session)
@@ -84,25 +85,28 @@ def snapshot(dag_id: str, run_id: str, temporal_ui: str | None) -> dict[str, Any
         rows = session.execute(select(*_COLUMNS).where(TI.dag_id == dag_id, TI.run_id == run_id)).all()
     tasks = [_task(row, groups.get(row.task_id)) for row in rows]
     tasks.sort(key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"]))
-    workflow = workflow_id(dag_id, run_id)
     return {
         "dag_id": dag_id,
         "run_id": run_id,
-        "workflow_id": workflow,
+        "workflow_id": workflow_id(dag_id, run_id),
         "state": str(dag_run._state),
         "start_date": _iso(dag_run.start_date),
         "end_date": _iso(dag_run.end_date),
         "version": current,
         "airflow_state_counts": dict(Counter(task["state"] or "none" for task in tasks)),
         "tasks": tasks,
-        "links": {"temporal": workflow_link(temporal_ui, workflow)} if temporal_ui else {},
+        "links": {
+            name: f"http://{pages[name]}/{path}" for name, path in _paths(dag_id, run_id) if name in pages
+        },
     }
 
 
-def workflow_link(temporal_ui: str, workflow: str) -> str:
-    """Return the address of a workflow in Temporal's UI."""
+def _paths(dag_id: str, run_id: str) -> Iterator[tuple[str, str]]:
+    """Yield where a run is in each UI."""
+    dag, run, workflow = (quote(text, safe="") for text in (dag_id, run_id, workflow_id(dag_id, run_id)))
     namespace = os.environ.get("TEMPORAL_NAMESPACE") or "default"
-    return f"http://{temporal_ui}/namespaces/{namespace}/workflows/{quote(workflow, safe='')}"
+    yield "temporal", f"namespaces/{namespace}/workflows/{workflow}"
+    yield "airflow", f"dags/{dag}/runs/{run}"
 
 
 def _task(row: Any, group: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -155,6 +156,8 @@ def test_a_file_that_is_run_appears_and_its_neighbours_do_not(ui_stack, airflow_
     done = command("run", path, "--home", ui_stack.home, "--output", "json")
     assert done.returncode == 0, done.stderr
     run_id = json.loads(done.stdout)["run_id"]
+    shown = ui_stack.client.call("run", dag_id="of_a_file", run_id=run_id)["links"]["airflow"]
+    assert shown == f"{ui_stack.links['airflow']}/dags/of_a_file/runs/{quote(run_id, safe='')}"
     assert airflow_api.get("dags/of_a_file")["is_paused"] is False
     assert_executed_by_temporal(ui_stack, "of_a_file", run_id)
     assert not (tmp_path / "project" / "script.py.imported").exists()
@@ -192,6 +195,68 @@ def test_a_schedule_is_followed_once_the_dag_is_unpaused(ui_stack, airflow_api, 
     assert run["run_type"] == "scheduled"
     assert airflow_api.wait("scheduled", run["dag_run_id"]) == "success"
     assert_executed_by_temporal(ui_stack, "scheduled", run["dag_run_id"])
+
+
+EVENTS = """
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.providers.standard.triggers.file import FileDeleteTrigger
+from airflow.sdk import DAG, Asset, AssetWatcher, DeadlineAlert, DeadlineReference, task
+from airflow.sdk.definitions.callback import AsyncCallback
+
+MISSED = Path({missed!r})
+
+watcher = AssetWatcher(name="arrival", trigger=FileDeleteTrigger(filepath={arrived!r}, poke_interval=0.5))
+with DAG("of_an_arrival", schedule=[Asset("arrivals", watchers=[watcher])]):
+
+    @task
+    def read():
+        pass
+
+    read()
+
+late = AsyncCallback("late_runs.note", kwargs={{"path": str(MISSED)}})
+with DAG(
+    "late",
+    schedule=None,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(seconds=1), callback=late
+    ),
+):
+
+    @task
+    def wait():
+        deadline = time.monotonic() + 120
+        while not MISSED.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    wait()
+"""
+
+
+def test_the_worker_runs_what_a_triggerer_would(ui_stack, airflow_api, tmp_path):
+    missed, arrived, folder = (tmp_path / name for name in ("missed", "arrived", "events"))
+    (ui_stack.home / "airflow" / "plugins" / "late_runs.py").write_text(
+        "from pathlib import Path\n\nasync def note(context, path):\n    Path(path).write_text('late')\n"
+    )
+    folder.mkdir()
+    (folder / "events.py").write_text(EVENTS.format(missed=str(missed), arrived=str(arrived)))
+    ui_stack.register_folder(folder)
+    for dag_id in ("of_an_arrival", "late"):
+        airflow_api.dag_appears(dag_id)
+        airflow_api.unpause(dag_id)
+    run_id = airflow_api.trigger("late")
+    assert airflow_api.wait("late", run_id, timeout=PATIENCE) == "success"
+    arrived.touch()
+    path = "dags/of_an_arrival/dagRuns"
+    until(lambda: airflow_api.get(path)["total_entries"], "a run of the asset", PATIENCE)
+    run = airflow_api.get(path)["dag_runs"][0]
+    assert run["run_type"] == "asset_triggered"
+    assert airflow_api.wait("of_an_arrival", run["dag_run_id"]) == "success"
+    assert describe_workflow(ui_stack, "of_an_arrival", run["dag_run_id"])
 
 
 @pytest.mark.parametrize("name", airflow_services.NAMES)
