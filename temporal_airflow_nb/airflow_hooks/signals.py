@@ -6,6 +6,7 @@ where it goes from queued to running, after Airflow's scheduler has seen to paus
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, and_, event, exists, false, insert, inspect, literal, or_, select
@@ -18,7 +19,10 @@ _RUN, _TASK, _VERSION = "dag_run", "task_instance", "dag_version"
 _RUN_ATTRIBUTES = ("_state", "clear_number")
 _QUEUED, _RUNNING = "queued", "running"
 
+log = logging.getLogger(__name__)
+
 _muted = False
+_tables_are_there: bool | None = None
 
 
 def mute() -> None:
@@ -75,12 +79,26 @@ def _after_flush(session: Session, _: Any) -> None:
             deleted[instance.dag_id, instance.run_id] = None
         elif _table(instance) == _TASK:
             changed[instance.dag_id, instance.run_id] = None
+    if not (changed or deleted or new_versions or queued or started) or not _can_tell(session):
+        return
     if changed or deleted or new_versions:
         _resync(session.connection(), [*changed, *deleted], new_versions)
     if deleted:
         _release(session.connection(), list(deleted))
     if queued or started:
         _hand_over(session, queued, started)
+
+
+def _can_tell(session: Session) -> bool:
+    """Return whether our tables are there. No scheduler starts before they are, so that nothing is missed."""
+    global _tables_are_there
+    if not _tables_are_there:
+        from temporal_airflow_nb.orchestration.outbox import outbox
+
+        before, _tables_are_there = _tables_are_there, inspect(session.connection()).has_table(outbox.name)
+        if before is None and not _tables_are_there:
+            log.error("Temporal can't be told of runs before its tables are there: run `airflow db migrate`")
+    return _tables_are_there
 
 
 def _table(instance: Any) -> str | None:
@@ -151,6 +169,8 @@ def _before_bulk(state: ORMExecuteState) -> None:
     if state.is_update and not {"state", "_state"} & {
         getattr(column, "key", column) for column in statement._values or ()
     }:
+        return
+    if not _can_tell(state.session):
         return
     from temporal_airflow_nb.orchestration.outbox import managed_runs as marks
 

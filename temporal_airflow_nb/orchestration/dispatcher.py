@@ -14,7 +14,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_airflow_nb.config import history_limit, workflow_id
-from temporal_airflow_nb.orchestration import outbox
+from temporal_airflow_nb.orchestration import outbox, rollout
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import DEEP_WORKFLOW, RESYNC_SIGNAL, WAKE_SIGNAL, DagRunInput
 from temporal_airflow_nb.tasks.database import reading, transaction
@@ -22,6 +22,8 @@ from temporal_airflow_nb.tasks.database import reading, transaction
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.1
+# Everything that writes to the outbox then is this process, which says so.
+_POLL_SECONDS_ALONE = 1.0
 _RECONCILE_SECONDS = 30.0
 
 
@@ -50,6 +52,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Deliver and reconcile until cancelled."""
         next_reconcile = self._loop.time()
+        pause = _POLL_SECONDS_ALONE if rollout.is_alone() else _POLL_SECONDS
         while True:
             try:
                 if self._loop.time() >= next_reconcile:
@@ -59,7 +62,7 @@ class Dispatcher:
             except Exception as error:
                 log.warning("Could not deliver to Temporal; trying again", error=repr(error))
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+                await asyncio.wait_for(self._wake.wait(), pause)
             self._wake.clear()
 
     async def deliver(self) -> int:

@@ -197,6 +197,13 @@ def test_a_scheduler_without_our_tables_says_so(tmp_path, installation):
             database.execute(f"DROP TABLE {table}")
         database.commit()
     other = Installation(home)
+    code = f"""{RUNS}
+with settings.NonScopedSession() as session:
+    add(session, "early")
+    session.commit()
+print("created")
+"""
+    assert other.python(code, **ON) == "created"
     result = other.run(AIRFLOW, "scheduler", "-n", "1", **ON)
     assert result.returncode == 2
     assert "airflow db migrate" in result.stderr

@@ -30,7 +30,9 @@ def orders():
 
         return price.partial(rate=rates()).expand(region=fetch())
 
-    approve = ApprovalOperator(task_id="approve", subject="Publish these prices?", body="Three regions, rate 1.1.")
+    approve = ApprovalOperator(
+        task_id="approve", subject="Publish these prices?", body="Three regions, rate 1.1."
+    )
 
     @task(outlets=[Asset("prices")])
     def publish():
