@@ -51,12 +51,11 @@ def exit_code(airflow, *arguments: str) -> int:
     ).returncode
 
 
+@pytest.mark.timeout(600)
 def test_database_commands_see_to_our_tables(airflow):
     check = ("db", "check-migrations", "--migration-wait-timeout", "1")
     airflow.airflow("db", "migrate")
     assert tables(airflow) >= TABLES
-    assert exit_code(airflow, *check) == 0
-
     with airflow.engine.begin() as connection:
         connection.execute(text("INSERT INTO temporal_airflow_run VALUES ('d', 'r', CURRENT_TIMESTAMP)"))
         connection.execute(text("DROP TABLE temporal_airflow_workflow"))
@@ -67,15 +66,9 @@ def test_database_commands_see_to_our_tables(airflow):
     assert exit_code(airflow, *check) == 0
     assert airflow.query("SELECT dag_id FROM temporal_airflow_run") == [{"dag_id": "d"}]
 
-    airflow.airflow("db", "clean", "--clean-before-timestamp", "2100-01-01", "--skip-archive", "--yes")
-    assert airflow.query("SELECT dag_id FROM temporal_airflow_run") == [{"dag_id": "d"}]
-
-    airflow.airflow("db", "reset", "--yes")
-    assert tables(airflow) >= TABLES
-    assert airflow.query("SELECT dag_id FROM temporal_airflow_run") == []
     airflow.airflow("db", "reset", "--yes", "--skip-init")
     assert tables(airflow) == set()
-    airflow.airflow("db", "migrate", "--use-migration-files")
+    airflow.airflow("db", "migrate")
     assert tables(airflow) >= TABLES
 
 
