@@ -112,6 +112,20 @@ CALLABLES = [
         "orchestration/new_runs.py",
     ),
     ("airflow.models.dag:DagModel.dags_needing_dagruns", "session", "orchestration/new_runs.py"),
+    (f"{SCHEDULER}._create_dag_runs", "dag_models session", "orchestration/due_runs.py"),
+    (f"{SCHEDULER}._set_exceeds_max_active_runs", "dag_model session", "orchestration/due_runs.py"),
+    (f"{SCHEDULER}._get_current_dag", "dag_id session", "orchestration/due_runs.py, schedules.py"),
+    ("airflow.dag_processing.collection:_RunInfo.calculate", "dag session", "orchestration/due_runs.py"),
+    (
+        "airflow.models.dag:DagModel.calculate_dagrun_date_fields",
+        "dag reference_run",
+        "orchestration/due_runs.py",
+    ),
+    (
+        "airflow.timetables.interval:CronDataIntervalTimetable._get_prev",
+        "current",
+        "orchestration/timetables.py",
+    ),
     (f"{SCHEDULER}._schedule_dag_run", "dag_run session", "orchestration/sync_activities.py"),
     (f"{SCHEDULER}._verify_integrity_if_dag_changed", "dag_run session", "orchestration/sync_activities.py"),
     (
@@ -258,6 +272,29 @@ SOURCES = [
         f"{SCHEDULER}._executable_task_instances_to_queued",
         "pg_try_advisory_xact_lock(:id)",
         "orchestration/slots.py waits for the same lock before",
+    ),
+    (
+        f"{SCHEDULER}._create_dag_runs",
+        "if dag_model.exceeds_max_non_backfill:",
+        "orchestration/due_runs.py counts anew before",
+    ),
+    (
+        "airflow.models.dag:DagModel.dags_needing_dagruns",
+        "select(cls)",
+        "airflow_hooks/filters.py narrows it by the class alone",
+    ),
+    (
+        "airflow.serialization.definitions.dag:SerializedDAG.next_dagrun_info",
+        "self._time_restriction",
+        "orchestration/schedules.py",
+    ),
+    ("airflow.timetables._cron:CronMixin.__init__", "self._expression", "orchestration/timetables.py"),
+    ("airflow.timetables._cron:CronMixin.__init__", "self._timezone", "orchestration/timetables.py"),
+    ("airflow.timetables._delta:DeltaMixin.__init__", "self._delta", "orchestration/timetables.py"),
+    (
+        "airflow.timetables.trigger:MultipleCronTriggerTimetable.__init__",
+        "self._timetables",
+        "orchestration/timetables.py",
     ),
     (f"{SCHEDULER}._executable_task_instances_to_queued", "self._multi_team", "orchestration/slots.py"),
     (

@@ -115,9 +115,36 @@ def test_doctor_finds_nothing_on_a_good_machine(run):
         "ports",
         "stack",
         "queues",
+        "schedules",
     ]
     assert {check["state"] for check in found.values()} == {"ok"}
     assert "temporal version" in found["temporal"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("TEMPORAL_NATIVE_SCHEDULING", "sometimes", "'true' or 'false'"),
+        ("TEMPORAL_SCHEDULE_ID_PREFIX", "two\nlines", "of one line"),
+        ("TEMPORAL_SCHEDULE_ID_PREFIX", "x" * 201, "up to 200 characters"),
+    ],
+)
+def test_setting_of_schedules_that_cannot_be_read_is_named(run, monkeypatch, name, value, hint):
+    monkeypatch.setenv(name, value)
+    code, out, _ = run("doctor", "--output", "json")
+    found = checks(out)["schedules"]
+    assert (code, found["state"]) == (2, "problem")
+    assert name in found["detail"]
+    assert hint in found["next_step"]
+    worker = subprocess.run(
+        [sys.executable, "-m", "temporal_airflow_nb.cli", "worker"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert worker.returncode == 2
+    assert name in worker.stderr
+    assert "Traceback" not in worker.stderr
 
 
 def test_doctor_names_each_problem_and_its_next_step(run, monkeypatch, tmp_path):

@@ -58,8 +58,8 @@ def report(session: Session) -> str:
     if not native and not others:
         return "on, for no DAG yet" if config.native_scheduling() else "off"
     lines = [f"{dag_id}: {reason}" for dag_id, reason in others]
-    said = f"{native} DAGs in Temporal"
-    return "\n".join([f"{said}; with Airflow's scheduler:", *lines]) if lines else said
+    said = f"{native} in Temporal"
+    return "\n".join([f"{said}; {len(lines)} with Airflow's scheduler:", *lines]) if lines else said
 
 
 def rows(session: Session) -> dict[str, Row]:

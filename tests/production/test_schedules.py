@@ -71,7 +71,7 @@ def test_airflows_doctor_lists_what_stays_with_airflow(clocked):
     (check,) = [check for check in found["checks"] if check["check"] == "schedules"]
     assert check["state"] == "ok"
     assert check["detail"].startswith(
-        "1 DAGs in Temporal; with Airflow's scheduler:\nclock_of_airflow: interval"
+        "1 in Temporal; 1 with Airflow's scheduler:\nclock_of_airflow: interval"
     )
 
 
