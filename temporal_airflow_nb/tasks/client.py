@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Annotated, Any, NamedTuple, get_args
 from urllib.parse import unquote
 from uuid import UUID
@@ -106,7 +107,10 @@ class DatabaseClient(Client):
         path, answer = match
         body = json.dumps(kwargs["json"]) if kwargs.get("json") is not None else kwargs.get("content")
         try:
-            status, result = answer(_Request(method, path, kwargs.get("params") or {}, body))
+            # What Airflow's functions bind to their own log lines isn't for those of the task.
+            status, result = copy_context().run(
+                answer, _Request(method, path, kwargs.get("params") or {}, body)
+            )
         except HTTPException as error:
             status, result = error.status_code, {"detail": error.detail}
         if isinstance(result, BaseModel):
