@@ -1,0 +1,312 @@
+"""What the UI shows of a run that Temporal executes is what it shows of one that Airflow itself executes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.oracle.compare import report
+from tests.production.cluster import Cluster
+from tests.production.truth import ANSWERS, NATIVE, OF_TASKS, TASKS, Side, differences, plain
+
+pytestmark = pytest.mark.timeout(900)
+
+DAG_ID = "ui_truth"
+LOGICAL_DATE = "2025-02-03T04:05:06Z"
+
+# Before the gates open, after the gate "wait" has, and at the end.
+RUNNING = {
+    "after_the_slot": None,
+    "approves": "awaiting_input",
+    "asks": "awaiting_input",
+    "begins": "success",
+    "chooses": "success",
+    "chosen": "success",
+    "closes": "success",
+    "defers": "deferred",
+    "fails": "failed",
+    "fails_once": "running",
+    "group.empty": "skipped",
+    "group.mapped[0]": "success",
+    "group.mapped[1]": "running",
+    "group.reduces": None,
+    "held": "running",
+    "last": None,
+    "makes": None,
+    "never": "upstream_failed",
+    "nor_this": "upstream_failed",
+    "not_approved": None,
+    "not_chosen": "skipped",
+    "opens": "success",
+    "pokes": "running",
+    "several": "success",
+    "shell": "success",
+    "skips": "skipped",
+    "takes_the_slot": "running",
+    "triggers": "success",
+    "waits_for_the_slot": "scheduled",
+}
+WAITING = RUNNING | {"fails_once": "up_for_retry", "pokes": "up_for_reschedule"}
+ENDED = RUNNING | dict.fromkeys(
+    [
+        *("after_the_slot", "approves", "asks", "defers", "fails_once", "group.mapped[1]", "group.reduces"),
+        *("held", "last", "makes", "pokes", "takes_the_slot", "waits_for_the_slot"),
+    ],
+    "success",
+)
+ENDED["not_approved"] = "skipped"
+PARTICULARS = {"timestamp", "bundle_prepare_ms", "dag_file_parse_ms"}
+LOGS = [
+    *(
+        "approves",
+        "asks",
+        "begins",
+        "chooses",
+        "defers",
+        "fails",
+        "fails_once",
+        "group.mapped[0]",
+        "group.mapped[1]",
+    ),
+    *("group.reduces", "held", "makes", "pokes", "several", "shell", "skips", "takes_the_slot", "triggers"),
+    "waits_for_the_slot",
+]
+RESUMED = {"approves", "asks", "defers", "pokes"}
+TRIES = {"fails_once": 2}
+
+MOVING = [
+    *(
+        "tasks",
+        "grid: tasks",
+        "gantt",
+        "audit",
+        "home",
+        "dag stats",
+        "pool",
+        "run",
+        "grid: runs",
+        "questions",
+    ),
+    *("mapped tasks", "xcoms", "latest run"),
+]
+
+ALLOWED = {
+    "last_scheduling_decision": "with a value, a stock scheduler would take the run for one that it has to look at",
+    "Temporal": "the link that native runs don't have",
+    "trigger / queue": "keeps stock triggerers off",
+    "trigger / triggerer_id": "the trigger runs in Temporal, not in a triggerer",
+    "triggerer_job": "the trigger runs in Temporal, not in a triggerer",
+}
+
+
+@dataclass
+class Pair:
+    """The two runs, and what was seen of them on their way."""
+
+    native: Side
+    ours: Side
+    seen: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Side]:
+        return iter((self.native, self.ours))
+
+    def see(self, name: str, what: Callable[[Side], Any]) -> None:
+        """Keep what is seen of both runs now."""
+        self.seen[name] = [what(side) for side in self]
+
+
+@pytest.fixture(scope="module")
+def played(running_cluster) -> Pair:
+    """Both runs at their end, having passed through every state side by side."""
+    cluster: Cluster = running_cluster
+    cluster.heal()
+    run_id = f"run-{uuid.uuid4().hex[:8]}"
+    pair = Pair(*(Side(cluster, f"{prefix}{DAG_ID}", run_id) for prefix in (NATIVE, "")))
+    for side in pair:
+        side.ask("/api/v2/pools", "POST", {"name": side.dag_id, "slots": 1})
+        body = {"dag_run_id": run_id, "logical_date": LOGICAL_DATE, "conf": {"colour": "blue"}}
+        side.ask("/api/v2/dags/{dag}/dagRuns", "POST", body)
+    reach(pair, lambda side: side.states() == RUNNING, f"both to be at {RUNNING}")
+    pair.see("log", lambda side: side.log("held"))
+    open_gates(pair, "wait")
+    reach(pair, lambda side: side.states() == WAITING, f"both to be at {WAITING}")
+    for name in MOVING:
+        pair.see(name, lambda side, name=name: side.ask(ANSWERS[name]))
+    with no_process_starts(cluster):
+        for side in pair:
+            answer(side, "asks", "this", {"comment": "so be it"})
+        reach(pair, lambda side: side.states()["asks"] == "queued", "both to be queued")
+        pair.see("queued", Side.states)
+    for side in pair:
+        answer(side, "approves", "Reject")
+    open_gates(pair, "held", "slot", "mapped", "poke", "defer")
+    for side in pair:
+        assert cluster.ended(side.dag_id, run_id) == "failed"
+    return pair
+
+
+@pytest.fixture
+def pair(cluster, played) -> Pair:
+    """Both runs at their end."""
+    return played
+
+
+def reach(pair: Pair, holds: Callable[[Side], bool], what: str) -> None:
+    """Wait until something holds for both runs at the same time."""
+
+    def both() -> bool:
+        return all(holds(side) for side in pair)
+
+    def problem() -> str:
+        return "\n".join(f"{side.dag_id}: {side.states()}" for side in pair)
+
+    try:
+        pair.ours.cluster.wait_for(both, what)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{problem()}") from None
+
+
+def open_gates(pair: Pair, *names: str) -> None:
+    for side in pair:
+        for name in names:
+            side.cluster.gate(side.dag_id, name).touch()
+
+
+def answer(side: Side, task: str, option: str, params: dict[str, Any] | None = None) -> None:
+    body = {"chosen_options": [option], "params_input": params or {}}
+    side.ask(f"{TASKS}/{task}/-1/hitlDetails", "PATCH", body)
+
+
+@contextmanager
+def no_process_starts(cluster: Cluster) -> Iterator[None]:
+    """Stop what starts the processes of tasks: zygotes, and processes of the executor that are idle."""
+    stopped = []
+    for kind in ("worker", "scheduler"):
+        for pid in cluster.pids(kind):
+            for process in psutil.Process(pid).children(recursive=True) if psutil.pid_exists(pid) else ():
+                if kind == "worker" or "LocalExecutor: <idle>" in " ".join(process.cmdline()):
+                    process.suspend()
+                    stopped.append(process)
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_answer_while_it_waits(pair, name):
+    found = differences(*pair.seen[name], ALLOWED)
+    assert not found, report(name, found)
+
+
+def test_nothing_moved_while_it_was_looked_at(pair):
+    for seen in pair.seen["grid: tasks"]:
+        states = {ti["task_id"]: ti["state"] for ti in seen["task_instances"]}
+        assert states["fails_once"] == "up_for_retry"
+        assert states["pokes"] == "up_for_reschedule"
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answer(pair, name):
+    found = differences(*(side.ask(ANSWERS[name]) for side in pair), ALLOWED)
+    assert not found, report(name, found)
+
+
+@pytest.mark.parametrize("name", ["run", "tasks", "xcoms", "audit", "asset events that it came of", "gantt"])
+def test_answer_about_a_run_that_came_of_an_asset(pair, name):
+    sides = []
+    for side in pair:
+        (event,) = side.ask(ANSWERS["asset events that it made"])["asset_events"]
+        (run,) = event["created_dagruns"]
+        assert side.cluster.ended(run["dag_id"], run["run_id"]) == "success"
+        sides.append(Side(side.cluster, run["dag_id"], run["run_id"]))
+    found = differences(*(side.ask(ANSWERS[name]) for side in sides), ALLOWED)
+    assert not found, report(name, found)
+
+
+@pytest.mark.parametrize("name", OF_TASKS)
+def test_answer_of_each_task(pair, name):
+    for task in sorted({task.partition("[")[0] for task in ENDED} - {"group.mapped"}):
+        answers = [side.ask(OF_TASKS[name], task=task) for side in pair]
+        found = differences(*answers, ALLOWED)
+        assert not found, report(f"{name} of {task}", found)
+
+
+def test_states_at_the_end(pair):
+    assert [side.states() for side in pair] == [ENDED, ENDED]
+
+
+def test_queued(pair):
+    assert [states["asks"] for states in pair.seen["queued"]] == ["queued", "queued"]
+
+
+def lines(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a try has logged, but for what tells of its parsing the DAG file."""
+    kept = [
+        {name: value for name, value in line.items() if name not in PARTICULARS}
+        for line in log
+        if not line["event"].startswith("Filling up the DagBag") and line.get("logger") != "py.warnings"
+    ]
+    # What is printed comes another way than what is logged.
+    return sorted(kept, key=lambda line: line.get("logger") == "task.stdout")
+
+
+@pytest.mark.parametrize("task", LOGS)
+def test_log(pair, task):
+    task_id, _, map_index = task.rstrip("]").partition("[")
+    for number in range(1, TRIES.get(task, 1) + 1):
+        logs = [lines(side.log(task_id, number, int(map_index or -1))) for side in pair]
+        found = differences(*logs, ALLOWED)
+        assert not found, report(f"log of {task}, try {number}", found)
+
+
+def test_log_of_a_task_that_runs(pair):
+    native, ours = (lines(log) for log in pair.seen["log"])
+    assert not differences(native, ours, {})
+    assert [line["event"] for line in ours if "gate" in line["event"]] == [
+        "before the gate",
+        "printed before the gate",
+    ]
+
+
+def test_xcoms_have_the_same_values(pair):
+    def values(side: Side) -> dict[str, Any]:
+        found = side.ask(ANSWERS["xcoms"])["xcom_entries"]
+        path = f"{TASKS}/{{task}}/xcomEntries/{{key}}?map_index={{map_index}}&deserialize=false"
+        return {
+            f"{entry['task_id']}[{entry['map_index']}] {entry['key']}": side.ask(
+                path, task=entry["task_id"], key=entry["key"], map_index=entry["map_index"]
+            )["value"]
+            for entry in found
+        }
+
+    native, ours = (values(side) for side in pair)
+    assert plain(ours) == plain(native)
+    assert ours["several[-1] number"] == 1.5
+
+
+def test_moments_of_each_try_are_in_order(pair):
+    for side in pair:
+        for ti in side.ask(ANSWERS["tasks"])["task_instances"]:
+            place = f"/{ti['map_index']}" if ti["map_index"] >= 0 else ""
+            tries = side.ask(f"{TASKS}/{{task}}{place}/tries", task=ti["task_id"])["task_instances"]
+            for one in tries:
+                scheduled, queued, start, end = (
+                    one[name] and datetime.fromisoformat(one[name])
+                    for name in ("scheduled_when", "queued_when", "start_date", "end_date")
+                )
+                assert queued is None or scheduled <= queued, one
+                assert start is None or start <= end, one
+                if queued is not None and ti["task_id"] not in RESUMED:
+                    assert queued <= start, one
+                    assert one["duration"] == pytest.approx((end - start).total_seconds(), abs=0.01)
+            ends = [one["end_date"] for one in tries]
+            assert ends == sorted(ends)

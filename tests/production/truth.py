@@ -1,0 +1,161 @@
+"""What Airflow's API tells of a run, so that two runs of the same DAG can be compared."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tests.oracle.compare import compare
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.production.cluster import Cluster
+
+NATIVE = "native_"
+RUN = "/api/v2/dags/{dag}/dagRuns/{run}"
+TASKS = f"{RUN}/taskInstances"
+
+ANSWERS = {
+    "run": RUN,
+    "runs": "/api/v2/dags/{dag}/dagRuns?run_id_pattern={run}",
+    "tasks": f"{TASKS}?limit=100",
+    "mapped tasks": f"{TASKS}/group.mapped/listMapped?order_by=map_index",
+    "xcoms": f"{TASKS}/~/xcomEntries?limit=100",
+    "questions": f"{RUN}/hitlDetails",
+    "asset events that it made": "/api/v2/assets/events?source_dag_id={dag}&source_run_id={run}",
+    "asset events that it came of": f"{RUN}/upstreamAssetEvents",
+    "audit": "/api/v2/eventLogs?dag_id={dag}&run_id={run}&limit=200&order_by=id",
+    "versions": "/api/v2/dags/{dag}/dagVersions",
+    "source": "/api/v2/dagSources/{dag}",
+    "dag": "/api/v2/dags/{dag}/details",
+    "definitions of tasks": "/api/v2/dags/{dag}/tasks",
+    "dag stats": "/api/v2/dagStats?dag_ids={dag}",
+    "pool": "/api/v2/pools/{dag}",
+    "grid: runs": "/ui/grid/runs/{dag}?limit=10",
+    "grid: structure": "/ui/grid/structure/{dag}",
+    "grid: tasks": "/ui/grid/ti_summaries/{dag}?run_ids={run}",
+    "gantt": "/ui/gantt/{dag}/{run}",
+    "graph": "/ui/structure/structure_data?dag_id={dag}&external_dependencies=true",
+    "dependencies": "/ui/dependencies?node_id=dag:{dag}",
+    "home": "/ui/dags?dag_ids={dag}&dag_runs_limit=10",
+    "latest run": "/ui/dags/{dag}/latest_run",
+    "calendar": "/ui/calendar/{dag}?granularity=hourly",
+    "run stats": "/ui/dags/{dag}/dagRuns/{run}/stats",
+    "deadlines": "/ui/dags/{dag}/dagRuns/{run}/deadlines",
+    "assets of the dag": "/ui/next_run_assets/{dag}",
+}
+OF_TASKS = {
+    "task": f"{TASKS}/{{task}}",
+    "tries": f"{TASKS}/{{task}}/tries",
+    "what it waits for": f"{TASKS}/{{task}}/dependencies",
+    "links": f"{TASKS}/{{task}}/links",
+}
+
+_TIMEOUT = 60.0
+_SERVER_ERROR = 500
+_TIME = re.compile(
+    r"(?<!\d)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:?\d\d)?|datetime\.datetime\([^)]*\)"
+)
+_UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_TRACE = re.compile(r"\b00-[0-9a-f]{32}-[0-9a-f]{16}-\d\d\b")
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+_ROW = re.compile(r"\b(asset:|ID )\d+\b")
+_RANDOM = re.compile(r"(?<=<time>_)\w{8}\b")
+# Numbers of rows, processes and seconds: that there is one is compared, not which.
+_NUMBER = re.compile(r"(?:.+_)?id|pid|(?:.+_)?duration|mean|p\d\d|timestamp")
+
+_NAMES = {
+    _TIME: "<time>",
+    _UUID: "<uuid>",
+    _TRACE: "<trace>",
+    _ADDRESS: "<address>",
+    _RANDOM: "<random>",
+}
+
+
+class Side:
+    """One of the two runs, through the API."""
+
+    def __init__(self, cluster: Cluster, dag_id: str, run_id: str) -> None:
+        self.cluster = cluster
+        self.dag_id = dag_id
+        self.run_id = run_id
+        self._token: str | None = None
+
+    def ask(self, path: str, method: str = "GET", body: Mapping[str, Any] | None = None, **names: Any) -> Any:
+        """Return the answer of a path, in which ``{dag}`` and ``{run}`` are this run's ids."""
+        run = urllib.parse.quote(self.run_id, safe="")
+        url = self.cluster.url + path.format(dag=self.dag_id, run=run, **names)
+        return until(lambda: self._answer(method, url, body), f"an answer of {url}", _TIMEOUT)[0]
+
+    def _answer(self, method: str, url: str, body: Mapping[str, Any] | None) -> tuple[Any] | None:
+        """Return the answer, or None where the server had a problem, say a database that was busy."""
+        if self._token is None:
+            with urllib.request.urlopen(f"{self.cluster.url}/auth/token", timeout=_TIMEOUT) as response:
+                self._token = json.load(response)["access_token"]
+        request = urllib.request.Request(
+            url,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+                return (json.loads(response.read() or b"null"),)
+        except urllib.error.HTTPError as error:
+            if error.code >= _SERVER_ERROR:
+                return None
+            detail = error.read().decode(errors="replace")
+            raise AssertionError(f"{method} {url}: {error.code} {detail[:1000]}") from error
+
+    def states(self) -> dict[str, str | None]:
+        """Return the state of each task instance."""
+        found = self.ask(ANSWERS["tasks"])["task_instances"]
+        return {_name(ti): ti["state"] for ti in found}
+
+    def log(self, task: str, try_number: int = 1, map_index: int = -1) -> list[dict[str, Any]]:
+        """Return the lines of a try's log, without those that tell where they were found."""
+        path = f"{TASKS}/{{task}}/logs/{try_number}?full_content=true&map_index={map_index}"
+        return [line for line in self.ask(path, task=task)["content"] if line.get("timestamp")]
+
+
+def _name(ti: Mapping[str, Any]) -> str:
+    return ti["task_id"] if ti["map_index"] < 0 else f"{ti['task_id']}[{ti['map_index']}]"
+
+
+def plain(value: Any, key: str = "") -> Any:
+    """Return an answer without what differs from run to run, and without what tells native DAGs apart."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {plain(name): plain(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return _ordered([plain(item, key) for item in value])
+    if isinstance(value, int | float) and not isinstance(value, bool) and _NUMBER.fullmatch(key):
+        return "<number>"
+    return value
+
+
+def _text(text: str) -> str:
+    text = text.replace(NATIVE, "")
+    for pattern, name in _NAMES.items():
+        text = pattern.sub(name, text)
+    return _ROW.sub(r"\1<number>", text)
+
+
+def _ordered(items: list[Any]) -> list[Any]:
+    """Sort what tasks did by the task: tasks that run side by side have no order, what one of them did has."""
+    if all(isinstance(item, dict) and "task_id" in item for item in items):
+        return sorted(items, key=lambda item: (item["task_id"] or "", item.get("map_index") or 0))
+    return items
+
+
+def differences(native: Any, ours: Any, allowed: Mapping[str, str]) -> list[str]:
+    """Return how two answers differ, but for fields that are ``allowed`` to, for the reason given."""
+    found = compare({"": plain(native)}, {"": plain(ours)})
+    return [line for line in found if not any(re.search(rf"\b{field}: ", line) for field in allowed)]
