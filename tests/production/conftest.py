@@ -27,7 +27,7 @@ def postgres():
 @pytest.fixture(scope="session")
 def running_cluster(request, tmp_path_factory):
     """The cluster on one kind of database that tests share; two of each that there can be two of on PostgreSQL."""
-    options = {"dags": [HERE / "dags"], "plugins": HERE / "plugins"}
+    options = {"dags": [HERE / "dags"], "plugins": HERE / "plugins", "triggerer": True}
     if request.param == "postgres":
         server = request.getfixturevalue("postgres")
         options |= {"database_url": server.new_database(), "schedulers": 2, "workers": 2}
