@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import psycopg2
 
-from temporal_airflow_nb.stack import ports, processes
+from temporal_airflow_nb.stack import ports
 from tests.waiting import until
 
 USER = "postgres"
@@ -61,7 +62,8 @@ class Postgres:
 
     def __exit__(self, *exc: object) -> None:
         if process := getattr(self, "_process", None):
-            processes.end_group(process, grace=15)
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def new_database(self) -> str:
