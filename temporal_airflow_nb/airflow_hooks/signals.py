@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, and_, event, exists, false, insert, inspect, literal, or_, select
 from sqlalchemy.orm import ORMExecuteState, Session
 
+from temporal_airflow_nb.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -115,7 +117,14 @@ def _hand_over(session: Session, queued: list[tuple[str, str]], started: list[tu
     from temporal_airflow_nb.airflow_hooks import filters
     from temporal_airflow_nb.orchestration import outbox, rollout
 
-    chosen = rollout.configured()
+    try:
+        chosen = rollout.configured()
+    except InvalidInputError as error:
+        # No scheduler starts with it: what is queued waits until it is set right.
+        if started:
+            raise
+        log.error("%s", error)
+        return
     dag_ids = {dag_id for dag_id, _ in (*queued, *started)}
     ours = chosen.managed(dag_ids, session) if chosen is not None else set()
     for dag_id, run_id in queued:
@@ -130,7 +139,7 @@ def _hand_over(session: Session, queued: list[tuple[str, str]], started: list[tu
 def _resync(connection: Connection, runs: list[tuple[str, str]], dag_ids: set[str]) -> None:
     from temporal_airflow_nb.orchestration.outbox import managed_runs as marks
 
-    _tell(connection, or_(_any_of(runs), marks.c.dag_id.in_(sorted(dag_ids)) if dag_ids else false()))
+    _tell(connection, or_(_any_of(marks, runs), marks.c.dag_id.in_(sorted(dag_ids)) if dag_ids else false()))
 
 
 def _tell(connection: Connection, which: Any) -> None:
@@ -147,14 +156,14 @@ def _tell(connection: Connection, which: Any) -> None:
 
 def _release(connection: Connection, runs: list[tuple[str, str]]) -> None:
     from temporal_airflow_nb.orchestration.outbox import managed_runs as marks
+    from temporal_airflow_nb.orchestration.outbox import workflows
 
-    connection.execute(marks.delete().where(_any_of(runs)))
+    connection.execute(marks.delete().where(_any_of(marks, runs)))
+    connection.execute(workflows.delete().where(_any_of(workflows, runs)))
 
 
-def _any_of(runs: list[tuple[str, str]]) -> Any:
-    from temporal_airflow_nb.orchestration.outbox import managed_runs as marks
-
-    clauses = [and_(marks.c.dag_id == dag_id, marks.c.run_id == run_id) for dag_id, run_id in runs]
+def _any_of(table: Any, runs: list[tuple[str, str]]) -> Any:
+    clauses = [and_(table.c.dag_id == dag_id, table.c.run_id == run_id) for dag_id, run_id in runs]
     return or_(*clauses) if clauses else false()
 
 
@@ -170,7 +179,7 @@ def _before_bulk(state: ORMExecuteState) -> None:
         getattr(column, "key", column) for column in statement._values or ()
     }:
         return
-    if not _can_tell(state.session):
+    if (state.is_update and not statement._where_criteria) or not _can_tell(state.session):
         return
     from temporal_airflow_nb.orchestration.outbox import managed_runs as marks
 

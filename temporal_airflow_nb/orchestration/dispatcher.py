@@ -24,7 +24,9 @@ log = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.1
 # Everything that writes to the outbox then is this process, which says so.
 _POLL_SECONDS_ALONE = 1.0
+_LONGEST_PAUSE = 2.0
 _RECONCILE_SECONDS = 30.0
+_AT_ONCE = 8
 
 
 class Dispatcher:
@@ -51,19 +53,29 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver and reconcile until cancelled."""
-        next_reconcile = self._loop.time()
-        pause = _POLL_SECONDS_ALONE if rollout.is_alone() else _POLL_SECONDS
+        await asyncio.gather(self._deliver_always(), self._reconcile_always())
+
+    async def _deliver_always(self) -> None:
+        often = _POLL_SECONDS_ALONE if rollout.is_alone() else _POLL_SECONDS
+        pause = often
         while True:
             try:
-                if self._loop.time() >= next_reconcile:
-                    await self.reconcile()
-                    next_reconcile = self._loop.time() + _RECONCILE_SECONDS
                 await self.deliver()
+                pause = often
             except Exception as error:
                 log.warning("Could not deliver to Temporal; trying again", error=repr(error))
+                pause = min(max(2 * pause, 0.5), _LONGEST_PAUSE)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
             self._wake.clear()
+
+    async def _reconcile_always(self) -> None:
+        while True:
+            try:
+                await self.reconcile()
+            except Exception as error:
+                log.warning("Could not compare runs with workflows; trying again", error=repr(error))
+            await asyncio.sleep(_RECONCILE_SECONDS)
 
     async def deliver(self) -> int:
         """Deliver everything in the outbox; return how much there was."""
@@ -73,18 +85,21 @@ class Dispatcher:
         by_run: dict[tuple[str, str], list[outbox.Message]] = {}
         for message in messages:
             by_run.setdefault((message.dag_id, message.run_id), []).append(message)
-        told = [self._tell(*run, of_run, run in running) for run, of_run in by_run.items()]
+        told: list[Any] = [self._tell(*run, of_run, run in running) for run, of_run in by_run.items()]
         if any(message.kind == outbox.QUEUED for message in messages):
-            await asyncio.to_thread(start_queued_runs)
-        outcomes = dict(zip(by_run, await asyncio.gather(*told, return_exceptions=True), strict=True))
-        failed = {run: error for run, error in outcomes.items() if error is not None}
+            told.append(asyncio.to_thread(start_queued_runs))
+        outcomes = await asyncio.gather(*told, return_exceptions=True)
+        failed = {
+            run for run, error in zip(by_run, outcomes, strict=False) if isinstance(error, BaseException)
+        }
         await asyncio.to_thread(
             _settle,
             [message.id for run in by_run if run not in failed for message in by_run[run]],
             [message.id for run in failed for message in by_run[run]],
         )
-        for error in failed.values():
-            raise error
+        for error in outcomes:
+            if isinstance(error, BaseException):
+                raise error
         return len(messages)
 
     async def _tell(self, dag_id: str, run_id: str, messages: list[outbox.Message], is_running: bool) -> None:
@@ -126,11 +141,16 @@ class Dispatcher:
 
     async def reconcile(self) -> None:
         """See that each run of ours that Airflow holds to be running has a workflow, and start what is queued."""
-        for dag_id, run_id in await asyncio.to_thread(_unfinished):
-            if not await self._is_open(workflow_id(dag_id, run_id)):
-                log.info("Starting the workflow of a run that had none", dag_id=dag_id, run_id=run_id)
-                await self.start(dag_id, run_id)
         await asyncio.to_thread(start_queued_runs)
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def see_to(dag_id: str, run_id: str) -> None:
+            async with turn:
+                if not await self._is_open(workflow_id(dag_id, run_id)):
+                    log.info("Starting the workflow of a run that had none", dag_id=dag_id, run_id=run_id)
+                    await self.start(dag_id, run_id)
+
+        await asyncio.gather(*(see_to(*run) for run in await asyncio.to_thread(_unfinished)))
 
     async def _is_open(self, workflow: str) -> bool:
         try:
