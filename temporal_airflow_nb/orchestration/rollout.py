@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from temporal_airflow_nb.config import ORCHESTRATOR
 from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-ORCHESTRATOR = "temporal_airflow_nb.orchestrator.TemporalOrchestrator"
 OFF = ("", "DefaultOrchestrator")
 _TAG = "tag:"
 

@@ -48,6 +48,11 @@ def mark_migrated(home: Path, version: str) -> None:
     _migrated_mark(home).write_text(version)
 
 
+def forget_migration(home: Path) -> None:
+    """Say that the metadata database is a new one."""
+    _migrated_mark(home).unlink(missing_ok=True)
+
+
 def _migrated_mark(home: Path) -> Path:
     return airflow_home(home) / "migrated"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR
+from temporal_airflow_nb.config import ORCHESTRATOR
 from temporal_airflow_nb.stack import airflow_config, database, ports, processes, state
 from temporal_airflow_nb.stack.plan import Plan, Service
 

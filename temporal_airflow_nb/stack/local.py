@@ -144,7 +144,10 @@ class LocalStack(Stack):
             return {"services": rows, "env": {}}
         if stack.get("airflow"):
             airflow_services.mark_unhealthy(rows, stack["ports"]["airflow_ui"])
-        return {"services": rows, "env": services.tool_env(self.home, stack["temporal"], stack["airflow"])}
+        return {
+            "services": rows,
+            "env": services.tool_env(self.home, stack["temporal"], stack.get("airflow")),
+        }
 
     @property
     def client(self) -> GatewayClient:
@@ -176,7 +179,7 @@ class LocalStack(Stack):
         """
         before = airflow_config.watched_bundles(self.home)
         name = airflow_config.watch_folder(self.home, folder)
-        if name not in before and self.is_running:
+        if name not in before and self._attach():
             self.client.call("folders")
             launch.reread(self.home)
         return name

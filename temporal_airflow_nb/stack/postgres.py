@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from temporal_airflow_nb.errors import InvalidInputError
-from temporal_airflow_nb.stack import database, ports
+from temporal_airflow_nb.stack import airflow_config, database, ports
 from temporal_airflow_nb.stack.processes import PR_SET_PDEATHSIG
 
 _PROGRAMS = "pginstall18/bin"
@@ -45,11 +45,14 @@ def main(home: str, port: str) -> NoReturn:
     data.mkdir(mode=0o700, exist_ok=True)
     password = database.password(Path(home))
     programs = _programs()
+    is_new = not (data / _COMPLETE).exists()
+    if is_new:
+        airflow_config.forget_migration(Path(home))
     if os.geteuid() == 0:
         data = _give_up_root(data, programs)
     # The data folder's name may hold what a shell or the server's configuration gives a meaning.
     environ = {**os.environ, "LC_ALL": "C", "PGTZ": "UTC"}
-    if not (data / _COMPLETE).exists():
+    if is_new:
         _create(data, programs, password, environ)
     server = str(programs / "postgres")
     options = {

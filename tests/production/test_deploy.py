@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from temporal_airflow_nb import __version__
-from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR
+from temporal_airflow_nb.config import ORCHESTRATOR
 from temporal_airflow_nb.stack.temporal_server import SEARCH_ATTRIBUTES
 
 ROOT = Path(__file__).parents[2]
