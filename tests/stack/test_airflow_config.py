@@ -147,3 +147,18 @@ def test_neither_airflow_nor_temporal_is_imported(module):
     code = f"import sys, {module}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_only_folders_that_are_named_so_are_watched(home, tmp_path):
+    for name in ("dags/below", "project"):
+        (tmp_path / name).mkdir(parents=True)
+    airflow_config.register_folder(home, tmp_path / "project")
+    assert airflow_config.watched_bundles(home) == ["notebook"]
+    dags = airflow_config.watch_folder(home, tmp_path / "dags")
+    assert airflow_config.watch_folder(home, tmp_path / "dags") == dags
+    assert airflow_config.watched_bundles(home) == ["notebook", dags]
+    assert airflow_config.register_folder(home, tmp_path / "dags" / "below") == dags
+    project = airflow_config.watch_folder(home, tmp_path / "project")
+    assert airflow_config.watched_bundles(home) == ["notebook", dags, project]
+    assert airflow_config.watch_folder(home, home / "notebook") == "notebook"
+    assert airflow_config.watched_bundles(home) == ["notebook", dags, project]
