@@ -43,6 +43,7 @@ from temporal_airflow_nb.tasks.database import reading, transaction
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow.serialization.definitions.dag import SerializedDAG
     from airflow.timetables.base import TimeRestriction, Timetable
     from sqlalchemy.orm import Session
 
@@ -80,34 +81,31 @@ class ScheduleKeeper:
     What it last did for a DAG is in our table, so that a look costs two queries. Several keepers may work at once:
     each step is idempotent, and what one of them did late, the next look of any puts right. It also creates the runs
     that no schedule fired for.
-
-    Parameters
-    ----------
-    client
-        Temporal's client.
-    keeps
-        Whether native scheduling is on. Where it isn't, what is left of it is removed.
     """
 
-    def __init__(self, client: Client, *, keeps: bool) -> None:
+    def __init__(self, client: Client) -> None:
         self.client = client
-        self.keeps = keeps
         self.prefix = schedule_id_prefix()
         self.task_queue = task_queue()
         self._read: dict[str, tuple[Any, _TimeSchedule | None]] = {}
+        self._decided: dict[str, tuple[Any, _Wanted]] = {}
         self._checked: dict[str, list[ScheduleIntervalSpec]] = {}
         self._compare_at = 0.0
 
     async def run(self) -> None:
-        """Keep them until cancelled; or remove them all, once."""
+        """Keep them until cancelled."""
         while True:
-            try:
-                if not self.keeps:
-                    return await self.clear()
-                await self.look()
-            except Exception as error:
-                log.warning("Could not look after schedules; trying again", error=repr(error))
+            for step in (self.look, self.create_overdue):
+                try:
+                    await step()
+                except Exception as error:
+                    log.warning("Could not look after schedules; trying again", error=repr(error))
             await asyncio.sleep(_LOOK_AGAIN)
+
+    async def create_overdue(self) -> None:
+        """Create the runs that no schedule has fired for."""
+        for dag_id in await asyncio.to_thread(overdue):
+            await asyncio.to_thread(create_due_runs, dag_id)
 
     async def look(self) -> None:
         """Look once, and do what there is to do."""
@@ -123,29 +121,45 @@ class ScheduleKeeper:
         if clock >= self._compare_at:
             await self._compare(wanted)
             self._compare_at = clock + _COMPARE_AGAIN
-        for dag_id in await asyncio.to_thread(overdue):
-            await asyncio.to_thread(create_due_runs, dag_id)
 
     async def clear(self) -> None:
-        """Delete every schedule, and leave all DAGs to Airflow's scheduler."""
-        known = await asyncio.to_thread(_rows)
-        await _each(known.values(), self._remove)
-        if known:
-            await self._compare({})
+        """Delete every schedule, and leave all DAGs to Airflow's scheduler; return when that is done."""
+        while True:
+            try:
+                known = await asyncio.to_thread(_rows)
+                if not known:
+                    return
+                await _each(known.values(), self._remove)
+            except Exception as error:
+                log.warning("Could not delete schedules; trying again", error=repr(error))
+            await asyncio.sleep(_LOOK_AGAIN)
 
     def _look_at_database(self) -> tuple[dict[str, _Wanted], dict[str, Row]]:
         with reading() as session:
+            known = schedule_table.rows(session)
             models = _ours(session)
             wanted = {}
             for model in models:
                 version = (model.created_at, model.last_updated)
                 if self._read.get(model.dag_id, (None, None))[0] != version:
-                    self._read[model.dag_id] = (version, _time_schedule(model.dag_id, session))
+                    dag = scheduler()._get_current_dag(model.dag_id, session)
+                    if dag is None:
+                        # It can't be read now: what there is stays.
+                        known.pop(model.dag_id, None)
+                        continue
+                    self._read[model.dag_id] = (version, _time_schedule(dag))
                 if (time_schedule := self._read[model.dag_id][1]) is not None:
-                    wanted[model.dag_id] = self._wanted(model, time_schedule)
+                    wanted[model.dag_id] = self._wanted_of(model, time_schedule)
             there = {model.dag_id for model in models}
             self._read = {dag_id: read for dag_id, read in self._read.items() if dag_id in there}
-            return wanted, schedule_table.rows(session)
+            self._decided = {dag_id: decided for dag_id, decided in self._decided.items() if dag_id in there}
+            return wanted, known
+
+    def _wanted_of(self, model: Any, of_dag: _TimeSchedule) -> _Wanted:
+        given = (tuple(model), _month())
+        if self._decided.get(model.dag_id, (None, None))[0] != given:
+            self._decided[model.dag_id] = (given, self._wanted(model, of_dag))
+        return self._decided[model.dag_id][1]
 
     def _wanted(self, model: Any, of_dag: _TimeSchedule) -> _Wanted:
         timetable, restriction = of_dag.timetable, of_dag.restriction
@@ -247,8 +261,8 @@ class ScheduleKeeper:
             await handle.update(lambda _: ScheduleUpdate(schedule))
 
     async def _remove(self, row: Row) -> None:
-        await asyncio.to_thread(_forget, row.dag_id)
         await self._delete(row.schedule_id)
+        await asyncio.to_thread(_forget, row.dag_id)
 
     async def _delete(self, schedule_id: str) -> None:
         """Delete a schedule of ours, if it is there."""
@@ -276,7 +290,7 @@ class ScheduleKeeper:
             now = there[dag_id].schedule if dag_id in there else None
             if now is None or now.state.paused != want.schedule.state.paused:
                 await self._put(dag_id, want, known[dag_id])
-        for dag_id in there.keys() - wanted.keys():
+        for dag_id in there.keys() - wanted.keys() - known.keys():
             await self._delete(self.prefix + dag_id)
 
 
@@ -290,9 +304,8 @@ def _ours(session: Session) -> list[Any]:
     return [model for model in models if model.dag_id in managed]
 
 
-def _time_schedule(dag_id: str, session: Session) -> _TimeSchedule | None:
-    dag = scheduler()._get_current_dag(dag_id, session)
-    if dag is None or not is_by_time(dag.timetable):
+def _time_schedule(dag: SerializedDAG) -> _TimeSchedule | None:
+    if not is_by_time(dag.timetable):
         return None
     return _TimeSchedule(dag.timetable, dag._time_restriction)
 

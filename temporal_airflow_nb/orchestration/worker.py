@@ -91,7 +91,7 @@ class AirflowWorker:
         self.triggers = Triggers(zygotes, self.runner.client, capacity)
         self.deadlines = DeadlineWatch(self.runner, self.triggers, alone=alone)
         self.dispatcher = Dispatcher(client, task_queue())
-        self.schedules = ScheduleKeeper(client, keeps=native_scheduling())
+        self.schedules = ScheduleKeeper(client)
         self._max_tasks = max_tasks
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
         self._serves_every_queue = queues is None
@@ -201,7 +201,7 @@ class AirflowWorker:
         background = [Presence(self.client, [worker.task_queue for worker in self._workers]).run()]
         if self._executes_workflows:
             background += [self.dispatcher.run(), SlotWatch().run(), self._warn_of_unserved_queues()]
-            background.append(self.schedules.run())
+            background.append(self.schedules.run() if native_scheduling() else self.schedules.clear())
             outbox.on_message(self.dispatcher.wake)
         if self._serves_every_queue:
             background.append(self._serve_new_queues())

@@ -20,7 +20,7 @@ from temporalio.client import ScheduleOverlapPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_airflow_nb import LocalStack
-from temporal_airflow_nb.stack import airflow_config
+from temporal_airflow_nb.stack import database
 from tests.engine.helpers import DAGS, until, with_client
 
 DAG_FILE = DAGS / "by_time.py"
@@ -44,7 +44,7 @@ def clocked(home):
 
 
 def query(home, sql, *parameters):
-    path = airflow_config.database_path(home)
+    path = database.sqlite_path(home)
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         return connection.execute(sql, parameters).fetchall()

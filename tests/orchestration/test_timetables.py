@@ -63,7 +63,7 @@ def utc(*parts) -> datetime:
 
 async def _left_out(client, name, timetable, spans) -> tuple[list[datetime], int]:
     """Keep a schedule as the worker does; return the times of Airflow at which it doesn't fire, and how many fires."""
-    keeper = ScheduleKeeper(client, keeps=True)
+    keeper = ScheduleKeeper(client)
     schedule = Schedule(keeper._action(name), spec(timetable), state=ScheduleState(paused=True))
     await keeper._put_schedule(name, schedule, timetable)
     schedule_id = keeper.prefix + name
@@ -132,7 +132,7 @@ def test_schedule_that_leaves_out_more_than_a_change_of_the_clock_does_is_refuse
     other = CronTriggerTimetable("0 2 * * 1-6", timezone="Europe/Zurich")
 
     async def use(client):
-        keeper = ScheduleKeeper(client, keeps=True)
+        keeper = ScheduleKeeper(client)
         schedule = Schedule(keeper._action("refused"), spec(other), state=ScheduleState(paused=True))
         with pytest.raises(NotExpressedError, match="would leave out"):
             await keeper._put_schedule("refused", schedule, wanted)
@@ -159,7 +159,7 @@ def test_interval_fires_when_the_next_run_is_due(stack, timetable, delta):
     due = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=11)
 
     async def use(client):
-        keeper = ScheduleKeeper(client, keeps=True)
+        keeper = ScheduleKeeper(client)
         name = f"every-{timetable.__name__}-{delta.total_seconds():.0f}"
         await keeper._put_schedule(
             name, Schedule(keeper._action(name), spec(timetable(delta), next_due=due)), timetable(delta)
