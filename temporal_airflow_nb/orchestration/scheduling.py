@@ -20,7 +20,7 @@ from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.xcom import XComModel
 from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
 from airflow.utils.state import State, TaskInstanceState
-from sqlalchemy import and_, exists, false, func, or_, select, true
+from sqlalchemy import and_, exists, false, func, or_, select, true, update
 
 from temporal_airflow_nb.orchestration import later_runs, outbox, slots
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
@@ -96,6 +96,7 @@ class SchedulingPass:
         result = PassResult()
         self._look_at_all = request.resync
         if request.resync:
+            self._take_up_orphans(request)
             self._time_out([])
             self._follow(self._evaluate(self._decidable()))
             self._note_differences(request)
@@ -111,6 +112,18 @@ class SchedulingPass:
         self._tell_later_runs()
         self._collect(request, result)
         return result
+
+    def _take_up_orphans(self, request: PassInput) -> None:
+        """Have tasks that run for no activity run again: their workflow was lost with Temporal's data."""
+        known = {*request.in_flight, *request.finished}
+        running = [(row.task_id, row.map_index) for row in self._rows(TI.state == TaskInstanceState.RUNNING)]
+        if orphans := [key for key in running if key not in known]:
+            self.session.execute(
+                update(TI)
+                .where(self._of_run, self._any_of(orphans))
+                .values(state=TaskInstanceState.QUEUED)
+                .execution_options(synchronize_session=False)
+            )
 
     def _decidable(self) -> list[TI]:
         """Return what may be decided at all: task instances that wait for nobody, or for a task that has ended."""
