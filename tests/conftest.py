@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+DATABASES = ("sqlite", "postgres")
 BY_CASE = ("oracle/test_semantics.py", "oracle/test_random.py")
 PLUGINS = Path(__file__).parent / "plugins" / "examples"
 
@@ -37,11 +38,15 @@ def pytest_xdist_make_scheduler(config, log):
 def scope_of(nodeid: str) -> str:
     """Return the file of a test; of the oracle's tests, which run the DAGs of a case together, the case.
 
+    Tests on a cluster as in production share one for each kind of database.
+
     >>> scope_of("tests/test_run.py::test_a[x-y]"), scope_of("tests/oracle/test_random.py::test_b[random_3-random_97]")
     ('tests/test_run.py', 'tests/oracle/test_random.py random_3')
     """
     file, _, test = nodeid.partition("::")
     case = re.search(r"\[(\w+)", test)
+    if case and case[1] in DATABASES and file.startswith("tests/production/"):
+        return f"tests/production {case[1]}"
     return f"{file} {case[1]}" if case and file.endswith(BY_CASE) else file
 
 

@@ -2,107 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
 
-from tests.production.cluster import ApiError, Cluster, task_key
-from tests.production.proof import executed_by, temporal_executed, workflows
-
-
-class Played:
-    """One of the two runs, and what is done to it."""
-
-    def __init__(self, cluster: Cluster, dag_id: str) -> None:
-        self.cluster = cluster
-        self.dag_id = dag_id
-        self.run_id = cluster.trigger(dag_id)
-        self.path = f"dags/{dag_id}/dagRuns/{self.run_id}"
-
-    @property
-    def is_native(self) -> bool:
-        return self.dag_id.startswith("native_")
-
-    def until(self, **states: str | None) -> None:
-        """Wait until tasks have these states."""
-
-        def reached() -> bool:
-            found = self.cluster.tasks(self.dag_id, self.run_id)
-            return all(found.get(task_id) == state for task_id, state in states.items())
-
-        self.cluster.wait_for(reached, f"{self.dag_id} {states}")
-
-    def until_run(self, *task_ids: str, times: int = 1) -> None:
-        """Wait until these tasks have begun so many times."""
-
-        def begun() -> bool:
-            found = self.executions()
-            return all(found[task_id] >= times for task_id in task_ids)
-
-        self.cluster.wait_for(begun, f"{self.dag_id}: {task_ids} to begin")
-
-    def until_run_any(self, *task_ids: str) -> None:
-        """Wait until one of these tasks has begun."""
-        self.cluster.wait_for(
-            lambda: any(self.executions()[task_id] for task_id in task_ids), f"{self.dag_id}: a task to begin"
-        )
-
-    def executions(self) -> Counter[str]:
-        return Counter(map(task_key, self.cluster.executions(self.dag_id, self.run_id)))
-
-    def open(self) -> None:
-        self.cluster.gate(self.dag_id, f"{self.run_id}.open").touch()
-
-    def clear(self, *task_ids: str, **options: Any) -> list[str]:
-        """Clear tasks, or the run where none are named; return which task instances that concerned."""
-        if not task_ids:
-            self.cluster.api("POST", f"{self.path}/clear", {"dry_run": False, **options})
-            return []
-        body = {
-            "dry_run": False,
-            "only_failed": False,
-            "dag_run_id": self.run_id,
-            "task_ids": task_ids,
-            **options,
-        }
-        answer = self.cluster.api("POST", f"dags/{self.dag_id}/clearTaskInstances", body)
-        return sorted(task_key(ti) for ti in answer["task_instances"])
-
-    def mark(self, state: str, task_id: str | None = None, **options: Any) -> None:
-        """Mark a task, or the run."""
-        if task_id is None:
-            self.cluster.api("PATCH", self.path, {"state": state})
-        else:
-            body = {"new_state": state, **options}
-            self.cluster.api("PATCH", f"{self.path}/taskInstances/{task_id}", body)
-
-    def ended(self) -> dict[str, Any]:
-        """Wait for the end; return how everything has ended, and how often each task has begun."""
-        state = self.cluster.ended(self.dag_id, self.run_id)
-        # A task that was marked is told so at its next heartbeat.
-        self.cluster.wait_for(lambda: not self.alive(), f"the end of the tasks of {self.dag_id}")
-        if not self.is_native:
-            by = executed_by(self.cluster, self.dag_id, self.run_id)
-            assert all(who == "worker" for tries in by.values() for who in tries), by
-            self.cluster.wait_for(self._are_closed, f"the end of the workflow of {self.dag_id}")
-        instances = self.cluster.instances(self.dag_id, self.run_id)
-        return {
-            "run": state,
-            "tasks": {task_key(ti): (ti["state"], ti["try_number"]) for ti in instances},
-            "executions": self.executions(),
-        }
-
-    def alive(self) -> bool:
-        """Return whether a process of a task is still there that has begun."""
-        return any(self.cluster.is_alive(line) for line in self.cluster.executions(self.dag_id, self.run_id))
-
-    def _are_closed(self) -> bool:
-        states = set(workflows(self.cluster, self.dag_id, self.run_id))
-        return states == {WorkflowExecutionStatus.COMPLETED}
+from tests.production.cluster import ApiError, Cluster
+from tests.production.played import Played
+from tests.production.proof import temporal_executed, workflows
 
 
 def in_both(cluster: Cluster, dag_id: str, play: Callable[[Played], Any]) -> Any:
@@ -179,7 +87,7 @@ def test_task_is_cleared_by_the_command_line(cluster):
     def play(run):
         run.open()
         run.ended()
-        cluster.airflow("tasks", "clear", run.dag_id, "--task-regex", "^after$", "--yes")
+        cluster.airflow("tasks", "clear", run.dag_id, "--task-regex", "after", "--yes")
         run.until_run("after", times=2)
         return run.ended()
 
@@ -284,7 +192,7 @@ def test_dag_is_deleted_while_a_run_waits(cluster):
         # Its file is still there: the DAG comes back, without its runs.
         cluster.wait_for(lambda: run.dag_id in dag_ids(cluster), "the DAG to be parsed again")
         if not run.is_native:
-            cluster.wait_for(run._are_closed, "the end of its workflow")
+            cluster.wait_for(run.is_closed, "the end of its workflow")
         return cluster.runs(run.dag_id)
 
     assert in_both(cluster, "doomed", play) == []

@@ -1,0 +1,46 @@
+"""Airflow with Temporal as in production, to measure."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.production.cluster import HERE, Cluster
+from tests.production.postgres import Postgres
+
+DATABASES = ("sqlite", "postgres")
+
+
+@contextlib.contextmanager
+def running(database: str, **options: Any) -> Iterator[Cluster]:
+    """Run a cluster on a database of one of ``DATABASES``, with the DAGs of the tests and Airflow's own pace."""
+    home = Path(tempfile.mkdtemp(prefix="bench-"))
+    settings = {
+        "scheduler": {"scheduler_idle_sleep_time": "1"},
+        "temporal_airflow": {"dags": "*, !native_*"},
+    }
+    with contextlib.ExitStack() as exits:
+        exits.callback(shutil.rmtree, home, ignore_errors=True)
+        url = exits.enter_context(Postgres()).new_database() if database == "postgres" else None
+        dags = {"dags": [HERE / "dags"], "plugins": HERE / "plugins"}
+        yield exits.enter_context(Cluster(home, database_url=url, settings=settings, **dags, **options))
+
+
+def table(rows: Iterable[tuple[str, list[float]]]) -> str:
+    """Return a line for each row of measured seconds."""
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{'':{width}}  median     min     max"]
+    for name, seconds in rows:
+        figures = (statistics.median(seconds), min(seconds), max(seconds))
+        lines.append(f"{name:{width}}" + "".join(f"{figure:8.2f}" for figure in figures))
+    return "\n".join(lines)
