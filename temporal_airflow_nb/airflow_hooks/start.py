@@ -90,7 +90,9 @@ def _some_are_unfinished() -> bool:
     from temporal_airflow_nb.orchestration import outbox
     from temporal_airflow_nb.tasks.database import reading
 
-    if settings.engine is None or not inspect(settings.engine).has_table(outbox.managed_runs.name):
+    # A process of a task may not look at the database.
+    engine = getattr(settings, "engine", None)
+    if engine is None or not inspect(engine).has_table(outbox.managed_runs.name):
         return False
     with reading() as session:
         return bool(outbox.unfinished(session))
