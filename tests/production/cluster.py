@@ -321,6 +321,7 @@ class Cluster:
             [sys.executable, *arguments],
             env=self.environment,
             cwd=self.folder,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,

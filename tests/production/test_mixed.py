@@ -9,6 +9,9 @@ import pytest
 from tests.production.cluster import ORCHESTRATOR
 from tests.production.proof import airflow_executed, executed_by, temporal_executed, workflows
 
+# Processes start slowly on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 CROWD = 200
 
 
@@ -42,7 +45,6 @@ def test_two_schedulers_and_two_workers_share_the_work(cluster):
 
 
 @pytest.mark.postgres(only=True)
-@pytest.mark.timeout(600)
 def test_many_runs_of_temporal_do_not_starve_others(cluster):
     cluster.api("POST", "pools", {"name": "crowd", "slots": 0})
     with ThreadPoolExecutor(4) as threads:
@@ -81,7 +83,6 @@ def switch(cluster):
 
 
 @pytest.mark.postgres
-@pytest.mark.timeout(600)
 def test_runs_keep_their_owner_when_temporal_is_switched_off_and_on(cluster, switch):
     def start() -> str:
         run_id = cluster.trigger("paced")

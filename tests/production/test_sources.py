@@ -12,6 +12,9 @@ import pytest
 from tests.production.cluster import Cluster
 from tests.production.proof import executed_by, temporal_executed, workflows
 
+# Processes start slowly on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 DAYS = "2025-03-0{}T00:00:00Z".format
 
 

@@ -15,6 +15,9 @@ def fails():
     raise RuntimeError("to be tried again in an hour")
 
 
+with DAG("swept", schedule=None):
+    traced("first") >> traced("second")
+
 for prefix in ("", "native_"):
     with DAG(f"{prefix}acted", schedule=None):
         prepares, waits = traced("prepares"), gated("waits")
