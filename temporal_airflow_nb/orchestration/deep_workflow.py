@@ -30,6 +30,7 @@ from temporal_airflow_nb.orchestration.calls import (
 )
 from temporal_airflow_nb.orchestration.models import (
     DEEP_WORKFLOW,
+    DELETED,
     FINAL_RUN_STATES,
     RESYNC_SIGNAL,
     RUN_GONE,
@@ -97,8 +98,11 @@ class ExecuteAirflowDagDeepWorkflow:
         except FailureError as error:
             if is_cancelled_exception(error):
                 await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
+            elif _is_gone(error):
+                await self._stop(list(self._in_flight))
+                self._state = DELETED
             else:
-                await self._give_up(error)
+                await self._finish_early(RunStatus(run.dag_id, run.run_id, error=_cause(error)[:1000]))
                 raise
         workflow.upsert_search_attributes([STATE.value_set(self._state)])
         workflow.set_current_details(f"Run **{self._state}**: {self._summary()}")
@@ -341,14 +345,6 @@ class ExecuteAirflowDagDeepWorkflow:
         finished = await transaction("sync_dagrun_status", status, RunFinished)
         self._state = finished.state if finished.state in FINAL_RUN_STATES else "failed"
 
-    async def _give_up(self, error: FailureError) -> None:
-        """Fail the run in Airflow as well, unless it is gone from there."""
-        cause = error.cause if isinstance(error, ActivityError) and error.cause else error
-        if isinstance(cause, ApplicationError) and cause.type == RUN_GONE:
-            await self._stop(list(self._in_flight))
-            return
-        await self._finish_early(RunStatus(self._run.dag_id, self._run.run_id, error=str(cause)[:1000]))
-
     async def _stop(self, keys: list[Key]) -> None:
         handles = [self._in_flight[key] for key in keys if key in self._in_flight]
         for handle in handles:
@@ -382,3 +378,13 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _summary(self) -> str:
         return ", ".join(f"{count} {state}" for state, count in sorted(self._counts().items()))
+
+
+def _is_gone(error: FailureError) -> bool:
+    """Return whether the run isn't in Airflow's database any more."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return isinstance(cause, ApplicationError) and cause.type == RUN_GONE
+
+
+def _cause(error: FailureError) -> str:
+    return str(error.cause if isinstance(error, ActivityError) and error.cause else error)

@@ -26,6 +26,8 @@ MAX_PAYLOAD = 1_500_000
 
 FINAL_RUN_STATES = ("success", "failed")
 RUNNING = "running"
+DELETED = "deleted"
+"""Of a run that somebody has deleted in Airflow."""
 
 Key = tuple[str, int]
 """A task instance within its run: ``(task_id, map_index)``."""
@@ -72,7 +74,7 @@ class DagRunInput:
 
 @dataclass
 class DagRunResult:
-    """Result of a workflow that executed a DAG run: ``success``, ``failed``, or ``queued`` to be executed anew."""
+    """What became of a DAG run: ``success``, ``failed``, ``deleted``, or ``queued`` to be executed anew."""
 
     state: str
 

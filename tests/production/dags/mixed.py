@@ -13,7 +13,7 @@ with DAG("crowd", schedule=None, max_active_runs=500, max_active_tasks=500):
     traced("only", pool="crowd")
 
 with DAG("paced", schedule=None):
-    # While it waits, no process of it runs. On a busy machine Airflow's scheduler takes a task for failed that is queued
-    # again before it has heard of the end of its process.
+    # While it waits, no process of it runs. On a busy machine Airflow's scheduler takes a task for failed that is
+    # queued again before it has heard of the end of its process.
     waits = PythonSensor(task_id="waits", python_callable=is_open, mode="reschedule", poke_interval=8)
     traced("first") >> waits >> traced("last")
