@@ -112,19 +112,23 @@ CALLABLES = [
         "orchestration/new_runs.py",
     ),
     ("airflow.models.dag:DagModel.dags_needing_dagruns", "session", "orchestration/new_runs.py"),
-    (f"{SCHEDULER}._create_dag_runs", "dag_models session", "orchestration/due_runs.py"),
-    (f"{SCHEDULER}._set_exceeds_max_active_runs", "dag_model session", "orchestration/due_runs.py"),
-    (f"{SCHEDULER}._get_current_dag", "dag_id session", "orchestration/due_runs.py, schedules.py"),
-    ("airflow.dag_processing.collection:_RunInfo.calculate", "dag session", "orchestration/due_runs.py"),
+    (f"{SCHEDULER}._create_dag_runs", "dag_models session", "orchestration/schedules/due_runs.py"),
+    (f"{SCHEDULER}._set_exceeds_max_active_runs", "dag_model session", "orchestration/schedules/due_runs.py"),
+    (f"{SCHEDULER}._get_current_dag", "dag_id session", "orchestration/schedules/due_runs.py, keeper.py"),
+    (
+        "airflow.dag_processing.collection:_RunInfo.calculate",
+        "dag session",
+        "orchestration/schedules/due_runs.py",
+    ),
     (
         "airflow.models.dag:DagModel.calculate_dagrun_date_fields",
         "dag reference_run",
-        "orchestration/due_runs.py",
+        "orchestration/schedules/due_runs.py",
     ),
     (
         "airflow.timetables.interval:CronDataIntervalTimetable._get_prev",
         "current",
-        "orchestration/timetables.py",
+        "orchestration/schedules/timetables.py",
     ),
     (f"{SCHEDULER}._schedule_dag_run", "dag_run session", "orchestration/sync_activities.py"),
     (f"{SCHEDULER}._verify_integrity_if_dag_changed", "dag_run session", "orchestration/sync_activities.py"),
@@ -276,7 +280,7 @@ SOURCES = [
     (
         f"{SCHEDULER}._create_dag_runs",
         "if dag_model.exceeds_max_non_backfill:",
-        "orchestration/due_runs.py counts anew before",
+        "orchestration/schedules/due_runs.py counts anew before",
     ),
     (
         "airflow.models.dag:DagModel.dags_needing_dagruns",
@@ -286,15 +290,23 @@ SOURCES = [
     (
         "airflow.serialization.definitions.dag:SerializedDAG.next_dagrun_info",
         "self._time_restriction",
-        "orchestration/schedules.py",
+        "orchestration/schedules/keeper.py",
     ),
-    ("airflow.timetables._cron:CronMixin.__init__", "self._expression", "orchestration/timetables.py"),
-    ("airflow.timetables._cron:CronMixin.__init__", "self._timezone", "orchestration/timetables.py"),
-    ("airflow.timetables._delta:DeltaMixin.__init__", "self._delta", "orchestration/timetables.py"),
+    (
+        "airflow.timetables._cron:CronMixin.__init__",
+        "self._expression",
+        "orchestration/schedules/timetables.py",
+    ),
+    (
+        "airflow.timetables._cron:CronMixin.__init__",
+        "self._timezone",
+        "orchestration/schedules/timetables.py",
+    ),
+    ("airflow.timetables._delta:DeltaMixin.__init__", "self._delta", "orchestration/schedules/timetables.py"),
     (
         "airflow.timetables.trigger:MultipleCronTriggerTimetable.__init__",
         "self._timetables",
-        "orchestration/timetables.py",
+        "orchestration/schedules/timetables.py",
     ),
     (f"{SCHEDULER}._executable_task_instances_to_queued", "self._multi_team", "orchestration/slots.py"),
     (

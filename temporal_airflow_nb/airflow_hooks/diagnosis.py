@@ -18,8 +18,9 @@ from temporal_airflow_nb.airflow_hooks.temporal_ui import ui_url
 from temporal_airflow_nb.client_config import connect_client
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
 from temporal_airflow_nb.findings import report, run_checks
-from temporal_airflow_nb.orchestration import outbox, presence, schedule_table
+from temporal_airflow_nb.orchestration import outbox, presence
 from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR, Rollout, configured
+from temporal_airflow_nb.orchestration.schedules import table as schedule_table
 from temporal_airflow_nb.versions import check_airflow
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def install() -> None:
 
     from temporal_airflow_nb.config import native_scheduling
     from temporal_airflow_nb.orchestration.ownership import is_unmanaged, restricted
-    from temporal_airflow_nb.orchestration.schedule_table import natively_scheduled
+    from temporal_airflow_nb.orchestration.schedules.table import natively_scheduled
     from temporal_airflow_nb.orchestration.turns import Turn, wait_for_turn
 
     check_signatures()

@@ -130,7 +130,7 @@ def _add_schedules(session: Session) -> None:
     """Add two DAGs with a run that is due, one of them with a schedule in Temporal."""
     from airflow.models.dag import DagModel
 
-    from temporal_airflow_nb.orchestration import schedule_table
+    from temporal_airflow_nb.orchestration.schedules import table as schedule_table
 
     native = _DAG_ID + "native"
     for dag_id in (native, _OTHER_ID):

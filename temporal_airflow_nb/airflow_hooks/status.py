@@ -22,7 +22,7 @@ from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableErro
 from temporal_airflow_nb.findings import print_table
 from temporal_airflow_nb.orchestration import outbox, presence
 from temporal_airflow_nb.orchestration.rollout import configured
-from temporal_airflow_nb.orchestration.schedule_table import natively_scheduled
+from temporal_airflow_nb.orchestration.schedules.table import natively_scheduled
 from temporal_airflow_nb.tasks.database import reading
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from temporalio.exceptions import ApplicationError
 from temporal_airflow_nb.config import native_scheduling, on_worker_lost
 from temporal_airflow_nb.orchestration import executions, outbox, queues
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
-from temporal_airflow_nb.orchestration.due_runs import create_due_runs
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
     DATABASE_UNAVAILABLE,
@@ -36,6 +35,7 @@ from temporal_airflow_nb.orchestration.models import (
     TaskFailures,
     guard,
 )
+from temporal_airflow_nb.orchestration.schedules.due_runs import create_due_runs
 from temporal_airflow_nb.orchestration.scheduling import SchedulingPass
 from temporal_airflow_nb.orchestration.slots import hand_out
 from temporal_airflow_nb.tasks.callbacks import record_ended_process

@@ -27,8 +27,8 @@ from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.new_runs import NewRuns
 from temporal_airflow_nb.orchestration.presence import Presence
 from temporal_airflow_nb.orchestration.queues import default_queue, on_queue, unserved, waiting
-from temporal_airflow_nb.orchestration.schedule_workflow import CreateDueDagRunsWorkflow, create_due_runs
-from temporal_airflow_nb.orchestration.schedules import ScheduleKeeper
+from temporal_airflow_nb.orchestration.schedules.keeper import ScheduleKeeper
+from temporal_airflow_nb.orchestration.schedules.workflow import CreateDueDagRunsWorkflow, create_due_runs
 from temporal_airflow_nb.orchestration.slots import SlotWatch
 from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
 from temporal_airflow_nb.tasks.attempt import TaskRunner

@@ -24,9 +24,14 @@ from airflow.timetables.trigger import (
 from dateutil.relativedelta import relativedelta
 from temporalio.client import Schedule, ScheduleSpec, ScheduleState
 
-from temporal_airflow_nb.orchestration.schedule_check import _fires
-from temporal_airflow_nb.orchestration.schedules import ScheduleKeeper
-from temporal_airflow_nb.orchestration.timetables import NotExpressedError, due_times, is_by_time, spec_of
+from temporal_airflow_nb.orchestration.schedules.check import _fires
+from temporal_airflow_nb.orchestration.schedules.keeper import ScheduleKeeper
+from temporal_airflow_nb.orchestration.schedules.timetables import (
+    NotExpressedError,
+    due_times,
+    is_by_time,
+    spec_of,
+)
 from tests.engine.helpers import with_client
 
 ALWAYS = TimeRestriction(None, None, catchup=True)

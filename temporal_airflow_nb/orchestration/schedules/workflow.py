@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from temporalio import activity, workflow
 
-from temporal_airflow_nb.orchestration import due_runs, sync_activities
+from temporal_airflow_nb.orchestration import sync_activities
 from temporal_airflow_nb.orchestration.calls import transaction
 from temporal_airflow_nb.orchestration.models import DUE_WORKFLOW, DueRuns
+from temporal_airflow_nb.orchestration.schedules import due_runs
 
 _A_MOMENT = 5.0
 

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import Client, ScheduleIntervalSpec, ScheduleSpec
 
-from temporal_airflow_nb.orchestration.timetables import NotExpressedError, due_times, once
+from temporal_airflow_nb.orchestration.schedules.timetables import NotExpressedError, due_times, once
 
 # Both changes of the clock that a year has lie ahead, until the check is made again a month later.
 _AHEAD = timedelta(days=400)

@@ -30,14 +30,15 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_airflow_nb.config import schedule_id_prefix, task_queue
-from temporal_airflow_nb.orchestration import rollout, schedule_table
+from temporal_airflow_nb.orchestration import rollout
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.deep_workflow import DAG_ID
-from temporal_airflow_nb.orchestration.due_runs import create_due_runs, overdue
 from temporal_airflow_nb.orchestration.models import DUE_WORKFLOW
-from temporal_airflow_nb.orchestration.schedule_check import left_out
-from temporal_airflow_nb.orchestration.schedule_table import Row
-from temporal_airflow_nb.orchestration.timetables import NotExpressedError, is_by_time, spec_of
+from temporal_airflow_nb.orchestration.schedules import table
+from temporal_airflow_nb.orchestration.schedules.check import left_out
+from temporal_airflow_nb.orchestration.schedules.due_runs import create_due_runs, overdue
+from temporal_airflow_nb.orchestration.schedules.table import Row
+from temporal_airflow_nb.orchestration.schedules.timetables import NotExpressedError, is_by_time, spec_of
 from temporal_airflow_nb.tasks.database import reading, transaction
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class ScheduleKeeper:
 
     def _look_at_database(self) -> tuple[dict[str, _Wanted], dict[str, Row]]:
         with reading() as session:
-            known = schedule_table.rows(session)
+            known = table.rows(session)
             models = _ours(session)
             wanted = {}
             for model in models:
@@ -372,14 +373,14 @@ async def _each(items: Iterable[Any], call: Callable[[Any], Awaitable[None]]) ->
 
 def _rows() -> dict[str, Row]:
     with reading() as session:
-        return schedule_table.rows(session)
+        return table.rows(session)
 
 
 def _record(row: Row) -> None:
     with transaction() as session:
-        schedule_table.record(row, session)
+        table.record(row, session)
 
 
 def _forget(dag_id: str) -> None:
     with transaction() as session:
-        schedule_table.forget([dag_id], session)
+        table.forget([dag_id], session)
