@@ -103,6 +103,15 @@ ALLOWED = {
     "trigger / queue": "keeps stock triggerers off",
     "trigger / triggerer_id": "the trigger runs in Temporal, not in a triggerer",
     "triggerer_job": "the trigger runs in Temporal, not in a triggerer",
+    "queued_by_job_id": "with a value, stock schedulers would take the task for one that their executor has lost",
+    "scheduled_by_job_id": "no job of a scheduler schedules its tasks",
+}
+
+TABLES = {
+    "dag_run": "run_id",
+    "rendered_task_instance_fields": "task_id, map_index",
+    "task_instance": "task_id, map_index",
+    "task_instance_history": "task_id, map_index, try_number",
 }
 
 
@@ -238,6 +247,16 @@ def test_answer_of_each_task(pair, name):
         answers = [side.ask(OF_TASKS[name], task=task) for side in pair]
         found = differences(*answers, ALLOWED)
         assert not found, report(f"{name} of {task}", found)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_rows(pair, table):
+    """What no answer has is in the database as it is natively, too."""
+    of_run = f"SELECT * FROM {table} WHERE dag_id = :dag_id AND run_id = :run_id ORDER BY {TABLES[table]}"
+    rows = [side.cluster.query(of_run, dag_id=side.dag_id, run_id=side.run_id) for side in pair]
+    found = differences(*rows, ALLOWED)
+    assert not found, report(table, found)
+    assert rows[0]
 
 
 def test_states_at_the_end(pair):

@@ -61,7 +61,7 @@ _SERVER_ERROR = 500
 _TIME = re.compile(
     r"(?<!\d)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:?\d\d)?|datetime\.datetime\([^)]*\)"
 )
-_UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b")
 _TRACE = re.compile(r"\b00-[0-9a-f]{32}-[0-9a-f]{16}-\d\d\b")
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 _ROW = re.compile(r"\b(asset:|ID )\d+\b")
@@ -71,8 +71,8 @@ _NUMBER = re.compile(r"(?:.+_)?id|pid|(?:.+_)?duration|mean|p\d\d|timestamp")
 
 _NAMES = {
     _TIME: "<time>",
-    _UUID: "<uuid>",
     _TRACE: "<trace>",
+    _UUID: "<uuid>",
     _ADDRESS: "<address>",
     _RANDOM: "<random>",
 }
