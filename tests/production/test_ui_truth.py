@@ -55,47 +55,19 @@ RUNNING = {
 }
 WAITING = RUNNING | {"fails_once": "up_for_retry", "pokes": "up_for_reschedule"}
 ENDED = RUNNING | dict.fromkeys(
-    [
-        *("after_the_slot", "approves", "asks", "defers", "fails_once", "group.mapped[1]", "group.reduces"),
-        *("held", "last", "makes", "pokes", "takes_the_slot", "waits_for_the_slot"),
-    ],
+    [task for task, state in RUNNING.items() if state not in ("failed", "skipped", "upstream_failed")],
     "success",
 )
 ENDED["not_approved"] = "skipped"
 PARTICULARS = {"timestamp", "bundle_prepare_ms", "dag_file_parse_ms"}
-LOGS = [
-    *(
-        "approves",
-        "asks",
-        "begins",
-        "chooses",
-        "defers",
-        "fails",
-        "fails_once",
-        "group.mapped[0]",
-        "group.mapped[1]",
-    ),
-    *("group.reduces", "held", "makes", "pokes", "several", "shell", "skips", "takes_the_slot", "triggers"),
-    "waits_for_the_slot",
-]
+LOGS = ["approves", "asks", "begins", "chooses", "defers", "fails", "fails_once", "group.mapped[0]"]
+LOGS += ["group.mapped[1]", "group.reduces", "held", "makes", "pokes", "several", "shell", "skips"]
+LOGS += ["takes_the_slot", "triggers", "waits_for_the_slot"]
 RESUMED = {"approves", "asks", "defers", "pokes"}
 TRIES = {"fails_once": 2}
 
-MOVING = [
-    *(
-        "tasks",
-        "grid: tasks",
-        "gantt",
-        "audit",
-        "home",
-        "dag stats",
-        "pool",
-        "run",
-        "grid: runs",
-        "questions",
-    ),
-    *("mapped tasks", "xcoms", "latest run"),
-]
+MOVING = ["tasks", "grid: tasks", "gantt", "audit", "home", "dag stats", "pool", "run", "grid: runs"]
+MOVING += ["questions", "mapped tasks", "xcoms", "latest run"]
 
 ALLOWED = {
     "last_scheduling_decision": "with a value, a stock scheduler would take the run for one that it has to look at",
