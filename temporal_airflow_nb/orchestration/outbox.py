@@ -31,6 +31,7 @@ from sqlalchemy import (
     update,
 )
 
+from temporal_airflow_nb.orchestration import rollout
 from temporal_airflow_nb.tasks.database import after_commit
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ RESYNC = "resync"
 WAKE = "wake"
 """The run got a slot; or, with a ``task_id``, what this task of it waits for in an earlier run has ended."""
 UNPAUSED = "unpaused"
-"""Something may start. It is kept until the DAG isn't paused any more."""
+"""Something may start. It is kept until the DAG doesn't rest any more."""
 
 _CLAIM = timedelta(seconds=15)
 
@@ -219,9 +220,21 @@ def _set_claim(ids: Collection[int], until: datetime | None, session: Session) -
 def _deliverable() -> Any:
     from airflow.models.dag import DagModel
 
-    paused = exists().where(DagModel.dag_id == outbox.c.dag_id, DagModel.is_paused)
+    rests = exists().where(DagModel.dag_id == outbox.c.dag_id, dag_rests())
     free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until < timezone.utcnow())
-    return and_(free, or_(outbox.c.kind != UNPAUSED, ~paused))
+    return and_(free, or_(outbox.c.kind != UNPAUSED, ~rests))
+
+
+def dag_rests() -> Any:
+    """
+    Return the condition on ``DagModel`` that no task of the DAG starts now, as in Airflow's scheduler.
+
+    It is paused, or its file is gone. The latter is for a DAG processor to say, which an Airflow without a scheduler
+    hasn't got either.
+    """
+    from airflow.models.dag import DagModel
+
+    return DagModel.is_paused if rollout.is_alone() else or_(DagModel.is_paused, DagModel.is_stale)
 
 
 def delivered(ids: Iterable[int], session: Session) -> None:

@@ -86,9 +86,8 @@ class SchedulingPass:
         self._changed: dict[Key, Any] = {}
         self._look_at_all = False
         self._some_wait = False
-        self._paused = bool(
-            session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_run.dag_id))
-        )
+        rests = select(DagModel.dag_id).where(DagModel.dag_id == dag_run.dag_id, outbox.dag_rests())
+        self._rests = session.scalar(rests) is not None
         dag_run.dag = dag
 
     def run(self, request: PassInput) -> PassResult:
@@ -252,7 +251,7 @@ class SchedulingPass:
         )
         ready, _, _ = self.dag_run._get_ready_tis(candidates, finished, session=self.session)
         self.session.flush()
-        if ready and self._paused:
+        if ready and self._rests:
             self._keep_for_later()
         elif ready:
             self.dag_run.schedule_tis(ready, session=self.session)
@@ -268,14 +267,14 @@ class SchedulingPass:
         return _changes(now_finished)
 
     def _keep_for_later(self) -> None:
-        """Have the run look again when its DAG isn't paused any more."""
+        """Have the run look again when its DAG doesn't rest any more."""
         run = (self.dag_run.dag_id, self.dag_run.run_id)
         if not outbox.is_kept(*run, outbox.UNPAUSED, self.session):
             outbox.notify(*run, outbox.UNPAUSED, self.session)
 
     def _is_held(self) -> bool:
-        """Return whether something could start if the DAG weren't paused."""
-        return self._paused and outbox.is_kept(
+        """Return whether something could start if the DAG didn't rest."""
+        return self._rests and outbox.is_kept(
             self.dag_run.dag_id, self.dag_run.run_id, outbox.UNPAUSED, self.session
         )
 

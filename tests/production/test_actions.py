@@ -298,3 +298,29 @@ def test_limit_of_active_tasks_is_raised(cluster):
         run.until_run("one", "two")
         run.open()
     assert {run.ended()["run"] for run in runs} == {"success"}
+
+
+def test_file_of_a_dag_is_gone_for_a_while(cluster):
+    file = cluster.dags_folder / "vanishing.py"
+    text = file.read_text()
+    runs = [Played(cluster, dag_id) for dag_id in ("vanishing", "native_vanishing")]
+    try:
+        for run in runs:
+            run.until_run("waits")
+        file.unlink()
+        for run in runs:
+            cluster.wait_for(
+                lambda dag_id=run.dag_id: cluster.api("GET", f"dags/{dag_id}")["is_stale"],
+                "the DAG processor to miss the file",
+            )
+            run.open()
+            run.until(waits="success")
+        # Whoever starts tasks does so, and leaves these alone.
+        cluster.ended("simple", cluster.trigger("simple"))
+        states = [cluster.tasks(run.dag_id, run.run_id)["after"] for run in runs]
+        assert all(state in (None, "scheduled") for state in states), states
+    finally:
+        file.write_text(text)
+    of_temporal, of_airflow = (run.ended() for run in runs)
+    assert of_temporal == of_airflow
+    assert of_temporal["run"] == "success"
