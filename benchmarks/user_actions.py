@@ -187,19 +187,6 @@ def raise_limit(cluster: Cluster) -> float:
     return took
 
 
-def delete_dag(cluster: Cluster) -> float:
-    cluster.wait_for(lambda: "doomed" in dag_ids(cluster), "the DAG to be parsed")
-    run = Played(cluster, "doomed")
-    run.until(fails="up_for_retry")
-    began = time.time()
-    cluster.api("DELETE", "dags/doomed")
-    return closes(run) - began
-
-
-def dag_ids(cluster: Cluster) -> set[str]:
-    return {row["dag_id"] for row in cluster.query("SELECT dag_id FROM serialized_dag")}
-
-
 ACTIONS: dict[str, Callable[[Cluster], float]] = {
     function.__name__.replace("_", " "): function
     for function in (
@@ -214,7 +201,6 @@ ACTIONS: dict[str, Callable[[Cluster], float]] = {
         answer,
         enlarge_pool,
         raise_limit,
-        delete_dag,
     )
 }
 

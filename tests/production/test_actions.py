@@ -184,20 +184,18 @@ def test_queued_run_is_deleted(cluster):
 
 
 def test_dag_is_deleted_while_a_run_waits(cluster):
-    def play(run):
+    runs = [Played(cluster, dag_id) for dag_id in ("doomed", "native_doomed")]
+    for run in runs:
         run.until(fails="up_for_retry")
+    (cluster.dags_folder / "doomed.py").unlink()
+    stale = "SELECT dag_id FROM dag WHERE dag_id LIKE '%doomed' AND is_stale"
+    cluster.wait_for(lambda: len(cluster.query(stale)) == 2, "the DAG processor to notice")
+    for run in runs:
         cluster.api("DELETE", f"dags/{run.dag_id}")
-        # Its file is still there: the DAG comes back, without its runs.
-        cluster.wait_for(lambda: run.dag_id in dag_ids(cluster), "the DAG to be parsed again")
-        if not run.is_native:
-            cluster.wait_for(run.is_closed, "the end of its workflow")
-        return cluster.runs(run.dag_id)
-
-    assert in_both(cluster, "doomed", play) == []
-
-
-def dag_ids(cluster: Cluster) -> list[str]:
-    return [dag["dag_id"] for dag in cluster.api("GET", "dags?limit=100")["dags"]]
+        with pytest.raises(ApiError) as gone:
+            cluster.run(run.dag_id, run.run_id)
+        assert gone.value.status == 404
+    cluster.wait_for(runs[0].is_closed, "the end of its workflow")
 
 
 @pytest.mark.postgres

@@ -31,9 +31,6 @@ for prefix in ("", "native_"):
     with DAG(f"{prefix}retried", schedule=None):
         fails() >> traced("after")
 
-    with DAG(f"{prefix}doomed", schedule=None):
-        fails()
-
     with DAG(f"{prefix}asked", schedule=None):
         (
             [
