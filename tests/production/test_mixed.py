@@ -72,11 +72,16 @@ def test_many_runs_of_temporal_do_not_starve_others(cluster):
 def switch(cluster):
     """Switch Temporal on or off, for good or for a test."""
 
+    schedulers = [name for name in cluster.services if name.startswith("scheduler")]
+    others = [name for name in cluster.services if name.startswith(("api-server", "worker"))]
+
     def switch(orchestrator):
         cluster.write_config(core={"orchestrator": orchestrator})
-        cluster.restart(
-            *(name for name in cluster.services if name.startswith(("scheduler", "api-server", "worker")))
-        )
+        # A scheduler waits for its tasks, which tell the API server how they have ended.
+        cluster.stop(*schedulers)
+        cluster.stop(*others)
+        cluster.start(*others, *schedulers)
+        cluster.wait_until_ready()
 
     yield switch
     switch(ORCHESTRATOR)
