@@ -12,6 +12,9 @@ import pytest
 from tests.production.cluster import Cluster, task_key
 from tests.production.proof import executed_by, temporal_executed, workflows
 
+# Processes start slowly on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 STEPS = ("one", "two", "three", "four")
 
 
@@ -178,9 +181,6 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import func, select
 from temporal_airflow_nb.orchestration.outbox import outbox
-
-# Processes start slowly on a busy machine.
-pytestmark = pytest.mark.timeout(600)
 
 run_id, end = sys.argv[1:]
 session = settings.NonScopedSession()

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psutil
-from airflow.sdk import get_current_context, task
+from airflow.sdk import BaseOperator, get_current_context, task
 
 TRACES = Path(os.environ["TRACES"])
 
@@ -44,12 +44,22 @@ def traced(task_id: str, **options):
     return task(task_id=task_id, **options)(trace)()
 
 
-def gated(task_id: str, **options):
-    """Return a task that waits at the gate once it has told that it runs."""
+class Gate(BaseOperator):
+    """Waits at the gate once it has told that it runs."""
 
-    def wait():
+    killed = False
+
+    def execute(self, context):
         trace()
         while not is_open():
+            if self.killed:
+                raise RuntimeError("killed")
             time.sleep(0.05)
 
-    return task(task_id=task_id, **options)(wait)()
+    def on_kill(self):
+        self.killed = True
+
+
+def gated(task_id: str, **options):
+    """Return a task that waits at the gate once it has told that it runs."""
+    return Gate(task_id=task_id, **options)
