@@ -80,8 +80,9 @@ def switch(cluster):
         # A scheduler waits for its tasks, which tell the API server how they have ended.
         cluster.stop(*schedulers)
         cluster.stop(*others)
-        cluster.start(*others, *schedulers)
-        cluster.wait_until_ready()
+        for names in (others, schedulers):
+            cluster.start(*names)
+            cluster.wait_until_ready()
 
     yield switch
     switch(ORCHESTRATOR)
