@@ -13,11 +13,17 @@ setup: $(VENV)/.installed
 demo: setup
 	$(BIN)/python -m temporal_airflow_nb.demo
 
+# Apart: what starts a whole Airflow needs both cores of a small machine for itself, and Playwright leaves an event loop
+# running in the thread of the tests.
+HEAVY := tests/airflow_hooks tests/production tests/stack/test_ui_stack.py
+
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --no-loadscope-reorder $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
 ifeq ($(TESTS),tests)
-# Apart: Playwright leaves an event loop running in the thread of the tests.
+	$(BIN)/python -m pytest --no-loadscope-reorder -n $(SIDE_BY_SIDE) $(PYTEST_OPTIONS) tests $(HEAVY:%=--ignore=%) --ignore=tests/browser
+	$(BIN)/python -m pytest --no-loadscope-reorder -n 2 $(PYTEST_OPTIONS) $(HEAVY)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/browser
+else
+	$(BIN)/python -m pytest --no-loadscope-reorder -n $(SIDE_BY_SIDE) $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
 endif
 
 lab: setup

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from benchmarks.processes import end_all, family
 from temporal_airflow_nb.stack import processes
@@ -52,7 +55,8 @@ class Service:
         """End it and all that it started, without a chance to do anything."""
         if self.process is not None:
             for member in family([self.process.pid]):
-                member.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
             self.process.wait()
             self.process = None
 

@@ -17,6 +17,9 @@ from tests.production.cluster import TIMEOUT
 from tests.production.services import Service
 from tests.waiting import until
 
+# Processes start slowly on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):

@@ -8,6 +8,9 @@ import pytest
 
 from tests.production.cluster import HERE, Cluster
 
+# Processes start slowly on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 NATIVE, BY_AIRFLOW, UNMANAGED = "clock_of_temporal", "clock_of_airflow", "clock_unmanaged"
 SETTING = "TEMPORAL_NATIVE_SCHEDULING"
 
