@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     "api": {"workers": "1"},
     "scheduler": {"scheduler_idle_sleep_time": "0.2"},
-    "dag_processor": {"refresh_interval": "5", "min_file_process_interval": "5", "parsing_processes": "1"},
+    "dag_processor": {"refresh_interval": "5", "parsing_processes": "1"},
     # A task that shouldn't run any more is told so at its next heartbeat.
     "workers": {"min_heartbeat_interval": "1", "execution_api_timeout": "60"},
 }
