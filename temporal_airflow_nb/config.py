@@ -13,6 +13,7 @@ DEFAULT_TASK_QUEUE = "airflow-tasks"
 DEFAULT_SCHEDULE_ID_PREFIX = "airflow-schedule-"
 AIRFLOW_MINOR = "3.3"
 NOTEBOOK_BUNDLE = "notebook"
+SEARCH_ATTRIBUTES = ("AirflowDagId", "AirflowRunId", "AirflowState")
 ORCHESTRATOR = "temporal_airflow_nb.orchestrator.TemporalOrchestrator"
 """Airflow's ``[core] orchestrator`` that turns its runs over."""
 

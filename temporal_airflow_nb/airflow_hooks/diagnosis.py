@@ -19,14 +19,12 @@ from temporal_airflow_nb.client_config import connect_client
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
 from temporal_airflow_nb.findings import report, run_checks
 from temporal_airflow_nb.orchestration import outbox, presence
-from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR, Rollout, configured
+from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR, Rollout, configured, is_chosen
 from temporal_airflow_nb.orchestration.schedules import table as schedule_table
 from temporal_airflow_nb.versions import check_airflow
 
 if TYPE_CHECKING:
     from temporalio.client import Client
-
-SEARCH_ATTRIBUTES = ("AirflowDagId", "AirflowRunId", "AirflowState")
 
 _LATE = 60.0
 """Seconds that a message may wait while all is well."""
@@ -51,8 +49,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def _orchestrator() -> str:
-    chosen = (conf.get("core", "orchestrator", fallback=None) or "").strip()
-    if chosen == ORCHESTRATOR:
+    if is_chosen():
         return "on"
     configured()
     return f"off; to switch it on, set [core] orchestrator = {ORCHESTRATOR}"
@@ -84,7 +81,7 @@ def _temporal() -> str:
 
 async def _ask_temporal() -> str:
     client = await connect_client()
-    missing = [name for name in SEARCH_ATTRIBUTES if not await _knows(client, name)]
+    missing = [name for name in config.SEARCH_ATTRIBUTES if not await _knows(client, name)]
     where = f"{client.service_client.config.target_host}, namespace {client.namespace}"
     if missing:
         options = " ".join(f"--name {name} --type Keyword" for name in missing)

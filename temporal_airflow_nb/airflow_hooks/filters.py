@@ -12,7 +12,7 @@ from typing import Any
 
 from temporal_airflow_nb.errors import UnsupportedVersionError
 
-_WAY_OUT = "Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator."
+WAY_OUT = "Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator."
 
 _installed = False
 
@@ -52,7 +52,7 @@ def install() -> None:
         if not restriction.narrowed:
             raise UnsupportedVersionError(
                 "Airflow's scheduler examines runs in a way that this package doesn't know: it would run tasks twice.",
-                hint=_WAY_OUT,
+                hint=WAY_OUT,
             )
         return runs
 
@@ -129,5 +129,5 @@ def check_signatures() -> None:
             has = "is gone" if found is None else f"takes {', '.join(found)}"
             raise UnsupportedVersionError(
                 f"{owner.__name__}.{name} of this Airflow {has}: Temporal's runs can't be kept apart.",
-                hint=_WAY_OUT,
+                hint=WAY_OUT,
             )

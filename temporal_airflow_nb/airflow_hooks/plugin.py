@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from temporal_airflow_nb.airflow_hooks.links import PREFIX, RUN_TAB, TemporalLink, run_pages
 from temporal_airflow_nb.airflow_hooks.start import on_plugins
-from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR
+from temporal_airflow_nb.orchestration.rollout import is_chosen
 
 
 class TemporalPlugin(AirflowPlugin):
@@ -17,7 +16,7 @@ class TemporalPlugin(AirflowPlugin):
 
     name = "temporal"
 
-    if (conf.get("core", "orchestrator", fallback=None) or "").strip() == ORCHESTRATOR:
+    if is_chosen():
         global_operator_extra_links = [TemporalLink()]
         fastapi_apps = [{"app": run_pages, "url_prefix": PREFIX, "name": "Temporal"}]
         external_views = [RUN_TAB]

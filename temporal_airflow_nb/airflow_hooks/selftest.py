@@ -152,5 +152,5 @@ def _expect(what: str, found: Any, expected: list[str]) -> None:
         raise UnsupportedVersionError(
             f"The self-test of {what} failed: Airflow would run tasks that Temporal runs"
             f" (found {sorted(found)}, expected {sorted(expected)}).",
-            hint="Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator.",
+            hint=filters.WAY_OUT,
         )

@@ -17,11 +17,9 @@ _SCHEDULER = "airflow.jobs.scheduler_job_runner"
 
 def on_settings() -> None:
     """Listen for changes of runs from the first session on, where the configuration says so."""
-    from airflow.configuration import conf
+    from temporal_airflow_nb.orchestration.rollout import is_chosen
 
-    from temporal_airflow_nb.orchestration.rollout import ORCHESTRATOR
-
-    if (conf.get("core", "orchestrator", fallback=None) or "").strip() == ORCHESTRATOR:
+    if is_chosen():
         signals.install()
 
 

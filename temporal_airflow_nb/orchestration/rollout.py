@@ -125,6 +125,17 @@ def in_force() -> Rollout | None:
     return Rollout() if _alone else configured()
 
 
+def is_chosen() -> bool:
+    """Return whether ``[core] orchestrator`` names this package."""
+    return _chosen() == ORCHESTRATOR
+
+
+def _chosen() -> str:
+    from airflow.configuration import conf
+
+    return (conf.get("core", "orchestrator", fallback=None) or "").strip()
+
+
 def configured() -> Rollout | None:
     """
     Return which DAGs Airflow's configuration turns over to Temporal, or None where it is off.
@@ -136,7 +147,7 @@ def configured() -> Rollout | None:
     """
     from airflow.configuration import conf
 
-    chosen = (conf.get("core", "orchestrator", fallback=None) or "").strip()
+    chosen = _chosen()
     if chosen in OFF:
         return None
     if chosen != ORCHESTRATOR:

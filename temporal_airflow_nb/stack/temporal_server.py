@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from temporal_airflow_nb.config import SEARCH_ATTRIBUTES
 from temporal_airflow_nb.errors import ServiceUnavailableError
 from temporal_airflow_nb.stack.ports import LOOPBACK
 
 DATABASE = "temporal.db"
-SEARCH_ATTRIBUTES = ("AirflowDagId", "AirflowRunId", "AirflowState")
 
 _DAY = 24 * 3600
 RETENTION_SECONDS = 3650 * _DAY
