@@ -281,8 +281,6 @@ def test_single_statements_that_end_or_delete_many_runs_are_told(installation):
 from sqlalchemy import delete, update
 from temporal_airflow_nb.orchestration import outbox as ours
 
-# Processes start slowly on a busy machine.
-pytestmark = pytest.mark.timeout(600)
 with settings.NonScopedSession() as session:
     for run_id in ("one", "two", "other"):
         add(session, run_id)
