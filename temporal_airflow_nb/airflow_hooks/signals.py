@@ -182,12 +182,17 @@ def _before_bulk(state: ORMExecuteState) -> None:
     if (state.is_update and not statement._where_criteria) or not _can_tell(state.session):
         return
     from temporal_airflow_nb.orchestration.outbox import managed_runs as marks
+    from temporal_airflow_nb.orchestration.outbox import workflows
 
     run = mapper.class_
-    concerned = exists().where(
-        run.dag_id == marks.c.dag_id, run.run_id == marks.c.run_id, *statement._where_criteria
-    )
+
+    def concerned(table: Any) -> Any:
+        return exists().where(
+            run.dag_id == table.c.dag_id, run.run_id == table.c.run_id, *statement._where_criteria
+        )
+
     connection = state.session.connection()
-    _tell(connection, concerned)
+    _tell(connection, concerned(marks))
     if state.is_delete:
-        connection.execute(marks.delete().where(concerned))
+        for table in (marks, workflows):
+            connection.execute(table.delete().where(concerned(table)))

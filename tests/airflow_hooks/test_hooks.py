@@ -286,6 +286,8 @@ with settings.NonScopedSession() as session:
         add(session, run_id)
     for run_id in ("one", "two"):
         ours.mark("etl", run_id, session)
+        workflow = dict(workflow_id="w", temporal_run_id="r", namespace="n", task_queue="q", started_at=datetime.now(timezone.utc))
+        session.execute(ours.workflows.insert().values(dag_id="etl", run_id=run_id, **workflow))
     session.commit()
     outbox()
     session.execute(update(DagRun).where(DagRun.run_id.in_(["two", "other"])).values(state="failed"))
@@ -293,9 +295,9 @@ with settings.NonScopedSession() as session:
     said = [outbox()]
     session.execute(delete(DagRun).where(DagRun.dag_id == "etl"))
     session.commit()
-    said += [sorted(outbox()), marks()]
+    said += [sorted(outbox()), marks(), session.execute(ours.workflows.select()).all()]
 print(said)
 """
     assert installation.python(code, **ON) == str(
-        [[("two", "resync")], [("one", "resync"), ("two", "resync")], []]
+        [[("two", "resync")], [("one", "resync"), ("two", "resync")], [], []]
     )

@@ -43,7 +43,7 @@ def test_a_run_from_the_button_to_its_end(ui_stack, airflow_api, page, take, tmp
     airflow_api.dag_appears("orders")
     base = ui_stack.links["airflow"]
 
-    # Unpaused first: the trigger dialog does it in a second request at the same time, which fails now and then on SQLite.
+    # Unpaused first: the trigger dialog does it in a second request at once, which fails now and then on SQLite.
     page.goto(f"{base}/dags/orders")
     page.locator("label", has=page.get_by_role("checkbox")).first.click()
     until(lambda: not airflow_api.get("dags/orders")["is_paused"], "the DAG is unpaused", 60)
