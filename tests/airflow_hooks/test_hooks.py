@@ -286,8 +286,10 @@ with settings.NonScopedSession() as session:
         add(session, run_id)
     for run_id in ("one", "two"):
         ours.mark("etl", run_id, session)
-        workflow = dict(workflow_id="w", temporal_run_id="r", namespace="n", task_queue="q", started_at=datetime.now(timezone.utc))
-        session.execute(ours.workflows.insert().values(dag_id="etl", run_id=run_id, **workflow))
+        workflow = dict.fromkeys(("workflow_id", "temporal_run_id", "namespace", "task_queue"), "x")
+        session.execute(ours.workflows.insert().values(
+            dag_id="etl", run_id=run_id, started_at=datetime.now(timezone.utc), **workflow
+        ))
     session.commit()
     outbox()
     session.execute(update(DagRun).where(DagRun.run_id.in_(["two", "other"])).values(state="failed"))
