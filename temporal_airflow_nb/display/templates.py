@@ -23,7 +23,7 @@ def fill(fragment: str, **values: object) -> Markup:
     '<p class="ta-note" role="status">a &lt; b</p>'
     """
     return Markup(
-        _fragments()[fragment].substitute({name: _escaped(value) for name, value in values.items()})
+        _fragments()[fragment].substitute({name: markup_of(value) for name, value in values.items()})
     )
 
 
@@ -37,8 +37,9 @@ def joined(parts: Iterable[Markup]) -> Markup:
     return Markup("\n".join(parts))
 
 
-def _escaped(value: object) -> str:
-    return value if isinstance(value, Markup) else html.escape(str(value), quote=True)
+def markup_of(value: object) -> Markup:
+    """Return a value as HTML: text is escaped."""
+    return value if isinstance(value, Markup) else Markup(html.escape(str(value), quote=True))
 
 
 def _read(name: str) -> str:
