@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
 from temporal_airflow_nb.errors import RunTimeoutError, ServiceUnavailableError
+from temporal_airflow_nb.run_user_actions import UserActions
 from temporal_airflow_nb.task_log import TaskLog
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Client(Protocol):
         """Call an operation of the gateway."""
 
 
-class Run:
+class Run(UserActions):
     """A run of a DAG.
 
     Runs are made by ``LocalStack.run`` and by the ``%%temporal_dag`` magic.
@@ -212,141 +213,6 @@ class Run:
         answer = self._call("logs", task_id=task_id, map_index=map_index, try_number=try_number)
         return TaskLog(answer["lines"], answer["try_number"])
 
-    def respond(
-        self,
-        task_id: str,
-        options: str | Sequence[str],
-        params_input: Mapping[str, Any] | None = None,
-        *,
-        map_index: int = -1,
-    ) -> None:
-        """Answer a task that waits for a person: an approval, a choice, an entry.
-
-        Parameters
-        ----------
-        task_id
-            The task.
-        options
-            The chosen option, or several where the task allows it; ``"Approve"`` or ``"Reject"`` for an approval.
-        params_input
-            What is entered into the task's form, by the names of its params.
-        map_index
-            Which instance of a mapped task.
-
-        Raises
-        ------
-        RunNotFoundError
-            The task doesn't ask anything, or not yet.
-        InvalidInputError
-            The task doesn't take this answer, or it has been answered already.
-
-        Examples
-        --------
-        >>> run.respond("approve_budget", "Approve")                    # doctest: +SKIP
-        """
-        chosen = [options] if isinstance(options, str) else list(options)
-        self._call(
-            "respond",
-            task_id=task_id,
-            map_index=map_index,
-            options=chosen,
-            params_input=dict(params_input or {}),
-        )
-
-    def cancel(self) -> str:
-        """Cancel the run, as Airflow's "mark failed" does; returns its state.
-
-        Running tasks are killed, after their ``on_kill`` has run; waiting ones are skipped; what is finished
-        stays. The run goes on while it has teardown tasks to run.
-        """
-        return self._call("cancel")["state"]
-
-    def clear(
-        self,
-        task_ids: str | Iterable[str] | None = None,
-        *,
-        map_index: int | Iterable[int] | None = None,
-        upstream: bool = False,
-        downstream: bool = False,
-        only_failed: bool = False,
-        latest_version: bool | None = None,
-    ) -> pd.DataFrame:
-        """Run tasks again, or the whole run; :meth:`wait` then waits for the new end.
-
-        Parameters
-        ----------
-        task_ids
-            Which tasks; all of the run if None.
-        map_index
-            Which instances of a mapped task; all if None.
-        upstream, downstream
-            Whether to clear the tasks before and after these as well.
-        only_failed
-            Whether to leave alone what hasn't failed.
-        latest_version
-            Whether the run goes on with the DAG as it is now; if None, the DAG and Airflow's settings say so.
-
-        Returns
-        -------
-        DataFrame
-            The task instances that were cleared, as in :attr:`tasks`. One that was running is killed first,
-            after its ``on_kill`` has run.
-
-        Raises
-        ------
-        RunNotFoundError
-            The run has no such task, or no such map index.
-
-        Examples
-        --------
-        >>> run.clear("load", downstream=True)               # doctest: +SKIP
-        >>> run.wait()                                       # doctest: +SKIP
-        'success'
-        """
-        return self._act(
-            "clear",
-            **_chosen(task_ids, map_index, upstream, downstream),
-            only_failed=only_failed,
-            latest_version=latest_version,
-        )
-
-    def mark(
-        self,
-        state: str,
-        task_ids: str | Iterable[str] | None = None,
-        *,
-        map_index: int | Iterable[int] | None = None,
-        upstream: bool = False,
-        downstream: bool = False,
-    ) -> pd.DataFrame:
-        """Mark tasks, or the whole run, as succeeded, failed or skipped, whatever they do now.
-
-        Parameters
-        ----------
-        state
-            ``"success"``, ``"failed"``, or, for tasks, ``"skipped"``.
-        task_ids
-            Which tasks; the run itself if None.
-        map_index
-            Which instances of a mapped task; all if None.
-        upstream, downstream
-            Whether to mark the tasks before and after these as well.
-
-        Returns
-        -------
-        DataFrame
-            The task instances that have changed, as in :attr:`tasks`: the marked ones, and those below them
-            that may run now. One that was running is killed, after its ``on_kill`` has run.
-
-        Raises
-        ------
-        RunNotFoundError
-            The run has no such task, or no such map index.
-        InvalidInputError
-            There is no such state, or the tasks are in it already.
-        """
-        return self._act("mark", state=state, **_chosen(task_ids, map_index, upstream, downstream))
-
     def subscribe(self, listener: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Call ``listener`` with each snapshot that :meth:`watch` gets; returns how to stop."""
         self._listeners.append(listener)
@@ -377,14 +243,6 @@ class Run:
     def _call(self, op: str, **body: Any) -> dict[str, Any]:
         return self._client.call(op, dag_id=self.dag_id, run_id=self.run_id, **body)
 
-    def _act(self, op: str, **body: Any) -> pd.DataFrame:
-        from temporal_airflow_nb.frames import tasks_frame
-
-        affected = {(task_id, map_index) for task_id, map_index in self._call(op, **body)["affected"]}
-        snapshot = self.snapshot()
-        tasks = [task for task in snapshot["tasks"] if (task["task_id"], task["map_index"]) in affected]
-        return tasks_frame({**snapshot, "tasks": tasks})
-
     def _late(self, timeout: float | None) -> RunTimeoutError:
         return RunTimeoutError(
             f"{self.dag_id} {self.run_id} was still going on after {timeout:g} s.",
@@ -392,20 +250,3 @@ class Run:
             dag_id=self.dag_id,
             run_id=self.run_id,
         )
-
-
-def _chosen(
-    task_ids: str | Iterable[str] | None,
-    map_index: int | Iterable[int] | None,
-    upstream: bool,
-    downstream: bool,
-) -> dict[str, Any]:
-    """Return which tasks are meant, as the gateway takes it."""
-    if task_ids is None and (map_index is not None or upstream or downstream):
-        raise TypeError("map_index, upstream and downstream need task_ids")
-    return {
-        "task_ids": [task_ids] if isinstance(task_ids, str) else task_ids and list(task_ids),
-        "map_indexes": [map_index] if isinstance(map_index, int) else map_index and list(map_index),
-        "upstream": upstream,
-        "downstream": downstream,
-    }
