@@ -17,7 +17,8 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
     """Take the magics away, stop following runs, and end the stacks that this kernel started."""
-    from temporal_airflow_nb.notebook import live, stacks
+    from temporal_airflow_nb import session
+    from temporal_airflow_nb.notebook import live
     from temporal_airflow_nb.notebook.magics import TemporalMagics
 
     manager = ipython.magics_manager
@@ -27,4 +28,4 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
             if magics is not None:
                 manager.magics[kind].pop(name, None)
     live.close_all("The extension was unloaded; the run isn't followed any more.")
-    stacks.end_owned()
+    session.end_owned()

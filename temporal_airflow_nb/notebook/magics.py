@@ -5,8 +5,9 @@ from __future__ import annotations
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from temporal_airflow_nb import session
 from temporal_airflow_nb.conf import parse_conf
-from temporal_airflow_nb.notebook import cells, live, stacks
+from temporal_airflow_nb.notebook import cells, live
 from temporal_airflow_nb.run import Run
 
 
@@ -39,7 +40,7 @@ class TemporalMagics(Magics):
         conf = parse_conf(arguments.conf)
         source = cells.source_of(cell)
         name = cells.file_name(cells.parse(source), arguments.name, shell.execution_count)
-        stack = stacks.stack_of(arguments.home)
+        stack = session.embedded(arguments.home)
         grid = live.LiveGrid(shell)
         with grid.busy("Connecting to the stack" if stack.is_running else "Starting the stack"):
             stack.start()
@@ -62,9 +63,10 @@ class TemporalMagics(Magics):
     def temporal_down(self, line: str) -> None:
         """End the embedded stack. Runs that haven't ended go on when it is started again."""
         arguments = parse_argstring(self.temporal_down, line)
-        stack = stacks.stack_of(arguments.home)
+        stack = session.embedded(arguments.home)
         if stack.is_running:
             note = "The stack was ended; the run goes on when it is started again."
             live.close_all(note, stack.client.address)
-        was_running = stacks.end(arguments.home)
+        was_running = stack.is_running
+        stack.stop()
         print("The stack is down." if was_running else f"No stack runs in {stack.home}.")

@@ -1,0 +1,108 @@
+"""Which stack this process works with: the cluster it is connected to, else the embedded one of the state folder."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.config import home_path
+from temporal_airflow_nb.errors import TemporalAirflowError
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.run import Client
+    from temporal_airflow_nb.stack.base import Stack
+    from temporal_airflow_nb.stack.local import LocalStack
+
+_lock = threading.RLock()
+_embedded: dict[Path, LocalStack] = {}
+_used: Stack | None = None
+_process = os.getpid()
+
+
+def current(home: str | os.PathLike[str] | None = None) -> Stack:
+    """Return the stack that functions and magics work with, started or not.
+
+    Parameters
+    ----------
+    home
+        A state folder: its embedded stack is meant, whatever else is in use.
+
+    Returns
+    -------
+    Stack
+        The connected one, where :func:`use` has been told of one; else the embedded one of the state folder.
+    """
+    if home is None and _used is not None:
+        return _used
+    return embedded(home)
+
+
+def use(stack: Stack | None) -> None:
+    """Work with a stack from now on; None for the embedded one of the state folder again."""
+    global _used
+    _used = stack
+
+
+def client(home: str | os.PathLike[str] | None = None) -> Client:
+    """Return the client of the stack in use.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        The stack isn't running.
+    """
+    return current(home).client
+
+
+def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
+    """Return the embedded stack of a state folder, always the same object, started or not."""
+    from temporal_airflow_nb.stack.local import LocalStack
+
+    path = home_path(home)
+    with _lock:
+        if path not in _embedded:
+            _embedded[path] = LocalStack(path)
+            atexit.register(_at_exit)
+        return _embedded[path]
+
+
+def end_owned(*, restarting: bool = False) -> None:
+    """Leave every stack: those that this process started end, those that it found running go on.
+
+    Parameters
+    ----------
+    restarting
+        Whether this process comes again: what it started then waits for it.
+    """
+    global _used
+    if os.getpid() != _process:
+        return
+    atexit.unregister(_at_exit)
+    used, _used = _used, None
+    with _lock:
+        stacks: list[Any] = [used] if used is not None else []
+        while _embedded:
+            stacks.append(_embedded.popitem()[1])
+    for stack in stacks:
+        if stack.started_here and not restarting:
+            with contextlib.suppress(TemporalAirflowError):
+                stack.stop()
+
+
+def _at_exit() -> None:
+    end_owned(restarting=_kernel_restarts())
+
+
+def _kernel_restarts() -> bool:
+    """Whether this process is a notebook's kernel that isn't shut down for good, as far as it was told."""
+    ipython = sys.modules.get("IPython")
+    kernel = getattr(ipython.get_ipython() if ipython else None, "kernel", None)
+    if kernel is None:
+        return False
+    message = getattr(kernel, "_shutdown_message", None)
+    return message is None or bool(message["content"].get("restart"))
