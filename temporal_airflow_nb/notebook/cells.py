@@ -6,12 +6,15 @@ import ast
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from temporal_airflow_nb.config import NOTEBOOK_BUNDLE
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
+from temporal_airflow_nb.notebook.preflight import Finding
 
 # The first line of the file stands for the magic, so that line numbers are those of the cell.
 _FIRST_LINE = "# %%temporal_dag\n"
@@ -152,3 +155,30 @@ def _calls(statement: ast.stmt) -> Iterator[ast.Call]:
         expressions = [value] if isinstance(value := getattr(statement, "value", None), ast.expr) else []
     for expression in expressions:
         yield from (node for node in ast.walk(expression) if isinstance(node, ast.Call))
+
+
+@dataclass(frozen=True)
+class PreparedCell:
+    """A cell as a DAG file."""
+
+    source: str
+    plain: str
+    file_name: str
+    dag_ids: list[str]
+    findings: list[Finding]
+    names: dict[str, str]
+
+
+def prepare(
+    cell: str,
+    *,
+    shell_ns: Mapping[str, Any],  # noqa: ARG001
+    history: Sequence[str],  # noqa: ARG001
+    execution_count: int,
+    name: str | None,
+    folder: Path,  # noqa: ARG001
+) -> PreparedCell:
+    """Return the file that a cell becomes."""
+    source = source_of(cell)
+    tree = parse(source)
+    return PreparedCell(source, cell, file_name(tree, name, execution_count), dag_ids(tree), [], {})
