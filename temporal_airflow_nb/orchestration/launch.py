@@ -35,11 +35,13 @@ def create_run(
     conf: dict[str, Any] | None = None,
     run_id: str | None = None,
     logical_date: datetime | None = None,
+    on_worker_lost: str | None = None,
 ) -> str:
     """
     Create a manual run of a DAG that is in the database, and have Temporal execute it.
 
     Without a ``logical_date`` it is now, as for Airflow's trigger button: templates such as ``{{ ds }}`` need one.
+    ``on_worker_lost`` is the run's own, in place of the worker's setting.
 
     Returns
     -------
@@ -106,7 +108,7 @@ def create_run(
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
         created = dag_run.run_id
-        outbox.mark(dag_id, created, session)
+        outbox.mark(dag_id, created, session, on_worker_lost=on_worker_lost)
     start_queued_runs()
     return created
 

@@ -48,6 +48,7 @@ managed_runs = Table(
     Column("dag_id", String(250), nullable=False),
     Column("run_id", String(250), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("on_worker_lost", String(10), nullable=True),
     PrimaryKeyConstraint("dag_id", "run_id"),
 )
 
@@ -89,6 +90,7 @@ workflows = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime, nullable=True),
     Column("state", String(50), nullable=True),
+    Column("on_worker_lost", String(10), nullable=True),
     PrimaryKeyConstraint("dag_id", "run_id"),
 )
 
@@ -156,11 +158,27 @@ def missing_columns(connection: Connection) -> list[Column[Any]]:
     return missing
 
 
-def mark(dag_id: str, run_id: str, session: Session) -> None:
-    """Have a run be ours, from when ``session`` commits until the run ends."""
+def mark(dag_id: str, run_id: str, session: Session, *, on_worker_lost: str | None = None) -> None:
+    """
+    Have a run be ours, from when ``session`` commits until the run ends.
+
+    ``on_worker_lost``, ``"rerun"`` or ``"fail"``, is then the run's own, in place of the worker's setting.
+    """
     if not is_managed(dag_id, run_id, session):
         row = {"dag_id": dag_id, "run_id": run_id, "created_at": timezone.utcnow()}
         session.execute(insert(managed_runs).values(**row))
+    if on_worker_lost is not None:
+        mine = (managed_runs.c.dag_id == dag_id) & (managed_runs.c.run_id == run_id)
+        session.execute(update(managed_runs).where(mine).values(on_worker_lost=on_worker_lost))
+
+
+def on_worker_lost(dag_id: str, run_id: str, session: Session) -> str | None:
+    """Return what was chosen for a run whose worker is lost, also before it was cleared; None where nothing was."""
+    for table in (managed_runs, workflows):
+        found = select(table.c.on_worker_lost).where(table.c.dag_id == dag_id, table.c.run_id == run_id)
+        if (chosen := session.scalar(found)) is not None:
+            return chosen
+    return None
 
 
 def take_over(dag_id: str, run_id: str, session: Session) -> None:
@@ -243,7 +261,10 @@ def delivered(ids: Iterable[int], session: Session) -> None:
 
 
 def release(dag_id: str, run_id: str, session: Session) -> None:
-    """Forget a run that has ended."""
+    """Forget a run that has ended, but for what was chosen for it: it may be cleared."""
+    if (chosen := on_worker_lost(dag_id, run_id, session)) is not None:
+        mine = (workflows.c.dag_id == dag_id) & (workflows.c.run_id == run_id)
+        session.execute(update(workflows).where(mine).values(on_worker_lost=chosen))
     session.execute(
         delete(managed_runs).where(managed_runs.c.dag_id == dag_id, managed_runs.c.run_id == run_id)
     )

@@ -20,7 +20,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from temporal_airflow_nb.config import native_scheduling, on_worker_lost
-from temporal_airflow_nb.orchestration import executions, outbox, queues
+from temporal_airflow_nb.orchestration import executions, outbox, queues, rollout
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
@@ -98,7 +98,8 @@ def load_serialized_dag(ref: RunRef) -> LoadedDag:
         timeout_at = None
         if dag.dagrun_timeout and dag_run.start_date:
             timeout_at = (dag_run.start_date + dag.dagrun_timeout).timestamp()
-        return LoadedDag(len(dag.task_dict), timeout_at, on_worker_lost())
+        chosen = outbox.on_worker_lost(ref.dag_id, ref.run_id, session) or on_worker_lost()
+        return LoadedDag(len(dag.task_dict), timeout_at, chosen)
 
 
 @activity.defn
@@ -198,6 +199,8 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
         if state in State.finished_dr_states:
             outbox.release(request.dag_id, request.run_id, session)
             executions.ended(request.dag_id, request.run_id, state, session)
+            if dag_run.backfill_id is not None and rollout.is_alone():
+                scheduler()._mark_backfills_complete(session=session)
         else:
             # A stock scheduler takes a value here for a run that it has just looked at.
             dag_run.last_scheduling_decision = None

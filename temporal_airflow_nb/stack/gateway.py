@@ -8,14 +8,14 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import uvicorn
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 from temporalio.client import Client
 
 from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
@@ -38,9 +38,18 @@ class _Path(BaseModel):
     path: str
 
 
+class _Backfill(BaseModel):
+    start: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+
+
 class _Submit(_Path):
     dag_id: str | None = None
+    launch: bool = True
     conf: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+    worker_lost: Literal["rerun", "fail"] | None = None
+    backfill: _Backfill | None = None
     run_id: str | None = None
     logical_date: AwareDatetime | None = None
     connections: str | None = None
@@ -153,10 +162,23 @@ def application(
         for kind in ("connections", "variables"):
             if path := getattr(body, kind):
                 import_stored(kind, path)
-        dag_id, run_id = submissions.submit(
-            body.path, dag_id=body.dag_id, conf=body.conf, run_id=body.run_id, logical_date=body.logical_date
+        chosen = {} if body.backfill else {"run_id": body.run_id, "logical_date": body.logical_date}
+        done = submissions.submit(
+            body.path,
+            dag_id=body.dag_id,
+            launch=body.launch,
+            backfill=(body.backfill.start, body.backfill.end) if body.backfill else None,
+            conf=body.conf,
+            params=body.params,
+            on_worker_lost=body.worker_lost,
+            **chosen,
         )
-        return {"dag_id": dag_id, "run_id": run_id, "workflow_id": views.workflow_id(dag_id, run_id)}
+        first = done.run_ids[0] if done.run_ids else None
+        return {
+            **asdict(done),
+            "run_id": first,
+            "workflow_id": views.workflow_id(done.dag_id, first) if first else None,
+        }
 
     @app.post("/v1/run")
     def run(body: _RunRef) -> dict[str, Any]:

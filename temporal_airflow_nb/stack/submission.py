@@ -6,6 +6,10 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +22,11 @@ from airflow.models.dag_version import DagVersion
 from airflow.serialization.enums import Encoding
 from sqlalchemy import func, select
 
-from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
+from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import create_run
 from temporal_airflow_nb.stack import airflow_config
+from temporal_airflow_nb.stack.backfill import create_backfill
 from temporal_airflow_nb.tasks.attempt import EXECUTOR_SETTINGS, NO_EXECUTOR
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import run_dag_processor
@@ -35,6 +40,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BUNDLES_VARIABLE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a file: the DAG that was chosen, all that are stored, and the runs that were created."""
+
+    dag_id: str
+    dag_ids: list[str]
+    run_ids: list[str] = field(default_factory=list)
 
 
 class Submissions:
@@ -63,15 +77,55 @@ class Submissions:
         """Parse a file and return its serialized DAGs; nothing is stored."""
         return self._parse(self._find(path)[0])
 
-    def submit(self, path: str, *, dag_id: str | None = None, **run: Any) -> tuple[str, str]:
-        """Store a file's DAGs and launch a run of one, with ``run`` as for :func:`create_run`; return its ids."""
+    def submit(
+        self,
+        path: str,
+        *,
+        dag_id: str | None = None,
+        launch: bool = True,
+        backfill: tuple[datetime, datetime] | None = None,
+        conf: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+        on_worker_lost: str | None = None,
+        **run: Any,
+    ) -> Submitted:
+        """
+        Store a file's DAGs and launch a run of one, or one for each date of a ``backfill``.
+
+        Parameters
+        ----------
+        path, dag_id
+            Which file, and which of its DAGs.
+        launch
+            Whether to run it, once it is stored.
+        backfill
+            The first date and the last.
+        conf
+            The conf of the runs.
+        params
+            Values for the DAG's params, which have these names; they go before those in ``conf``.
+        on_worker_lost, **run
+            As for :func:`create_run`.
+        """
         file, version_data = self._find(path)
         # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
         threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags = self._parse(file)
-        chosen = _choose([dag.dag_id for dag in dags], dag_id, path)
+        dag_ids = [dag.dag_id for dag in dags]
+        chosen = _choose(dag_ids, dag_id, path) if launch or dag_id is not None else dag_ids[0]
+        if params:
+            dag = next(dag for dag in dags if dag.dag_id == chosen)
+            _check_names(params, [name for name, _ in dag.data["dag"].get("params") or ()], chosen)
+            conf = {**(conf or {}), **params}
         self._store(file, dags, version_data)
-        return chosen, create_run(chosen, **run)
+        if not launch:
+            return Submitted(chosen, dag_ids)
+        if backfill is not None:
+            start, end = backfill
+            run_ids = create_backfill(chosen, start=start, end=end, conf=conf, on_worker_lost=on_worker_lost)
+        else:
+            run_ids = [create_run(chosen, conf=conf, on_worker_lost=on_worker_lost, **run)]
+        return Submitted(chosen, dag_ids, run_ids)
 
     def find(self, dag_id: str) -> None:
         """
@@ -268,6 +322,21 @@ def _choose(dag_ids: list[str], dag_id: str | None, path: str) -> str:
             dag_ids=sorted(dag_ids),
         )
     return dag_id
+
+
+def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
+    """Refuse names that aren't those of the DAG's params; Airflow would pass them by."""
+    for name in params:
+        if name in known:
+            continue
+        close = get_close_matches(name, known)
+        there = f"It has: {', '.join(known)}." if known else "It has none: @dag(params={…}) declares them."
+        raise InvalidConfError(
+            f"DAG {dag_id!r} has no param {name!r}.",
+            hint=f"Did you mean {' or '.join(close)}?" if close else there,
+            dag_id=dag_id,
+            name=name,
+        )
 
 
 def import_stored(kind: str, path: str) -> None:

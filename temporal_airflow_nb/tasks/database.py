@@ -83,6 +83,19 @@ def transaction(*, shared: bool = False) -> Iterator[Session]:
 
 
 @contextmanager
+def writing_alone() -> Iterator[None]:
+    """Have this process's other threads wait with their transactions, while Airflow's code opens its own."""
+    from airflow import settings
+
+    assert settings.engine is not None
+    if settings.engine.dialect.name != "sqlite":
+        yield
+        return
+    with _sqlite_writer:
+        yield
+
+
+@contextmanager
 def reading() -> Iterator[Session]:
     """Yield a session for queries alone; nothing is committed."""
     from airflow import settings
