@@ -12,9 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from configparser import RawConfigParser
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.airflow_api import AirflowApi, ApiError
 from benchmarks.processes import end_all, family
 
 DEFAULT_SETTINGS: dict[str, dict[str, str]] = {
@@ -39,17 +38,11 @@ DEFAULT_SETTINGS: dict[str, dict[str, str]] = {
 # can finish, and whoever asked asks again; any other service would die of it.
 LOCK_TIMEOUTS = {"api-server": 5}
 LOCK_TIMEOUT = 60
-BUSY_RETRIES = 5
-CONFLICT = 409
-SERVER_ERROR = 500
+PATIENCE = 60
 
 
 class NativeAirflowError(RuntimeError):
-    """Native Airflow didn't start, or didn't do what was asked. ``status``: of an HTTP answer, if any."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
+    """Native Airflow didn't start, or didn't do what was asked."""
 
 
 class NativeAirflow:
@@ -91,8 +84,9 @@ class NativeAirflow:
         self._settings = settings or {}
         self._services = ["api-server", "scheduler", "dag-processor", *(["triggerer"] if triggerer else [])]
         self._started: dict[str, subprocess.Popen[bytes]] = {}
-        self._token: str | None = None
         self._port = free_port()
+        self._url = f"http://127.0.0.1:{self._port}"
+        self._api = AirflowApi(self._url, patience=PATIENCE)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW__", "TEMPORAL_"))}
         self.environment = {
             **inherited,
@@ -164,18 +158,7 @@ class NativeAirflow:
 
     def change(self, method: str, dag_id: str, path: str, body: Mapping[str, Any]) -> None:
         """Change something of a DAG through the REST API; ``path`` goes on after ``/api/v2/dags/{dag_id}/``."""
-        url = f"/api/v2/dags/{urllib.parse.quote(dag_id, safe='')}/{path}"
-        for attempt in range(BUSY_RETRIES):
-            try:
-                self._call(method, url, body)
-                return
-            except NativeAirflowError as error:
-                if attempt and error.status == CONFLICT:
-                    return
-                # On a busy machine SQLite's lock can be out of reach for longer than Airflow waits for it.
-                if error.status != SERVER_ERROR or attempt == BUSY_RETRIES - 1:
-                    raise
-            time.sleep(1)
+        self._api.call(method, f"dags/{urllib.parse.quote(dag_id, safe='')}/{path}", body)
 
     def answer(
         self, dag_id: str, run_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]
@@ -224,7 +207,6 @@ class NativeAirflow:
         return family(root.pid for root in self._started.values())
 
     def _write_config(self) -> None:
-        url = f"http://127.0.0.1:{self._port}"
         bundles = [
             {
                 "name": name,
@@ -236,11 +218,11 @@ class NativeAirflow:
         ours = {
             "core": {
                 "dags_folder": str(self.home / "dags"),
-                "execution_api_server_url": f"{url}/execution/",
+                "execution_api_server_url": f"{self._url}/execution/",
                 "fernet_key": "",
             },
             "database": {"sql_alchemy_conn": f"sqlite:///{self.database}"},
-            "api": {"base_url": url, "secret_key": secrets.token_hex(16)},
+            "api": {"base_url": self._url, "secret_key": secrets.token_hex(16)},
             "api_auth": {"jwt_secret": secrets.token_hex(32)},
             "logging": {"base_log_folder": str(self.logs)},
             "dag_processor": {"dag_bundle_config_list": json.dumps(bundles)},
@@ -289,8 +271,8 @@ class NativeAirflow:
 
     def _api_answers(self) -> bool:
         try:
-            self._call("GET", "/api/v2/version")
-        except (urllib.error.URLError, ConnectionError):
+            self._api.ask_once("GET", "/api/v2/version")
+        except (ApiError, OSError):
             return False
         return True
 
@@ -305,24 +287,6 @@ class NativeAirflow:
         if errors:
             raise NativeAirflowError("\n".join(f"{name}: {trace}" for name, trace in errors))
         return expected <= {Path(fileloc) for (fileloc,) in parsed}
-
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        if self._token is None and path.startswith("/api/v2/dags"):
-            self._token = self._call("GET", "/auth/token")["access_token"]
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            detail = error.read().decode(errors="replace")
-            raise NativeAirflowError(f"{method} {path}: {error.code} {detail[:500]}", error.code) from error
 
     def _tail(self, service: str) -> str:
         log = self.home / f"{service}.log"

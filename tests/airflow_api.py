@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import benchmarks.airflow_api
+from benchmarks.airflow_api import ApiError
 from tests.waiting import until
 
 ENDED = ("success", "failed")
 
 
-class ApiError(Exception):
-    """An answer that isn't a success."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(f"{status}: {detail}")
-        self.status = status
-
-
-class AirflowApi:
+class AirflowApi(benchmarks.airflow_api.AirflowApi):
     """Calls ``/api/v2``. ``url`` is that of the UI: ``stack.links["airflow"]``."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._token: str | None = None
-
-    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the answer of ``/api/v2/{path}``."""
-        if self._token is None:
-            self._token = self._request("GET", "/auth/token")["access_token"]
-        return self._request(method, f"/api/v2/{path}", body)
 
     def get(self, path: str) -> Any:
         return self.call("GET", path)
@@ -84,18 +65,3 @@ class AirflowApi:
             if error.status != 404:
                 raise
             return None
-
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(
-            self.url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.loads(response.read() or b"null")
-        except urllib.error.HTTPError as error:
-            raise ApiError(error.code, error.read().decode(errors="replace")[:500]) from error

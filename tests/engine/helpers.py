@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,6 +46,24 @@ def states(run: Any) -> dict[str, str]:
 def tries(run: Any) -> dict[str, int]:
     """Return task id → try number."""
     return dict(zip(run.tasks["task_id"], run.tasks["try_number"], strict=True))
+
+
+@contextlib.contextmanager
+def worker(environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Have ``temporal-airflow worker`` at work, with these variables on top of those of the tests."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "temporal_airflow_nb.cli", "worker"],
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: process.poll() is not None or "Working for" in log.read_text(), "the worker", 120)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
 
 
 def zygote_of(pid: int) -> psutil.Process:

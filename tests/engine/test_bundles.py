@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import temporal_airflow_nb as ta
-from tests.engine.helpers import lines, states, until
+from tests.engine.helpers import lines, states, until, worker
 
 BUNDLES = Path(__file__).parent / "bundles"
 
@@ -77,24 +76,11 @@ def cluster(stack, root, tmp_path_factory):
     subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True
     )
-    log = home / "worker.log"
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "temporal_airflow_nb.cli", "worker"],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        until(lambda: worker.poll() is not None or "Working for" in log.read_text(), "the worker", 120)
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in configured.items():
-                patch.setenv(name, value)
-            with ta.connect() as connected:
-                yield connected
-    finally:
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(30)
+    with worker(configured, home / "worker.log"), pytest.MonkeyPatch.context() as patch:
+        for name, value in configured.items():
+            patch.setenv(name, value)
+        with ta.connect() as connected:
+            yield connected
 
 
 def returned(run, task_id):

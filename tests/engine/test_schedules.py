@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_airflow_nb import LocalStack
 from temporal_airflow_nb.stack import database
-from tests.engine.helpers import DAGS, until, with_client
+from tests.engine.helpers import DAGS, until, with_client, worker
 
 DAG_FILE = DAGS / "by_time.py"
 PREFIX = "by-time/"
@@ -243,26 +242,18 @@ def test_schedule_that_somebody_deleted_or_paused_is_put_right(clocked):
 def test_two_workers_create_each_run_once(clocked, home, tmp_path):
     started(clocked, "by_time_interval")
     log = tmp_path / "worker.log"
-    environment = {**os.environ, **clocked.status()["env"], "TEMPORAL_NATIVE_SCHEDULING": "true"}
-    environment["AIRFLOW__CORE__ORCHESTRATOR"] = "temporal_airflow_nb.orchestrator.TemporalOrchestrator"
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "temporal_airflow_nb.cli", "worker"],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        until(lambda: worker.poll() is not None or "Working for" in log.read_text(), "the worker", TIMEOUT)
+    environment = {
+        **clocked.status()["env"],
+        "TEMPORAL_NATIVE_SCHEDULING": "true",
+        "AIRFLOW__CORE__ORCHESTRATOR": "temporal_airflow_nb.orchestrator.TemporalOrchestrator",
+    }
+    with worker(environment, log):
         before = len(scheduled(home, "by_time_interval"))
         runs = until(
             lambda: len(found := scheduled(home, "by_time_interval")) >= before + 5 and found,
             "runs",
             TIMEOUT,
         )
-    finally:
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(TIMEOUT)
     dates = [moment(run["logical_date"]) for run in runs[-5:]]
     assert {later - earlier for earlier, later in itertools.pairwise(dates)} == {timedelta(seconds=3)}
     assert "Traceback" not in log.read_text()

@@ -8,10 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from configparser import RawConfigParser
@@ -20,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import NullPool, create_engine, text
 
+from benchmarks.airflow_api import AirflowApi, ApiError
 from temporal_airflow_nb.stack import ports, processes, temporal_server
 from tests.engine.helpers import in_a_loop
 from tests.production import services
@@ -51,15 +49,6 @@ SETTINGS: dict[str, dict[str, str]] = {
 # only it can finish.
 LOCK_TIMEOUTS = {"api-server": 5}
 LOCK_TIMEOUT = 60
-CONFLICT, SERVER_ERROR = 409, 500
-
-
-class ApiError(RuntimeError):
-    """Airflow's API answered with an error; ``status`` is that of HTTP."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Cluster:
@@ -122,7 +111,7 @@ class Cluster:
         self.engine = create_engine(self.database_url, poolclass=NullPool)
         self._settings = settings or {}
         self._secrets = {name: secrets.token_hex(32) for name in ("secret_key", "jwt_secret")}
-        self._token: str | None = None
+        self.server = AirflowApi(self.url, patience=TIMEOUT)
         self.managed = managed
         self.marker = uuid.uuid4().hex
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "TEMPORAL_"))}
@@ -200,7 +189,7 @@ class Cluster:
             return False
         if api.is_running:
             try:
-                health = self._request("GET", "monitor/health")
+                health = self.server.ask_once("GET", "/api/v2/monitor/health")
             except (ApiError, OSError):
                 return False
             scheduler = any(s.is_running for n, s in self.services.items() if n.startswith("scheduler"))
@@ -332,31 +321,8 @@ class Cluster:
         return done.stdout
 
     def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """
-        Return what ``/api/v2/{path}`` answers.
-
-        Whoever gets no answer, or meets a database that is too busy, asks again.
-        """
-        deadline = time.monotonic() + TIMEOUT
-        again = False
-        while True:
-            try:
-                return self._request(method, path, body)
-            except ApiError as error:
-                if again and error.status == CONFLICT:
-                    return None
-                if error.status < SERVER_ERROR or time.monotonic() > deadline:
-                    raise
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-            again = True
-            time.sleep(0.2)
-
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        if self._token is None:
-            self._token = _ask("GET", f"{self.url}/auth/token")["access_token"]
-        return _ask(method, f"{self.url}/api/v2/{path}", body, self._token)
+        """Return what ``/api/v2/{path}`` answers; see :class:`~benchmarks.airflow_api.AirflowApi`."""
+        return self.server.call(method, path, body)
 
     def trigger(self, dag_id: str, run_id: str | None = None, **body: Any) -> str:
         """Create a run as a user of the REST API does; return its id."""
@@ -463,20 +429,3 @@ def _copy(sources: Iterable[Path], into: Path) -> None:
             shutil.copytree(source, into, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         else:
             shutil.copy2(source, into)
-
-
-def _ask(method: str, url: str, body: Mapping[str, Any] | None = None, token: str | None = None) -> Any:
-    request = urllib.request.Request(
-        url,
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.loads(response.read() or b"null")
-    except urllib.error.HTTPError as error:
-        detail = error.read().decode(errors="replace")
-        raise ApiError(error.code, f"{method} {url}: {error.code} {detail[:1000]}") from error

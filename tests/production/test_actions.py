@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.production.cluster import ApiError, Cluster
+from benchmarks.airflow_api import ApiError
+from tests.production.cluster import Cluster
 from tests.production.played import Played
 from tests.production.proof import temporal_executed, workflows
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tests.oracle.compare import compare
-from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.production.cluster import Cluster
@@ -56,8 +52,6 @@ OF_TASKS = {
     "links": f"{TASKS}/{{task}}/links",
 }
 
-_TIMEOUT = 60.0
-_SERVER_ERROR = 500
 _TIME = re.compile(
     r"(?<!\d)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:?\d\d)?|datetime\.datetime\([^)]*\)"
 )
@@ -85,33 +79,11 @@ class Side:
         self.cluster = cluster
         self.dag_id = dag_id
         self.run_id = run_id
-        self._token: str | None = None
 
     def ask(self, path: str, method: str = "GET", body: Mapping[str, Any] | None = None, **names: Any) -> Any:
         """Return the answer of a path, in which ``{dag}`` and ``{run}`` are this run's ids."""
         run = urllib.parse.quote(self.run_id, safe="")
-        url = self.cluster.url + path.format(dag=self.dag_id, run=run, **names)
-        return until(lambda: self._answer(method, url, body), f"an answer of {url}", _TIMEOUT)[0]
-
-    def _answer(self, method: str, url: str, body: Mapping[str, Any] | None) -> tuple[Any] | None:
-        """Return the answer, or None where the server had a problem, say a database that was busy."""
-        if self._token is None:
-            with urllib.request.urlopen(f"{self.cluster.url}/auth/token", timeout=_TIMEOUT) as response:
-                self._token = json.load(response)["access_token"]
-        request = urllib.request.Request(
-            url,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-                return (json.loads(response.read() or b"null"),)
-        except urllib.error.HTTPError as error:
-            if error.code >= _SERVER_ERROR:
-                return None
-            detail = error.read().decode(errors="replace")
-            raise AssertionError(f"{method} {url}: {error.code} {detail[:1000]}") from error
+        return self.cluster.server.ask(method, path.format(dag=self.dag_id, run=run, **names), body)
 
     def states(self) -> dict[str, str | None]:
         """Return the state of each task instance."""

@@ -1,0 +1,83 @@
+"""Airflow's REST API, as benchmarks and tests call it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+_CONFLICT, _SERVER_ERROR = 409, 500
+_TIMEOUT = 60
+_PAUSE = 0.2
+
+
+class ApiError(RuntimeError):
+    """Airflow answered with an error; ``status`` is that of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AirflowApi:
+    """The API server at ``url``, for a user who may do everything.
+
+    Parameters
+    ----------
+    url
+        Address of the UI.
+    patience
+        Seconds for which to ask again where no answer came, or one of a database that is too busy.
+    """
+
+    def __init__(self, url: str, *, patience: float = 0.0) -> None:
+        self.url = url
+        self.patience = patience
+        self._token: str | None = None
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return what ``/api/v2/{path}`` answers."""
+        return self.ask(method, f"/api/v2/{path}", body)
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return what a path of the server answers; None if only a former attempt of this call was heard."""
+        deadline = time.monotonic() + self.patience
+        again = False
+        while True:
+            try:
+                return self.ask_once(method, path, body)
+            except ApiError as error:
+                if again and error.status == _CONFLICT:
+                    return None
+                if error.status < _SERVER_ERROR or time.monotonic() >= deadline:
+                    raise
+            except OSError:
+                if time.monotonic() >= deadline:
+                    raise
+            again = True
+            time.sleep(_PAUSE)
+
+    def ask_once(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return what a path of the server answers, without patience."""
+        if self._token is None:
+            self._token = self._request("GET", "/auth/token")["access_token"]
+        return self._request(method, path, body)
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+                return json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            detail = error.read().decode(errors="replace")
+            raise ApiError(error.code, f"{method} {path}: {error.code} {detail[:1000]}") from error
