@@ -13,7 +13,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancekey import TaskInstanceKey
-from airflow.utils.state import DagRunState, State, TaskInstanceState
+from airflow.utils.state import DagRunState, State
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from temporalio import activity
@@ -38,9 +38,9 @@ from temporal_airflow_nb.orchestration.models import (
 from temporal_airflow_nb.orchestration.schedules.due_runs import create_due_runs
 from temporal_airflow_nb.orchestration.scheduling import SchedulingPass
 from temporal_airflow_nb.orchestration.slots import hand_out
-from temporal_airflow_nb.tasks.callbacks import record_ended_process
+from temporal_airflow_nb.tasks.callbacks import record_ended_process, record_if_cleared
 from temporal_airflow_nb.tasks.dags import dag_of_run
-from temporal_airflow_nb.tasks.database import reading, transaction
+from temporal_airflow_nb.tasks.database import transaction
 
 log = structlog.get_logger(__name__)
 
@@ -122,18 +122,7 @@ def ensure_task_instances(ref: RunRef) -> int:
 def _record_cleared(request: PassInput) -> None:
     """Record the end of tries that were cleared, and whose worker was lost before it could."""
     for task_id, map_index in request.cancelled:
-        where = {
-            "dag_id": request.dag_id,
-            "task_id": task_id,
-            "run_id": request.run_id,
-            "map_index": map_index,
-        }
-        with reading() as session:
-            ti = session.scalar(select(TaskInstance).filter_by(**where))
-            if ti is None or ti.state != TaskInstanceState.RESTARTING:
-                continue
-            key = ti.key
-        record_ended_process(key, TaskInstanceState.SUCCESS)
+        record_if_cleared(dag_id=request.dag_id, task_id=task_id, run_id=request.run_id, map_index=map_index)
 
 
 @activity.defn
@@ -164,10 +153,7 @@ def sync_task_status_batch(request: TaskFailures) -> None:
         )
         with transaction() as session:
             session.add(Log(event="worker lost", task_instance=key, extra=failure.reason[:500]))
-            state = session.scalar(select(TaskInstance.state).filter_by(**key._asdict()))
-        # One that was cleared was to be ended anyway.
-        cleared = state == TaskInstanceState.RESTARTING
-        record_ended_process(key, TaskInstanceState.SUCCESS if cleared else TaskInstanceState.FAILED)
+        record_ended_process(key)
 
 
 @activity.defn

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
-from temporal_airflow_nb.tasks.callbacks import Callbacks, record_ended_process
+from temporal_airflow_nb.tasks.callbacks import Callbacks, record_ended_process, record_if_cleared
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import TaskSupervisor, start_plain
 from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
@@ -106,8 +106,9 @@ class TaskRunner:
         claimed = self._claim(key, interrupted=interruption is not None)
         if claimed is None:
             if interruption is not None:
-                # It may have been cleared before its worker was lost.
-                self._record_end(key, TaskInstanceState.SUCCESS)
+                # It may have been cleared before its worker was lost, which may have left callbacks.
+                record_if_cleared(**asdict(key))
+                self.callbacks.run_pending(key.dag_id, key.run_id)
             return
         workload, ignored = claimed
         bundle = DagBundlesManager().get_bundle(workload.bundle_info.name, workload.bundle_info.version)
@@ -127,12 +128,8 @@ class TaskRunner:
         finally:
             log_file.close()
         if end is not None:
-            self._record_end(key, end)
-
-    def _record_end(self, key: TaskKey, state: TaskInstanceState) -> None:
-        ti_key = TaskInstanceKey(key.dag_id, key.task_id, key.run_id, key.try_number, key.map_index)
-        record_ended_process(ti_key, state)
-        self.callbacks.run_pending(key.dag_id, key.run_id)
+            record_ended_process(TaskInstanceKey(**asdict(key)), end)
+            self.callbacks.run_pending(key.dag_id, key.run_id)
 
     def _claim(self, key: TaskKey, *, interrupted: bool) -> tuple[ExecuteTask, list[str]] | None:
         """Return what is to run and which of the task's settings mean nothing here; None for a try that isn't due."""

@@ -15,6 +15,7 @@ import structlog
 from airflow.callbacks.database_callback_sink import DatabaseCallbackSink
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.models.db_callback_request import DbCallbackRequest
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import delete, select
@@ -105,16 +106,29 @@ class _EndedProcess:
 
 def record_ended_process(key: TaskInstanceKey, state: TaskInstanceState = TaskInstanceState.FAILED) -> None:
     """
-    Do what Airflow's scheduler does when an executor tells how a task's process ended.
+    Do what Airflow's scheduler does when an executor tells in which ``state`` a task's process ended.
 
-    A task that died without a word fails, or is retried; one that was cleared while it ran may run again.
+    A task that died without a word fails, or is retried; one that was cleared while it ran was to be ended, and may run
+    again.
     """
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 
     with transaction(shared=True) as session:
+        now = session.scalar(select(TaskInstance.state).filter_by(**key._asdict()).with_for_update())
+        if now == TaskInstanceState.RESTARTING:
+            state = TaskInstanceState.SUCCESS
         SchedulerJobRunner.process_executor_events(
             _EndedProcess(key, state),  # type: ignore[arg-type]
             job_id=None,
             scheduler_dag_bag=dag_bag(),
             session=session,
         )
+
+
+def record_if_cleared(**columns: Any) -> None:
+    """Record the end of a task instance's process, if it was cleared while it ran and nobody has recorded that."""
+    with reading() as session:
+        restarting = {**columns, "state": TaskInstanceState.RESTARTING}
+        ti = session.scalar(select(TaskInstance).filter_by(**restarting))
+    if ti is not None:
+        record_ended_process(ti.key)
