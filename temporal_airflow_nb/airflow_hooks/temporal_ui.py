@@ -30,16 +30,16 @@ def ui_url(address: str | None = None) -> str:
     Raises
     ------
     InvalidInputError
-        ``[temporal_airflow] ui_url`` isn't an address of the web.
+        ``[temporal_airflow] ui_url`` is neither an address of the web nor a path.
     """
     from airflow.configuration import conf
 
     configured: str = conf.get("temporal_airflow", "ui_url", fallback="").strip().rstrip("/")
     if configured:
-        if not configured.startswith(("http://", "https://")):
+        if not configured.startswith(("http://", "https://", "/")):
             raise InvalidInputError(
                 f"[temporal_airflow] ui_url is {configured!r}",
-                hint="It has to begin with http:// or https://.",
+                hint="It has to begin with http:// or https://, or with / where Airflow's UI is on the same site.",
                 value=configured,
             )
         return configured

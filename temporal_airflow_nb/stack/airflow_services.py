@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -42,14 +43,14 @@ _SQLITE_PATIENCE = {SCHEDULER: 60, DAG_PROCESSOR: 60}
 
 def settings(airflow: Mapping[str, str], temporal: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of every process of a stack that has Airflow's UI."""
-    url = f"http://{airflow['ui_address']}"
+    url = airflow["ui_url"]
     return {
         "AIRFLOW__API__BASE_URL": url,
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{airflow['address']}{urlsplit(url).path}/execution/",
         "AIRFLOW__CORE__ORCHESTRATOR": ORCHESTRATOR,
         # The scheduler starts what is due: a DAG that appears is left alone until somebody runs or unpauses it.
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-        "AIRFLOW__TEMPORAL_AIRFLOW__UI_URL": f"http://{temporal['ui_address']}",
+        "AIRFLOW__TEMPORAL_AIRFLOW__UI_URL": temporal["ui_url"],
     }
 
 

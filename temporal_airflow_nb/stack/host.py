@@ -18,7 +18,7 @@ from temporal_airflow_nb.airflow_hooks import signals
 from temporal_airflow_nb.config import queues
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.stack.services import GATEWAY_ONLY, READY_FD
-from temporal_airflow_nb.stack.state import ui_addresses
+from temporal_airflow_nb.stack.state import ui_urls
 from temporal_airflow_nb.versions import check_airflow
 
 _SERVER_PATIENCE = 60.0
@@ -112,7 +112,7 @@ async def _serve(zygotes: Any, home: Path) -> None:
         application(
             os.environ["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"],
             Submissions(zygotes, client, home if embedded else None),
-            lambda: ui_addresses(home),
+            lambda: ui_urls(home),
             worker.client if worker is not None else None,
         ),
         int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),

@@ -170,7 +170,7 @@ class LocalStack(Stack):
     @property
     def links(self) -> dict[str, str]:
         """Addresses of the stack's pages."""
-        return {name: f"http://{address}" for name, address in state.ui_addresses(self.home).items()}
+        return state.ui_urls(self.home)
 
     def register_folder(self, folder: str | os.PathLike[str]) -> str:
         """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle.

@@ -10,6 +10,7 @@ from pathlib import Path
 from temporal_airflow_nb import config
 from temporal_airflow_nb.stack import ports
 from temporal_airflow_nb.stack.database import POSTGRES, SQLITE
+from temporal_airflow_nb.stack.hub import ui_url
 
 GATEWAY_PORTS = ("gateway",)
 TEMPORAL_PORTS = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics")
@@ -66,15 +67,17 @@ class Plan:
             return {}
         return {
             "address": self.address("temporal"),
-            "ui_address": self.address("temporal_ui"),
+            "ui_url": ui_url(self.ports["temporal_ui"]),
             "namespace": self.namespace,
             "task_queue": self.task_queue,
         }
 
     @property
     def airflow(self) -> dict[str, str]:
-        """Where the stack's Airflow has its UI; empty without one."""
-        return {"ui_address": self.address("airflow_ui")} if self.ui else {}
+        """Where the stack's Airflow has its API server and UI; empty without one."""
+        if not self.ui:
+            return {}
+        return {"address": self.address("airflow_ui"), "ui_url": ui_url(self.ports["airflow_ui"])}
 
     def address(self, port: str) -> str:
         """Return the address of a port by its name."""

@@ -152,10 +152,10 @@ def read_stack(home: Path) -> dict[str, Any]:
     return stack if isinstance(stack, dict) else {}
 
 
-def ui_addresses(home: Path) -> dict[str, str]:
-    """Return where the stack's UIs are, by whose they are."""
+def ui_urls(home: Path) -> dict[str, str]:
+    """Return the addresses of the stack's UIs, by whose they are."""
     stack = read_stack(home)
-    return {name: stack[name]["ui_address"] for name in ("airflow", "temporal") if stack.get(name)}
+    return {name: stack[name]["ui_url"] for name in ("airflow", "temporal") if stack.get(name)}
 
 
 @contextlib.contextmanager

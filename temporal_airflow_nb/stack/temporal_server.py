@@ -10,9 +10,11 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from temporal_airflow_nb.config import SEARCH_ATTRIBUTES
 from temporal_airflow_nb.errors import ServiceUnavailableError
+from temporal_airflow_nb.stack.hub import ui_url
 from temporal_airflow_nb.stack.ports import LOOPBACK
 
 DATABASE = "temporal.db"
@@ -63,6 +65,7 @@ def command(program: Path, *, ports: Mapping[str, int], namespace: str) -> list[
         *("--ip", LOOPBACK),
         *("--port", str(ports["temporal"])),
         *("--ui-port", str(ports["temporal_ui"])),
+        *("--ui-public-path", urlsplit(ui_url(ports["temporal_ui"])).path or "/"),
         *("--http-port", str(ports["temporal_http"])),
         *("--metrics-port", str(ports["temporal_metrics"])),
         *("--db-filename", DATABASE),

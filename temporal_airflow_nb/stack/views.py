@@ -95,9 +95,7 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, An
         "version": current,
         "airflow_state_counts": dict(Counter(task["state"] or "none" for task in tasks)),
         "tasks": tasks,
-        "links": {
-            name: f"http://{pages[name]}/{path}" for name, path in _paths(dag_id, run_id) if name in pages
-        },
+        "links": {name: f"{pages[name]}/{path}" for name, path in _paths(dag_id, run_id) if name in pages},
     }
 
 
