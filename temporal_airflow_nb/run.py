@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
 from temporal_airflow_nb.errors import RunTimeoutError, ServiceUnavailableError
+from temporal_airflow_nb.run_frames import RunFrames
 from temporal_airflow_nb.run_user_actions import UserActions
 from temporal_airflow_nb.task_log import TaskLog
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Snapshot = Mapping[str, Any]
 
@@ -32,7 +30,7 @@ class Client(Protocol):
         """Call an operation of the gateway."""
 
 
-class Run(UserActions):
+class Run(RunFrames, UserActions):
     """A run of a DAG.
 
     Runs are made by ``LocalStack.run`` and by the ``%%temporal_dag`` magic.
@@ -74,20 +72,6 @@ class Run(UserActions):
     def state(self) -> str:
         """``"queued"``, ``"running"``, ``"success"`` or ``"failed"``, as of now."""
         return self.snapshot()["state"]
-
-    @property
-    def tasks(self) -> pd.DataFrame:
-        """The task instances as a frame; see :func:`temporal_airflow_nb.frames.tasks_frame`."""
-        from temporal_airflow_nb.frames import tasks_frame
-
-        return tasks_frame(self.snapshot())
-
-    @property
-    def xcoms(self) -> pd.DataFrame:
-        """What the tasks returned and pushed, a frame; see :func:`temporal_airflow_nb.frames.xcoms_frame`."""
-        from temporal_airflow_nb.frames import xcoms_frame
-
-        return xcoms_frame(self._call("xcoms")["xcoms"])
 
     @property
     def links(self) -> dict[str, str]:

@@ -35,6 +35,9 @@ TASK_STATES = (
     "awaiting_input",
 )
 
+# In the order of airflow.utils.state.DagRunState.
+RUN_STATES = ("queued", "running", "success", "failed")
+
 LOOKS: Mapping[str, Look] = {
     "removed": Look("#45556c", "–"),
     "scheduled": Look("#71717b", "○"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,9 @@ _MAX_RERUNS = 3
 _LONGEST_TRY = timedelta(days=365)
 _HEARTBEAT = timedelta(seconds=10)
 _EACH_TRIGGER = timedelta(milliseconds=50)
+_ACTIVITY_ID = re.compile(
+    r"(?P<task_id>.+?)(\[(?P<map_index>\d+)\])?\.(try(?P<try_number>\d+)|trigger\d+)\.[0-9a-f]+"
+)
 _PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5)
 
 
@@ -108,6 +112,19 @@ def reason_of(error: ActivityError) -> str:
     if isinstance(cause, CancelledError):
         return "it was cancelled"
     return str(cause or error)[:500]
+
+
+def try_of(activity_id: str) -> tuple[str, int, int | None] | None:
+    """Return task id, map index and try number of an activity; of a trigger's, no try number.
+
+    >>> try_of("load[3].try2.0d9c1f"), try_of("load.trigger7.0d9c1f"), try_of("1")
+    (('load', 3, 2), ('load', -1, None), None)
+    """
+    named = _ACTIVITY_ID.fullmatch(activity_id)
+    if named is None:
+        return None
+    map_index = -1 if named["map_index"] is None else int(named["map_index"])
+    return named["task_id"], map_index, None if named["try_number"] is None else int(named["try_number"])
 
 
 def _label(key: Key) -> str:

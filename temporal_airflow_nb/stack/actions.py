@@ -5,10 +5,9 @@ The run's workflow is told to look again; a run that had ended is queued, and ex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version
@@ -16,7 +15,6 @@ from airflow.api_fastapi.core_api.datamodels.dag_run import DagRunMutableStates
 from airflow.api_fastapi.core_api.datamodels.task_instances import BulkTaskInstanceBody
 from airflow.api_fastapi.core_api.services.public.dag_run import patch_dag_run_state
 from airflow.api_fastapi.core_api.services.public.task_instances import _patch_task_instance_state
-from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.taskinstance import clear_task_instances, find_relevant_relatives
@@ -28,6 +26,7 @@ from temporal_airflow_nb.errors import DagNotFoundError, InvalidInputError, RunN
 from temporal_airflow_nb.orchestration import later_runs, outbox, rollout
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
+from temporal_airflow_nb.stack.lookup import find_run, similar
 from temporal_airflow_nb.tasks.dags import dag_bag, dag_of_run
 from temporal_airflow_nb.tasks.database import transaction
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
 
-_SHOWN = 5
 RUN_STATES = ("success", "failed")
 TASK_STATES = (*RUN_STATES, "skipped")
 
@@ -128,7 +126,7 @@ def clear(
 def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, Done]]:
     """Find a run, the latest where none is named, and tell Temporal of what is done to it."""
     with transaction() as session:
-        dag_run = _find(dag_id, run_id, session)
+        dag_run = find_run(dag_id, run_id, session)
         done = Done(dag_id, dag_run.run_id)
         before = _instances(dag_run, session)
         yield dag_run, session, done
@@ -212,25 +210,6 @@ def _with_relatives(dag: SerializedDAG, dag_run: DagRun, tasks: Tasks, session: 
     return [*whole, *mapped]
 
 
-def _find(dag_id: str, run_id: str | None, session: Session) -> DagRun:
-    if session.get(DagModel, dag_id) is None:
-        known = session.scalars(select(DagModel.dag_id)).all()
-        raise DagNotFoundError(f"There is no DAG {dag_id!r}.", hint=_similar(dag_id, known), dag_id=dag_id)
-    runs = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc())
-    found = session.scalar(runs.limit(1) if run_id is None else runs.where(DagRun.run_id == run_id))
-    if found is not None:
-        return found
-    if run_id is None:
-        raise RunNotFoundError(f"DAG {dag_id!r} has no run.", hint="Run it first.", dag_id=dag_id)
-    known = [run.run_id for run in session.scalars(runs.limit(_SHOWN))]
-    raise RunNotFoundError(
-        f"DAG {dag_id!r} has no run {run_id!r}.",
-        hint=f"Its latest are: {', '.join(known)}." if known else "It has none.",
-        dag_id=dag_id,
-        run_id=run_id,
-    )
-
-
 def _known(dag: SerializedDAG | None, dag_id: str) -> SerializedDAG:
     if dag is None:
         raise DagNotFoundError(
@@ -245,7 +224,7 @@ def _check(dag: SerializedDAG, dag_run: DagRun, tasks: Tasks, session: Session) 
         if not dag.has_task(task_id):
             raise RunNotFoundError(
                 f"DAG {dag_run.dag_id!r} has no task {task_id!r}.",
-                hint=_similar(task_id, dag.task_ids),
+                hint=similar(task_id, dag.task_ids),
                 dag_id=dag_run.dag_id,
                 task_id=task_id,
             )
@@ -267,11 +246,3 @@ def _check(dag: SerializedDAG, dag_run: DagRun, tasks: Tasks, session: Session) 
                 run_id=dag_run.run_id,
                 task_id=task_id,
             )
-
-
-def _similar(name: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    if close := get_close_matches(name, known):
-        return f"Did you mean {' or '.join(close)}?"
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There is none."

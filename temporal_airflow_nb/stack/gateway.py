@@ -22,7 +22,7 @@ from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
 from temporal_airflow_nb.orchestration import queues
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.orchestration.schedules import table as schedule_table
-from temporal_airflow_nb.stack import actions, views
+from temporal_airflow_nb.stack import actions, frames_views, views
 from temporal_airflow_nb.stack.submission import Submissions, import_stored, warnings_of
 from temporal_airflow_nb.tasks.database import commits, reading
 
@@ -247,6 +247,7 @@ def application(
         )
         return asdict(done)
 
+    frames_views.routes(app, temporal)
     return app
 
 

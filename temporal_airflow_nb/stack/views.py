@@ -21,6 +21,7 @@ from sqlalchemy import func, select
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.errors import RunNotFoundError
 from temporal_airflow_nb.orchestration.graph import graph_of
+from temporal_airflow_nb.stack.lookup import find_run
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading
 
@@ -38,18 +39,6 @@ _COLUMNS = (
     TI.pool,
     TI._rendered_map_index.label("label"),
 )
-
-
-def _run(dag_id: str, run_id: str, session: Any) -> DagRun:
-    found = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
-    if found is None:
-        raise RunNotFoundError(
-            f"DAG {dag_id!r} has no run {run_id!r}",
-            hint="It may have been deleted.",
-            dag_id=dag_id,
-            run_id=run_id,
-        )
-    return found
 
 
 def version(dag_id: str, run_id: str) -> str:
@@ -76,7 +65,7 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, An
     """Return a run with all its task instances, in the order in which they can run; ``pages`` are addresses of UIs."""
     current = version(dag_id, run_id)
     with reading() as session:
-        dag_run = _run(dag_id, run_id, session)
+        dag_run = find_run(dag_id, run_id, session)
         dag = dag_of_run(dag_run, session)
         order = graph_of(dag).order if dag is not None else {}
         groups = (
@@ -143,7 +132,7 @@ def runs(dag_id: str | None, limit: int) -> list[dict[str, Any]]:
 def xcoms(dag_id: str, run_id: str) -> list[dict[str, Any]]:
     """Return a run's XComs, deserialised; what JSON can't hold is given as text."""
     with reading() as session:
-        _run(dag_id, run_id, session)
+        find_run(dag_id, run_id, session)
         rows = session.execute(
             select(
                 XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value, XComModel.timestamp
@@ -179,7 +168,7 @@ def logs(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
     from sqlalchemy.orm import joinedload
 
     with reading() as session:
-        dag_run = _run(dag_id, run_id, session)
+        dag_run = find_run(dag_id, run_id, session)
         where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
         ti = session.scalar(
             select(TI)

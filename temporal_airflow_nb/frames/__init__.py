@@ -1,0 +1,26 @@
+"""Airflow's truth as pandas frames: moments in UTC, states categories in Airflow's order, durations ``Timedelta``."""
+
+from __future__ import annotations
+
+from temporal_airflow_nb.frames.of_run import (
+    assets_frame,
+    events_frame,
+    tasks_frame,
+    tries_frame,
+    xcoms_frame,
+)
+from temporal_airflow_nb.frames.of_stack import dags, dags_frame, pools, pools_frame, runs, runs_frame
+
+__all__ = [
+    "assets_frame",
+    "dags",
+    "dags_frame",
+    "events_frame",
+    "pools",
+    "pools_frame",
+    "runs",
+    "runs_frame",
+    "tasks_frame",
+    "tries_frame",
+    "xcoms_frame",
+]

@@ -1,0 +1,136 @@
+"""Makes frames of columns as the gateway sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from temporal_airflow_nb.display.states import RUN_STATES, TASK_STATES
+from temporal_airflow_nb.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Columns = Mapping[str, Sequence[Any]]
+
+MOMENT: Final = "datetime64[us, UTC]"
+SPAN: Final = "timedelta64[us]"
+TEXT: Final = "text"
+NUMBER: Final = "int64"
+"""A number that is always there; 0 where the source doesn't tell it."""
+INDEX: Final = "map_index"
+"""A map index; -1 where there is none."""
+SOME_NUMBER: Final = "Int64"
+"""A number that may be missing."""
+FLAG: Final = "bool"
+TASK_STATE: Final = "task state"
+RUN_STATE: Final = "run state"
+ANYTHING: Final = "object"
+
+_STATES = {TASK_STATE: TASK_STATES, RUN_STATE: RUN_STATES}
+_ABSENT = {NUMBER: 0, INDEX: -1, FLAG: False}
+_BACKENDS = (None, "pyarrow")
+
+
+def frame_of(columns: Columns, kinds: Mapping[str, str], dtype_backend: str | None = None) -> pd.DataFrame:
+    """Return a frame with the columns that ``kinds`` names, whether or not they are given.
+
+    Parameters
+    ----------
+    columns
+        Values by column; all of the same length.
+    kinds
+        What each column of the frame holds.
+    dtype_backend
+        ``"pyarrow"`` for columns that Arrow holds; states stay pandas categories, and values of any type objects.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such ``dtype_backend``, or pyarrow isn't installed.
+    """
+    import pandas as pd
+
+    convert = _converter(dtype_backend)
+    rows = max((len(values) for values in columns.values()), default=0)
+    nothing = [None] * rows
+    return pd.DataFrame({name: convert(columns.get(name, nothing), kind) for name, kind in kinds.items()})
+
+
+def of_records(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Columns:
+    """Return the columns of records."""
+    return {name: [record.get(name) for record in records] for name in kinds}
+
+
+def _converter(dtype_backend: str | None) -> Callable[[Sequence[Any], str], Any]:
+    if dtype_backend not in _BACKENDS:
+        raise InvalidInputError(
+            f"There is no dtype_backend {dtype_backend!r}.",
+            hint='Use "pyarrow", or None for pandas\' own types.',
+            dtype_backend=dtype_backend,
+        )
+    if dtype_backend is None:
+        return _series
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise InvalidInputError(
+            'dtype_backend="pyarrow" needs pyarrow, which isn\'t installed.',
+            hint='Install it: pip install "temporal-airflow-nb[arrow]"',
+            dtype_backend=dtype_backend,
+        ) from None
+    return _arrow_series
+
+
+def _series(values: Sequence[Any], kind: str) -> pd.Series:
+    import numpy as np
+    import pandas as pd
+
+    if kind in _STATES:
+        return pd.Series(pd.Categorical(values, categories=[*_STATES[kind]]))
+    if kind == MOMENT:
+        moments = pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601")
+        return pd.Series(moments.astype(MOMENT))
+    if kind == SPAN:
+        seconds = np.array(values, dtype="float64")
+        spans = np.full(len(seconds), np.timedelta64("NaT"), dtype=SPAN)
+        known = ~np.isnan(seconds)
+        spans[known] = np.rint(seconds[known] * 1e6).astype("int64").astype(SPAN)
+        return pd.Series(spans)
+    if kind in _ABSENT:
+        absent = _ABSENT[kind]
+        present = [absent if value is None else value for value in values]
+        return pd.Series(present, dtype="bool" if kind == FLAG else "int64")
+    if kind == SOME_NUMBER:
+        return pd.Series(values, dtype="Int64")
+    if kind == TEXT:
+        return pd.Series(values, dtype=_text_dtype())
+    series = pd.Series([None] * len(values), dtype=object)
+    for position, value in enumerate(values):
+        series.iat[position] = value
+    return series
+
+
+def _arrow_series(values: Sequence[Any], kind: str) -> pd.Series:
+    import pandas as pd
+    import pyarrow as pa
+
+    types = {
+        MOMENT: pa.timestamp("us", "UTC"),
+        SPAN: pa.duration("us"),
+        NUMBER: pa.int64(),
+        INDEX: pa.int64(),
+        SOME_NUMBER: pa.int64(),
+        FLAG: pa.bool_(),
+        TEXT: pa.string(),
+    }
+    if kind == TEXT:
+        return pd.Series(values, dtype=pd.ArrowDtype(types[kind]))
+    series = _series(values, kind)
+    return series.astype(pd.ArrowDtype(types[kind])) if kind in types else series
+
+
+def _text_dtype() -> str:
+    import pandas as pd
+
+    return "object" if int(pd.__version__.split(".")[0]) < 3 else "str"
