@@ -35,6 +35,13 @@ def close_all(note: str, address: str | None = None) -> None:
             live.close(note)
 
 
+def show(run: Run, view: str) -> None:
+    """Show a run in the present cell."""
+    from IPython import get_ipython
+
+    LiveGrid(get_ipython()).follow(run, view)
+
+
 class LiveGrid:
     """One output, replaced in place: first what happens before there is a run, then the run's grid.
 
@@ -83,7 +90,7 @@ class LiveGrid:
             if failed:
                 self._card(title, "didn't succeed", "failed")
 
-    def follow(self, run: Run) -> None:
+    def follow(self, run: Run, view: str = "grid") -> None:  # noqa: ARG002
         """Show a run, and its progress until it ends. Returns at once."""
         snapshot = run.snapshot()
         self._show(snapshot)
