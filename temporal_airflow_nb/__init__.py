@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from temporal_airflow_nb import aio
     from temporal_airflow_nb.errors import TemporalAirflowError
+    from temporal_airflow_nb.frames import dags, pools, runs
+    from temporal_airflow_nb.functions import down, run_cell, show, status, ui, up, write_dag
     from temporal_airflow_nb.run import Run
+    from temporal_airflow_nb.run_list import Runs
     from temporal_airflow_nb.stack.connect import connect
     from temporal_airflow_nb.stack.local import LocalStack
 
@@ -15,17 +19,34 @@ __version__ = "0.1.0"
 __all__ = [
     "LocalStack",
     "Run",
+    "Runs",
     "TemporalAirflowError",
+    "aio",
     "connect",
+    "dags",
+    "down",
     "load_ipython_extension",
+    "pools",
+    "run_cell",
+    "runs",
+    "show",
+    "status",
+    "ui",
     "unload_ipython_extension",
+    "up",
+    "write_dag",
 ]
 
+_FUNCTIONS = ("down", "run_cell", "show", "status", "ui", "up", "write_dag")
+_FRAMES = ("dags", "pools", "runs")
 _HOMES = {
     "LocalStack": "temporal_airflow_nb.stack.local",
     "Run": "temporal_airflow_nb.run",
+    "Runs": "temporal_airflow_nb.run_list",
     "TemporalAirflowError": "temporal_airflow_nb.errors",
     "connect": "temporal_airflow_nb.stack.connect",
+    **dict.fromkeys(_FUNCTIONS, "temporal_airflow_nb.functions"),
+    **dict.fromkeys(_FRAMES, "temporal_airflow_nb.frames"),
 }
 
 
@@ -44,10 +65,12 @@ def unload_ipython_extension(ipython: Any) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "aio":
+        return import_module("temporal_airflow_nb.aio")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from temporal_airflow_nb import project
 from temporal_airflow_nb.errors import InvalidInputError
 
 HOME_VARIABLE = "TEMPORAL_AIRFLOW_HOME"
@@ -19,8 +20,8 @@ ORCHESTRATOR = "temporal_airflow_nb.orchestrator.TemporalOrchestrator"
 
 
 def home_path(home: str | os.PathLike[str] | None = None) -> Path:
-    """Return the stack's state folder, absolute: ``home``, else ``$TEMPORAL_AIRFLOW_HOME``, else here."""
-    chosen = home or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME
+    """Return the stack's state folder, absolute: ``home``, ``$TEMPORAL_AIRFLOW_HOME``, the project's, or here."""
+    chosen = home or os.environ.get(HOME_VARIABLE) or project.home() or DEFAULT_HOME
     return Path(chosen).expanduser().absolute()
 
 

@@ -5,6 +5,7 @@ The command line turns one into a message and its ``exit_code``; a notebook show
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -59,6 +60,28 @@ class DagFileError(InvalidInputError):
     """A DAG file is missing, isn't Python, or doesn't import. ``facts``: ``path``, ``line``."""
 
     code = "dag_file"
+
+
+class PreflightError(DagFileError):
+    """The DAG can't be run as it is. ``facts``: ``findings``, a list of dicts, and ``path``."""
+
+    code = "preflight"
+
+    @classmethod
+    def of(cls, findings: Sequence[Any], path: str | None = None) -> PreflightError:
+        """Return the error that says what was found, in a file or, without a ``path``, in a cell."""
+
+        def said(finding: Any) -> str:
+            if finding.line is None:
+                return finding.message
+            place = f"cell line {finding.line}" if path is None else f"{path}, line {finding.line}"
+            return f"{place}: {finding.message}"
+
+        facts: dict[str, Any] = {"findings": [finding.to_dict() for finding in findings], "path": path}
+        if len(findings) == 1:
+            return cls(said(findings[0]), hint=findings[0].hint, **facts)
+        lines = [f"{said(finding)}\n    {finding.hint}".rstrip() for finding in findings]
+        return cls(f"{len(findings)} things are wrong:\n  " + "\n  ".join(lines), **facts)
 
 
 class DagNotFoundError(InvalidInputError):

@@ -48,6 +48,11 @@ def use(stack: Stack | None) -> None:
     _used = stack
 
 
+def connected() -> bool:
+    """Whether another stack than the embedded one of the state folder is in use."""
+    return _used is not None
+
+
 def client(home: str | os.PathLike[str] | None = None) -> Client:
     """Return the client of the stack in use.
 

@@ -17,7 +17,7 @@ class Markup(str):
 
 
 def fill(fragment: str, **values: object) -> Markup:
-    """Return a fragment of ``grid.html`` with its ``$names`` replaced by the values, escaped.
+    """Return a fragment of the templates with its ``$names`` replaced by the values, escaped.
 
     >>> fill("note", text="a < b")
     '<p class="ta-note" role="status">a &lt; b</p>'
@@ -48,5 +48,11 @@ def _read(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _fragments() -> dict[str, Template]:
-    _, *parts = re.split(r"^<!-- fragment: (\w+) -->\n", _read("grid.html"), flags=re.MULTILINE)
-    return {name: Template(body.strip("\n")) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    found: dict[str, Template] = {}
+    for file in (files(__package__) / "templates").iterdir():
+        if file.name.endswith(".html"):
+            _, *parts = re.split(r"^<!-- fragment: (\w+) -->\n", _read(file.name), flags=re.MULTILINE)
+            found |= {
+                name: Template(text.strip("\n")) for name, text in zip(parts[::2], parts[1::2], strict=True)
+            }
+    return found

@@ -10,15 +10,18 @@ if TYPE_CHECKING:
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Register the magics. Nothing is started until a cell needs it."""
+    from temporal_airflow_nb.notebook import completion, settings
     from temporal_airflow_nb.notebook.magics import TemporalMagics
 
+    settings.install(ipython)
     ipython.register_magics(TemporalMagics)
+    completion.install(ipython)
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
     """Take the magics away, stop following runs, and end the stacks that this kernel started."""
     from temporal_airflow_nb import session
-    from temporal_airflow_nb.notebook import live
+    from temporal_airflow_nb.notebook import completion, live, settings
     from temporal_airflow_nb.notebook.magics import TemporalMagics
 
     manager = ipython.magics_manager
@@ -27,5 +30,7 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
         for name in names:
             if magics is not None:
                 manager.magics[kind].pop(name, None)
+    completion.remove(ipython)
+    settings.remove(ipython)
     live.close_all("The extension was unloaded; the run isn't followed any more.")
     session.end_owned()

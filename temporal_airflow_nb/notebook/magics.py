@@ -1,19 +1,40 @@
-"""The magics."""
+"""The magics: each parses its line, and calls the function that does the work."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from temporal_airflow_nb import session
+from temporal_airflow_nb import functions, session
 from temporal_airflow_nb.conf import parse_conf
-from temporal_airflow_nb.notebook import cells, live
-from temporal_airflow_nb.run import Run
+from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.notebook import settings
 
 
 def _unquoted(text: str) -> str:
     """Return an argument without its quotes: IPython's splitting leaves them on."""
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def _params(pairs: list[str] | None) -> dict[str, Any]:
+    found = {}
+    for pair in pairs or ():
+        name, equals, text = _unquoted(pair).partition("=")
+        if not equals or not name:
+            raise InvalidInputError(
+                f"--params {pair} has no value.", hint="Write --params name=value.", value=pair
+            )
+        try:
+            found[name] = json.loads(_unquoted(text) if text[:1] == "'" else text)
+        except ValueError:
+            found[name] = _unquoted(text)
+    return found
+
+
+_home = argument("--home", type=_unquoted, metavar="DIR", help="state folder of the embedded stack")
 
 
 @magics_class
@@ -22,51 +43,106 @@ class TemporalMagics(Magics):
 
     @no_var_expand
     @magic_arguments()
-    @argument("--wait", action="store_true", help="wait for the run to end")
+    @argument("--run", dest="run", action="store_true", default=True, help="run the DAG (default)")
+    @argument("--no-run", dest="run", action="store_false", help="only check and store it")
+    @argument("--wait", action="store_true", default=None, help="wait for the run to end")
+    @argument("--no-wait", dest="wait", action="store_false", default=None, help="don't (default)")
     @argument("--conf", type=_unquoted, metavar="JSON", help="the run's conf, an object in quotes")
+    @argument("--params", nargs="+", action="extend", metavar="NAME=VALUE", help="values, JSON or text")
+    @argument("--name", type=_unquoted, metavar="NAME", help="name of the DAG file (default: its DAG's)")
     @argument("--dag-id", type=_unquoted, metavar="ID", help="which DAG, if the cell defines several")
-    @argument("--name", type=_unquoted, metavar="NAME", help="name of the DAG file (default: after its DAG)")
-    @argument("--home", type=_unquoted, metavar="DIR", help="the stack's state folder")
+    @argument("--backfill", nargs=2, type=_unquoted, metavar=("START", "END"), help="a run for each date")
+    @argument("--write-to", type=_unquoted, metavar="PATH", help="write a plain Airflow file, too")
+    @argument("--force", action="store_true", help="even if that replaces one that was edited")
+    @argument("--view", choices=settings.VIEWS, help="what is shown of the run (default: grid)")
+    @argument("--worker-lost", choices=settings.WORKER_LOST, help="what a lost worker's tries are (rerun)")
+    @_home
     @cell_magic
     def temporal_dag(self, line: str, cell: str) -> None:
-        """Run the DAG that this cell defines, and show its grid; `run` is the run.
-
-        The cell is written to a DAG file of its own: it sees nothing of the notebook's other cells. The
-        first time, an embedded stack is started; it ends with the kernel, or with %temporal_down.
-        """
-        shell = self.shell
-        assert shell is not None
+        """Run the DAG that this cell defines, and show it; `run`, or `runs`, is left."""
         arguments = parse_argstring(self.temporal_dag, line)
-        conf = parse_conf(arguments.conf)
-        source = cells.source_of(cell)
-        name = cells.file_name(cells.parse(source), arguments.name, shell.execution_count)
-        stack = session.embedded(arguments.home)
-        grid = live.LiveGrid(shell)
-        with grid.busy("Connecting to the stack" if stack.is_running else "Starting the stack"):
-            stack.start()
-        client = stack.client
-        with grid.busy("Submitting"), cells.placed(stack.home, name, source) as path:
-            answer = client.call(
-                "submit", path=str(path), dag_id=arguments.dag_id, conf=conf, bundle=cells.NOTEBOOK_BUNDLE
-            )
-        run = Run(client, answer["dag_id"], answer["run_id"])
-        grid.address = client.address
-        shell.push({"run": run})
-        grid.follow(run)
-        if arguments.wait:
-            run.wait()
+        outcome = functions.run_cell(
+            cell,
+            name=arguments.name,
+            dag_id=arguments.dag_id,
+            conf=parse_conf(arguments.conf),
+            params=_params(arguments.params),
+            wait=arguments.wait,
+            backfill=arguments.backfill,
+            write_to=arguments.write_to,
+            force=arguments.force,
+            view=arguments.view,
+            run=arguments.run,
+            worker_lost=arguments.worker_lost,
+            home=arguments.home,
+        )
+        if isinstance(outcome, list):
+            self._leave(runs=outcome, run=outcome[0])
+        elif outcome is not None:
+            self._leave(run=outcome)
 
     @no_var_expand
     @magic_arguments()
-    @argument("--home", type=_unquoted, metavar="DIR", help="the stack's state folder")
+    @argument("--ui", action="store_true", help="with Airflow's API server, scheduler and DAG processor")
+    @argument("--db", choices=("sqlite", "postgres"), help="Airflow's database")
+    @_home
+    @line_magic
+    def temporal_up(self, line: str) -> Any:
+        """Start the embedded stack, or attach to it, and show where it is."""
+        arguments = parse_argstring(self.temporal_up, line)
+        functions.up(arguments.home, ui=arguments.ui, db=arguments.db)
+        return functions.status(arguments.home)
+
+    @no_var_expand
+    @magic_arguments()
+    @_home
     @line_magic
     def temporal_down(self, line: str) -> None:
         """End the embedded stack. Runs that haven't ended go on when it is started again."""
         arguments = parse_argstring(self.temporal_down, line)
-        stack = session.embedded(arguments.home)
-        if stack.is_running:
-            note = "The stack was ended; the run goes on when it is started again."
-            live.close_all(note, stack.client.address)
-        was_running = stack.is_running
-        stack.stop()
-        print("The stack is down." if was_running else f"No stack runs in {stack.home}.")
+        was_running = functions.down(arguments.home)
+        home = session.embedded(arguments.home or settings.get("home")).home
+        print("The stack is down." if was_running else f"No stack runs in {home}.")
+
+    @no_var_expand
+    @magic_arguments()
+    @_home
+    @line_magic
+    def temporal_status(self, line: str) -> Any:
+        """Show where you are: stack, addresses, versions, services."""
+        return functions.status(parse_argstring(self.temporal_status, line).home)
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("dag_id", nargs="?", type=_unquoted, metavar="DAG_ID", help="of which DAG")
+    @argument("--state", choices=("queued", "running", "success", "failed"), help="in which state")
+    @argument("--limit", type=int, default=20, metavar="N", help="how many at most (20)")
+    @line_magic
+    def temporal_runs(self, line: str) -> Any:
+        """Return the latest runs as a frame."""
+        arguments = parse_argstring(self.temporal_runs, line)
+        from temporal_airflow_nb import runs
+
+        return runs(arguments.dag_id, arguments.state, arguments.limit)
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("run", nargs="?", type=_unquoted, metavar="RUN|DAG_ID", help="a run, or a DAG's latest one")
+    @argument("--view", choices=settings.VIEWS[:-1], help="what is shown of it (default: grid)")
+    @line_magic
+    def temporal_show(self, line: str) -> None:
+        """Show a run, the latest where none is named, also after a restart of the kernel; `run` is left."""
+        arguments = parse_argstring(self.temporal_show, line)
+        self._leave(run=functions.show(arguments.run, view=arguments.view))
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("page", nargs="?", choices=("airflow", "temporal"), default="airflow", help="which one")
+    @line_magic
+    def temporal_ui(self, line: str) -> Any:
+        """Show a link to Airflow's UI, or Temporal's."""
+        return functions.ui(parse_argstring(self.temporal_ui, line).page)
+
+    def _leave(self, **names: Any) -> None:
+        assert self.shell is not None
+        self.shell.push(names)

@@ -1,0 +1,69 @@
+"""What is asked of IPython, where there is one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.display import notices
+from temporal_airflow_nb.notebook import settings
+from temporal_airflow_nb.stack.base import Stack
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from temporal_airflow_nb.notebook.live import LiveGrid
+    from temporal_airflow_nb.notebook.preflight import Finding
+
+
+def present() -> InteractiveShell | None:
+    """Return the shell that this process runs in, None outside IPython."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def is_kernel(shell: InteractiveShell | None) -> bool:
+    """Whether the shell is that of a notebook."""
+    return getattr(shell, "kernel", None) is not None
+
+
+def namespace(shell: InteractiveShell | None) -> Mapping[str, Any]:
+    """Return what the cells have defined."""
+    return shell.user_ns if shell is not None else {}
+
+
+def history(shell: InteractiveShell | None) -> Sequence[str]:
+    """Return the source of the cells that were executed, by execution count."""
+    return shell.user_ns.get("In", ()) if shell is not None else ()
+
+
+def start(stack: Stack) -> None:
+    """Start a stack; one that a kernel starts waits for that kernel to come back after a restart."""
+    if hasattr(stack, "linger") and is_kernel(present()):
+        stack.linger = settings.get("linger")
+    stack.start()
+
+
+@contextmanager
+def busy(grid: LiveGrid | None, title: str) -> Iterator[None]:
+    """Show for how long the block takes."""
+    if grid is None:
+        yield
+        return
+    with grid.busy(title):
+        yield
+
+
+def show_findings(shell: InteractiveShell | None, findings: Sequence[Finding]) -> None:
+    """Show what isn't wrong, but may be."""
+    if not findings:
+        return
+    if shell is None:
+        print(notices.findings_text(findings), file=sys.stderr)
+        return
+    shell.display_pub.publish(
+        data={"text/html": notices.findings_html(findings), "text/plain": notices.findings_text(findings)},
+        metadata={},
+    )

@@ -1,0 +1,159 @@
+"""A cell on its way to a run: made a file, checked, and handed to the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb import session
+from temporal_airflow_nb.errors import InvalidInputError, PreflightError
+from temporal_airflow_nb.notebook import cells, live, shells, write_to
+from temporal_airflow_nb.notebook.line_map import cell_of
+from temporal_airflow_nb.notebook.preflight import Finding
+from temporal_airflow_nb.run import Run
+from temporal_airflow_nb.run_list import Runs
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from temporal_airflow_nb.stack.base import Stack
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with a cell; see :func:`temporal_airflow_nb.run_cell`."""
+
+    name: str | None = None
+    dag_id: str | None = None
+    conf: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    run: bool = True
+    wait: bool = False
+    backfill: tuple[str, str] | None = None
+    write_to: Path | None = None
+    force: bool = False
+    view: str = "grid"
+    worker_lost: str | None = None
+    home: str | None = None
+
+
+def submit(cell: str, order: Order, shell: InteractiveShell | None) -> Run | Runs | None:
+    """Do with a cell what is ordered, and show what comes of it in the shell's present output.
+
+    Returns
+    -------
+    Run, Runs or None
+        The run, those of a backfill, or None for a cell that is stored alone.
+
+    Raises
+    ------
+    PreflightError
+        The DAG can't be run as it is. Nothing has been started or stored.
+    """
+    prepared = _prepared(cell, order.name, shell)
+    stack = session.current(order.home)
+    if order.write_to is not None:
+        write_to.check(order.write_to, prepared.plain, force=order.force)
+    grid = live.LiveGrid(shell) if shell is not None else None
+    _start(stack, grid)
+    answer = _submitted(prepared, order, stack, grid)
+    found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
+    shells.show_findings(shell, _distinct([*prepared.findings, *found]))
+    if order.write_to is not None:
+        write_to.write(order.write_to, prepared.plain)
+    client = stack.client
+    runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
+    if not runs:
+        return None
+    if grid is not None and order.view != "none":
+        grid.address = client.address
+        grid.follow(runs[0], order.view)
+    result = runs if order.backfill is not None else runs[0]
+    if order.wait:
+        result.wait()
+    return result
+
+
+def write(source: str, path: Path, *, force: bool) -> Path:
+    """Write a cell's DAG as a plain Airflow file; see :func:`temporal_airflow_nb.write_dag`."""
+    prepared = _prepared(source, None, shells.present())
+    write_to.check(path, prepared.plain, force=force)
+    write_to.write(path, prepared.plain)
+    return path
+
+
+def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> cells.PreparedCell:
+    prepared = cells.prepare(
+        cell,
+        shell_ns=shells.namespace(shell),
+        history=shells.history(shell),
+        execution_count=shell.execution_count if shell is not None else 0,
+        name=name,
+        folder=Path.cwd(),
+    )
+    _refuse(prepared.findings)
+    return prepared
+
+
+def _start(stack: Stack, grid: live.LiveGrid | None) -> None:
+    running = getattr(stack, "is_running", True)
+    with shells.busy(grid, "Connecting to the stack" if running else "Starting the stack"):
+        shells.start(stack)
+
+
+def _submitted(
+    prepared: cells.PreparedCell, order: Order, stack: Stack, grid: live.LiveGrid | None
+) -> dict[str, Any]:
+    start, end = order.backfill or (None, None)
+    body: dict[str, Any] = {
+        "dag_id": order.dag_id,
+        "launch": order.run,
+        "conf": None if order.conf is None else dict(order.conf),
+        "params": dict(order.params) or None,
+        "worker_lost": order.worker_lost,
+        "backfill": {"from": start, "to": end} if start else None,
+    }
+    client = stack.client
+    with shells.busy(grid, "Submitting"), _file(prepared, order, stack) as path:
+        try:
+            return client.call("submit", path=str(path), **body)
+        except PreflightError as error:
+            found = [_in_cell(finding, prepared.source) for finding in error.facts["findings"]]
+            raise PreflightError.of(found) from None
+
+
+def _file(prepared: cells.PreparedCell, order: Order, stack: Stack) -> AbstractContextManager[Path]:
+    """Have the cell's file where the stack's Airflow finds it."""
+    home: Path | None = getattr(stack, "home", None)
+    if home is not None:
+        return cells.placed(home, prepared.file_name, prepared.source)
+    if order.write_to is None:
+        raise InvalidInputError(
+            "This Airflow runs the files of its own DAG folders.",
+            hint="Have the cell written to one of them: --write-to PATH.",
+        )
+    write_to.write(order.write_to, prepared.plain)
+    return nullcontext(order.write_to.absolute())
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    if wrong := [finding for finding in findings if finding.level == "error"]:
+        raise PreflightError.of(wrong)
+
+
+def _in_cell(data: Mapping[str, Any], source: str) -> Finding:
+    """Return what the gateway has found in the file, at the cell's line."""
+    finding = Finding(**data)
+    if finding.line is None:
+        return finding
+    place = cell_of(source, finding.line)
+    return replace(finding, line=place.line if place is not None else None)
+
+
+def _distinct(findings: Sequence[Finding]) -> list[Finding]:
+    """Leave out what the gateway has found as well as we."""
+    known = {(finding.code, finding.line, finding.task_id): finding for finding in reversed(findings)}
+    return sorted(known.values(), key=lambda finding: finding.line or 0)

@@ -1,0 +1,76 @@
+"""Where one is: the stack in use, its services and versions."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb import __version__
+from temporal_airflow_nb.display import notices
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.stack.base import Stack
+
+
+class Status(dict[str, Any]):
+    """What :func:`temporal_airflow_nb.status` returns.
+
+    A dict: ``services`` (a list of ``{"name", "state", "address", "pid"}``), ``env`` (variables for Airflow's
+    and Temporal's own tools), ``where`` (texts by name), ``production`` (whether what is done here concerns
+    production).
+    """
+
+    def _alarm(self) -> str | None:
+        if not self["production"]:
+            return None
+        where = self["where"]
+        return f"This is production: {where.get('temporal', '')}, {where.get('airflow', '')}."
+
+    def __repr__(self) -> str:
+        lines = [self._alarm() or ""] if self["production"] else []
+        facts = self["where"]
+        width = max(map(len, facts), default=0)
+        lines += [f"{name:{width}}  {value}" for name, value in facts.items()]
+        rows = [
+            (row["name"], row["state"], row["address"] or "", str(row["pid"] or ""))
+            for row in self["services"]
+        ]
+        table = [("service", "state", "address", "pid"), *rows]
+        sizes = [max(len(row[column]) for row in table) for column in range(4)]
+        lines += [
+            "",
+            *("  ".join(f"{cell:{n}}" for cell, n in zip(row, sizes, strict=True)).rstrip() for row in table),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return notices.status_html(self["services"], self["where"], self._alarm())
+
+
+def status_of(stack: Stack) -> Status:
+    """Return where a stack is, and how it does."""
+    found = stack.status()
+    known = dict(getattr(stack, "where", None) or _embedded(stack, found))
+    production = bool(known.pop("production", False))
+    where = {name: str(value) for name, value in known.items() if value}
+    return Status(**found, where={**where, "versions": _versions()}, production=production)
+
+
+def _embedded(stack: Stack, found: dict[str, Any]) -> dict[str, Any]:
+    env, services = found["env"], {row["name"]: row for row in found["services"]}
+    running = services.get("worker", {}).get("state") == "running"
+    return {
+        "stack": "embedded" if running else "embedded, not running",
+        "state folder": getattr(stack, "home", ""),
+        "airflow": f"database {services['database']['address']}" if running else "",
+        "temporal": f"{env['TEMPORAL_ADDRESS']} / {env['TEMPORAL_NAMESPACE']}" if running and env else "",
+        "pages": ", ".join(getattr(stack, "links", {}).values()) if running else "",
+    }
+
+
+def _versions() -> str:
+    from importlib.metadata import version
+
+    names = {"temporal_airflow_nb": __version__, "Airflow": version("apache-airflow")}
+    names |= {"temporalio": version("temporalio"), "Python": platform.python_version()}
+    return ", ".join(f"{name} {number}" for name, number in names.items())
