@@ -6,7 +6,7 @@ PYTEST_OPTIONS ?=
 # Most tests wait for something: more of them than there are cores can run at a time.
 SIDE_BY_SIDE ?= 3
 
-.PHONY: setup demo test lab bench lint clean
+.PHONY: setup demo test lab bench lint clean widget
 
 setup: $(VENV)/.installed
 
@@ -37,6 +37,10 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The built file is committed, so only who changes the widget needs node.
+widget:
+	cd temporal_airflow_nb/notebook/frontend && npm ci --no-audit --no-fund --silent && npm run --silent build
 
 clean:
 	@if [ -x $(BIN)/temporal-airflow ]; then $(BIN)/temporal-airflow down; fi

@@ -1,0 +1,115 @@
+/** What is true of the whole run, and what can be done with it. */
+
+import { useState } from "preact/hooks";
+import { html } from "htm/preact";
+import { Ask, cleared, count, useAct } from "./actions.js";
+import { byProgress, FINAL } from "./looks.js";
+import { Shares, safe, Sign } from "./signs.js";
+import { duration, elapsed } from "./times.js";
+
+const VIEWS = [
+  ["grid", "Grid"],
+  ["graph", "Graph"],
+  ["gantt", "Gantt"],
+];
+
+export function Header({ link }) {
+  const { store } = link;
+  const { looks, state, run } = store;
+  const now = store.now();
+  const begun = run?.start ?? null;
+  const seconds = begun === null ? null : Math.max(0, ((run.end ?? now) - begun) / 1000);
+  const { counts } = store.summary();
+  return html`<header>
+    ${store.production && html`<p class="production" role="note">${production(store.production)}</p>`}
+    <div class="title">
+      <span class="pill s-${state} ${FINAL.has(state) ? "" : "going"}"><${Sign} looks=${looks} state=${state} />${looks.words(state)}</span>
+      <strong class="dag">${store.dagId}</strong>
+      <span class="run-id" data-tip=${store.runId}>${store.runId}</span>
+      <span class="took" aria-label="Elapsed">${FINAL.has(state) ? duration(seconds) : elapsed(seconds)}</span>
+      <span class="hidden" role="status" aria-live="polite">Run ${store.runId} of ${store.dagId}: ${looks.words(state)}</span>
+      <span class="space"></span>
+      <${RunButtons} link=${link} />
+      <span class="links">${["airflow", "temporal"]
+        .filter((name) => safe(store.links?.[name]))
+        .map((name) => html`<a key=${name} href=${store.links[name]} target="_blank" rel="noopener noreferrer" aria-label=${`Open in ${title(name)}`}>${title(name)} <span aria-hidden="true">↗</span></a>`)}</span>
+    </div>
+    ${!store.connection.ok && html`<p class="notice warn" role="status"><i class="spin" aria-hidden="true"></i>${store.connection.text || "The connection is lost; trying again."}</p>`}
+    ${link.notice && html`<p class="notice ${link.notice.bad ? "bad" : ""}" role="status">${link.notice.text}${link.notice.hint ? html` <span class="quiet">${link.notice.hint}</span>` : ""}<button class="quiet close" aria-label="Dismiss" onClick=${() => ((link.notice = null), link.changed())}>×</button></p>`}
+    <${Shares} looks=${looks} counts=${counts} />
+    <${Bar} link=${link} counts=${counts} />
+  </header>`;
+}
+
+function production(text) {
+  return /produc/i.test(text) ? text : `Production: ${text}`;
+}
+
+function title(name) {
+  return name[0].toUpperCase() + name.slice(1);
+}
+
+function Bar({ link, counts }) {
+  const { ui, store } = link;
+  const { looks } = store;
+  function toggle(state) {
+    const states = new Set(ui.states);
+    if (!states.delete(state)) states.add(state);
+    link.choose({ states });
+  }
+  function onKeyDown(event) {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const at = VIEWS.findIndex(([id]) => id === ui.view);
+    link.show(VIEWS[(at + by + VIEWS.length) % VIEWS.length][0]);
+    event.currentTarget.querySelectorAll("button")[(at + by + VIEWS.length) % VIEWS.length].focus();
+  }
+  const all = [...byProgress(counts), ...[...ui.states].filter((state) => !counts[state]).map((state) => [state, 0])];
+  return html`<div class="controls">
+    <div class="tabs" role="tablist" aria-label="View" onKeyDown=${onKeyDown}>
+      ${VIEWS.map(
+        ([id, name]) => html`<button key=${id} role="tab" id=${`tab-${id}`} aria-controls="view" aria-selected=${String(ui.view === id)} tabindex=${ui.view === id ? 0 : -1} onClick=${() => link.show(id)}>${name}</button>`,
+      )}
+    </div>
+    <div class="legend" role="group" aria-label="States; choose some to show only those">
+      ${all.map(
+        ([state, n]) => html`<button key=${state} class="chip s-${state}" data-state=${state} aria-pressed=${String(ui.states.has(state))} onClick=${() => toggle(state)}>
+          <${Sign} looks=${looks} state=${state} /><b>${n.toLocaleString("en")}</b> ${looks.words(state)}
+        </button>`,
+      )}
+    </div>
+    <label class="filter">
+      <span class="hidden">Filter tasks</span>
+      <input
+        type="search"
+        placeholder="Filter tasks  /"
+        value=${ui.filter}
+        onInput=${(event) => link.choose({ filter: event.target.value })}
+        onKeyDown=${(event) => {
+          if (event.key !== "Escape" || !ui.filter) return;
+          event.stopPropagation();
+          link.choose({ filter: "" });
+        }}
+      />
+    </label>
+  </div>`;
+}
+
+function RunButtons({ link }) {
+  const [asking, ask] = useState(null);
+  const [act, busy] = useAct(link, () => ask(null));
+  const { store } = link;
+  if (!store.canAct) return null;
+  const { counts, total } = store.summary();
+  const failed = (counts.failed ?? 0) + (counts.upstream_failed ?? 0);
+  if (asking) return html`<${Ask} ...${asking} busy=${busy} onYes=${() => act(asking.body, asking.done)} onNo=${() => ask(null)} />`;
+  return html`<span class="buttons">
+    ${!store.final &&
+    html`<button class="plain" onClick=${() => ask({ text: "Cancel this run?", yes: "Cancel run", body: { action: "cancel" }, done: () => "The run is being cancelled." })}>Cancel</button>`}
+    ${failed > 0 &&
+    html`<button class="plain" onClick=${() => ask({ text: `Clear ${failed.toLocaleString("en")} failed, and run again?`, yes: "Clear failed", body: { action: "clear", only_failed: true }, done: cleared })}>Clear failed</button>`}
+    ${store.final &&
+    html`<button class="plain" onClick=${() => ask({ text: `Clear all ${count(total)}, and run again?`, yes: "Clear all", body: { action: "clear" }, done: cleared })}>Clear all</button>`}
+  </span>`;
+}

@@ -1,0 +1,100 @@
+/** Moving about in a picture that is larger than its frame. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+const ZOOM = [0.1, 2];
+/** Less than this can't be read: what doesn't fit then is reached by moving. */
+export const READABLE = 0.5;
+const MARGIN = 20;
+const DRAG = 3;
+
+const within = (value, [least, most]) => Math.max(least, Math.min(most, value));
+
+/**
+ * @param {{width: number, height: number} | null} picture
+ * @param {{width: number, height: number}} frame
+ * @param {string} subject another one is fitted in anew
+ */
+export function usePanZoom(picture, frame, subject) {
+  const box = useRef(null);
+  const [view, setView] = useState({ x: 0, y: 0, k: 1 });
+  const moved = useRef(null);
+  const drag = useRef(null);
+
+  function fit(least = ZOOM[0]) {
+    if (!picture) return;
+    const whole = Math.min((frame.width - 2 * MARGIN) / picture.width, (frame.height - 2 * MARGIN) / picture.height, 1);
+    const k = within(Math.max(whole, least), ZOOM);
+    const center = (room, size) => (size * k <= room - 2 * MARGIN ? (room - size * k) / 2 : MARGIN);
+    setView({ k, x: center(frame.width, picture.width), y: center(frame.height, picture.height) });
+  }
+
+  function zoom(factor, x = frame.width / 2, y = frame.height / 2) {
+    moved.current = subject;
+    setView((now) => {
+      const k = within(now.k * factor, ZOOM);
+      return { k, x: x - ((x - now.x) * k) / now.k, y: y - ((y - now.y) * k) / now.k };
+    });
+  }
+
+  function pan(dx, dy) {
+    moved.current = subject;
+    setView((now) => ({ ...now, x: now.x + dx, y: now.y + dy }));
+  }
+
+  /** Bring a part of the picture into the frame. */
+  function reveal({ x, y, w, h }) {
+    setView((now) => {
+      const inside = (at, size, room, offset) => {
+        const from = at * now.k + offset;
+        if (from < MARGIN) return offset + MARGIN - from;
+        return from + size * now.k > room - MARGIN ? offset - (from + size * now.k - room + MARGIN) : offset;
+      };
+      return { ...now, x: inside(x, w, frame.width, now.x), y: inside(y, h, frame.height, now.y) };
+    });
+  }
+
+  useEffect(() => {
+    if (moved.current !== subject) fit(READABLE);
+  }, [picture, subject, frame.width, frame.height]);
+
+  useEffect(() => {
+    const element = box.current;
+    // The page scrolls on over a picture that nobody is working with.
+    function onWheel(event) {
+      const inUse = element.getRootNode().activeElement && element.contains(element.getRootNode().activeElement);
+      if (!event.ctrlKey && !event.metaKey && !inUse) return;
+      event.preventDefault();
+      const { left, top } = element.getBoundingClientRect();
+      zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), event.clientX - left, event.clientY - top);
+    }
+    element.addEventListener("wheel", onWheel, { passive: false });
+    return () => element.removeEventListener("wheel", onWheel);
+  });
+
+  const handlers = {
+    onPointerDown(event) {
+      if (event.button !== 0 || event.target.closest("button, a")) return;
+      drag.current = { x: event.clientX, y: event.clientY, moves: false };
+    },
+    onPointerMove(event) {
+      const from = drag.current;
+      if (!from) return;
+      const [dx, dy] = [event.clientX - from.x, event.clientY - from.y];
+      if (!from.moves && Math.hypot(dx, dy) < DRAG) return;
+      if (!from.moves) box.current.setPointerCapture(event.pointerId);
+      drag.current = { x: event.clientX, y: event.clientY, moves: true };
+      pan(dx, dy);
+    },
+    onPointerUp() {
+      const was = drag.current;
+      drag.current = null;
+      // The click at the end of a drag is none.
+      if (was?.moves) box.current.addEventListener("click", (event) => event.stopPropagation(), { capture: true, once: true });
+    },
+    onPointerCancel() {
+      drag.current = null;
+    },
+  };
+  return { box, view, fit, zoom, pan, reveal, handlers };
+}
