@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from temporal_airflow_nb.display import html, text
+from temporal_airflow_nb.display.failures import failures
 from temporal_airflow_nb.display.model import duration, grid
 from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, PRIORITY, TASK_STATES, overall
 from temporal_airflow_nb.display.terminal import renderable
@@ -240,7 +241,8 @@ def test_html_is_a_table_for_whoever_listens_to_it(etl):
     assert "row" in [value for name, value in page.attributes if name == "scope"]
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert "Run manual__2026-01-01 of DAG etl: running" in labels
-    assert "13 running, 37 success" in labels
+    assert "1 up for retry, 13 running, 1 deferred, 1 no status, 38 success" in labels
+    assert "began 1.00 s into the run, took 0.20 s" in labels
 
 
 def test_html_escapes_what_people_named():
@@ -254,32 +256,111 @@ def test_html_escapes_what_people_named():
     )
     page = Page(html.render(grid(shown, note=nasty)))
     assert "img" not in page.tags
-    assert page.tags.count("b") == 1
+    assert page.tags.count("b") == 2
     assert "javascript:alert(1)" not in [value for _, value in page.attributes]
     assert nasty in page.text
 
 
-def test_html_says_which_tasks_failed_and_what_to_call():
-    shown = snapshot(
+def failed_run():
+    return snapshot(
         task("load", "failed", 0.0, 1.0, try_number=3, max_tries=2),
         *mapped("add", "success", "failed", "failed", "failed", "failed", "failed"),
         task("report", "upstream_failed"),
         state="failed",
         end=3,
     )
-    said = Page(html.render(grid(shown))).text
-    assert 'load failed at try 3 of 3, after 1.00 s. run.logs("load") shows why.' in said
+
+
+DETAILS = {
+    "task_id": "load",
+    "state": "failed",
+    "error": {
+        "type": "ValueError",
+        "value": "<b>not a date</b>",
+        "text": "Traceback (most recent call last):\n  …\nValueError: <b>not a date</b>",
+        "frames": [
+            {"filename": "/airflow/task.py", "lineno": 9, "name": "run", "line": "call()", "user": False},
+            {
+                "filename": "/dags/etl.py",
+                "lineno": 18,
+                "name": "load",
+                "line": "    return parse(row)",
+                "cell": "In [7], line 8",
+                "user": True,
+                "context": [[number, f"source of {number}"] for number in range(14, 23)],
+            },
+            {"filename": "/lib/dateutil.py", "lineno": 3, "name": "parse", "line": "raise", "user": False},
+        ],
+    },
+    "log": [f"line {number}" for number in range(20)],
+}
+
+
+def test_html_says_which_tasks_failed_and_what_to_call():
+    said = Page(html.render(grid(failed_run()))).text
+    assert "✗ load failed at try 3 of 3, after 1.00 s" in said
+    assert 'Next: run.logs("load") run.clear("load", downstream=True)' in said
     assert 'run.logs("add", map_index=1)' in said
-    assert "… and 1 more" in said
+    assert "… and 3 more" in said
     assert 'run.logs("report"' not in said
 
 
+def test_a_failure_shows_the_users_lines_the_end_of_the_log_and_what_to_call():
+    shown = grid(failed_run(), details={("load", -1): DETAILS})
+    said = Page(html.render(shown)).text
+    assert "✗ load failed at try 3 of 3, after 1.00 s: ValueError: <b>not a date</b>" in said
+    assert "In [7], line 8, in load" in said
+    assert "7 source of 17 ▸ 8 source of 18 9 source of 19" in said
+    assert "source of 14" not in said
+    assert "line 10 line 11" in said
+    assert "line 9 " not in said
+    plain = text.plain(shown)
+    assert "    ValueError: <b>not a date</b>\n    In [7], line 8, in load\n" in plain
+    assert "\n    ▸  8 source of 18\n" in plain
+    assert '    Next: run.logs("load")   run.clear("load", downstream=True)' in plain
+
+
+def test_failures_are_objects_with_facts():
+    found = failures(grid(failed_run(), details={("load", -1): DETAILS}))
+    assert len(found) == 3
+    assert found[0].exception == "ValueError: <b>not a date</b>"
+    assert found[0].commands[0] == 'run.logs("load")'
+    assert [line.number for line in found[0].source if line.failing] == [8]
+    assert found[1].name == "add[1]"
+    assert repr(found).splitlines()[0] == "✗ load failed at try 3 of 3, after 1.00 s"
+    assert Page(found._repr_html_()).tags.count("summary") == 4
+    assert Page(found[1]._repr_html_()).tags.count("summary") == 1
+    assert repr(failures(grid(snapshot(task("a", "success", 0, 1))))) == "Nothing failed."
+
+
 def test_html_of_many_mapped_instances_is_small():
-    few = html.render(grid(snapshot(*mapped("add", *["success"] * 120))))
+    few = html.render(grid(snapshot(*mapped("add", *["success"] * 119, "running"))))
     many = html.render(grid(snapshot(*mapped("add", *["success"] * 5000, "failed"))))
-    assert few.count("ta-sign ta-success") > 120
+    assert "✓" * 119 in few
+    assert "add[0] to add[118] · success" in few
     assert len(many) < 20_000
     assert "1 failed" in Page(many).text
+
+
+def test_html_of_a_thousand_tasks_of_every_state_in_groups_is_small():
+    tasks = [
+        task(f"g{i % 50}.t{i}", [*TASK_STATES, None][i % 14], 0.0, 1.0, group=f"g{i % 50}")
+        for i in range(1000)
+    ]
+    assert len(html.render(grid(snapshot(*tasks), now=at(2)))) < 200_000
+    assert len(html.render(grid(chain(1000), now=at(60)))) < 200_000
+
+
+def test_html_draws_waiting_and_earlier_tries():
+    tried = task("a", "success", 2.0, 4.0, try_number=2, max_tries=1)
+    tried["tries"] = [[1, "failed", at(0.5).isoformat(), at(0.5).isoformat(), at(1).isoformat()]]
+    source = html.render(grid(snapshot({**tried, "queued_dttm": at(1.5).isoformat()}, end=4)))
+    timeline = source[source.rindex("<svg") :]
+    assert re.findall(r'<rect x="(\d+)" .*? width="(\d+)" .*? fill="(#\w+)"', timeline) == [
+        ("375", "125", "#8b949e"),
+        ("125", "125", LOOKS["failed"].color),
+        ("500", "500", LOOKS["success"].color),
+    ]
 
 
 def test_a_run_without_tasks_yet_is_shown():

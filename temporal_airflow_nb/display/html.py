@@ -1,31 +1,46 @@
-"""The grid as static HTML."""
+"""The grid as static HTML: inline styles and pictures alone, so that what is taken away leaves a table of text."""
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
 
+from temporal_airflow_nb.display.failures import SHOWN, Failure, failures
 from temporal_airflow_nb.display.model import Grid, Instance, Row, duration
 from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, by_progress, look, words
-from temporal_airflow_nb.display.templates import Markup, fill, joined, style
+from temporal_airflow_nb.display.templates import Markup, fill, joined
 from temporal_airflow_nb.display.text import tally
 
 ROWS = 100
 SQUARES = 120
-FAILURES = 5
+
+_WIDTH = 1000
+_THINNEST = 4
+_WAITED = "#8b949e"
 
 
-def render(grid: Grid, *, rows: int = ROWS) -> str:
-    """Return the grid as HTML that stands alone: no script, nothing fetched, about ``rows`` lines."""
+def render(grid: Grid, *, rows: int = ROWS, key: str = "") -> str:
+    """Return the grid as HTML that stands alone: no script, no style sheet, nothing fetched.
+
+    Parameters
+    ----------
+    grid
+        The run.
+    rows
+        About how many lines the table has at most: neighbours in the same state are folded.
+    key
+        Under which the live widget finds its place in the document.
+    """
+    shown = failures(grid)
     return fill(
         "run",
-        css=_css(),
+        key=key,
         dag_id=grid.dag_id,
         run_id=grid.run_id,
-        kind=_kind(grid.state),
-        sign=look(grid.state).sign,
         state=words(grid.state),
-        took=duration(grid.seconds),
+        state_chip=_pill(grid.state, words(grid.state)),
+        times=_times(grid),
         links=joined(
             fill("link", name=name.capitalize(), url=url)
             for name, url in grid.links.items()
@@ -33,41 +48,109 @@ def render(grid: Grid, *, rows: int = ROWS) -> str:
         ),
         overview=_overview(grid),
         note=fill("note", text=grid.note) if grid.note else "",
+        failures=_cards(shown, len(grid.failures)),
         table=_table(grid.shortened(rows)),
-        failures=_failures(grid),
     )
 
 
 def card(title: str, text: str, *, state: str = "running") -> str:
     """Return a line in the grid's frame, for what happens before there is a run."""
-    return fill("card", css=_css(), kind=_kind(state), sign=look(state).sign, title=title, text=text)
+    return fill("card", title=title, state_chip=_pill(state, title), text=text)
 
 
-@lru_cache(maxsize=1)
-def _css() -> Markup:
-    return style(fill("color", kind=state, color=shown.color) for state, shown in LOOKS.items())
+def failure_cards(failed: Iterable[Failure]) -> str:
+    """Return cards of failures, one below the other."""
+    shown = tuple(failed)
+    return _cards(shown, len(shown)) or "<p>Nothing failed.</p>"
+
+
+def failure_card(failed: Failure) -> Markup:
+    """Return a failure with its code, its log's end and what to call next."""
+    return fill(
+        "failure",
+        name=failed.name,
+        after=f"{failed.after}:" if failed.after and failed.exception else failed.after,
+        exception=failed.exception,
+        place=fill("place", text=failed.place) if failed.place else "",
+        source=fill("pre", kind="source", text=_source(failed)) if failed.source else "",
+        log=joined([fill("place", text="The end of its log:"), _pre("log", "\n".join(failed.log))])
+        if failed.log
+        else "",
+        traceback=fill("traceback", pre=_pre("traceback", failed.traceback)) if failed.traceback else "",
+        commands=joined(fill("command", call=call) for call in failed.commands),
+    )
+
+
+def _cards(shown: tuple[Failure, ...], total: int) -> Markup | str:
+    if not shown:
+        return ""
+    cards = [failure_card(failed) for failed in shown]
+    if total > SHOWN:
+        cards.append(fill("more", text=f"… and {total - SHOWN} more"))
+    return fill("failures", failures=joined(cards))
+
+
+def _source(failed: Failure) -> Markup:
+    width = len(str(failed.source[-1].number))
+    texts = ((f"{line.number:>{width}}  {line.text}", line.failing) for line in failed.source)
+    return Markup(
+        "\n".join(
+            fill("failing", text=f"▸ {text}") if failing else fill("text", text=f"  {text}")
+            for text, failing in texts
+        )
+    )
+
+
+def _pre(kind: str, text: str) -> Markup:
+    return fill("pre", kind=kind, text=text)
 
 
 def _kind(state: str) -> str:
     return state if state in LOOKS else NO_STATUS
 
 
+def _pill(state: str, text: str) -> Markup:
+    return fill("pill", kind=_kind(state), color=look(state).color, sign=look(state).sign, state=text)
+
+
+def _chip(state: str, text: str) -> Markup:
+    return fill("chip", kind=_kind(state), color=look(state).color, sign=look(state).sign, text=text)
+
+
+def _times(grid: Grid) -> Markup:
+    parts = [
+        Markup(f"{word} " + fill("time", iso=when.isoformat(), text=_utc(when)))
+        for word, when in (("started", grid.start), ("ended", grid.end))
+        if when is not None
+    ]
+    if grid.seconds is not None:
+        took = f"{'took' if grid.end else 'running for'} {duration(grid.seconds)}"
+        parts.append(fill("text", text=took))
+    return Markup(" · ".join(parts))
+
+
+def _utc(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _overview(grid: Grid) -> Markup | str:
     counts = grid.counts
     if not counts:
         return ""
-    return fill("overview", label=tally(counts), shares=_shares(counts), legend=_legend(counts))
-
-
-def _shares(counts: dict[str, int]) -> Markup:
-    return joined(fill("share", kind=_kind(state), count=n) for state, n in by_progress(counts).items())
+    return fill("overview", label=tally(counts), legend=_legend(counts), shares=_shares(counts))
 
 
 def _legend(counts: dict[str, int]) -> Markup:
-    return joined(
-        fill("count", kind=_kind(state), sign=look(state).sign, count=n, state=words(state))
-        for state, n in counts.items()
-    )
+    return joined(_chip(state, f"{n} {words(state)}") for state, n in counts.items())
+
+
+def _shares(counts: dict[str, int]) -> Markup:
+    total = sum(counts.values())
+    parts, done = [], 0
+    for state, n in by_progress(counts).items():
+        parts.append(_rect(done / total, (done + n) / total, look(state).color, y=0, height=6))
+        done += n
+    return joined(parts)
 
 
 def _table(grid: Grid) -> Markup | str:
@@ -77,6 +160,7 @@ def _table(grid: Grid) -> Markup | str:
         "table",
         dag_id=grid.dag_id,
         run_id=grid.run_id,
+        span=f", 0 to {duration(grid.seconds)}" if grid.seconds else "",
         rows=joined(
             fill("group", name=line, indent=_indent(depth))
             if isinstance(line, str)
@@ -87,16 +171,17 @@ def _table(grid: Grid) -> Markup | str:
 
 
 def _indent(depth: int) -> str:
-    return f"{depth * 16}px"
+    return "\u00a0" * 4 * depth
 
 
 def _row(grid: Grid, row: Row, depth: int) -> Markup:
     shown = {
         "indent": _indent(depth),
         "name": row.name,
-        "state": _several(row) if row.several else _one(row),
+        "state": _several(row) if row.several else _chip(row.state, words(row.state)),
         "took": duration(grid.seconds_of(row)),
-        "bar": _bar(grid, row),
+        "when": _when(grid, row),
+        "bar": _timeline(grid, row),
     }
     if row.folded:
         return fill("folded", **shown)
@@ -110,41 +195,52 @@ def _row(grid: Grid, row: Row, depth: int) -> Markup:
     )
 
 
-def _one(row: Row) -> Markup:
-    return fill("count", kind=_kind(row.state), sign=look(row.state).sign, count="", state=words(row.state))
-
-
 def _several(row: Row) -> Markup:
-    label = tally(row.counts)
+    legend = _legend(row.counts)
     if len(row.instances) > SQUARES:
-        picture = fill("shares", label=label, shares=_shares(row.counts))
-    else:
-        picture = fill("squares", label=label, squares=joined(map(_square, row.instances)))
-    return fill("several", legend=_legend(row.counts), picture=picture)
+        return legend
+    return joined([legend, fill("squares", squares=Markup("".join(_squares(row.instances))))])
 
 
-def _square(instance: Instance) -> Markup:
-    parts = [instance.name, instance.label, words(instance.state), duration(instance.seconds)]
-    if instance.try_number > 1:
-        parts.append(f"try {instance.try_number}")
-    title = " · ".join(part for part in parts if part)
-    return fill("square", kind=_kind(instance.state), sign=look(instance.state).sign, title=title)
+def _squares(instances: tuple[Instance, ...]) -> Iterator[Markup]:
+    """Yield a sign for each instance, neighbours in the same state together."""
+    for state, members in groupby(instances, key=lambda instance: instance.state):
+        together = list(members)
+        names = together[0].name if len(together) == 1 else f"{together[0].name} to {together[-1].name}"
+        yield fill(
+            "square",
+            kind=_kind(state),
+            color=look(state).color,
+            title=f"{names} · {words(state)}",
+            signs=look(state).sign * len(together),
+        )
 
 
-def _bar(grid: Grid, row: Row) -> Markup | str:
+def _timeline(grid: Grid, row: Row) -> Markup | str:
     span = grid.span(row)
     if span is None:
         return ""
-    queued, begin, end = (round(fraction * 100, 2) for fraction in span)
-    return fill(
-        "bar",
-        kind=_kind(row.state),
-        queued=queued,
-        waited=round(begin - queued, 2),
-        begin=min(begin, 99.5),
-        ran=round(end - begin, 2),
-        label=_when(grid, row),
-    )
+    queued, begin, end = span
+    bars = [_rect(queued, begin, _WAITED, y=6, height=2)] if begin > queued else []
+    if row.several:
+        bars.append(_rect(begin, end, look(row.state).color))
+    else:
+        instance = row.instances[0]
+        bars += [
+            _rect(grid.fraction(tried.start), grid.fraction(tried.end), look(tried.state).color, opacity=0.45)
+            for tried in instance.former
+            if tried.start and tried.end
+        ]
+        bars.append(_rect(begin, end, look(row.state).color))
+    return fill("timeline", label=_when(grid, row), bars=joined(bars))
+
+
+def _rect(
+    begin: float, end: float, color: str, *, y: int = 2, height: int = 10, opacity: float = 1.0
+) -> Markup:
+    width = max(_THINNEST, round((end - begin) * _WIDTH))
+    x = min(round(begin * _WIDTH), _WIDTH - _THINNEST)
+    return fill("rect", x=x, y=y, width=width, height=height, color=color, opacity=opacity)
 
 
 def _when(grid: Grid, row: Row) -> str:
@@ -153,22 +249,3 @@ def _when(grid: Grid, row: Row) -> str:
         return ""
     after = duration((begin - grid.start).total_seconds())
     return f"began {after} into the run, took {duration((end - begin).total_seconds())}"
-
-
-def _failures(grid: Grid) -> Markup | str:
-    failed = grid.failures
-    if not failed:
-        return ""
-    shown = [_failure(instance) for instance in failed[:FAILURES]]
-    if len(failed) > FAILURES:
-        shown.append(fill("more", text=f"… and {len(failed) - FAILURES} more"))
-    return fill("failures", failures=joined(shown))
-
-
-def _failure(instance: Instance) -> Markup:
-    after = f" at try {instance.try_number} of {instance.max_tries + 1}" if instance.max_tries else ""
-    if instance.seconds is not None:
-        after += f", after {duration(instance.seconds)}"
-    mapped = f", map_index={instance.map_index}" if instance.map_index >= 0 else ""
-    call = f"run.logs({json.dumps(instance.task_id)}{mapped})"
-    return fill("failure", name=instance.name, after=after, call=call)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS, in_order, overall
 
@@ -15,6 +15,15 @@ Snapshot = Mapping[str, Any]
 
 # What can be folded away first when there are too many rows: nothing happens in these.
 _QUIET = frozenset({"success", "skipped", "removed", NO_STATUS, "scheduled"})
+
+
+class Try(NamedTuple):
+    """A former try of a task instance."""
+
+    try_number: int
+    state: str
+    start: datetime | None
+    end: datetime | None
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Instance:
     start: datetime | None
     end: datetime | None
     seconds: float | None
+    former: tuple[Try, ...] = ()
 
     @property
     def name(self) -> str:
@@ -109,6 +119,7 @@ class Grid:
     rows: tuple[Row, ...]
     links: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    details: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def final(self) -> bool:
@@ -144,14 +155,16 @@ class Grid:
     def span(self, row: Row) -> tuple[float, float, float] | None:
         """Return where the row was queued, began and ended, as fractions of the run; None if it wasn't."""
         begin, end = row.start, row.ended(self.now)
-        total = self.seconds
-        if not (begin and end and self.start and total):
+        if not (begin and end and self.start and self.seconds):
             return None
         queued = min(row.queued or begin, begin)
-        return tuple(  # type: ignore[return-value]
-            min(1.0, max(0.0, (moment - self.start).total_seconds() / total))
-            for moment in (queued, begin, end)
-        )
+        return self.fraction(queued), self.fraction(begin), self.fraction(end)
+
+    def fraction(self, when: datetime) -> float:
+        """Return where in the run a moment is, from 0 to 1."""
+        if not (self.start and self.seconds):
+            return 0.0
+        return min(1.0, max(0.0, (when - self.start).total_seconds() / self.seconds))
 
     def lines(self) -> Iterator[tuple[int, str | Row]]:
         """Yield what to show with its depth, from the top: the name of a group where it begins, and rows."""
@@ -180,7 +193,13 @@ class Grid:
         return short
 
 
-def grid(snapshot: Snapshot, *, now: datetime | None = None, note: str = "") -> Grid:
+def grid(
+    snapshot: Snapshot,
+    *,
+    now: datetime | None = None,
+    note: str = "",
+    details: Mapping[tuple[str, int], Mapping[str, Any]] | None = None,
+) -> Grid:
     """Return the grid of a snapshot.
 
     Parameters
@@ -191,6 +210,8 @@ def grid(snapshot: Snapshot, *, now: datetime | None = None, note: str = "") -> 
         The moment that running tasks are measured against, the present unless given.
     note
         A sentence about the display itself, such as a lost connection.
+    details
+        What the stack tells of task instances that failed, by task id and map index.
     """
     return Grid(
         dag_id=snapshot["dag_id"],
@@ -202,6 +223,7 @@ def grid(snapshot: Snapshot, *, now: datetime | None = None, note: str = "") -> 
         rows=tuple(_rows(snapshot.get("tasks", ()))),
         links=dict(snapshot.get("links") or {}),
         note=note,
+        details=details or {},
     )
 
 
@@ -248,6 +270,10 @@ def _instance(task: Mapping[str, Any]) -> Instance:
         start=moment(task.get("start_date")),
         end=moment(task.get("end_date")),
         seconds=task.get("duration"),
+        former=tuple(
+            Try(number, state or NO_STATUS, moment(start), moment(end))
+            for number, state, _, start, end in task.get("tries") or ()
+        ),
     )
 
 

@@ -19,17 +19,12 @@ class Markup(str):
 def fill(fragment: str, **values: object) -> Markup:
     """Return a fragment of the templates with its ``$names`` replaced by the values, escaped.
 
-    >>> fill("note", text="a < b")
-    '<p class="ta-note" role="status">a &lt; b</p>'
+    >>> fill("place", text="a < b")
+    '<div style="margin-top:4px;color:#767c85">a &lt; b</div>'
     """
     return Markup(
         _fragments()[fragment].substitute({name: markup_of(value) for name, value in values.items()})
     )
-
-
-def style(colors: Iterable[Markup]) -> Markup:
-    """Return the style sheet with the rules for the states' colours."""
-    return Markup(Template(_read("grid.css")).substitute(colors=joined(colors)))
 
 
 def joined(parts: Iterable[Markup]) -> Markup:
@@ -42,16 +37,12 @@ def markup_of(value: object) -> Markup:
     return value if isinstance(value, Markup) else Markup(html.escape(str(value), quote=True))
 
 
-def _read(name: str) -> str:
-    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
-
-
 @lru_cache(maxsize=1)
 def _fragments() -> dict[str, Template]:
     found: dict[str, Template] = {}
     for file in (files(__package__) / "templates").iterdir():
         if file.name.endswith(".html"):
-            _, *parts = re.split(r"^<!-- fragment: (\w+) -->\n", _read(file.name), flags=re.MULTILINE)
+            _, *parts = re.split(r"^<!-- fragment: (\w+) -->\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
             found |= {
                 name: Template(text.strip("\n")) for name, text in zip(parts[::2], parts[1::2], strict=True)
             }

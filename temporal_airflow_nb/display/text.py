@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from temporal_airflow_nb.display.failures import failures
+from temporal_airflow_nb.display.failures import lines as failure_lines
 from temporal_airflow_nb.display.model import Grid, Row, duration
 from temporal_airflow_nb.display.states import look, words
 
@@ -19,6 +21,8 @@ def plain(grid: Grid, *, width: int = 100, rows: int = ROWS) -> str:
     if table:
         sizes = columns(table, width)
         lines += [_line(row, sizes) for row in table]
+    for failed in failures(grid):
+        lines += failure_lines(failed)
     lines += [f"{name}: {url}" for name, url in grid.links.items()]
     if grid.note:
         lines.append(grid.note)

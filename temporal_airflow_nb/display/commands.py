@@ -1,0 +1,33 @@
+"""What can be called next on a task instance, as Python for the next cell."""
+
+from __future__ import annotations
+
+import json
+
+_UNFINISHED = frozenset({"running", "queued", "scheduled", "deferred", "restarting", "awaiting_input"})
+_UNSUCCESSFUL = frozenset({"failed", "upstream_failed", "up_for_retry"})
+
+
+def commands(task_id: str, map_index: int = -1, state: str | None = None) -> list[str]:
+    """Return calls of :class:`~temporal_airflow_nb.Run` that make sense for a task instance in a state.
+
+    >>> commands("parse", 3, "failed")
+    ['run.logs("parse", map_index=3)', 'run.clear("parse", map_index=3, downstream=True)']
+    """
+    which = json.dumps(task_id, ensure_ascii=False)
+    if map_index >= 0:
+        which += f", map_index={map_index}"
+    calls = [f"run.logs({which})"]
+    if state in _UNFINISHED:
+        calls.append("run.cancel()")
+    elif state is not None:
+        calls.append(f"run.clear({which}, downstream=True)")
+        if state in _UNSUCCESSFUL and _can_debug():
+            calls.append(f"run.debug({which})")
+    return calls
+
+
+def _can_debug() -> bool:
+    from temporal_airflow_nb.run import Run
+
+    return hasattr(Run, "debug")

@@ -1,0 +1,170 @@
+"""Why a task instance failed: the exception, the user's own lines, the log's end, and what to call next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporal_airflow_nb.display.commands import commands
+from temporal_airflow_nb.display.model import Grid, Instance, duration
+
+SHOWN = 3
+_LOG_LINES = 10
+_MESSAGE = 500
+_TRACEBACK = 6000
+_AROUND = 3
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A line of the code that failed, numbered as in the cell or file that ``place`` names."""
+
+    number: int
+    text: str
+    failing: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed task instance.
+
+    Attributes
+    ----------
+    task_id, map_index, try_number
+        Which try of which task instance.
+    exception : str
+        ``"ValueError: not a date"``; empty where nothing was recorded.
+    place : str
+        ``"In [7], line 3, in parse"``, the innermost frame of the user's own code.
+    source : tuple of SourceLine
+        The lines around it.
+    log : tuple of str
+        The last lines of the log.
+    commands : tuple of str
+        What to call next.
+    """
+
+    task_id: str
+    map_index: int
+    try_number: int
+    max_tries: int = 0
+    seconds: float | None = None
+    exception: str = ""
+    place: str = ""
+    source: tuple[SourceLine, ...] = ()
+    log: tuple[str, ...] = ()
+    traceback: str = ""
+    commands: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def name(self) -> str:
+        """``task_id``, with the map index if there is one."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+    @property
+    def after(self) -> str:
+        """``at try 3 of 3, after 1.00 s``."""
+        parts = []
+        if self.max_tries:
+            parts.append(f"at try {self.try_number} of {max(self.max_tries + 1, self.try_number)}")
+        if self.seconds is not None:
+            parts.append(f"after {duration(self.seconds)}")
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        return "\n".join(lines(self))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from temporal_airflow_nb.display.html import failure_card
+
+        return failure_card(self)
+
+
+class Failures(tuple[Failure, ...]):
+    """Failed task instances, shown one below the other."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self)) or "Nothing failed."
+
+    def _repr_html_(self) -> str:
+        from temporal_airflow_nb.display.html import failure_cards
+
+        return failure_cards(self)
+
+
+def failures(grid: Grid, limit: int = SHOWN) -> Failures:
+    """Return the first failures of a run, with what is known of them."""
+    return Failures(
+        failure(instance, grid.details.get((instance.task_id, instance.map_index)))
+        for instance in grid.failures[:limit]
+    )
+
+
+def failure(instance: Instance, details: Mapping[str, Any] | None = None) -> Failure:
+    """Return one failure; ``details`` is the gateway's answer to ``task``."""
+    known = details or {}
+    error = known.get("error") or {}
+    frame = _users_frame(error.get("frames") or ())
+    return Failure(
+        task_id=instance.task_id,
+        map_index=instance.map_index,
+        try_number=instance.try_number,
+        max_tries=instance.max_tries,
+        seconds=instance.seconds,
+        exception=_exception(error),
+        place=_place(frame) if frame else "",
+        source=tuple(_source(frame)) if frame else (),
+        log=tuple(known.get("log") or ())[-_LOG_LINES:],
+        traceback=str(error.get("text") or "")[-_TRACEBACK:],
+        commands=tuple(commands(instance.task_id, instance.map_index, instance.state)),
+    )
+
+
+def lines(failed: Failure) -> Iterator[str]:
+    """Yield a failure as lines of text."""
+    yield " ".join(f"✗ {failed.name} failed {failed.after}".split())
+    if failed.exception:
+        yield from (f"    {line}" for line in failed.exception.splitlines())
+    if failed.place:
+        yield f"    {failed.place}"
+    width = len(str(failed.source[-1].number)) if failed.source else 0
+    for line in failed.source:
+        yield f"    {'▸' if line.failing else ' '} {line.number:>{width}} {line.text}".rstrip()
+    if failed.log:
+        yield "    The end of its log:"
+        yield from (f"      {line}" for line in failed.log)
+    yield "    Next: " + "   ".join(failed.commands)
+
+
+def _exception(error: Mapping[str, Any]) -> str:
+    name, value = str(error.get("type") or ""), str(error.get("value") or "")
+    value = value if len(value) <= _MESSAGE else value[: _MESSAGE - 1] + "…"
+    return ": ".join(part for part in (name, value) if part)
+
+
+def _users_frame(frames: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    users = [frame for frame in frames if frame.get("user")]
+    return next(reversed(users or list(frames)), None)
+
+
+def _place(frame: Mapping[str, Any]) -> str:
+    where = frame.get("cell") or f'"{frame.get("filename")}", line {frame.get("lineno")}'
+    name = frame.get("name")
+    return f"{where}, in {name}" if name and name != "<module>" else str(where)
+
+
+def _source(frame: Mapping[str, Any]) -> Iterator[SourceLine]:
+    failing = int(frame.get("lineno") or 0)
+    named = re.search(r"line (\d+)$", str(frame.get("cell") or ""))
+    offset = int(named[1]) - failing if named else 0
+    context = frame.get("context") or ([[failing, frame["line"]]] if frame.get("line") else [])
+    around = [(number, text) for number, text in context if abs(number - failing) <= _AROUND]
+    for number, text in around:
+        if number + offset > 0:
+            yield SourceLine(number + offset, str(text), number == failing)
