@@ -105,7 +105,7 @@ def tasks(dag_id: str, run_id: str) -> Columns:
             TI.pool,
             TI._rendered_map_index.label("label"),
         ).where(TI.dag_id == dag_id, TI.run_id == run_id)
-        columns = _columns(session, query, order)
+        columns = _many(session, query, order)
     columns["group"] = [groups.get(task_id) for task_id in columns["task_id"]]
     return columns
 
@@ -140,7 +140,7 @@ def tries(dag_id: str, run_id: str) -> Columns:
     with reading() as session:
         order, _ = _places(dag_id, run_id, session)
         latest = of(TI, session).where(TI.try_number > 0, ~recorded)
-        return _columns(session, union_all(of(TIH, session), latest).order_by("try_number"), order)
+        return _many(session, union_all(of(TIH, session), latest).order_by("try_number"), order)
 
 
 def assets(dag_id: str, run_id: str) -> Columns:
@@ -287,17 +287,18 @@ def _text(column: Any, session: Session) -> Any:
     return text.label(column.key)
 
 
-def _columns(session: Session, query: Any, order: Mapping[str, int] | None = None) -> Columns:
+def _columns(session: Session, query: Any) -> Columns:
     result = session.execute(query)
-    rows = result.all()
-    if order is not None:
-        last = len(order)
-        # Task instances have been created in this order, nearly: sorting them again costs little.
-        rows = sorted(rows, key=lambda row: (order.get(row[0], last), row[1]))
+    return _by_column(list(result.keys()), result.all())
+
+
+def _many(session: Session, query: Any, order: Mapping[str, int]) -> Columns:
+    """Return text and numbers as the database's driver gives them: no object of SQLAlchemy's for each row."""
+    result = session.connection().execute(query)
+    last = len(order)
+    rows = sorted(result.cursor.fetchall(), key=lambda row: (order.get(row[0], last), row[1]))
     return _by_column(list(result.keys()), rows)
 
 
 def _by_column(names: Sequence[str], rows: Sequence[Any]) -> Columns:
-    if not rows:
-        return {name: [] for name in names}
-    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
