@@ -21,6 +21,7 @@ class RunFrames:
     run_id: str
     _call: Callable[..., dict[str, Any]]
     _hasty: Any
+    snapshot: Callable[[], Mapping[str, Any]]
     _last: Mapping[str, Any] | None
 
     @property
@@ -88,6 +89,59 @@ class RunFrames:
         make = {"tries": frames.tries_frame, "events": frames.events_frame, "assets": frames.assets_frame}
         return make[name](self._call(name), dtype_backend=dtype_backend)
 
+    def plot(self, library: str | None = None) -> Any:
+        """Return the Gantt chart of the run: when each try was queued and when it ran.
+
+        Parameters
+        ----------
+        library
+            ``"matplotlib"`` for a chart of that library; an SVG if None.
+
+        Returns
+        -------
+        Picture or matplotlib.axes.Axes
+            A notebook shows both.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such library, or it isn't installed.
+
+        Examples
+        --------
+        >>> run.plot().save("gantt.svg")                            # doctest: +SKIP
+        """
+        title = f"{self.dag_id} · {self.run_id}"
+        if library == "matplotlib":
+            from temporal_airflow_nb.display.gantt_matplotlib import axes
+
+            return axes(self.tries, title)
+        if library is not None:
+            raise InvalidInputError(
+                f"There are no charts by {library!r}.",
+                hint='Leave `library` out for an SVG, or use "matplotlib".',
+                library=library,
+            )
+        from temporal_airflow_nb.display import model, text
+        from temporal_airflow_nb.display.gantt_svg import gantt_svg
+        from temporal_airflow_nb.display.picture import Picture
+
+        snapshot = self._with_tries()
+        return Picture(gantt_svg(snapshot), text.plain(model.grid(snapshot)))
+
+    def _with_tries(self) -> Mapping[str, Any]:
+        """Return the run's snapshot with all tries of each task, as far as the stack can be asked for them."""
+        snapshot = self.snapshot()
+        try:
+            columns = self._hasty.call("tries", dag_id=self.dag_id, run_id=self.run_id)["columns"]
+        except ServiceUnavailableError:
+            return snapshot
+        told = ("task_id", "map_index", "try_number", "state", "queued_dttm", "start_date", "end_date")
+        tries: dict[tuple[str, int], list[list[Any]]] = {}
+        for task_id, map_index, *tried in zip(*(columns[name] for name in told), strict=True):
+            tries.setdefault((task_id, map_index), []).append(tried)
+        return {**snapshot, "tasks": [{**task, "tries": _former(task, tries)} for task in snapshot["tasks"]]}
+
     def _task_columns(self) -> Mapping[str, Any]:
         if self._last is None or self._last["state"] not in FINAL_RUN_STATES:
             return self._call("tasks_columns")
@@ -95,3 +149,9 @@ class RunFrames:
             return self._hasty.call("tasks_columns", dag_id=self.dag_id, run_id=self.run_id)
         except ServiceUnavailableError:
             return self._last
+
+
+def _former(task: Mapping[str, Any], tries: Mapping[tuple[str, int], list[list[Any]]]) -> list[list[Any]]:
+    """Return the tries of a task instance that aren't what it is now."""
+    now = [task["try_number"], task["state"]]
+    return [tried for tried in tries.get((task["task_id"], task["map_index"]), ()) if tried[:2] != now]

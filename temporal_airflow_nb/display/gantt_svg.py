@@ -135,10 +135,15 @@ def _took(instance: Instance, tries: Sequence[_Try]) -> str:
 
 
 def _tries(instance: Instance, former: Mapping[Key, Sequence[_Try]], now: datetime) -> Iterator[_Try]:
-    yield from former.get((instance.task_id, instance.map_index), ())
+    recorded = former.get((instance.task_id, instance.map_index), ())
+    yield from recorded
     if instance.start is not None:
-        end = max(instance.end or now, instance.start)
-        yield _Try(instance.try_number, instance.state, instance.queued, instance.start, end, former=False)
+        # Until its next try begins, a task instance has the times of the one that is recorded already.
+        if all(instance.start != tried.start for tried in recorded):
+            end = max(instance.end or now, instance.start)
+            yield _Try(
+                instance.try_number, instance.state, instance.queued, instance.start, end, former=False
+            )
     elif instance.queued is not None and instance.state == "queued":
         yield _Try(instance.try_number, instance.state, instance.queued, now, now, former=False)
 

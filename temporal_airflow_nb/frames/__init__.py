@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from temporal_airflow_nb.frames.comparison import Comparison, compare
 from temporal_airflow_nb.frames.of_run import (
     assets_frame,
     events_frame,
@@ -12,7 +13,9 @@ from temporal_airflow_nb.frames.of_run import (
 from temporal_airflow_nb.frames.of_stack import dags, dags_frame, pools, pools_frame, runs, runs_frame
 
 __all__ = [
+    "Comparison",
     "assets_frame",
+    "compare",
     "dags",
     "dags_frame",
     "events_frame",

@@ -1,0 +1,115 @@
+"""Two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.display.merging import merged_order
+from temporal_airflow_nb.frames.of_run import tasks_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from temporal_airflow_nb.run import Run
+
+_KEY = ["task_id", "map_index"]
+_TOLD = {"state": "state", "duration": "duration", "try_number": "tries"}
+
+
+class Comparison:
+    """Two runs side by side, as they were when they were compared. See :func:`compare`.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        A task instance a row, in topological order: ``task_id``, ``map_index``, ``state_a``, ``state_b``
+        (categories), ``duration_a``, ``duration_b`` (of the latest try), ``difference`` (b less a), ``ratio`` (b by
+        a), ``tries_a``, ``tries_b``, ``only_in`` (``"a"`` or ``"b"`` where the other run has no such instance).
+    svg : str
+        The picture that a notebook shows: an element that stands alone.
+    """
+
+    def __init__(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+        self._a, self._b = a, b
+        self._now = datetime.now(timezone.utc)
+        self.frame = _frame(tasks_frame(a), tasks_frame(b))
+
+    @property
+    def svg(self) -> str:
+        """The picture: for each task the bars of both runs."""
+        from temporal_airflow_nb.display.comparison_svg import comparison_svg
+
+        return comparison_svg(self._a, self._b, now=self._now)
+
+    def __repr__(self) -> str:
+        runs = (f"{name}: {run['dag_id']} {run['run_id']} {run['state']}" for name, run in self._named())
+        return "\n".join([*runs, self.frame.to_string(index=False, max_rows=60)])
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def _repr_html_(self) -> str:
+        return f"<div>{self.svg}</div>"
+
+    def _named(self) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        return ("a", self._a), ("b", self._b)
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Compare two runs: the states and durations of their tasks side by side.
+
+    Parameters
+    ----------
+    a, b
+        The runs, of one DAG or of different ones. What only one of them has is told as such.
+
+    Returns
+    -------
+    Comparison
+        Has ``frame``, and is shown by a notebook as a picture.
+
+    Raises
+    ------
+    RunNotFoundError
+        A run isn't there any more.
+
+    Examples
+    --------
+    >>> import temporal_airflow_nb as ta                            # doctest: +SKIP
+    >>> slower = ta.compare(before, after).frame.query("ratio > 2") # doctest: +SKIP
+    """
+    from temporal_airflow_nb.run import Run
+
+    for name, run in (("a", a), ("b", b)):
+        if not isinstance(run, Run):
+            raise TypeError(
+                f"{name} must be a Run, such as ta.runs.get(dag_id, run_id), not {type(run).__name__}"
+            )
+    return Comparison(a.snapshot(), b.snapshot())
+
+
+def _frame(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    sides = [
+        side[[*_KEY, *_TOLD]].rename(columns={name: f"{told}_{run}" for name, told in _TOLD.items()})
+        for side, run in ((a, "a"), (b, "b"))
+    ]
+    both = sides[0].merge(sides[1], on=_KEY, how="outer", indicator="only_in")
+    order = merged_order(*(side[_KEY].itertuples(index=False, name=None) for side in sides))
+    both = both.set_index(_KEY).reindex(pd.MultiIndex.from_tuples(order, names=_KEY)).reset_index()
+    both["map_index"] = both["map_index"].astype("int64")
+    difference = both["duration_b"] - both["duration_a"]
+    ratio = both["duration_b"] / both["duration_a"]
+    only_in = both["only_in"].map({"left_only": "a", "right_only": "b"}).astype(a["task_id"].dtype)
+    return pd.DataFrame(
+        {
+            **{name: both[name] for name in (*_KEY, "state_a", "state_b", "duration_a", "duration_b")},
+            "difference": difference,
+            "ratio": ratio,
+            **{name: both[name].astype("Int64") for name in ("tries_a", "tries_b")},
+            "only_in": only_in,
+        }
+    )
