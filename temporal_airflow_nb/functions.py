@@ -53,11 +53,11 @@ def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str 
     >>> ta.up()                                                      # doctest: +SKIP
     LocalStack('/work/.temporal_airflow', running)
     """
-    from temporal_airflow_nb.notebook import settings, shells
+    from temporal_airflow_nb.notebook import settings
 
     stack = session.embedded(home or settings.get("home"))
     stack.ui, stack.db = ui, db
-    shells.start(stack)
+    session.start(stack)
     session.use(None if home is None else stack)
     return stack
 

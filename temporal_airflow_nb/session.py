@@ -61,7 +61,22 @@ def client(home: str | os.PathLike[str] | None = None) -> Client:
     ServiceUnavailableError
         The stack isn't running.
     """
-    return current(home).client
+    from temporal_airflow_nb.stack.local import LocalStack
+
+    stack = current(home)
+    if isinstance(stack, LocalStack):
+        stack.linger = _linger()
+        stack.join()
+    return stack.client
+
+
+def start(stack: Stack) -> None:
+    """Start a stack. One that a notebook's kernel starts waits for that kernel to come back after a restart."""
+    from temporal_airflow_nb.stack.local import LocalStack
+
+    if isinstance(stack, LocalStack):
+        stack.linger = _linger()
+    stack.start()
 
 
 def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
@@ -77,7 +92,7 @@ def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
 
 
 def end_owned(*, restarting: bool = False) -> None:
-    """Leave every stack: those that this process started end, those that it found running go on.
+    """Leave every stack: those that this process started end, unless they are shared; those that it found go on.
 
     Parameters
     ----------
@@ -90,23 +105,37 @@ def end_owned(*, restarting: bool = False) -> None:
     atexit.unregister(_at_exit)
     used, _used = _used, None
     with _lock:
-        stacks: list[Any] = [used] if used is not None else []
-        while _embedded:
-            stacks.append(_embedded.popitem()[1])
-    for stack in stacks:
-        if stack.started_here and not restarting:
-            with contextlib.suppress(TemporalAirflowError):
-                stack.stop()
+        embedded_ones = list(_embedded.values())
+        _embedded.clear()
+    with contextlib.suppress(TemporalAirflowError):
+        if used is not None and used not in embedded_ones:
+            used.stop()
+    for stack in embedded_ones if not restarting else ():
+        with contextlib.suppress(TemporalAirflowError):
+            stack.leave()
 
 
 def _at_exit() -> None:
     end_owned(restarting=_kernel_restarts())
 
 
-def _kernel_restarts() -> bool:
-    """Whether this process is a notebook's kernel that isn't shut down for good, as far as it was told."""
+def _kernel() -> Any:
+    """Return the notebook's kernel that this process is, if it is one."""
     ipython = sys.modules.get("IPython")
-    kernel = getattr(ipython.get_ipython() if ipython else None, "kernel", None)
+    return getattr(ipython.get_ipython() if ipython else None, "kernel", None)
+
+
+def _linger() -> float:
+    if _kernel() is None:
+        return 0.0
+    from temporal_airflow_nb.notebook import settings
+
+    return settings.get("linger")
+
+
+def _kernel_restarts() -> bool:
+    """Whether this process is a kernel that isn't shut down for good, as far as it was told."""
+    kernel = _kernel()
     if kernel is None:
         return False
     message = getattr(kernel, "_shutdown_message", None)

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.display import notices
-from temporal_airflow_nb.notebook import settings
-from temporal_airflow_nb.stack.base import Stack
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -24,11 +22,6 @@ def present() -> InteractiveShell | None:
     return ipython.get_ipython() if ipython is not None else None
 
 
-def is_kernel(shell: InteractiveShell | None) -> bool:
-    """Whether the shell is that of a notebook."""
-    return getattr(shell, "kernel", None) is not None
-
-
 def namespace(shell: InteractiveShell | None) -> Mapping[str, Any]:
     """Return what the cells have defined."""
     return shell.user_ns if shell is not None else {}
@@ -37,13 +30,6 @@ def namespace(shell: InteractiveShell | None) -> Mapping[str, Any]:
 def history(shell: InteractiveShell | None) -> Sequence[str]:
     """Return the source of the cells that were executed, by execution count."""
     return shell.user_ns.get("In", ()) if shell is not None else ()
-
-
-def start(stack: Stack) -> None:
-    """Start a stack; one that a kernel starts waits for that kernel to come back after a restart."""
-    if hasattr(stack, "linger") and is_kernel(present()):
-        stack.linger = settings.get("linger")
-    stack.start()
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> ce
 def _start(stack: Stack, grid: live.LiveGrid | None) -> None:
     running = getattr(stack, "is_running", True)
     with shells.busy(grid, "Connecting to the stack" if running else "Starting the stack"):
-        shells.start(stack)
+        session.start(stack)
 
 
 def _submitted(

@@ -37,6 +37,7 @@ from temporal_airflow_nb.stack.supervised import Supervised
 
 START_TIMEOUT = 240.0
 _TICK = 0.05
+_LOOK_FOR_OWNERS = 0.5
 
 
 class _PortTakenError(Exception):
@@ -65,6 +66,8 @@ class Keeper:
         Whether Airflow's own processes are to run too.
     db
         Kind of the metadata database.
+    linger
+        Seconds for which the stack waits for another owner when its own has died; 0 for not at all.
     host_command
         Command of the worker service, in place of the package's own.
     """
@@ -78,6 +81,7 @@ class Keeper:
         embedded: bool = True,
         ui: bool = False,
         db: str = database.SQLITE,
+        linger: float = 0.0,
         host_command: list[str] | None = None,
     ) -> None:
         self.home = home
@@ -87,6 +91,9 @@ class Keeper:
         self._embedded = embedded
         self._ui = ui
         self._database = db
+        self._linger = linger
+        self._detached = owner_fd is None
+        self._end_at: float | None = None
         self._host_command = host_command
         self._selector = selectors.DefaultSelector()
         self._guard = 0
@@ -137,12 +144,26 @@ class Keeper:
 
     def _on_owner(self) -> None:
         assert self._owner_fd is not None
-        if not os.read(self._owner_fd, 1):
+        if os.read(self._owner_fd, 1):
+            self._detached = True
+        elif self._linger:
+            self._end_at = time.monotonic() + self._linger
+        else:
             raise _StopError
         self._selector.unregister(self._owner_fd)
         os.close(self._owner_fd)
         self._owner_fd = None
         self._record()
+
+    def _look_for_owners(self) -> None:
+        """End the stack when nobody has held it for long enough. The lock is kept then: no one can come any more."""
+        lock = state.lock_of_owners(self.home, alone=True)
+        if lock is None:
+            self._end_at = time.monotonic() + self._linger
+        elif self._end_at is not None and time.monotonic() >= self._end_at:
+            raise _StopError
+        else:
+            os.close(lock)
 
     def _wait(self, seconds: float | None) -> None:
         for key, _ in self._selector.select(seconds):
@@ -232,6 +253,8 @@ class Keeper:
             now = time.monotonic()
             if self._reread:
                 self._restart_dag_processor()
+            if self._end_at is not None:
+                self._look_for_owners()
             for supervised in self._running:
                 if supervised.retry_at is not None and now >= supervised.retry_at:
                     supervised.start()
@@ -243,6 +266,8 @@ class Keeper:
             waits = [max(0.0, s.retry_at - time.monotonic()) for s in self._running if s.retry_at is not None]
             if any(s.state == "starting" for s in self._running):
                 waits.append(_TICK)
+            if self._end_at is not None:
+                waits.append(_LOOK_FOR_OWNERS)
             self._wait(min(waits, default=None))
 
     def _restart_dag_processor(self) -> None:
@@ -292,7 +317,8 @@ class Keeper:
                 "version": __version__,
                 "state": self._state,
                 "keeper": processes.identity(os.getpid()) if self._state != "stopped" else None,
-                "detached": self._owner_fd is None,
+                "detached": self._detached,
+                "lingers": bool(self._linger) and not self._detached,
                 "services": [supervised.row() for supervised in self._running],
                 "gateway": self._plan.gateway,
                 "temporal": self._plan.temporal,
@@ -322,6 +348,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--gateway-only", dest="embedded", action="store_false")
     parser.add_argument("--ui", action="store_true")
+    parser.add_argument("--linger", type=float, default=0.0)
     parser.add_argument("--db", choices=database.KINDS, default=database.SQLITE)
     return vars(parser.parse_args(arguments))
 

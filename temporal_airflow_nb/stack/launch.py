@@ -24,16 +24,16 @@ STOP_TIMEOUT = 30.0
 REREAD = signal.SIGUSR1
 """Tells a keeper that there are other folders to watch."""
 
-_owned_pipes: set[int] = set()
+_owned: set[int] = set()
 
 
-def _close_owned_pipes() -> None:
-    while _owned_pipes:
-        os.close(_owned_pipes.pop())
+def _close_owned() -> None:
+    while _owned:
+        os.close(_owned.pop())
 
 
 # A forked child must not keep its parent's stack alive.
-os.register_at_fork(after_in_child=_close_owned_pipes)
+os.register_at_fork(after_in_child=_close_owned)
 
 
 class Owner:
@@ -41,7 +41,7 @@ class Owner:
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
-        _owned_pipes.add(fd)
+        _owned.add(fd)
 
     def hand_over(self) -> None:
         """Let the stack go on without this process."""
@@ -52,10 +52,36 @@ class Owner:
 
     def release(self) -> None:
         """Let go."""
-        if self._fd is not None and self._fd in _owned_pipes:
-            _owned_pipes.discard(self._fd)
+        if self._fd is not None and self._fd in _owned:
+            _owned.discard(self._fd)
             os.close(self._fd)
         self._fd = None
+
+
+class Hold:
+    """This process's share in a stack that is kept for several: it ends with the last of them."""
+
+    def __init__(self, home: Path, fd: int) -> None:
+        self._home = home
+        self._fd: int | None = fd
+        _owned.add(fd)
+
+    def release(self) -> bool:
+        """Let go; returns whether nobody else holds the stack."""
+        if self._fd is not None and self._fd in _owned:
+            _owned.discard(self._fd)
+            os.close(self._fd)
+        self._fd = None
+        alone = state.lock_of_owners(self._home, alone=True)
+        if alone is not None:
+            os.close(alone)
+        return alone is not None
+
+
+def hold(home: Path) -> Hold | None:
+    """Take a share in a stack; None while its keeper looks whether anybody has one, or ends it."""
+    fd = state.lock_of_owners(home, alone=False)
+    return None if fd is None else Hold(home, fd)
 
 
 def start_keeper(

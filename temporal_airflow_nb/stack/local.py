@@ -36,6 +36,9 @@ class LocalStack(Stack):
         Whether Airflow's API server, scheduler and DAG processor run too.
     db
         Airflow's metadata database: ``"sqlite"`` or ``"postgres"``; what the folder has, or SQLite, where left out.
+    linger
+        Seconds for which the stack goes on when this process has died, for another one that lingers to take over.
+        Such a stack is shared: it ends when the last of them leaves.
 
     Examples
     --------
@@ -52,14 +55,17 @@ class LocalStack(Stack):
         detach: bool = False,
         ui: bool = False,
         db: str | None = None,
+        linger: float = 0.0,
     ) -> None:
         self.home = config.home_path(home)
         self.detach = detach
         self.ui = ui
         self.db = db
+        self.linger = linger
         self.started_here = False
         """Whether this object started the stack, rather than finding it running."""
         self._owner: launch.Owner | None = None
+        self._hold: launch.Hold | None = None
         self._id: str | None = None
 
     def __repr__(self) -> str:
@@ -92,12 +98,14 @@ class LocalStack(Stack):
                     self.home,
                     detach=self.detach,
                     command=self._keeper_command(),
-                    options=["--db", kind, *(["--ui"] if self.ui else [])],
+                    options=["--db", kind, *(["--ui"] if self.ui else []), *self._lingering()],
                 )
+                if self._lingering():
+                    self._hold = launch.hold(self.home)
                 self.started_here = True
                 self._id = state.read_stack(self.home).get("id")
             elif state.read_stack(self.home).get("id") != self._id:
-                self._let_go()
+                self._forget_owner()
         return self
 
     def stop(self) -> None:
@@ -109,11 +117,29 @@ class LocalStack(Stack):
                     launch.end_keeper(self.home, stack["keeper"]["pid"], stack["id"])
         self._let_go()
 
+    def join(self) -> None:
+        """Take a share in the folder's stack, if it runs and is one that waits for its next owner."""
+        if self.linger and self._hold is None and state.read_stack(self.home).get("lingers"):
+            with self._start_lock():
+                self._attach()
+
+    def leave(self) -> None:
+        """End the stack if this process started it, or was the last of those that share it."""
+        hold, self._hold = self._hold, None
+        if hold is None:
+            ends = self.started_here
+        else:
+            ends = hold.release() and bool(state.read_stack(self.home).get("lingers"))
+        if ends:
+            self.stop()
+        self._let_go()
+
     def leave_running(self) -> None:
         """Let the stack go on when this process, or the ``with`` block, ends."""
         if self._owner is not None:
             self._owner.hand_over()
             self._owner = None
+        self._release_hold()
         self.detach = True
 
     def __exit__(self, *exc_info: object) -> None:
@@ -208,7 +234,8 @@ class LocalStack(Stack):
             if stack.get("state") == "ready":
                 self._check_version(stack)
                 self._check_ui(stack)
-                return True
+                if self._is_shared(stack):
+                    return True
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
                     f"The stack in {self.home} is {stack.get('state', 'unknown')} for too long.",
@@ -216,6 +243,16 @@ class LocalStack(Stack):
                 )
             time.sleep(0.05)
         return False
+
+    def _is_shared(self, stack: dict[str, Any]) -> bool:
+        """Take a share where there are any; returns whether the stack can be used."""
+        if self.linger and self._hold is None and stack.get("lingers"):
+            self._hold = launch.hold(self.home)
+            return self._hold is not None
+        return True
+
+    def _lingering(self) -> list[str]:
+        return [] if self.detach or not self.linger else ["--linger", str(self.linger)]
 
     def _check_version(self, stack: dict[str, Any]) -> None:
         if stack.get("version") != __version__:
@@ -231,7 +268,16 @@ class LocalStack(Stack):
                 hint="End it with `temporal-airflow down`, then start it with `temporal-airflow up --ui`.",
             )
 
+    def _release_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
     def _let_go(self) -> None:
+        self._release_hold()
+        self._forget_owner()
+
+    def _forget_owner(self) -> None:
         if self._owner is not None:
             self._owner.release()
             self._owner = None

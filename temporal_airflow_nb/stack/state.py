@@ -19,6 +19,8 @@ from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableErro
 STACK_FILE = "stack.json"
 START_LOCK = "stack.lock"
 KEEPER_LOCK = "keeper.lock"
+OWNERS_LOCK = "owners.lock"
+"""Held, shared, by each process for which a stack is kept whose starter may die."""
 LOGS = "logs"
 
 # SQLite refuses names over 512 bytes; the longest file below the folder takes some of them.
@@ -207,6 +209,16 @@ def keeper_lives(home: Path) -> bool:
         return not _try_lock(fd, path, fcntl.LOCK_SH)
     finally:
         os.close(fd)
+
+
+def lock_of_owners(home: Path, *, alone: bool) -> int | None:
+    """Return a descriptor that holds the owners' lock, shared or ``alone``; None where others' holds forbid it."""
+    path = home / OWNERS_LOCK
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if _try_lock(fd, path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+        return fd
+    os.close(fd)
+    return None
 
 
 def log_path(home: Path, service: str) -> Path:

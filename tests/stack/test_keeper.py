@@ -33,8 +33,8 @@ HANDED_DOWN = "HANDED_DOWN_BY_THE_TEST"
 
 
 class FakeStack(LocalStack):
-    def __init__(self, home, *, behaviour=(), detach=False):
-        super().__init__(home, detach=detach)
+    def __init__(self, home, *, behaviour=(), detach=False, linger=0.0):
+        super().__init__(home, detach=detach, linger=linger)
         self.behaviour = [f"host:{item}" for item in behaviour]
 
     def _keeper_command(self):
@@ -82,13 +82,13 @@ def pid_of(home, service):
     return next((row["pid"] for row in record(home)["services"] if row["name"] == service), None)
 
 
-def owner_script(home, *, detach=False, behaviour=(), then="import time; time.sleep(600)"):
+def owner_script(home, *, detach=False, linger=0.0, behaviour=(), then="import time; time.sleep(600)"):
     """A process of its own that starts the stack, says so, and then does something else."""
     code = textwrap.dedent(f"""
         import os, sys
         sys.path.insert(0, {str(HERE)!r})
         from test_keeper import FakeStack
-        stack = FakeStack({str(home)!r}, detach={detach}, behaviour={behaviour!r}).start()
+        stack = FakeStack({str(home)!r}, detach={detach}, linger={linger}, behaviour={behaviour!r}).start()
         print("started" if stack.started_here else "attached", stack.client.call("ping")["pid"], flush=True)
     """)
     return subprocess.Popen([sys.executable, "-c", code + then], stdout=subprocess.PIPE, text=True)
@@ -432,3 +432,67 @@ def test_a_home_that_vanishes_ends_with_down_all_the_same(home, nothing_left):
     owner, stack._owner = stack._owner, None
     owner.release()
     wait_for(lambda: not pids_of(nothing_left))
+
+
+def test_a_stack_that_lingers_is_taken_over_when_its_owner_was_killed(home):
+    owner = owner_script(home, linger=60)
+    _, pid = owner.stdout.readline().split()
+    owner.kill()
+    owner.communicate()
+    successor = FakeStack(home, linger=60).start()
+    assert not successor.started_here
+    assert successor.client.call("ping")["pid"] == int(pid)
+    successor.leave()
+    assert not successor.is_running
+
+
+def test_a_stack_that_lingers_ends_when_nobody_comes(home):
+    owner = owner_script(home, linger=0.5)
+    owner.stdout.readline()
+    owner.kill()
+    owner.communicate()
+    assert wait_for(lambda: not state.keeper_lives(home))
+
+
+def test_a_stack_that_was_taken_over_ends_when_nobody_comes_after_that(home):
+    owner = owner_script(home, linger=2)
+    owner.stdout.readline()
+    successor = owner_script(home, linger=2)
+    assert successor.stdout.readline().startswith("attached")
+    owner.kill()
+    owner.communicate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        successor.communicate(timeout=4)
+    assert state.keeper_lives(home)
+    successor.kill()
+    successor.communicate()
+    assert wait_for(lambda: not state.keeper_lives(home))
+
+
+def test_a_shared_stack_ends_with_the_last_that_leaves(home):
+    first, second = FakeStack(home, linger=60), FakeStack(home, linger=60)
+    first.start()
+    second.start()
+    first.leave()
+    assert second.is_running
+    assert second.client.call("ping")
+    second.leave()
+    assert not second.is_running
+
+
+def test_one_who_shared_a_stack_does_not_end_what_was_started_since(home):
+    shared = FakeStack(home, linger=60).start()
+    FakeStack(home).stop()
+    with FakeStack(home) as other:
+        shared.leave()
+        assert other.is_running
+
+
+def test_a_shared_stack_that_is_left_running_lingers_no_more(home):
+    owner = owner_script(home, linger=0.5, then="stack.leave_running()")
+    owner.communicate()
+    assert wait_for(lambda: record(home)["detached"])
+    attached = FakeStack(home, linger=60).start()
+    attached.leave()
+    assert attached.is_running
+    attached.stop()
