@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 from temporal_airflow_nb.display.text import cut
+from temporal_airflow_nb.notebook.line_map import with_cells
 
 _SHOWN_APART = frozenset({"timestamp", "level", "event", "logger", "error_detail", "exception"})
 _OF_AIRFLOW = frozenset({"loc", "filename", "lineno", "func_name", "chan", "file_type"})
@@ -62,34 +64,56 @@ def _told(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def _shown(line: Mapping[str, Any]) -> Iterator[str]:
-    moment = str(line.get("timestamp") or "")[11:23].rstrip("Z")
+    stamp = str(line.get("timestamp") or "")
+    moment = stamp[11:23].rstrip("Z")
     level = str(line.get("level") or "info").upper()
     extra = ((name, value) for name, value in line.items() if name not in _UNSAID)
     more = " ".join(f"{name}={cut(repr(value), _VALUE)}" for name, value in extra)
     parts = (f"{moment:<12}", f"{level:<7}", str(line.get("event", "")), more)
     yield "  ".join(part for part in parts if part)
+    at = _seconds(stamp)
     if line.get("exception"):
-        yield from str(line["exception"]).splitlines()
-    yield from traceback_lines(line.get("error_detail") or ())
+        yield from with_cells(str(line["exception"]), not_after=at).splitlines()
+    yield from traceback_lines(line.get("error_detail") or (), at=at)
 
 
-def traceback_lines(details: Sequence[Mapping[str, Any]], indent: str = "") -> Iterator[str]:
-    """Yield a recorded exception with its causes as Python prints it, Airflow's own frames only counted."""
+def _seconds(stamp: str) -> float | None:
+    try:
+        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
+
+
+def traceback_lines(
+    details: Sequence[Mapping[str, Any]], indent: str = "", *, at: float | None = None
+) -> Iterator[str]:
+    """Yield a recorded exception with its causes as Python prints it, Airflow's own frames only counted.
+
+    Parameters
+    ----------
+    details
+        The exception, and what it is a consequence of, as Airflow records it.
+    indent
+        What every line begins with.
+    at
+        When it was raised, in seconds since the epoch: a notebook's file that was written later isn't the one that
+        was executed, so that its frames are shown as the file's, not as cells'.
+    """
     cause: Mapping[str, Any] | None = None
     for detail in reversed(details):
         if cause is not None:
             yield indent + (_BECAUSE if cause.get("is_cause") else _MEANWHILE)
         cause = detail
         yield f"{indent}Traceback (most recent call last):"
-        yield from (f"{indent}  {line}" for line in _frames(detail.get("frames") or ()))
+        yield from (f"{indent}  {line}" for line in _frames(detail.get("frames") or (), at))
         yield f"{indent}{detail.get('exc_type')}: {detail.get('exc_value')}"
         for note in detail.get("exc_notes") or ():
             yield indent + str(note)
         for nested in detail.get("exceptions") or ():
-            yield from traceback_lines(nested, indent + "  | ")
+            yield from traceback_lines(nested, indent + "  | ", at=at)
 
 
-def _frames(frames: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _frames(frames: Iterable[Mapping[str, Any]], at: float | None) -> Iterator[str]:
     for inside, run in groupby(
         frames, key=lambda frame: bool(_INSIDE_AIRFLOW.search(str(frame.get("filename"))))
     ):
@@ -98,8 +122,5 @@ def _frames(frames: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             yield f"… {len(members)} frames in Airflow"
             continue
         for frame in members:
-            yield f'File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
-
-
-def _is_airflows(frame: Mapping[str, Any]) -> bool:
-    return bool(_INSIDE_AIRFLOW.search(str(frame.get("filename"))))
+            place = f'File "{frame.get("filename")}", line {frame.get("lineno")}'
+            yield f"{with_cells(place, not_after=at)}, in {frame.get('name')}"

@@ -6,27 +6,130 @@ import ast
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from temporal_airflow_nb.config import NOTEBOOK_BUNDLE
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
+from temporal_airflow_nb.notebook import preflight
+from temporal_airflow_nb.notebook.capture import Problem, capture
+from temporal_airflow_nb.notebook.compose import compose
+from temporal_airflow_nb.notebook.history import History
+from temporal_airflow_nb.notebook.line_map import cell_of, magic_line, own_cell
 from temporal_airflow_nb.notebook.preflight import Finding
 
-# The first line of the file stands for the magic, so that line numbers are those of the cell.
-_FIRST_LINE = "# %%temporal_dag\n"
+_NOT_PYTHON = re.compile(r"\s*(?:[\w, .]+=\s*)?(?:[!%]\w|!|\?\w)|.*\w\?{1,2}$")
 
 
-def source_of(cell: str) -> str:
-    """Return the text of the DAG file for a cell's body."""
-    return _FIRST_LINE + cell
+@dataclass(frozen=True)
+class PreparedCell:
+    """A cell as a DAG file.
+
+    Attributes
+    ----------
+    source : str
+        The file's text, with marks of the cells that its parts come from: see
+        :func:`temporal_airflow_nb.notebook.line_map.cell_of`.
+    plain : str
+        The same as a file that has nothing to do with a notebook.
+    file_name : str
+        Name of the file in the notebook's bundle.
+    dag_ids : list of str
+        The DAGs that it says it defines.
+    findings : list of Finding
+        What is wrong with it, or may be; lines are the cell's.
+    names : dict of str
+        What of other cells was taken along, and as what: ``"In [3], line 2"``, ``"import"``,
+        ``"value of In [2], line 1"``.
+    """
+
+    source: str
+    plain: str
+    file_name: str
+    dag_ids: list[str]
+    findings: list[Finding]
+    names: dict[str, str]
+
+
+def prepare(
+    cell: str,
+    *,
+    shell_ns: Mapping[str, Any],
+    history: Sequence[str],
+    execution_count: int,
+    name: str | None,
+    folder: Path,
+) -> PreparedCell:
+    """Make a cell a DAG file, with what it uses of the cells before it. Nothing is executed or written.
+
+    Parameters
+    ----------
+    cell
+        The cell without the line of its magic.
+    shell_ns
+        The notebook's namespace.
+    history
+        The executed cells as they were entered, by execution count: IPython's ``history_manager.input_hist_raw``.
+    execution_count
+        Of this cell.
+    name
+        Name of the file; after the first DAG if None.
+    folder
+        The notebook's: modules that lie there can be imported.
+
+    Raises
+    ------
+    DagFileError
+        The cell isn't Python.
+    InvalidInputError
+        The name can't be that of a file.
+
+    Examples
+    --------
+    >>> prepared = prepare(
+    ...     "DAG('etl', default_args={'retries': RETRIES})",
+    ...     shell_ns={"RETRIES": 2},
+    ...     history=["", "RETRIES = 2"],
+    ...     execution_count=2,
+    ...     name=None,
+    ...     folder=Path(),
+    ... )
+    >>> prepared.file_name, prepared.names, [finding.message for finding in prepared.findings]
+    ('etl.py', {'RETRIES': 'In [1], line 1'}, ["DAG isn't defined, neither in this cell nor in one that was executed."])
+    """
+    source = source_of(cell, execution_count)
+    tree = parse(source)
+    captured = capture(tree, shell_ns, History(history, execution_count))
+    ids = dag_ids(tree)
+    file = compose(source, tree, captured, execution_count, folder, ids)
+    findings = [*map(_finding, captured.problems), *preflight.check(tree)]
+    return PreparedCell(
+        file.source,
+        file.plain,
+        file_name(tree, name, execution_count),
+        ids,
+        sorted(findings, key=lambda finding: finding.line or 0),
+        captured.names,
+    )
+
+
+def _finding(problem: Problem) -> Finding:
+    level: Literal["error", "warning"] = "warning" if problem.code == "secret-value" else "error"
+    use = problem.use
+    return Finding(level, problem.code, problem.message, use.line, problem.hint, task_id=use.task)
+
+
+def source_of(cell: str, execution_count: int = 0) -> str:
+    """Return a cell's body below a line that stands for its magic, so that its lines are those of the cell."""
+    return f"{magic_line(execution_count)}\n{cell}"
 
 
 def parse(source: str) -> ast.Module:
-    """Return the syntax tree of a cell's file.
+    """Return the syntax tree of a cell's text.
 
     Raises
     ------
@@ -34,13 +137,36 @@ def parse(source: str) -> ast.Module:
         It isn't Python. ``facts``: ``line``.
     """
     try:
-        return ast.parse(source)
+        tree = ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "<cell>", "exec", dont_inherit=True)
     except SyntaxError as error:
-        text = (error.text or "").rstrip("\n")
-        pointer = f"\n    {text}\n    {' ' * (max(error.offset or 1, 1) - 1)}^" if text.strip() else ""
-        raise DagFileError(f"cell line {error.lineno}: {error.msg}{pointer}", line=error.lineno) from None
+        raise _syntax_error(error, source) from None
     except ValueError as error:
         raise DagFileError(f"the cell isn't Python: {error}") from None
+    return tree
+
+
+def _syntax_error(error: SyntaxError, source: str) -> DagFileError:
+    lines = source.splitlines()
+    line = error.lineno or 1
+    text = lines[line - 1].rstrip() if line <= len(lines) else ""
+    place = f"cell line {line}: "
+    if _NOT_PYTHON.match(text):
+        return DagFileError(
+            f"{place}`{text.strip()}` is a command of the notebook, and a DAG file is Python alone",
+            hint="Move it to a cell of its own, or into a task with subprocess or a BashOperator.",
+            line=line,
+        )
+    if "outside" in str(error.msg) and re.search(r"await|async", str(error.msg)):
+        return DagFileError(
+            f"{place}{error.msg}: nothing awaits the top level of a DAG file",
+            hint="Move it into a task: `@task` takes an `async def`.",
+            line=line,
+        )
+    pointer = f"\n    {text}\n    {' ' * (max(error.offset or 1, 1) - 1)}^" if text.strip() else ""
+    return DagFileError(f"{place}{error.msg}{pointer}", line=line)
 
 
 def dag_ids(tree: ast.Module) -> list[str]:
@@ -83,9 +209,17 @@ def file_name(tree: ast.Module, name: str | None, execution_count: int) -> str:
                 hint="Use letters, digits, `_`, `-` and `.`.",
             )
         return f"{stem}.py"
-    for dag_id in dag_ids(tree):
+    for dag_id in [*dag_ids(tree), *_made_ids(tree)]:
         return re.sub(r"[^\w.-]", "_", dag_id).lstrip(".") + ".py"
     return f"cell_{execution_count}.py"
+
+
+def _made_ids(tree: ast.Module) -> Iterator[str]:
+    """Yield what the ids of DAGs that are made in functions and loops look like: ``f"a_{i}"`` as ``a_i``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) in ("dag", "DAG"):
+            for part in [*node.args[:1], *(k.value for k in node.keywords if k.arg == "dag_id")]:
+                yield re.sub(r"^f?['\"]|['\"]$|[{}]", "", ast.unparse(part))
 
 
 @contextmanager
@@ -114,13 +248,40 @@ def placed(home: Path, name: str, source: str) -> Iterator[Path]:
             path.unlink(missing_ok=True)
         elif before != source:
             _write(path, before)
-        raise in_cell(error, path) from None
+        raise in_cell(error, path, source) from None
 
 
-def in_cell(error: InvalidInputError, path: Path) -> InvalidInputError:
-    """Return the error speaking of the cell in place of its file: their lines are the same."""
-    message = re.sub(rf"{re.escape(str(path))}(?::|, line )(\d+)", r"cell line \1", error.message)
-    return type(error)(message.replace(str(path), "the cell"), hint=error.hint, **error.facts)
+def in_cell(error: InvalidInputError, path: Path, source: str | None = None) -> InvalidInputError:
+    """Return an error speaking of cells in place of their file.
+
+    Parameters
+    ----------
+    error
+        What was said of the file.
+    path
+        The file.
+    source
+        Its text; read from it if None.
+    """
+    if source is None:
+        source = path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def place(found: re.Match[str]) -> str:
+        return _place(source, int(found[1]))
+
+    message = re.sub(rf"{re.escape(str(path))}(?::|, line )(\d+)", place, error.message)
+    facts = dict(error.facts)
+    if isinstance(line := facts.get("line"), int):
+        cell = cell_of(source, line)
+        facts["line"] = cell.line if cell and cell.execution_count == own_cell(source) else None
+    return type(error)(message.replace(str(path), "the cell"), hint=error.hint, **facts)
+
+
+def _place(source: str, lineno: int) -> str:
+    cell = cell_of(source, lineno)
+    if cell is None:
+        return f"line {lineno} of the cell's file"
+    return f"cell line {cell.line}" if cell.execution_count == own_cell(source) else str(cell)
 
 
 def _write(path: Path, text: str) -> None:
@@ -155,30 +316,3 @@ def _calls(statement: ast.stmt) -> Iterator[ast.Call]:
         expressions = [value] if isinstance(value := getattr(statement, "value", None), ast.expr) else []
     for expression in expressions:
         yield from (node for node in ast.walk(expression) if isinstance(node, ast.Call))
-
-
-@dataclass(frozen=True)
-class PreparedCell:
-    """A cell as a DAG file."""
-
-    source: str
-    plain: str
-    file_name: str
-    dag_ids: list[str]
-    findings: list[Finding]
-    names: dict[str, str]
-
-
-def prepare(
-    cell: str,
-    *,
-    shell_ns: Mapping[str, Any],  # noqa: ARG001
-    history: Sequence[str],  # noqa: ARG001
-    execution_count: int,
-    name: str | None,
-    folder: Path,  # noqa: ARG001
-) -> PreparedCell:
-    """Return the file that a cell becomes."""
-    source = source_of(cell)
-    tree = parse(source)
-    return PreparedCell(source, cell, file_name(tree, name, execution_count), dag_ids(tree), [], {})

@@ -1,18 +1,115 @@
-"""Lines of generated files and the cell lines they stand for."""
+"""Which line of which cell a line of a generated DAG file comes from. Text alone, for both sides of the gateway."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+_MARKER = re.compile(r"# %% In \[(\d+)\], line (\d+)\s*$")
+_MAGIC_LINE = re.compile(r"# %% In \[(\d+)\]: %%temporal_dag\s*$")
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 
 
-@dataclass(frozen=True)
-class CellLine:
-    """A line of a cell."""
+class CellLine(NamedTuple):
+    """A line of a cell, counted from 1 as the front end does: a magic on the first line is line 1.
 
-    execution_count: int | None
+    >>> str(CellLine(7, 3))
+    'In [7], line 3'
+    """
+
+    execution_count: int
     line: int
 
+    def __str__(self) -> str:
+        return f"In [{self.execution_count}], line {self.line}"
 
-def cell_of(source: str, lineno: int) -> CellLine | None:  # noqa: ARG001
-    """Return the cell's line that a file's line stands for."""
-    return CellLine(None, lineno)
+
+def marker(execution_count: int, line: int) -> str:
+    """Return the comment that says of which cell, and of which of its lines, the next line of the file is."""
+    return f"# %% In [{execution_count}], line {line}"
+
+
+def magic_line(execution_count: int) -> str:
+    """Return the comment that stands for the magic's line, so that lines of the file are those of the cell."""
+    return f"# %% In [{execution_count}]: %%temporal_dag"
+
+
+def cell_of(source: str, lineno: int) -> CellLine | None:
+    """Return where a line of a generated file comes from.
+
+    Parameters
+    ----------
+    source
+        The file's text.
+    lineno
+        A line of it, counted from 1.
+
+    Returns
+    -------
+    CellLine or None
+        None where the text is no cell's, or the line is one that was generated, as the imports at the top.
+
+    Examples
+    --------
+    >>> text = "import math\\n\\n# %% In [4], line 2\\ndef area(r):\\n    return math.pi * r**2\\n"
+    >>> cell_of(text, 5)
+    CellLine(execution_count=4, line=3)
+    >>> cell_of(text, 1) is None
+    True
+    """
+    lines = source.splitlines()
+    if not 1 <= lineno <= len(lines):
+        return None
+    for index in range(lineno - 1, -1, -1):
+        if (found := _MAGIC_LINE.match(lines[index])) and index == 0:
+            return CellLine(int(found[1]), lineno)
+        if found := _MARKER.match(lines[index]):
+            return CellLine(int(found[1]), int(found[2]) + lineno - index - 2) if index < lineno - 1 else None
+    return None
+
+
+def own_cell(source: str) -> int | None:
+    """Return the execution count of the cell whose DAG a generated file holds: its last part is that cell's."""
+    for line in reversed(source.splitlines()):
+        if found := _MARKER.match(line) or _MAGIC_LINE.match(line):
+            return int(found[1])
+    return None
+
+
+def cell_of_file(path: str, lineno: int, *, not_after: float | None = None) -> CellLine | None:
+    """Return where a line of a generated file on this machine comes from; None where that can't be known.
+
+    Parameters
+    ----------
+    path
+        The file.
+    lineno
+        A line of it.
+    not_after
+        Seconds since the epoch: what has changed later is not what is asked about.
+    """
+    file = Path(path)
+    try:
+        changed = file.stat().st_mtime_ns
+        if not_after is not None and changed / 1e9 > not_after:
+            return None
+        return cell_of(_text(path, changed), lineno)
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def with_cells(text: str, *, not_after: float | None = None) -> str:
+    """Return a traceback's text with the cells in place of their generated files."""
+
+    def place(found: re.Match[str]) -> str:
+        cell = cell_of_file(found[1], int(found[2]), not_after=not_after)
+        return found[0] if cell is None else f"Cell {cell}"
+
+    return _FRAME.sub(place, text)
+
+
+@lru_cache(maxsize=16)
+def _text(path: str, _changed: int) -> str:
+    return Path(path).read_text(encoding="utf-8")

@@ -1,23 +1,50 @@
-"""What can be said of a DAG before anything starts."""
+"""What can be said of a DAG from its source, before anything starts. It is said only where it is sure."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import ast
+
+from temporal_airflow_nb.notebook.checks import calls, graph, stored, times
+from temporal_airflow_nb.notebook.checks.stored import Uses
+from temporal_airflow_nb.notebook.finding import Finding
+
+__all__ = ["Finding", "Uses", "check", "uses"]
+
+_CHECKS = (calls.uncalled_dags, graph.check, times.check, calls.slow_calls)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a DAG, or may be. ``line`` is the cell's, counted from 1."""
+def check(source: str | ast.Module) -> list[Finding]:
+    """Return what is wrong, or may be, with the DAGs that source defines. Takes a few milliseconds.
 
-    level: str
-    code: str
-    message: str
-    line: int | None
-    hint: str
-    dag_id: str | None = None
-    task_id: str | None = None
+    Parameters
+    ----------
+    source
+        Python source, or its syntax tree.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON-able data."""
-        return asdict(self)
+    Raises
+    ------
+    SyntaxError
+        The source isn't Python.
+
+    Examples
+    --------
+    >>> [found] = check("from airflow.sdk import dag\\n@dag\\ndef etl(): ...")
+    >>> found.level, found.code, found.line, found.hint
+    ('error', 'uncalled-dag', 3, 'Call it at the end: etl()')
+    """
+    tree = ast.parse(source) if isinstance(source, str) else source
+    found = [finding for run in _CHECKS for finding in run(tree)]
+    return sorted(dict.fromkeys(found), key=lambda finding: finding.line or 0)
+
+
+def uses(source: str | ast.Module) -> Uses:
+    """Return the connections, variables and pools that source names, with the line of the first use.
+
+    Variables with a default are left out: they needn't exist.
+
+    Examples
+    --------
+    >>> uses("BashOperator(task_id='a', pool='small', bash_command='echo {{ var.value.day }} {{ conn.db.host }}')")
+    Uses(connections={'db': 1}, variables={'day': 1}, pools={'small': 1})
+    """
+    return stored.uses(ast.parse(source) if isinstance(source, str) else source)

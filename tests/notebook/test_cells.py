@@ -7,7 +7,9 @@ import pytest
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
 from temporal_airflow_nb.notebook import cells
 
-GOOD = cells.source_of("from airflow.sdk import dag\n")
+GOOD = cells.source_of("from airflow.sdk import dag\n", 1)
+
+THREE_LINES = cells.source_of("1\n2\nx\n", 1)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +56,15 @@ def test_a_name_that_is_no_file_name_is_refused(name):
 
 
 def test_lines_of_the_file_are_lines_of_the_cell():
-    assert cells.source_of("a = 1\nb = 2\n").splitlines()[1:] == ["a = 1", "b = 2"]
+    assert cells.source_of("a = 1\nb = 2\n", 1).splitlines()[1:] == ["a = 1", "b = 2"]
     with pytest.raises(DagFileError, match=r"cell line 3: .*\n    b = = 2\n") as caught:
-        cells.parse(cells.source_of("a = 1\nb = = 2\n"))
+        cells.parse(cells.source_of("a = 1\nb = = 2\n", 1))
     assert caught.value.facts["line"] == 3
 
 
 def test_a_null_character_is_refused():
     with pytest.raises(DagFileError):
-        cells.parse(cells.source_of("a = '\0'"))
+        cells.parse(cells.source_of("a = '\0'", 1))
 
 
 def test_a_cell_is_written_to_the_bundle(tmp_path):
@@ -72,7 +74,7 @@ def test_a_cell_is_written_to_the_bundle(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["etl.py"]
 
 
-def failing(tmp_path, error, source="bad"):
+def failing(tmp_path, error, source=THREE_LINES):
     with pytest.raises(type(error)) as caught, cells.placed(tmp_path, "etl.py", source):
         raise error
     return str(caught.value)

@@ -1,0 +1,376 @@
+"""What a cell uses of the cells before it: source of what is code, values of what is simple."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporal_airflow_nb.notebook import replay
+from temporal_airflow_nb.notebook.history import Definition, History
+from temporal_airflow_nb.notebook.matching import imported, is_class_of, is_function_of
+from temporal_airflow_nb.notebook.scope import Use, bindings, has_star_import, uses
+from temporal_airflow_nb.notebook.values import (
+    Imported,
+    NotSimpleError,
+    Rendering,
+    advice,
+    described,
+    importable,
+)
+
+# IPython adds to the builtins, which no task has.
+_ONLY_HERE = {
+    "display": "print it, or return it from the task",
+    "get_ipython": "there is no notebook where a task runs",
+    "In": "give what you need a name of its own, in a cell",
+    "Out": "give what you need a name of its own, in a cell",
+}
+_LAST_OUTPUT = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[ido]h")
+_BUILTINS = frozenset(dir(builtins)) - {*_ONLY_HERE, "_"} | {"__file__", "__annotations__", "__builtins__"}
+_KNOWN_IMPORTS = {
+    "dag": "from airflow.sdk import dag",
+    "task": "from airflow.sdk import task",
+    "task_group": "from airflow.sdk import task_group",
+    "DAG": "from airflow.sdk import DAG",
+    "pd": "import pandas as pd",
+    "np": "import numpy as np",
+    "plt": "import matplotlib.pyplot as plt",
+    "pendulum": "import pendulum",
+    "datetime": "from datetime import datetime",
+    "timedelta": "from datetime import timedelta",
+    "Path": "from pathlib import Path",
+}
+_SECRET = re.compile(
+    r"password|passwd|passphrase|secret|token|api_?key|private_?key|credential", re.IGNORECASE
+)
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Source that goes into the file.
+
+    Attributes
+    ----------
+    text : str
+        The source, without a line break at its end.
+    execution_count, line : int or None
+        Cell and line that it comes from, if known.
+    needs : set of str
+        The names that it uses.
+    """
+
+    text: str
+    execution_count: int | None
+    line: int | None
+    needs: set[str]
+
+    @property
+    def end(self) -> int:
+        """The line of its cell behind it."""
+        return (self.line or 0) + self.text.count("\n") + 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A name that can't be had in the file.
+
+    Attributes
+    ----------
+    name : str
+        The name.
+    code : str
+        ``"unknown-name"``, ``"captured-name"``, or ``"secret-value"``, which is a warning.
+    use : Use
+        Where the cell itself needs it.
+    message, hint : str
+        What is wrong, and what to do instead.
+    """
+
+    name: str
+    code: str
+    use: Use
+    message: str
+    hint: str
+
+
+@dataclass
+class Captured:
+    """What goes into a cell's file beside the cell.
+
+    Attributes
+    ----------
+    imports : list of Imported
+        Imports, without those of ``__future__``.
+    chunks : list of Chunk
+        Source, in the order in which it has to be executed.
+    future : list of str
+        Features of ``__future__`` that the source was written with.
+    names : dict of str
+        What each name taken along is: ``"In [3], line 2"``, ``"import"``, ``"value of In [2], line 1"``.
+    problems : list of Problem
+        What can't be taken along.
+    """
+
+    imports: list[Imported] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    future: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) -> Captured:
+    """Find the free names of a cell, and those of what they stand for, in a notebook.
+
+    Parameters
+    ----------
+    tree
+        Of the cell.
+    namespace
+        The notebook's: a name's value now decides which of its definitions counts.
+    history
+        The executed cells.
+    """
+    search = _Search(tree, namespace, history)
+    unsure = has_star_import(tree)
+    has_future_annotations = any(
+        isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in tree.body
+    )
+    for use in uses(tree):
+        if not (use.annotation and has_future_annotations and use.name not in namespace):
+            search.find(use.name, use, ())
+    found = search.captured
+    if unsure:
+        found.problems = [problem for problem in found.problems if problem.code == "secret-value"]
+    found.chunks = _ordered(search.chunks)
+    found.imports = sorted(search.imports)
+    if found.chunks:
+        found.future = history.future_features()
+    return found
+
+
+class _Search:
+    def __init__(self, tree: ast.Module, namespace: Mapping[str, Any], history: History) -> None:
+        self.namespace = namespace
+        self.history = history
+        self.own = {binding.name for binding in bindings(tree.body)}
+        self.captured = Captured()
+        self.chunks: dict[str, Chunk] = {}
+        self.imports: set[Imported] = set()
+        self.done: set[str] = set()
+
+    def find(self, name: str, use: Use, through: tuple[str, ...]) -> None:
+        """Take a name along; ``use`` is where the cell needs it, ``through`` by what it is needed there."""
+        if name in self.done:
+            return
+        self.done.add(name)
+        if name in _BUILTINS and not self._is_redefined(name):
+            return
+        if instead := self._only_here(name):
+            self._problem(name, "captured-name", use, through, "exists only in the notebook", instead)
+            return
+        if name not in self.namespace:
+            self._missing(name, use, through)
+            return
+        value = self.namespace[name]
+        if not self._from_definition(name, value, use, through) and not self._import(name, value):
+            self._by_value(name, value, use, through)
+
+    def _is_redefined(self, name: str) -> bool:
+        known = getattr(builtins, name, None)
+        return bool(self.history.definitions(name)) and self.namespace.get(name, known) is not known
+
+    def _only_here(self, name: str) -> str | None:
+        if self.history.definitions(name):
+            return None
+        if _LAST_OUTPUT.fullmatch(name):
+            return _ONLY_HERE["Out"]
+        return _ONLY_HERE.get(name)
+
+    def _from_definition(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> bool:
+        """Take along the latest definition that the name's value comes from."""
+        for index, definition in enumerate(self.history.definitions(name)):
+            is_last = index == 0
+            node = definition.binding.node
+            match definition.binding.how:
+                case "import":
+                    if (needed := imported(definition, value, is_last=is_last)) is not None:
+                        self._add_import(name, needed)
+                        return True
+                case "def":
+                    if (is_last and node.decorator_list) or is_function_of(definition, value, name):  # type: ignore[attr-defined]
+                        self._add_source(name, definition, use, through)
+                        return True
+                case "class":
+                    if (is_last and node.decorator_list) or is_class_of(definition, value):  # type: ignore[attr-defined]
+                        self._add_source(name, definition, use, through)
+                        return True
+                case "assign":
+                    expression: ast.expr = node.value  # type: ignore[attr-defined]
+                    if isinstance(expression, ast.Lambda):
+                        same = is_function_of(definition, value, "<lambda>")
+                    else:
+                        same = replay.gives(expression, value, self.namespace)
+                    if same:
+                        self._add_source(name, definition, use, through)
+                        if not isinstance(expression, ast.Lambda):
+                            self._warn_of_secret(name, value, use, through)
+                        return True
+        return False
+
+    def _add_source(self, name: str, definition: Definition, use: Use, through: tuple[str, ...]) -> None:
+        text, line = definition.text()
+        tree = ast.Module([definition.binding.node], [])
+        needed = [found for found in uses(tree) if not (found.deferred and found.name in self.own)]
+        self.chunks[name] = Chunk(text, definition.execution_count, line, {found.name for found in needed})
+        self.captured.names[name] = definition.place
+        for found in needed:
+            self.find(found.name, use, (*through, f"{name} ({definition.place})"))
+
+    def _add_import(self, name: str, needed: Imported) -> None:
+        self.imports.add(needed)
+        self.captured.names[name] = "import"
+        # Each `import a.b` and `import a.c` binds `a`, and loads a module of it.
+        for other in self.history.definitions(name):
+            alias = other.binding.alias
+            is_plain = isinstance(other.binding.node, ast.Import) and alias and alias.asname is None
+            if is_plain and needed.attribute is None and needed.name == needed.module.split(".")[0]:
+                self.imports.add(Imported(alias.name, None, name))  # type: ignore[union-attr]
+        if any(n.module.startswith(f"{name}.") and n.name == name for n in self.imports):
+            self.imports.discard(Imported(name, None, name))
+
+    def _import(self, name: str, value: Any) -> bool:
+        """Import what came into the namespace without a statement of its own."""
+        needed = None
+        if isinstance(value, types.ModuleType):
+            if sys.modules.get(value.__name__) is value and value.__spec__ is not None:
+                needed = Imported(value.__name__, None, name)
+        elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and importable(value):
+            needed = Imported(value.__module__, value.__name__, name)
+        for module in self.history.star_imports():
+            if needed is None and getattr(sys.modules.get(module), name, _MISSING) is value:
+                needed = Imported(module, name, name)
+        if needed is None:
+            return False
+        self.imports.add(needed)
+        self.captured.names[name] = "import"
+        return True
+
+    def _by_value(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> None:
+        rendering = Rendering(self._name_of, self._is_free)
+        definitions = self.history.definitions(name)
+        place = definitions[0] if definitions else None
+        try:
+            text = rendering.source(value)
+        except NotSimpleError as error:
+            self._refuse(name, value, str(error), use, through)
+            return
+        self.imports |= rendering.imports
+        self.chunks[name] = Chunk(
+            f"{name} = {text}",
+            place.execution_count if place else None,
+            place.line if place else None,
+            set(rendering.names),
+        )
+        self.captured.names[name] = f"value of {place.place}" if place else "value"
+        self._warn_of_secret(name, value, use, through)
+        for needed in sorted(rendering.names):
+            self.find(needed, use, (*through, name))
+
+    def _name_of(self, thing: Any) -> str | None:
+        name = getattr(thing, "__name__", None)
+        if isinstance(name, str) and self.namespace.get(name) is thing:
+            return name
+        return next(
+            (n for n, value in self.namespace.items() if value is thing and not n.startswith("_")), None
+        )
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self.namespace and name not in self.own
+
+    def _refuse(self, name: str, value: Any, reason: str, use: Use, through: tuple[str, ...]) -> None:
+        what, _, hint = reason.partition(": ")
+        definitions = self.history.definitions(name)
+        if isinstance(value, types.FunctionType) and definitions and definitions[0].binding.how != "assign":
+            what, hint = (
+                f"is {described(value)}, which isn't what {definitions[0].place} defined",
+                "execute the cell that defines it again",
+            )
+        elif definitions and definitions[0].binding.how == "assign" and hint == _MAKE_IT:
+            assignment = ast.unparse(definitions[0].binding.node)
+            if len(assignment) <= 80:
+                hint = f"make it inside the task, or write `{assignment}` into this cell too"
+        self._problem(name, "captured-name", use, through, what, hint)
+
+    def _missing(self, name: str, use: Use, through: tuple[str, ...]) -> None:
+        definitions = self.history.definitions(name)
+        if definitions:
+            what = f"isn't defined any more: {definitions[0].place} did"
+            hint = "execute that cell again"
+        else:
+            what = "isn't defined, neither in this cell nor in one that was executed"
+            known = [n for n in self.namespace if not n.startswith("_")]
+            close = difflib.get_close_matches(name, [*known, *self.own, *_BUILTINS], n=1, cutoff=0.75)
+            hint = f"import it: {_KNOWN_IMPORTS[name]}" if name in _KNOWN_IMPORTS else "define it in a cell"
+            if close and name not in _KNOWN_IMPORTS:
+                hint = f"did you mean {close[0]}?"
+        self._problem(name, "unknown-name", use, through, what, hint)
+
+    def _warn_of_secret(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> None:
+        if isinstance(value, str) and value and _SECRET.search(name):
+            self._problem(
+                name,
+                "secret-value",
+                use,
+                through,
+                "is written into the DAG file, which Airflow's pages show",
+                "have the task read it from a connection or a variable",
+            )
+
+    def _problem(
+        self, name: str, code: str, use: Use, through: tuple[str, ...], what: str, hint: str
+    ) -> None:
+        where = (
+            f"In task {use.task}, " if use.task else f"In {use.functions[-1]}(), " if use.functions else ""
+        )
+        by = f"{through[-1]} uses {name}, which {what}" if through else f"{name} {what}"
+        message = f"{where}{by}."
+        self.captured.problems.append(
+            Problem(name, code, use, message[0].upper() + message[1:] if where else message, _sentence(hint))
+        )
+
+
+_MISSING = object()
+_MAKE_IT = advice(object()).partition(": ")[2]
+
+
+def _sentence(text: str) -> str:
+    end = "" if text.endswith(("?", ".")) else "."
+    return text[:1].upper() + text[1:] + end
+
+
+def _ordered(chunks: Mapping[str, Chunk]) -> list[Chunk]:
+    """Return chunks as their cells were executed, but what one needs before it."""
+    ordered: list[Chunk] = []
+    visited: set[str] = set()
+
+    def place(key: Callable[[str], tuple[int, int]], name: str) -> None:
+        if name in visited or name not in chunks:
+            return
+        visited.add(name)
+        for needed in sorted(chunks[name].needs & chunks.keys(), key=key):
+            place(key, needed)
+        ordered.append(chunks[name])
+
+    def position(name: str) -> tuple[int, int]:
+        return chunks[name].execution_count or 0, chunks[name].line or 0
+
+    for name in sorted(chunks, key=position):
+        place(position, name)
+    return ordered

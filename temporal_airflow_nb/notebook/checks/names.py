@@ -1,0 +1,78 @@
+"""Names and literals in a syntax tree."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+
+def dotted(expression: ast.expr) -> list[str]:
+    """Return the names of a dotted expression, of a call's function, or an empty list.
+
+    >>> dotted(ast.parse("sdk.task.branch(retries=1)", mode="eval").body)
+    ['sdk', 'task', 'branch']
+    """
+    if isinstance(expression, ast.Call):
+        return dotted(expression.func)
+    if isinstance(expression, ast.Attribute):
+        owner = dotted(expression.value)
+        return [*owner, expression.attr] if owner else []
+    return [expression.id] if isinstance(expression, ast.Name) else []
+
+
+def literal(expression: ast.expr) -> Any:
+    """Return the value of a constant, None of anything else."""
+    return expression.value if isinstance(expression, ast.Constant) else None
+
+
+def text_of(expression: ast.expr) -> str | None:
+    """Return the text of a constant string."""
+    return value if isinstance(value := literal(expression), str) else None
+
+
+def keyword(call: ast.Call, name: str) -> ast.expr | None:
+    """Return a keyword's value in a call."""
+    return next((argument.value for argument in call.keywords if argument.arg == name), None)
+
+
+def imported_as(tree: ast.Module, module: str, attribute: str) -> set[str]:
+    """Return the names under which an attribute of a module, or of one inside it, was imported.
+
+    >>> imported_as(ast.parse("from airflow.decorators import dag as flow"), "airflow", "dag")
+    {'flow'}
+    """
+    return {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{module}.")
+        for alias in node.names
+        if alias.name == attribute
+    }
+
+
+def is_dag(expression: ast.expr, tree: ast.Module) -> bool:
+    """Return whether a decorator or a call is Airflow's ``dag`` or ``DAG``."""
+    names = dotted(expression)
+    known = {"dag", "DAG"} | imported_as(tree, "airflow", "dag") | imported_as(tree, "airflow", "DAG")
+    return bool(names) and names[-1] in known
+
+
+def executed_at_once(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Yield the nodes of a block that are executed with it: not the bodies of functions in it."""
+    for statement in body:
+        yield from _at_once(statement)
+
+
+def _at_once(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    if isinstance(node, ast.If) and "__name__" in ast.dump(node.test):
+        return
+    if isinstance(node, ast.Lambda):
+        return
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        children: Iterator[ast.AST] = iter([*node.decorator_list, *node.args.defaults])
+    else:
+        children = ast.iter_child_nodes(node)
+    for child in children:
+        yield from _at_once(child)

@@ -1,0 +1,331 @@
+"""Simple values as Python source, and what to do with those that aren't simple."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import math
+import pprint
+import re
+import sys
+import types
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+LIMIT = 100_000
+_WIDTH = 100
+_BY_REPR: dict[str, tuple[type, ...]] = {
+    "datetime": (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
+    "decimal": (decimal.Decimal,),
+    "fractions": (fractions.Fraction,),
+    "uuid": (uuid.UUID,),
+}
+
+
+class NotSimpleError(Exception):
+    """A value can't be written as source. The text says what to do instead."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Imported:
+    """What an import statement binds: ``import module as name``, or ``from module import attribute as name``."""
+
+    module: str
+    attribute: str | None
+    name: str
+
+    def statement(self) -> str:
+        """Return the statement.
+
+        >>> Imported("os.path", None, "os").statement(), Imported("math", "pi", "PI").statement()
+        ('import os.path', 'from math import pi as PI')
+        """
+        if self.attribute is None:
+            plain = self.name == self.module.split(".")[0] and (
+                self.name == self.module or "." in self.module
+            )
+            return f"import {self.module}" + ("" if plain else f" as {self.name}")
+        return f"from {self.module} import {self.alias()}"
+
+    def alias(self) -> str:
+        """Return the part behind ``import`` of a ``from … import``."""
+        return f"{self.attribute}" + (f" as {self.name}" if self.name != self.attribute else "")
+
+
+@dataclasses.dataclass
+class Rendering:
+    """Writes values as source.
+
+    Parameters
+    ----------
+    name_of
+        Returns the name by which a function, class or module is known where the source will be, or None.
+    is_free
+        Whether a name may be given to something that has to be imported.
+
+    Attributes
+    ----------
+    imports : set of Imported
+        What the source needs to be imported.
+    names : set of str
+        Names of the notebook that it uses.
+    """
+
+    name_of: Callable[[Any], str | None]
+    is_free: Callable[[str], bool]
+    imports: set[Imported] = dataclasses.field(default_factory=set)
+    names: set[str] = dataclasses.field(default_factory=set)
+
+    def source(self, value: Any) -> str:
+        """Return an expression that makes an equal value.
+
+        Raises
+        ------
+        NotSimpleError
+            There is none, or it is longer than ``LIMIT``.
+
+        Examples
+        --------
+        >>> rendering = Rendering(lambda value: None, lambda name: True)
+        >>> rendering.source({"retries": 2, "retry_delay": datetime.timedelta(minutes=5)})
+        "{'retries': 2, 'retry_delay': timedelta(seconds=300)}"
+        >>> [needed.statement() for needed in rendering.imports]
+        ['from datetime import timedelta']
+        """
+        text = self._of(value, 0)
+        if len(text) > LIMIT:
+            raise NotSimpleError(
+                f"is {len(text) / 1000:,.0f} kB as source, and only up to {LIMIT // 1000} kB are taken along: "
+                "write it to a file and read that in the task"
+            )
+        if len(text) > _WIDTH and _is_plain(value):
+            text = pprint.pformat(value, width=_WIDTH, sort_dicts=False)
+        return text
+
+    def _of(self, value: Any, depth: int) -> str:
+        if depth > 20:
+            raise NotSimpleError("is nested too deeply to be written down: build it in the task")
+        kind = type(value)
+        if kind is float and not math.isfinite(value):
+            return f'float("{value}")'
+        if value is None or value is Ellipsis or kind in (bool, int, float, complex, str, bytes):
+            return "..." if value is Ellipsis else repr(value)
+        if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)):
+            return self._known(value)
+        if isinstance(value, enum.Enum):
+            return (
+                f"{self._known(kind)}.{value.name}" if value.name else f"{self._known(kind)}({value.value!r})"
+            )
+        if (text := self._container(value, depth + 1)) is not None:
+            return text
+        if (text := self._of_a_library(value)) is not None:
+            return text
+        if dataclasses.is_dataclass(value):
+            return self._dataclass(value, depth + 1)
+        raise NotSimpleError(advice(value))
+
+    def _known(self, thing: Any) -> str:
+        if (name := self.name_of(thing)) is not None:
+            self.names.add(name)
+            return name
+        if getattr(thing, "__module__", None) == "builtins":
+            return str(thing.__name__)
+        if isinstance(thing, types.ModuleType):
+            if sys.modules.get(thing.__name__) is thing and thing.__spec__ is not None:
+                return self._module(thing.__name__)
+        elif importable(thing):
+            return self._attribute(thing.__module__, thing.__name__)
+        raise NotSimpleError(advice(thing))
+
+    def _attribute(self, module: str, attribute: str) -> str:
+        """Return how the attribute of an importable module is reached."""
+        thing = getattr(sys.modules.get(module), attribute, None)
+        if thing is not None and (name := self.name_of(thing)) is not None:
+            self.names.add(name)
+            return name
+        needed = Imported(module, attribute, attribute)
+        if needed in self.imports or self.is_free(attribute):
+            self.imports.add(needed)
+            return attribute
+        return f"{self._module(module)}.{attribute}"
+
+    def _module(self, module: str) -> str:
+        name = module if "." not in module and self.is_free(module) else f"_{module.replace('.', '_')}"
+        self.imports.add(Imported(module, None, name))
+        return name
+
+    def _container(self, value: Any, depth: int) -> str | None:
+        kind = type(value)
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            fields = (
+                f"{name}={self._of(part, depth)}" for name, part in zip(kind._fields, value, strict=True)
+            )
+            return f"{self._known(kind)}({', '.join(fields)})"
+        if kind in (list, tuple, set, frozenset) or (isinstance(value, list) and _is_ipythons(kind)):
+            members = sorted(value, key=repr) if kind in (set, frozenset) else value
+            parts = ", ".join(self._of(part, depth) for part in members)
+            match kind.__name__:
+                case "tuple":
+                    return f"({parts},)" if len(value) == 1 else f"({parts})"
+                case "set":
+                    return f"{{{parts}}}" if value else "set()"
+                case "frozenset":
+                    return f"frozenset({{{parts}}})" if value else "frozenset()"
+            return f"[{parts}]"
+        if kind is dict:
+            items = (f"{self._of(key, depth)}: {self._of(part, depth)}" for key, part in value.items())
+            return f"{{{', '.join(items)}}}"
+        return None
+
+    def _of_a_library(self, value: Any) -> str | None:
+        kind = type(value)
+        module = kind.__module__.split(".")[0]
+        if module == "pendulum" and isinstance(value, datetime.datetime):
+            moment = ", ".join(map(str, value.timetuple()[:6]))
+            micro = f", {value.microsecond}" if value.microsecond else ""
+            return (
+                f'{self._module("pendulum")}.datetime({moment}{micro}, tz="{value.timezone_name or "UTC"}")'  # type: ignore[attr-defined]
+            )
+        if module == "pandas" and kind.__name__ in ("Timestamp", "Timedelta"):
+            return f"{self._attribute('pandas', kind.__name__)}({str(value)!r})"
+        if module == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+            plain = value.item()
+            return self._of(plain, 0) if type(plain).__module__ in ("builtins", "datetime") else None
+        if kind in (datetime.datetime, datetime.time):
+            zone = getattr(value, "tzinfo", None)
+            if zone is not None and type(zone) is not datetime.timezone:
+                value, text = value.replace(tzinfo=None), self._of_a_library(zone)
+                if text is None:
+                    return None
+                return f"{self._of_a_library(value)}"[:-1] + f", tzinfo={text})"
+        if kind.__module__ == "zoneinfo" and getattr(value, "key", None):
+            return f'{self._attribute("zoneinfo", "ZoneInfo")}("{value.key}")'
+        if kind is re.Pattern:
+            flags = value.flags & ~re.UNICODE if isinstance(value.pattern, str) else value.flags
+            more = f", {int(flags)}" if flags else ""
+            return f"{self._module('re')}.compile({value.pattern!r}{more})"
+        if isinstance(value, PurePath):
+            name = "Path" if kind.__name__.startswith(("Posix", "Windows")) else kind.__name__
+            return f"{self._attribute('pathlib', name)}({str(value)!r})"
+        for name, kinds in _BY_REPR.items():
+            if kind in kinds:
+                return re.sub(
+                    rf"(?:\b{name}\.)?\b({'|'.join(k.__name__ for k in kinds)})\b(?=[.(])",
+                    lambda found, module=name: self._attribute(module, found[1]),  # type: ignore[misc]
+                    repr(value),
+                )
+        return None
+
+    def _dataclass(self, value: Any, depth: int) -> str:
+        fields = [field for field in dataclasses.fields(value) if field.init]
+        parts = (f"{field.name}={self._of(getattr(value, field.name), depth)}" for field in fields)
+        return f"{self._known(type(value))}({', '.join(parts)})"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (dict, list, tuple, set, frozenset)):
+        children = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+        return type(value) in (dict, list, tuple, set, frozenset) and all(map(_is_plain, children))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes)
+
+
+def _is_ipythons(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "IPython"
+
+
+def importable(thing: Any) -> bool:
+    """Return whether a function or class is what a module other than the notebook has under its name."""
+    module = getattr(thing, "__module__", None)
+    name = getattr(thing, "__name__", None)
+    if not isinstance(module, str) or module == "__main__" or name != getattr(thing, "__qualname__", name):
+        return False
+    return getattr(sys.modules.get(module), str(name), None) is thing
+
+
+def same(value: Any, other: Any) -> bool:
+    """Return whether two values are of one type and equal, all the way down."""
+    if type(value) is not type(other):
+        return False
+    if isinstance(value, Mapping):
+        return list(value) == list(other) and all(same(value[key], other[key]) for key in value)
+    if isinstance(value, (list, tuple)):
+        return len(value) == len(other) and all(map(same, value, other))
+    try:
+        return bool(value == other) or (isinstance(value, float) and math.isnan(value) and math.isnan(other))
+    except Exception:
+        return False
+
+
+def described(value: Any) -> str:
+    """Return what a value is, for a message.
+
+    >>> described(dict), described(3.0), described(x for x in "")
+    ('the class dict', 'a float', 'a generator')
+    """
+    kind = type(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, types.ModuleType):
+        return f"the module {value.__name__}"
+    if isinstance(value, types.LambdaType) and value.__name__ == "<lambda>":
+        return "a lambda"
+    if isinstance(value, types.FunctionType):
+        return f"the function {value.__qualname__}"
+    shape = getattr(value, "shape", None)
+    size = ""
+    if isinstance(shape, tuple) and len(shape) == 2 and kind.__name__ == "DataFrame":
+        size = f" of {shape[0]:,} rows × {shape[1]:,} columns"
+    module = kind.__module__
+    # Where a class is defined says something of a connection, nothing of a DataFrame.
+    name = kind.__name__ if module in ("builtins", "__main__") or size else f"{module}.{kind.__name__}"
+    article = "an" if name[0].lower() in "aeiou" else "a"
+    return f"{article} {name}{size}"
+
+
+_CONNECTIONS = re.compile(r"connection|engine|session|client|cursor|socket|channel|hook", re.IGNORECASE)
+
+
+def advice(value: Any) -> str:
+    """Return ``is a …: what to do instead`` for a value that can't be taken along."""
+    return f"is {described(value)}: {_instead(value)}"
+
+
+def _instead(value: Any) -> str:
+    kind = type(value)
+    module = kind.__module__.split(".")[0]
+    if kind.__name__ in ("DataFrame", "Series", "LazyFrame", "Table", "Dataset") or module in (
+        "pandas",
+        "polars",
+    ):
+        return (
+            "read it inside the task, or write it to a file (df.to_parquet(…)) and read that there; "
+            "what one task makes for another is passed by returning it"
+        )
+    if module == "numpy":
+        return "make it inside the task, or write it to a file; a small one can be a list: .tolist()"
+    if isinstance(value, (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)):
+        return "it can be used up only here: make it inside the task, or a list of it"
+    if hasattr(value, "read") or hasattr(value, "fileno"):
+        return "open it inside the task"
+    if _CONNECTIONS.search(kind.__name__) or module in ("sqlite3", "psycopg2", "psycopg", "sqlalchemy"):
+        return "open it inside the task, with an Airflow connection (BaseHook.get_connection(…), or a hook)"
+    if isinstance(value, types.ModuleType):
+        return "no task can import it: write it to a file beside the notebook"
+    if isinstance(value, (types.FunctionType, type)):
+        return "its source isn't in a cell that was executed: define it with def or class in a cell, or in a module"
+    if isinstance(value, threading_types()):
+        return "it belongs to this process: make it inside the task"
+    if isinstance(value, BaseException):
+        return "raise it inside the task"
+    return "make it inside the task, or in this cell"
+
+
+def threading_types() -> tuple[type, ...]:
+    """Return the classes of locks and threads, as far as they are imported."""
+    threading: Any = sys.modules["threading"]
+    return (type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.Event)
