@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
 from temporal_airflow_nb.errors import RunTimeoutError, ServiceUnavailableError
+from temporal_airflow_nb.run_display import RunDisplay
 from temporal_airflow_nb.run_frames import RunFrames
 from temporal_airflow_nb.run_user_actions import UserActions
 from temporal_airflow_nb.task_log import TaskLog
@@ -30,7 +32,7 @@ class Client(Protocol):
         """Call an operation of the gateway."""
 
 
-class Run(RunFrames, UserActions):
+class Run(RunFrames, RunDisplay, UserActions):
     """A run of a DAG.
 
     Runs are made by ``LocalStack.run`` and by the ``%%temporal_dag`` magic.
@@ -67,6 +69,7 @@ class Run(RunFrames, UserActions):
         self._hasty.patience = 0.0
         self._last: Snapshot | None = None
         self._listeners: list[Callable[[Snapshot], None]] = []
+        self._awaiting_end: list[Callable[[Snapshot], None]] = []
 
     @property
     def state(self) -> str:
@@ -116,6 +119,8 @@ class Run(RunFrames, UserActions):
             else:
                 lost, version = None, snapshot["version"]
                 if snapshot["state"] in FINAL_RUN_STATES:
+                    if snapshot["state"] == "failed" and "ipykernel" in sys.modules:
+                        self._tell_failures()
                     return snapshot["state"]
             if deadline is not None and time.monotonic() >= deadline:
                 raise self._late(timeout)
@@ -153,7 +158,8 @@ class Run(RunFrames, UserActions):
             until_ended=until_ended,
         )
         self._last = snapshot
-        for listener in (*self._listeners,):
+        ended = snapshot["state"] in FINAL_RUN_STATES
+        for listener in (*self._listeners, *(self._awaiting_end if ended else ())):
             listener(snapshot)
         return snapshot
 
@@ -197,25 +203,27 @@ class Run(RunFrames, UserActions):
         answer = self._call("logs", task_id=task_id, map_index=map_index, try_number=try_number)
         return TaskLog(answer["lines"], answer["try_number"])
 
-    def subscribe(self, listener: Callable[[Snapshot], None]) -> Callable[[], None]:
-        """Call ``listener`` with each snapshot that :meth:`watch` gets; returns how to stop."""
-        self._listeners.append(listener)
+    def subscribe(
+        self, listener: Callable[[Snapshot], None], *, every_change: bool = True
+    ) -> Callable[[], None]:
+        """Call ``listener`` with each snapshot that :meth:`watch` gets, or with ends alone; returns how to stop."""
+        listeners = self._listeners if every_change else self._awaiting_end
+        listeners.append(listener)
 
         def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            if listener in listeners:
+                listeners.remove(listener)
 
         return unsubscribe
+
+    @property
+    def client(self) -> Client:
+        """The door to the stack."""
+        return self._client
 
     def __repr__(self) -> str:
         state = (self._fresh() or {}).get("state", "state unknown")
         return f"<Run {self.dag_id} {self.run_id} {state}>"
-
-    def _repr_html_(self) -> str | None:
-        from temporal_airflow_nb.display import html, model
-
-        snapshot = self._fresh()
-        return html.render(model.grid(snapshot)) if snapshot else None
 
     def _fresh(self) -> Snapshot | None:
         """Return the present snapshot, else the last one known: a repr must neither wait nor raise."""

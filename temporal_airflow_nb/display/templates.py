@@ -42,7 +42,9 @@ def _fragments() -> dict[str, Template]:
     found: dict[str, Template] = {}
     for file in (files(__package__) / "templates").iterdir():
         if file.name.endswith(".html"):
-            _, *parts = re.split(r"^<!-- fragment: (\w+) -->\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            _, *parts = re.split(
+                r"^<!-- fragment: (\w+) -->\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE
+            )
             found |= {
                 name: Template(text.strip("\n")) for name, text in zip(parts[::2], parts[1::2], strict=True)
             }

@@ -1,31 +1,57 @@
-"""A run's grid in the output of a cell, kept up to date by a thread while the kernel does other things."""
+"""A run's live grid in the output of a cell, fed by a thread while the kernel does other things."""
 
 from __future__ import annotations
 
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.display import html, text
-from temporal_airflow_nb.display.model import Grid, duration, grid
-from temporal_airflow_nb.display.states import FINAL_RUN_STATES
-from temporal_airflow_nb.errors import ServiceUnavailableError
+from temporal_airflow_nb import session
+from temporal_airflow_nb.display.failures import SHOWN
+from temporal_airflow_nb.display.model import Instance, duration, grid, moment
+from temporal_airflow_nb.errors import RunNotFoundError, ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.notebook import page_requests, shells
+from temporal_airflow_nb.notebook.document import METADATA, Document, cell_of
+from temporal_airflow_nb.notebook.feed import Feed
+from temporal_airflow_nb.notebook.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
-
+    from temporal_airflow_nb.notebook.widget import RunWidget
     from temporal_airflow_nb.run import Run, Snapshot
 
-METADATA = "temporal_airflow"
+__all__ = ["METADATA", "LiveGrid", "close_all", "show", "widget"]
 
-_INTERVAL = 0.125
-_SHARE_OF_TIME = 10
+# At most so many changes a second go to a page.
+_INTERVAL = 0.1
+_LONG_POLL = 10.0
+# A run that ended long ago is looked at now and then: it may be cleared.
+_IDLE_AFTER = 120.0
+_IDLE_PAUSE = 5.0
+_PAUSE = 1.0
+_DETAILS_WITHIN = 5.0
+_MOST = 50
 _LOST = "The connection to the stack is lost; trying again. The run goes on as soon as its worker is back."
+_REFUSED = "The stack doesn't tell how the run goes on; trying again."
 
-_open: set[LiveGrid] = set()
+_open: list[LiveGrid] = []
+
+
+def show(run: Run, view: str = "grid") -> LiveGrid:
+    """Show a run in the output of the current cell, and its progress from then on. Returns at once."""
+    live = LiveGrid(shells.present())
+    live.follow(run, view)
+    return live
+
+
+def widget(run: Run, view: str = "grid") -> RunWidget:
+    """Return a run's live grid as a widget, to be placed among others."""
+    live = LiveGrid(None, FrontEnd.NONE)
+    live.follow(run, view)
+    assert live.widget is not None
+    return live.widget
 
 
 def close_all(note: str, address: str | None = None) -> None:
@@ -35,15 +61,14 @@ def close_all(note: str, address: str | None = None) -> None:
             live.close(note)
 
 
-def show(run: Run, view: str) -> None:
-    """Show a run in the present cell."""
-    from IPython import get_ipython
-
-    LiveGrid(get_ipython()).follow(run, view)
+def is_shown_here(run: Run) -> bool:
+    """Return whether the output of the cell that is executed shows a run."""
+    here = getattr(shells.present(), "execution_count", None)
+    return any(live.shows(run) and live.execution_count == here for live in list(_open))
 
 
 class LiveGrid:
-    """One output, replaced in place: first what happens before there is a run, then the run's grid.
+    """One output: first what happens before there is a run, then the run's grid, kept up to date.
 
     Where the front end can't replace an output (IPython in a terminal), there is only what :meth:`follow`
     shows first.
@@ -52,22 +77,37 @@ class LiveGrid:
     ----------
     shell
         The shell whose current cell gets the output.
+    kind
+        How the front end takes it; as the environment says if None.
+
+    Attributes
+    ----------
+    address : str or None
+        Of the gateway that the run is followed through.
+    widget : RunWidget or None
+        The widget, where the front end has one.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: Any, kind: FrontEnd | None = None) -> None:
         self.address: str | None = None
+        self.widget: RunWidget | None = None
+        self.cell = cell_of(shell)
+        self.execution_count = getattr(shell, "execution_count", None)
         self._shell = shell
-        self._replaces = getattr(shell, "kernel", None) is not None
-        self._display_id = uuid.uuid4().hex
-        self._shown = False
+        self._document = Document(shell, kind or front_end(shell))
         self._lock = threading.RLock()
         self._closed = threading.Event()
-        self._last: Snapshot | None = None
+        self._woken = threading.Event()
+        self._turn = 0
+        self._pictured: tuple[int, str] | None = None
+        self._note = ""
+        self._changed = time.monotonic()
+        self._details: dict[tuple[str, int], tuple[int, Mapping[str, Any]]] = {}
 
     @contextmanager
     def busy(self, title: str) -> Iterator[None]:
         """Show ``title`` and the seconds that the block takes; say so if it fails."""
-        if not self._replaces:
+        if not self._document.replaces:
             yield
             return
         over = threading.Event()
@@ -75,9 +115,9 @@ class LiveGrid:
 
         def tick() -> None:
             while not over.wait(0.5):
-                self._card(title, duration(round(time.monotonic() - begun, 1)), "running")
+                self._document.card(title, duration(round(time.monotonic() - begun, 1)), "running")
 
-        self._card(title, "", "running")
+        self._document.card(title, "", "running")
         ticking = threading.Thread(target=tick, name="temporal-airflow-progress", daemon=True)
         ticking.start()
         failed = True
@@ -88,91 +128,246 @@ class LiveGrid:
             over.set()
             ticking.join()
             if failed:
-                self._card(title, "didn't succeed", "failed")
+                self._document.card(title, "didn't succeed", "failed")
 
-    def follow(self, run: Run, view: str = "grid") -> None:  # noqa: ARG002
-        """Show a run, and its progress until it ends. Returns at once."""
-        snapshot = run.snapshot()
-        self._show(snapshot)
-        if not self._replaces or self._closed.is_set():
+    def follow(self, run: Run, view: str = "grid") -> None:
+        """Show a run, and its progress from then on. Returns at once.
+
+        Parameters
+        ----------
+        run
+            The run.
+        view
+            What the widget shows first: ``"grid"``, ``"graph"`` or ``"gantt"``.
+        """
+        self.address = self.address or getattr(run.client, "address", None)
+        self.feed = Feed(run.client, run.dag_id, run.run_id)
+        self._view = view
+        self._run = run
+        self.feed.poll(patient=True)
+        if self._document.kind in (FrontEnd.BUNDLE, FrontEnd.NONE):
+            self._make_widget()
+        self._picture()
+        if self._document.kind is FrontEnd.TEXT:
             return
-        _open.add(self)
-        threading.Thread(
-            target=self._keep_following,
-            args=(run, snapshot, run.subscribe(self._on_snapshot)),
-            name=f"temporal-airflow-{run.dag_id}",
-            daemon=True,
-        ).start()
+        _open.append(self)
+        for oldest in _open[:-_MOST]:
+            oldest.close("Newer grids took this one's place; `run.show()` shows it again.")
+        if self.cell is not None:
+            self._shell.events.register("pre_run_cell", self._on_cell)
+        self._unsubscribe = run.subscribe(self._on_end, every_change=False)
+        self._start()
+
+    def shows(self, run: Run) -> bool:
+        """Return whether this grid is of a run."""
+        return (self._run.dag_id, self._run.run_id) == (run.dag_id, run.run_id)
 
     def close(self, note: str = "") -> None:
         """Stop following the run; what is shown stays, with a note."""
         with self._lock:
-            if self._last is not None and not self._closed.is_set():
-                self._publish_grid(grid(self._last, note=note))
+            if self._closed.is_set():
+                return
+            if note and hasattr(self, "feed"):
+                self._note = note
+                with suppress(Exception):
+                    self._picture(ask=False, last=True)
             self._closed.set()
-        _open.discard(self)
+            self._woken.set()
+        if self in _open:
+            _open.remove(self)
+            self._unsubscribe()
+            if self.cell is not None:
+                with suppress(ValueError):
+                    self._shell.events.unregister("pre_run_cell", self._on_cell)
+        if self.widget is not None:
+            with suppress(Exception):
+                self.widget.close()
 
-    def _on_snapshot(self, snapshot: Snapshot) -> None:
-        # Whoever learns first that the run has ended shows it: the cell that waits for the run may be the
-        # last to be executed, and no update is recorded in the notebook after it.
-        if snapshot["state"] in FINAL_RUN_STATES:
-            self._show(snapshot)
+    def full(self) -> dict[str, Any]:
+        """Return the whole state as a page takes it."""
+        with self.feed.lock:
+            state = self.feed.state.full()
+        return {
+            **state,
+            "connection": {"ok": self.feed.connected, "text": "" if self.feed.connected else _LOST},
+            "production": _production(),
+            "can_act": getattr(self.feed.client, "can_act", True),
+            "follows": not self._closed.is_set(),
+        }
 
-    def _keep_following(self, run: Run, snapshot: Snapshot, unsubscribe: Callable[[], None]) -> None:
+    def focus(self, run_id: str) -> None:
+        """Follow another run of the DAG, here and in the page."""
+        delta = self.feed.focus(run_id)
+        self._details.clear()
+        self._pass_on(delta)
+        self._start()
+
+    def show_view(self, view: str) -> None:
+        """Remember what the page shows of the run."""
+        self._view = view
+
+    def wake(self) -> None:
+        """Look for changes at once."""
+        self._woken.set()
+
+    def _answer(self, request: Mapping[str, Any]) -> Any:
+        self._document.watched = True
+        return page_requests.answer(self, request)
+
+    def _make_widget(self) -> None:
+        """Make the widget; where that can't be imported, the document is all there is."""
         try:
-            self._follow_until_closed(run, snapshot)
+            from temporal_airflow_nb.notebook.widget import RunWidget
+        except Exception:
+            if self._document.kind is FrontEnd.NONE:
+                raise
+            self._document.kind = FrontEnd.HTML
+            return
+        key = self._document.key if self._document.kind is FrontEnd.MOUNTING else ""
+        self.widget = RunWidget(self.full, self._answer, key=key, view=self._view)
+
+    def _start(self) -> None:
+        """Have a thread follow what the feed holds; one that follows something else ends when it is answered."""
+        self._turn += 1
+        threading.Thread(
+            target=self._keep_following,
+            args=(self._turn,),
+            name=f"temporal-airflow-{self._run.dag_id}",
+            daemon=True,
+        ).start()
+
+    def _keep_following(self, turn: int) -> None:
+        try:
+            with self._lock:
+                mounts = self._document.kind is FrontEnd.MOUNTING and self.widget is None
+                if mounts and not self._closed.is_set():
+                    self._make_widget()
+            while turn == self._turn and not self._closed.is_set():
+                self._step()
         except Exception as error:
             # A thread has no output of its own, and at the kernel's end there is nobody to show anything to.
             with suppress(Exception):
-                self.close(f"The run isn't followed any more: {error}")
-        finally:
-            unsubscribe()
-            _open.discard(self)
+                if turn == self._turn:
+                    self.close(f"The run isn't followed any more: {error}")
 
-    def _follow_until_closed(self, run: Run, last: Snapshot) -> None:
-        while not self._closed.is_set():
-            begun = time.monotonic()
-            try:
-                last = run.watch(last["version"], timeout=_tick(grid(last).seconds))
-            except ServiceUnavailableError:
-                self._show(last, _LOST)
-                self._closed.wait(1.0)
-                continue
-            received = time.monotonic()
-            self._show(last)
-            self._closed.wait(
-                max(_INTERVAL - (received - begun), (time.monotonic() - received) * _SHARE_OF_TIME)
-            )
+    def _step(self) -> None:
+        begun = time.monotonic()
+        idle = self.feed.state.ended and begun - self._changed > _IDLE_AFTER
+        try:
+            delta = self.feed.poll(0.0 if idle else self._patience())
+        except RunNotFoundError:
+            raise
+        except TemporalAirflowError as error:
+            unreachable = isinstance(error, ServiceUnavailableError)
+            self._say_connection(_LOST if unreachable else f"{_REFUSED} {error.message}")
+            self._closed.wait(_PAUSE)
+            return
+        self._say_connection("")
+        self._pass_on(delta)
+        if self._is_due():
+            self._picture()
+        if idle and delta is None:
+            self._woken.wait(_IDLE_PAUSE)
+            self._woken.clear()
+        else:
+            self._closed.wait(max(0.0, _INTERVAL - (time.monotonic() - begun)))
 
-    def _show(self, snapshot: Snapshot, note: str = "") -> None:
+    def _patience(self) -> float:
+        """Return for how long to wait for a change before a picture is due."""
+        if self._is_outdated():
+            return max(0.05, self._document.wait)
+        if self._document.animated and not self.feed.state.ended:
+            return max(self._document.wait, _tick(moment(self.feed.state.run.get("start_date"))))
+        return _LONG_POLL
+
+    def _pass_on(self, delta: dict[str, Any] | None) -> None:
+        if delta is None:
+            return
+        self._changed = time.monotonic()
+        if self.widget is not None:
+            self.widget.tell({"type": "full", "state": self.full()} if delta["type"] == "full" else delta)
+
+    def _say_connection(self, note: str) -> None:
+        if note == self._note:
+            return
+        self._note = note
+        if self.widget is not None:
+            self.widget.tell({"type": "connection", "ok": not note, "text": note})
+        self._picture(ask=False)
+
+    def _on_cell(self, info: Any) -> None:
+        # The front end has cleared the output of a cell that is executed again.
+        if info.cell_id == self.cell:
+            self.close()
+
+    def _on_end(self, snapshot: Snapshot) -> None:
+        # Whoever learns first that the run has ended shows it: the cell that waits for the run may be the
+        # last to be executed, and no update is recorded in the notebook after it.
+        if self.feed.state.run_id != snapshot["run_id"]:
+            return
+        with suppress(TemporalAirflowError):
+            self._pass_on(self.feed.poll())
+        if self._is_outdated():
+            self._picture()
+
+    def _is_outdated(self) -> bool:
+        return self._pictured != (self.feed.state.seq, self._note)
+
+    def _is_due(self) -> bool:
+        if not self._is_outdated():
+            return self._document.animated and not self.feed.state.ended and self._document.wait == 0
+        return self._document.wait == 0 or self.feed.state.ended
+
+    def _picture(self, *, ask: bool = True, last: bool = False) -> None:
         with self._lock:
             if self._closed.is_set():
                 return
-            self._last = snapshot
-            if snapshot["state"] in FINAL_RUN_STATES:
-                self._closed.set()
-            self._publish_grid(grid(snapshot, note=note))
+            with self.feed.lock:
+                state = self.feed.state
+                pictured, ended = (state.seq, self._note), state.ended
+                snapshot, failed = state.snapshot(), state.failed
+            if self._pictured == pictured and ended:
+                return
+            shown = grid(snapshot, note=self._note)
+            if failed:
+                shown = grid(snapshot, note=self._note, details=self._why(shown.failures, ask))
+            self._pictured = pictured
+            bundled = self._document.kind is FrontEnd.BUNDLE and not (ended or last)
+            self._document.grid(shown, self.widget if bundled else None)
 
-    def _publish_grid(self, shown: Grid) -> None:
-        facts = {"dag_id": shown.dag_id, "run_id": shown.run_id, "state": shown.state}
-        self._publish({"text/html": html.render(shown), "text/plain": text.plain(shown)}, {METADATA: facts})
+    def _why(self, failed: list[Instance], ask: bool) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """Return what is known of the first failures, asking for what isn't known yet."""
+        known = {}
+        for instance in failed[:SHOWN]:
+            key = (instance.task_id, instance.map_index)
+            if ask and self._details.get(key, (None,))[0] != instance.try_number:
+                with suppress(TemporalAirflowError):
+                    told = self.feed.call(
+                        "task",
+                        timeout=_DETAILS_WITHIN,
+                        task_id=instance.task_id,
+                        map_index=instance.map_index,
+                    )
+                    self._details[key] = (instance.try_number, told)
+            if key in self._details:
+                known[key] = self._details[key][1]
+        return known
 
-    def _card(self, title: str, details: str, state: str) -> None:
-        plain = f"{title} {details}".strip()
-        self._publish({"text/html": html.card(title, details, state=state), "text/plain": plain}, {})
 
-    def _publish(self, data: Mapping[str, str], metadata: Mapping[str, Any]) -> None:
-        self._shell.display_pub.publish(
-            data=dict(data),
-            metadata=dict(metadata),
-            transient={"display_id": self._display_id},
-            update=self._shown,
-        )
-        self._shown = True
+def _production() -> str | None:
+    """Return where one is, if that is production."""
+    stack = session.current()
+    where = getattr(stack, "where", None)
+    if not session.connected() or where is None or not where.get("production"):
+        return None
+    return f"Temporal {where.get('temporal')}, Airflow {where.get('airflow')}"
 
 
-def _tick(seconds: float | None) -> float:
+def _tick(start: datetime | None) -> float:
     """Return for how long a picture may stay the same: its clock shows seconds, later less often."""
-    if seconds is None or seconds < 60:
+    if start is None:
+        return _LONG_POLL
+    seconds = (datetime.now(timezone.utc) - start).total_seconds()
+    if seconds < 60:
         return 1.0
-    return 5.0 if seconds < 600 else 30.0
+    return 5.0 if seconds < 600 else _LONG_POLL

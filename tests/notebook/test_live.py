@@ -69,7 +69,7 @@ def test_the_cell_returns_at_once_and_its_grid_goes_on_by_itself(kernel):
     assert states.count("success") == 1
 
     running = [m["content"]["data"]["text/html"] for m in pictures if state_shown(m) == "running"]
-    assert any("nap" in html and "ta-bar ta-running" in html for html in running)
+    assert any("nap" in html and "ta-sign ta-running" in html for html in running)
     assert set(pictures[-1]["content"]["data"]) == {"text/html", "text/plain"}
     assert "✓ many [10]" in pictures[-1]["content"]["data"]["text/plain"]
     assert kernel.said() == ""
@@ -142,7 +142,7 @@ def own_stack(tmp_path):
 def test_a_lost_connection_is_shown_and_comes_back(start_kernel, own_stack):
     kernel = start_kernel(own_stack.home)
     kernel.run(dag("""--conf '{"seconds": 8}'"""))
-    assert kernel.collect(lambda message: "ta-bar ta-running" in str(message["content"]), timeout=60)
+    assert kernel.collect(lambda message: "ta-sign ta-running" in str(message["content"]), timeout=60)
     worker = next(row for row in own_stack.status()["services"] if row["name"] == "worker")
     os.kill(worker["pid"], signal.SIGKILL)
     assert kernel.collect(

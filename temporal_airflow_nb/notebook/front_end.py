@@ -1,0 +1,34 @@
+"""Which kind of front end looks at this kernel, told by the environment that it gave the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+
+class FrontEnd(Enum):
+    """How a live grid gets into an output."""
+
+    MOUNTING = "the output is HTML, beside which the widget mounts itself: JupyterLab, Notebook 7"
+    BUNDLE = "the output is a widget until the run has ended, then HTML: VS Code, Colab"
+    HTML = "the output is HTML, replaced in place: nbclient, papermill, nbconvert"
+    TEXT = "an output can't be replaced: IPython in a terminal"
+    NONE = "there is no output: the caller places the widget itself"
+
+
+_BUNDLES = ("VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
+
+
+def front_end(shell: Any, environ: Mapping[str, str] = os.environ) -> FrontEnd:
+    """Return the kind of front end of a shell.
+
+    >>> front_end(None, {})
+    <FrontEnd.TEXT: "an output can't be replaced: IPython in a terminal">
+    """
+    if getattr(shell, "kernel", None) is None:
+        return FrontEnd.TEXT
+    if any(environ.get(name) for name in _BUNDLES):
+        return FrontEnd.BUNDLE
+    return FrontEnd.MOUNTING if environ.get("JPY_SESSION_NAME") else FrontEnd.HTML
