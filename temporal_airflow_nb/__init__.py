@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from temporal_airflow_nb import aio
     from temporal_airflow_nb.errors import TemporalAirflowError
-    from temporal_airflow_nb.frames import dags, pools, runs
+    from temporal_airflow_nb.frames import compare, dags, pools, runs
     from temporal_airflow_nb.functions import down, run_cell, show, status, ui, up, write_dag
     from temporal_airflow_nb.run import Run
     from temporal_airflow_nb.run_list import Runs
@@ -22,6 +22,7 @@ __all__ = [
     "Runs",
     "TemporalAirflowError",
     "aio",
+    "compare",
     "connect",
     "dags",
     "down",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _FUNCTIONS = ("down", "run_cell", "show", "status", "ui", "up", "write_dag")
-_FRAMES = ("dags", "pools", "runs")
+_FRAMES = ("compare", "dags", "pools", "runs")
 _HOMES = {
     "LocalStack": "temporal_airflow_nb.stack.local",
     "Run": "temporal_airflow_nb.run",
