@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import temporal_airflow_nb as ta
 from temporal_airflow_nb import frames, session
+from temporal_airflow_nb.config import HOME_VARIABLE
 from temporal_airflow_nb.errors import (
     DagNotFoundError,
     InvalidInputError,
@@ -172,6 +174,19 @@ def test_a_cleared_run_tells_of_both_times(run):
     events = run.events
     assert events["execution"].nunique() == 2
     assert (events["type"] == "workflow started").sum() == 2
+
+
+def test_a_gateway_beside_the_worker_tells_the_same(run, stack, monkeypatch):
+    for name, value in stack.status()["env"].items():
+        if name != HOME_VARIABLE:
+            monkeypatch.setenv(name, value)
+    try:
+        with ta.connect() as cluster:
+            there = ta.Run(cluster.client, run.dag_id, run.run_id)
+            pd.testing.assert_frame_equal(there.events, run.events)
+            pd.testing.assert_frame_equal(there.tries, run.tries)
+    finally:
+        session.use(stack)
 
 
 def test_tasks_of_an_ended_run_outlast_the_stack(run):

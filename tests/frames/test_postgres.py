@@ -1,0 +1,25 @@
+"""Frames where Airflow's database is PostgreSQL, which tells times in another way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from temporal_airflow_nb import LocalStack, frames
+from temporal_airflow_nb.run_frames import FRAMES
+
+HARVEST = Path(__file__).parent / "dags" / "harvest.py"
+
+
+def test_frames_are_the_same_on_postgres(tmp_path):
+    with LocalStack(tmp_path / "home", db="postgres") as stack:
+        run = stack.run(HARVEST, dag_id="harvest")
+        assert run.wait(timeout=60) == "failed"
+        pd.testing.assert_frame_equal(run.tasks, frames.tasks_frame(run.snapshot()))
+        assert {name: len(run.frame(name)) > 0 for name in FRAMES} == dict.fromkeys(FRAMES, True)
+        assert run.tries["queued_dttm"].notna().all()
+        runs = frames.runs("harvest", state="failed", client=stack.client)
+        assert list(runs["run_id"]) == [run.run_id]
+        assert frames.dags(client=stack.client)["last_run_start"].notna().any()
+        assert list(frames.pools(client=stack.client)["pool"]) == ["default_pool"]
