@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import structlog
 import uvicorn
+from airflow.models.serialized_dag import SerializedDagModel
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -146,10 +147,18 @@ def application(
 
     @app.post("/v1/check")
     def check(body: _Path) -> dict[str, Any]:
-        dags = submissions.check(body.path)
+        dags, findings = submissions.check(body.path)
         return {
-            "dags": [{"dag_id": dag.dag_id, "task_count": len(dag.data["dag"]["tasks"])} for dag in dags],
+            "dags": [
+                {
+                    "dag_id": dag.dag_id,
+                    "task_count": len(dag.data["dag"]["tasks"]),
+                    "serialized_hash": SerializedDagModel.hash(dag.data),
+                }
+                for dag in dags
+            ],
             "warnings": warnings_of(dags),
+            "findings": [finding.to_dict() for finding in findings],
         }
 
     @app.post("/v1/folders")

@@ -47,6 +47,8 @@ def _prepare(home: Path) -> Any:
     if embedded:
         # One connection for each thread that supervises a task, and some for the gateway.
         os.environ.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "50")
+    # The user's own line is often further up than the two frames that Airflow keeps.
+    os.environ.setdefault("AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH", "50")
     # Airflow leaves a DAG that it stored in the last 30 s as it is; one that somebody runs now is to be as it is now.
     os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
     # Not at the top: the version is checked, and the settings are made, before Airflow is imported.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,10 +22,16 @@ from airflow.models.dag_version import DagVersion
 from airflow.serialization.enums import Encoding
 from sqlalchemy import func, select
 
-from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
+from temporal_airflow_nb.errors import (
+    DagFileError,
+    DagNotFoundError,
+    InvalidConfError,
+    InvalidInputError,
+    PreflightError,
+)
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import create_run
-from temporal_airflow_nb.stack import airflow_config
+from temporal_airflow_nb.stack import airflow_config, preflight
 from temporal_airflow_nb.stack.backfill import create_backfill
 from temporal_airflow_nb.tasks.attempt import EXECUTOR_SETTINGS, NO_EXECUTOR
 from temporal_airflow_nb.tasks.database import reading, transaction
@@ -35,6 +41,7 @@ from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from temporal_airflow_nb.notebook.preflight import Finding
     from temporal_airflow_nb.tasks.client import DatabaseClient
 
 log = structlog.get_logger(__name__)
@@ -44,10 +51,11 @@ BUNDLES_VARIABLE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 
 @dataclass(frozen=True)
 class Submitted:
-    """What became of a file: the DAG that was chosen, all that are stored, and the runs that were created."""
+    """What became of a file: the DAG that was chosen, all that are stored, what is said of them, and the new runs."""
 
     dag_id: str
     dag_ids: list[str]
+    findings: list[Finding]
     run_ids: list[str] = field(default_factory=list)
 
 
@@ -73,9 +81,9 @@ class Submissions:
         else:
             _store_bundles()
 
-    def check(self, path: str) -> list[Any]:
-        """Parse a file and return its serialized DAGs; nothing is stored."""
-        return self._parse(self._find(path)[0])
+    def check(self, path: str) -> tuple[list[Any], list[Finding]]:
+        """Parse a file; return its serialized DAGs, and what is to be said of them. Nothing is stored."""
+        return self._checked(self._find(path)[0])
 
     def submit(
         self,
@@ -110,7 +118,9 @@ class Submissions:
         file, version_data = self._find(path)
         # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
         threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
-        dags = self._parse(file)
+        dags, findings = self._checked(file)
+        if wrong := [finding for finding in findings if finding.level == "error"]:
+            raise PreflightError.of(wrong, file.path)
         dag_ids = [dag.dag_id for dag in dags]
         chosen = _choose(dag_ids, dag_id, path) if launch or dag_id is not None else dag_ids[0]
         if params:
@@ -119,13 +129,13 @@ class Submissions:
             conf = {**(conf or {}), **params}
         self._store(file, dags, version_data)
         if not launch:
-            return Submitted(chosen, dag_ids)
+            return Submitted(chosen, dag_ids, findings)
         if backfill is not None:
             start, end = backfill
             run_ids = create_backfill(chosen, start=start, end=end, conf=conf, on_worker_lost=on_worker_lost)
         else:
             run_ids = [create_run(chosen, conf=conf, on_worker_lost=on_worker_lost, **run)]
-        return Submitted(chosen, dag_ids, run_ids)
+        return Submitted(chosen, dag_ids, findings, run_ids)
 
     def find(self, dag_id: str) -> None:
         """
@@ -179,6 +189,11 @@ class Submissions:
         _store_bundles()
         self._known_bundles = bundles
 
+    def _checked(self, file: DagFile) -> tuple[list[Any], list[Finding]]:
+        begun = time.monotonic()
+        dags = self._parse(file)
+        return dags, preflight.check(file.path, dags, time.monotonic() - begun)
+
     def _parse(self, file: DagFile) -> list[Any]:
         rel_path = os.path.relpath(file.path, file.bundle_path)
         result = run_dag_processor(
@@ -198,7 +213,7 @@ class Submissions:
                 line=None,
             )
         if result.import_errors:
-            raise _import_error(file.path, "\n".join(result.import_errors.values()))
+            raise preflight.import_error(file.path, "\n".join(result.import_errors.values()))
         if not result.serialized_dags:
             raise DagFileError(
                 f"{file.path} defines no DAG",
@@ -226,7 +241,7 @@ class Submissions:
                 version_data=version_data,
             )
             if errors:
-                raise _import_error(file.path, "\n".join(errors.values()))
+                raise preflight.import_error(file.path, "\n".join(errors.values()))
             if (now := _versions(dag_ids, session)) != before:
                 for dag_id, run_id in outbox.unfinished(session):
                     if dag_id in now and now[dag_id] != before.get(dag_id):
@@ -286,22 +301,6 @@ def _check_source(path: Path) -> None:
         raise DagFileError(
             f"{path} can't be read: {error}", hint="Check the file.", path=str(path), line=None
         ) from None
-
-
-def _import_error(path: str, trace: str) -> DagFileError:
-    """Say what a file's import raised, and on which of its lines."""
-    lines = [int(number) for number in re.findall(rf'File "{re.escape(path)}", line (\d+)', trace)]
-    line = lines[-1] if lines else None
-    what = next(
-        (text.strip() for text in reversed(trace.splitlines()) if text.strip()), "it can't be imported"
-    )
-    place = f"{path}, line {line}" if line else path
-    source = ""
-    if line:
-        source = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[line - 1].strip()
-    return DagFileError(
-        f"{place}: {what}", hint=source or "Correct the file and try again.", path=path, line=line
-    )
 
 
 def _choose(dag_ids: list[str], dag_id: str | None, path: str) -> str:

@@ -1,0 +1,89 @@
+"""Which stack a kernel works with, and what becomes of it when the kernel restarts, dies or ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from temporal_airflow_nb import LocalStack, session
+from temporal_airflow_nb.stack import state
+from tests.waiting import until
+
+CELL = """
+%%temporal_dag
+import pathlib, time
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def held():
+    @task
+    def hold():
+        while not pathlib.Path({gate!r}).exists():
+            time.sleep(0.05)
+    hold()
+
+held()
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_used():
+    yield
+    session.use(None)
+
+
+def test_the_embedded_stack_of_the_state_folder_is_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(tmp_path / "a"))
+    assert session.current().home == tmp_path / "a"
+    assert session.current() is session.current()
+    assert session.current(tmp_path / "b").home == tmp_path / "b"
+
+
+def test_a_stack_in_use_is_the_current_one_until_it_is_let_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(tmp_path / "a"))
+    other = LocalStack(tmp_path / "other")
+    session.use(other)
+    assert session.current() is other
+    assert session.current(tmp_path / "b").home == tmp_path / "b"
+    session.use(None)
+    assert session.current().home == tmp_path / "a"
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_its_kernel_is_killed_and_the_next_takes_it_over(start_kernel, tmp_path):
+    home, gate = tmp_path / "home", tmp_path / "gate"
+    kernel = start_kernel(home)
+    kernel.run(CELL.format(gate=str(gate)).lstrip())
+    run_id, stack_id = kernel.value("run.run_id"), state.read_stack(home)["id"]
+
+    kernel.manager.restart_kernel(now=True)
+    kernel.client.wait_for_ready(timeout=60)
+    kernel.run("%load_ext temporal_airflow_nb\n%temporal_show")
+    assert kernel.value("run.run_id") == run_id
+    assert kernel.value("run.state") == "running"
+
+    other = start_kernel(home)
+    other.run("%temporal_show held")
+    kernel.manager.shutdown_kernel(now=False)
+    assert state.keeper_lives(home)
+    assert state.read_stack(home)["id"] == stack_id
+    gate.touch()
+    other.run("run.wait(60)")
+    assert other.value("(run.run_id, run.state)") == (run_id, "success")
+
+    other.manager.restart_kernel(now=False)
+    other.client.wait_for_ready(timeout=60)
+    other.run("import temporal_airflow_nb as ta; run = ta.runs.latest()")
+    assert other.value("run.run_id") == run_id
+    assert state.read_stack(home)["id"] == stack_id
+    other.manager.shutdown_kernel(now=False)
+    assert until(lambda: not state.keeper_lives(home), timeout=30)
+
+
+@pytest.mark.slow
+def test_nothing_is_left_when_a_kernel_was_killed_and_nobody_comes(start_kernel, tmp_path):
+    home = tmp_path / "home"
+    kernel = start_kernel(home)
+    kernel.run("%config TemporalDag.linger = 1\n%temporal_up")
+    assert state.read_stack(home)["lingers"]
+    kernel.manager.shutdown_kernel(now=True)
+    assert until(lambda: not state.keeper_lives(home), timeout=30)
