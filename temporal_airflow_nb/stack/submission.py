@@ -29,6 +29,7 @@ from temporal_airflow_nb.errors import (
     InvalidInputError,
     PreflightError,
 )
+from temporal_airflow_nb.notebook.preflight import Finding
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import create_run
 from temporal_airflow_nb.stack import airflow_config, preflight
@@ -41,7 +42,6 @@ from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from temporal_airflow_nb.notebook.preflight import Finding
     from temporal_airflow_nb.tasks.client import DatabaseClient
 
 log = structlog.get_logger(__name__)
@@ -192,7 +192,12 @@ class Submissions:
     def _checked(self, file: DagFile) -> tuple[list[Any], list[Finding]]:
         begun = time.monotonic()
         dags = self._parse(file)
-        return dags, preflight.check(file.path, dags, time.monotonic() - begun)
+        findings = preflight.check(file.path, dags, time.monotonic() - begun)
+        ignored = [
+            Finding("warning", "executor-setting", text, None, "Take it away, or choose workers by `queue`.")
+            for text in warnings_of(dags)
+        ]
+        return dags, [*findings, *ignored]
 
     def _parse(self, file: DagFile) -> list[Any]:
         rel_path = os.path.relpath(file.path, file.bundle_path)
