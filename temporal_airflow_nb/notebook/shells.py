@@ -28,8 +28,9 @@ def namespace(shell: InteractiveShell | None) -> Mapping[str, Any]:
 
 
 def history(shell: InteractiveShell | None) -> Sequence[str]:
-    """Return the source of the cells that were executed, by execution count."""
-    return shell.user_ns.get("In", ()) if shell is not None else ()
+    """Return the cells that were executed as they were entered, by execution count."""
+    manager = getattr(shell, "history_manager", None)
+    return manager.input_hist_raw if manager is not None else ()
 
 
 @contextmanager
