@@ -23,15 +23,13 @@ from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
 from temporal_airflow_nb.orchestration import queues
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.orchestration.schedules import table as schedule_table
-from temporal_airflow_nb.stack import actions, frames_views, views
+from temporal_airflow_nb.stack import actions, frames_views, grid_routes, views
+from temporal_airflow_nb.stack.long_poll import long_poll
 from temporal_airflow_nb.stack.submission import Submissions, import_stored, warnings_of
-from temporal_airflow_nb.tasks.database import commits, reading
+from temporal_airflow_nb.tasks.database import reading
 
 log = structlog.get_logger(__name__)
 
-_NOTICE_SECONDS = 0.05
-# What other processes write, a scheduler or another worker, is seen at this interval.
-_WATCH_SECONDS = 1.0
 _STATUS = {1: 500, 2: 400, 3: 503}
 
 
@@ -195,14 +193,7 @@ def application(
 
     @app.post("/v1/watch")
     async def watch(body: _Watch) -> dict[str, Any]:
-        clock = asyncio.get_running_loop().time
-        end = clock() + body.timeout
-        while clock() < end and not await run_in_threadpool(_has_happened, body):
-            seen, looks_again = commits(), clock() + _WATCH_SECONDS
-            while commits() == seen and clock() < min(end, looks_again):
-                await asyncio.sleep(_NOTICE_SECONDS)
-            # What follows at once goes into the same answer.
-            await asyncio.sleep(_NOTICE_SECONDS)
+        await long_poll(lambda: (None, _has_happened(body)), body.timeout)
         return await run_in_threadpool(views.snapshot, body.dag_id, body.run_id, pages())
 
     @app.post("/v1/runs")
@@ -257,6 +248,7 @@ def application(
         return asdict(done)
 
     frames_views.routes(app, temporal)
+    grid_routes.routes(app, pages)
     return app
 
 

@@ -16,6 +16,7 @@ _NOT_REPEATABLE = {
     "clear": "It may have been done: look at the run.",
     "respond": "The answer may have been taken: look at the task's state.",
 }
+_HELD_BACK = ("watch", "feed")
 
 
 class GatewayClient:
@@ -49,7 +50,7 @@ class GatewayClient:
         op
             Name of the operation.
         timeout
-            Seconds to wait for the answer; for ``watch``, how long the gateway may hold it back.
+            Seconds to wait for the answer; for ``watch`` and ``feed``, how long the gateway may hold it back.
         **body
             Arguments of the operation, JSON-able.
 
@@ -60,7 +61,7 @@ class GatewayClient:
         TemporalAirflowError
             The error that the operation reports, as its own class.
         """
-        if op == "watch":
+        if op in _HELD_BACK:
             body["timeout"] = timeout
             timeout += 10
         payload = json.dumps(body).encode()

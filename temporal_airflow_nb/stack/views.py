@@ -25,7 +25,7 @@ from temporal_airflow_nb.stack.lookup import find_run
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading
 
-_COLUMNS = (
+TASK_COLUMNS = (
     TI.task_id,
     TI.map_index,
     TI.state,
@@ -71,7 +71,7 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, An
         groups = (
             {task_id: task.task_group for task_id, task in dag.task_dict.items()} if dag is not None else {}
         )
-        rows = session.execute(select(*_COLUMNS).where(TI.dag_id == dag_id, TI.run_id == run_id)).all()
+        rows = session.execute(select(*TASK_COLUMNS).where(TI.dag_id == dag_id, TI.run_id == run_id)).all()
     tasks = [_task(row, groups.get(row.task_id)) for row in rows]
     tasks.sort(key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"]))
     return {
@@ -79,13 +79,18 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, An
         "run_id": run_id,
         "workflow_id": workflow_id(dag_id, run_id),
         "state": str(dag_run._state),
-        "start_date": _iso(dag_run.start_date),
-        "end_date": _iso(dag_run.end_date),
+        "start_date": iso(dag_run.start_date),
+        "end_date": iso(dag_run.end_date),
         "version": current,
         "airflow_state_counts": dict(Counter(task["state"] or "none" for task in tasks)),
         "tasks": tasks,
-        "links": {name: f"{pages[name]}/{path}" for name, path in _paths(dag_id, run_id) if name in pages},
+        "links": links(dag_id, run_id, pages),
     }
+
+
+def links(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, str]:
+    """Return the addresses of a run, by the names of the UIs that there are."""
+    return {name: f"{pages[name]}/{path}" for name, path in _paths(dag_id, run_id) if name in pages}
 
 
 def _paths(dag_id: str, run_id: str) -> Iterator[tuple[str, str]]:
@@ -99,13 +104,14 @@ def _paths(dag_id: str, run_id: str) -> Iterator[tuple[str, str]]:
 def _task(row: Any, group: Any) -> dict[str, Any]:
     task = dict(row._mapping)
     for column in ("start_date", "end_date", "queued_dttm"):
-        task[column] = _iso(task[column])
+        task[column] = iso(task[column])
     task["state"] = None if row.state is None else str(row.state)
     task["group"] = group.group_id if group is not None and group.group_id else None
     return task
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso(moment: datetime | None) -> str | None:
+    """Return a moment as text, in UTC."""
     return None if moment is None else moment.astimezone(timezone.utc).isoformat()
 
 
@@ -122,8 +128,8 @@ def runs(dag_id: str | None, limit: int) -> list[dict[str, Any]]:
                 "workflow_id": workflow_id(run.dag_id, run.run_id),
                 "state": str(run._state),
                 "run_type": str(run.run_type),
-                "start_date": _iso(run.start_date),
-                "end_date": _iso(run.end_date),
+                "start_date": iso(run.start_date),
+                "end_date": iso(run.end_date),
             }
             for run in session.scalars(query)
         ]
@@ -146,7 +152,7 @@ def xcoms(dag_id: str, run_id: str) -> list[dict[str, Any]]:
             "map_index": row.map_index,
             "key": row.key,
             "value": _value(row.value),
-            "timestamp": _iso(row.timestamp),
+            "timestamp": iso(row.timestamp),
         }
         for row in rows
     ]
