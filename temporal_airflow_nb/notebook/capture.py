@@ -9,13 +9,13 @@ import re
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from temporal_airflow_nb.notebook import replay
+from temporal_airflow_nb.notebook.captured import Captured, Chunk, Problem
 from temporal_airflow_nb.notebook.history import Definition, History
-from temporal_airflow_nb.notebook.matching import imported, is_class_of, is_function_of
-from temporal_airflow_nb.notebook.scope import Use, bindings, has_star_import, uses
+from temporal_airflow_nb.notebook.matching import defines, imported
+from temporal_airflow_nb.notebook.scope import Binding, Use, bindings, has_star_import, uses
 from temporal_airflow_nb.notebook.values import (
     Imported,
     NotSimpleError,
@@ -52,79 +52,6 @@ _SECRET = re.compile(
 )
 
 
-@dataclass(eq=False)
-class Chunk:
-    """Source that goes into the file.
-
-    Attributes
-    ----------
-    text : str
-        The source, without a line break at its end.
-    execution_count, line : int or None
-        Cell and line that it comes from, if known.
-    needs : set of str
-        The names that it uses.
-    """
-
-    text: str
-    execution_count: int | None
-    line: int | None
-    needs: set[str]
-
-    @property
-    def end(self) -> int:
-        """The line of its cell behind it."""
-        return (self.line or 0) + self.text.count("\n") + 1
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A name that can't be had in the file.
-
-    Attributes
-    ----------
-    name : str
-        The name.
-    code : str
-        ``"unknown-name"``, ``"captured-name"``, or ``"secret-value"``, which is a warning.
-    use : Use
-        Where the cell itself needs it.
-    message, hint : str
-        What is wrong, and what to do instead.
-    """
-
-    name: str
-    code: str
-    use: Use
-    message: str
-    hint: str
-
-
-@dataclass
-class Captured:
-    """What goes into a cell's file beside the cell.
-
-    Attributes
-    ----------
-    imports : list of Imported
-        Imports, without those of ``__future__``.
-    chunks : list of Chunk
-        Source, in the order in which it has to be executed.
-    future : list of str
-        Features of ``__future__`` that the source was written with.
-    names : dict of str
-        What each name taken along is: ``"In [3], line 2"``, ``"import"``, ``"value of In [2], line 1"``.
-    problems : list of Problem
-        What can't be taken along.
-    """
-
-    imports: list[Imported] = field(default_factory=list)
-    chunks: list[Chunk] = field(default_factory=list)
-    future: list[str] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-
-
 def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) -> Captured:
     """Find the free names of a cell, and those of what they stand for, in a notebook.
 
@@ -139,17 +66,14 @@ def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) ->
     """
     search = _Search(tree, namespace, history)
     unsure = has_star_import(tree)
-    has_future_annotations = any(
-        isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in tree.body
-    )
     for use in uses(tree):
-        if not (use.annotation and has_future_annotations and use.name not in namespace):
+        if not (use.annotation and _defers_annotations(tree) and use.name not in namespace):
             search.find(use.name, use, ())
     found = search.captured
     if unsure:
         found.problems = [problem for problem in found.problems if problem.code == "secret-value"]
     found.chunks = _ordered(search.chunks)
-    found.imports = sorted(search.imports)
+    found.imports = sorted(search.imports, key=lambda one: (one.module, one.attribute or "", one.name))
     if found.chunks:
         found.future = history.future_features()
     return found
@@ -164,6 +88,7 @@ class _Search:
         self.chunks: dict[str, Chunk] = {}
         self.imports: set[Imported] = set()
         self.done: set[str] = set()
+        self.assigned: set[str] = set()
 
     def find(self, name: str, use: Use, through: tuple[str, ...]) -> None:
         """Take a name along; ``use`` is where the cell needs it, ``through`` by what it is needed there."""
@@ -195,39 +120,45 @@ class _Search:
 
     def _from_definition(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> bool:
         """Take along the latest definition that the name's value comes from."""
-        for index, definition in enumerate(self.history.definitions(name)):
-            is_last = index == 0
-            node = definition.binding.node
-            match definition.binding.how:
-                case "import":
+        definitions = self.history.definitions(name)
+        for definition in definitions:
+            is_last = definition is definitions[0]
+            match definition.binding:
+                case Binding(how="import"):
                     if (needed := imported(definition, value, is_last=is_last)) is not None:
                         self._add_import(name, needed)
                         return True
-                case "def":
-                    if (is_last and node.decorator_list) or is_function_of(definition, value, name):  # type: ignore[attr-defined]
+                case Binding(how="assign", node=ast.Assign() | ast.AnnAssign() as node) if not _is_lambda(
+                    node.value
+                ):
+                    if self._is_replayed(name, node.value, value):
+                        self.assigned.add(name)
                         self._add_source(name, definition, use, through)
+                        self.assigned.discard(name)
+                        self._warn_of_secret(name, value, use, through)
                         return True
-                case "class":
-                    if (is_last and node.decorator_list) or is_class_of(definition, value):  # type: ignore[attr-defined]
-                        self._add_source(name, definition, use, through)
-                        return True
-                case "assign":
-                    expression: ast.expr = node.value  # type: ignore[attr-defined]
-                    if isinstance(expression, ast.Lambda):
-                        same = is_function_of(definition, value, "<lambda>")
-                    else:
-                        same = replay.gives(expression, value, self.namespace)
-                    if same:
-                        self._add_source(name, definition, use, through)
-                        if not isinstance(expression, ast.Lambda):
-                            self._warn_of_secret(name, value, use, through)
-                        return True
+                case _ if defines(definition, value, is_last=is_last, is_only=len(definitions) == 1):
+                    self._add_source(name, definition, use, through)
+                    return True
         return False
+
+    def _is_replayed(self, name: str, expression: ast.expr | None, value: Any) -> bool:
+        names = {n.id for n in ast.walk(expression or ast.Constant(0)) if isinstance(n, ast.Name)}
+        # Names that are each the other's: at least one of them had another value then.
+        if expression is None or names & {name, *self.assigned}:
+            return False
+        return replay.gives(expression, value, self.namespace)
 
     def _add_source(self, name: str, definition: Definition, use: Use, through: tuple[str, ...]) -> None:
         text, line = definition.text()
         tree = ast.Module([definition.binding.node], [])
-        needed = [found for found in uses(tree) if not (found.deferred and found.name in self.own)]
+        deferred = "annotations" in self.history.future_features()
+        needed = [
+            found
+            for found in uses(tree)
+            if not (found.deferred and found.name in self.own)
+            and not (found.annotation and deferred and found.name not in self.namespace)
+        ]
         self.chunks[name] = Chunk(text, definition.execution_count, line, {found.name for found in needed})
         self.captured.names[name] = definition.place
         for found in needed:
@@ -263,6 +194,7 @@ class _Search:
         return True
 
     def _by_value(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> None:
+        self.assigned.add(name)
         rendering = Rendering(self._name_of, self._is_free)
         definitions = self.history.definitions(name)
         place = definitions[0] if definitions else None
@@ -270,6 +202,7 @@ class _Search:
             text = rendering.source(value)
         except NotSimpleError as error:
             self._refuse(name, value, str(error), use, through)
+            self.assigned.discard(name)
             return
         self.imports |= rendering.imports
         self.chunks[name] = Chunk(
@@ -282,14 +215,27 @@ class _Search:
         self._warn_of_secret(name, value, use, through)
         for needed in sorted(rendering.names):
             self.find(needed, use, (*through, name))
+        self.assigned.discard(name)
 
     def _name_of(self, thing: Any) -> str | None:
-        name = getattr(thing, "__name__", None)
-        if isinstance(name, str) and self.namespace.get(name) is thing:
-            return name
-        return next(
-            (n for n, value in self.namespace.items() if value is thing and not n.startswith("_")), None
-        )
+        """Return the name under which code can be taken along."""
+        names = [getattr(thing, "__name__", ""), *self.namespace]
+        return next((n for n in names if self.namespace.get(n) is thing and self._is_code(n, thing)), None)
+
+    def _is_code(self, name: str, thing: Any) -> bool:
+        definitions = self.history.definitions(name)
+        for definition in definitions:
+            is_last = definition is definitions[0]
+            match definition.binding:
+                case Binding(how="import"):
+                    found = imported(definition, thing, is_last=is_last) is not None
+                case Binding(how="assign", node=ast.Assign(value=expression)) if not _is_lambda(expression):
+                    found = name not in self.assigned and self._is_replayed(name, expression, thing)
+                case _:
+                    found = defines(definition, thing, is_last=is_last, is_only=len(definitions) == 1)
+            if found:
+                return True
+        return False
 
     def _is_free(self, name: str) -> bool:
         return name not in self.namespace and name not in self.own
@@ -348,6 +294,19 @@ class _Search:
 
 _MISSING = object()
 _MAKE_IT = advice(object()).partition(": ")[2]
+
+
+def _is_lambda(expression: ast.expr | None) -> bool:
+    return isinstance(expression, ast.Lambda)
+
+
+def _defers_annotations(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(alias.name == "annotations" for alias in node.names)
+        for node in tree.body
+    )
 
 
 def _sentence(text: str) -> str:

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from temporal_airflow_nb.config import NOTEBOOK_BUNDLE
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
 from temporal_airflow_nb.notebook import preflight
-from temporal_airflow_nb.notebook.capture import Problem, capture
+from temporal_airflow_nb.notebook.capture import capture
+from temporal_airflow_nb.notebook.captured import Problem
 from temporal_airflow_nb.notebook.compose import compose
 from temporal_airflow_nb.notebook.history import History
 from temporal_airflow_nb.notebook.line_map import cell_of, magic_line, own_cell

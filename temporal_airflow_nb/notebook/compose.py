@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temporal_airflow_nb.notebook import local_modules
-from temporal_airflow_nb.notebook.capture import Captured
+from temporal_airflow_nb.notebook.captured import Captured
 from temporal_airflow_nb.notebook.imports import import_lines
 from temporal_airflow_nb.notebook.line_map import marker
 from temporal_airflow_nb.notebook.plain import About, plain_file

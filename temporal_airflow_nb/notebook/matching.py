@@ -34,42 +34,69 @@ def imported(definition: Definition, value: Any, *, is_last: bool) -> Imported |
     return needed if is_last and came_from == node.module.split(".")[0] else None
 
 
-def is_function_of(definition: Definition, value: Any, name: str) -> bool:
-    """Return whether a function is the one of this definition, as far as what is compiled tells."""
-    if not isinstance(value, types.FunctionType) or value.__code__.co_filename == "<string>":
+def defines(definition: Definition, value: Any, *, is_last: bool, is_only: bool) -> bool:
+    """Return whether a function or class is the one of a ``def``, a ``class``, or a lambda that a name was given.
+
+    Parameters
+    ----------
+    definition
+        The statement.
+    value
+        The function or class.
+    is_last
+        Whether nothing has bound the name later: what a decorator made is known by that alone.
+    is_only
+        Whether nothing else has bound the name at all.
+    """
+    node = definition.binding.node
+    if isinstance(node, ast.ClassDef):
+        return bool(is_last and node.decorator_list) or _is_class_of(definition, value)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if is_last and node.decorator_list:
+            return True
+        return _is_function_of(value, node, node.name, definition.first, is_only)
+    expression = getattr(node, "value", None)
+    if definition.binding.how == "assign" and isinstance(expression, ast.Lambda):
+        return _is_function_of(value, expression, "<lambda>", expression.lineno, is_only)
+    return False
+
+
+def _is_class_of(definition: Definition, value: Any) -> bool:
+    if not isinstance(value, type) or value.__module__ != "__main__":
+        return False
+    # Python says where a class begins since 3.13; before, its name has to do.
+    line = getattr(value, "__firstlineno__", definition.first)
+    return value.__qualname__ == definition.binding.name and line == definition.first
+
+
+def _is_function_of(value: Any, node: ast.stmt | ast.expr, name: str, line: int, is_only: bool) -> bool:
+    if not isinstance(value, types.FunctionType) or value.__module__ != "__main__":
         return False
     code = value.__code__
-    node = definition.binding.node
-    line = definition.first
-    arguments: ast.arguments
-    if name == "<lambda>":
-        expression: Any = node.value  # type: ignore[attr-defined]
-        line, arguments = expression.lineno, expression.args
-    else:
-        arguments = node.args  # type: ignore[attr-defined]
-    named = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-    count = code.co_argcount + code.co_kwonlyargcount
-    return (
-        value.__module__ == "__main__"
-        and code.co_name == name
-        and code.co_firstlineno == line
-        and list(code.co_varnames[:count]) == named
-        and _names_in(node) >= set(code.co_names)
+    if code.co_filename == "<string>" or code.co_name != name or code.co_firstlineno != line:
+        return False
+    statement = node if isinstance(node, ast.stmt) else ast.copy_location(ast.Expr(node), node)
+    compiled = compile(ast.Module([statement], []), "<cell>", "exec", dont_inherit=True)
+    return any(
+        # What a transformation of the tree has changed is the same all the same if there is no other.
+        _are_same(code, other) or (is_only and code.co_varnames[: code.co_argcount] == _arguments(other))
+        for other in compiled.co_consts
+        if isinstance(other, types.CodeType) and other.co_name == name
     )
 
 
-def _names_in(node: ast.AST) -> set[str]:
-    found: set[str] = set()
-    for child in ast.walk(node):
-        for attribute in ("id", "attr", "name", "module", "asname"):
-            if isinstance(text := getattr(child, attribute, None), str):
-                found |= {text, *text.split(".")}
-    return found
+def _arguments(code: types.CodeType) -> tuple[str, ...]:
+    return code.co_varnames[: code.co_argcount]
 
 
-def is_class_of(definition: Definition, value: Any) -> bool:
-    """Return whether a class is the one of this definition; before Python 3.13 its name has to do."""
-    if not isinstance(value, type) or value.__module__ != "__main__":
+def _are_same(code: types.CodeType, other: types.CodeType) -> bool:
+    if (code.co_code, code.co_names, code.co_varnames) != (other.co_code, other.co_names, other.co_varnames):
         return False
-    line = getattr(value, "__firstlineno__", definition.first)
-    return value.__qualname__ == definition.binding.name and line == definition.first
+    if len(code.co_consts) != len(other.co_consts):
+        return False
+    return all(
+        _are_same(one, two)
+        if isinstance(one, types.CodeType) and isinstance(two, types.CodeType)
+        else type(one) is type(two) and (one == two or one != one)
+        for one, two in zip(code.co_consts, other.co_consts, strict=True)
+    )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from temporal_airflow_nb.notebook.capture import Captured
+from temporal_airflow_nb.notebook.captured import Captured
 from temporal_airflow_nb.notebook.imports import import_lines
 from temporal_airflow_nb.notebook.values import Imported
 

@@ -39,7 +39,7 @@ _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
 _PURE_MODULES = frozenset(
     {
         *("airflow", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools"),
-        *("operator", "pathlib", "pendulum", "re", "string", "types", "typing", "typing_extensions", "uuid"),
+        *("operator", "pathlib", "pendulum", "re", "string", "typing", "typing_extensions", "uuid"),
         "zoneinfo",
     }
 )
