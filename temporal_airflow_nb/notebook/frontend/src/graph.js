@@ -15,8 +15,10 @@ const MOST_NODES = 600;
 const LETTER = 7.2;
 const WIDTHS = [140, 260];
 const HEIGHT = 44;
-const HEIGHTS = [200, 480];
+const HEIGHTS = [180, 450];
 const MARGIN = 24;
+/** Below the picture, for the buttons. */
+const FOOT = 34;
 const STEP = 60;
 
 const size = (node) => ({ w: Math.max(WIDTHS[0], Math.min(WIDTHS[1], 48 + (node.group || node.mapped ? 44 : 0) + node.label.length * LETTER)), h: HEIGHT });
@@ -63,8 +65,8 @@ function Picture({ link, width, seen, passes }) {
   const shown = last.current;
   const layout = shown?.layout ?? null;
   const scale = layout ? Math.max(READABLE, Math.min(1, (width - 2 * MARGIN) / layout.width)) : 1;
-  const height = Math.max(HEIGHTS[0], Math.min(HEIGHTS[1], (layout?.height ?? 0) * scale + 2 * MARGIN));
-  const { box, view, fit, zoom, pan, reveal, handlers } = usePanZoom(layout, { width, height }, shown?.key ?? "");
+  const height = Math.max(HEIGHTS[0], Math.min(HEIGHTS[1], (layout?.height ?? 0) * scale + 2 * MARGIN)) + FOOT;
+  const { box, view, fit, zoom, pan, reveal, handlers } = usePanZoom(layout, { width, height: height - FOOT }, shown?.key ?? "");
   const [active, setActive] = useState(null);
   const now = store.now();
   const at = active !== null && layout?.leaves[active] ? active : shown?.seen.leaves[0].id;

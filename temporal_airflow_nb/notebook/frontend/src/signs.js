@@ -22,10 +22,11 @@ export function Shares({ looks, counts, label }) {
 
 /** Counts by state, each with its sign; what doesn't fit is cut. */
 export function Counts({ looks, counts }) {
+  const all = looks.byPriority(counts);
   return html`<span class="counts">
-    ${looks
-      .byPriority(counts)
-      .map(([state, n]) => html`<span key=${state} class="count s-${state}"><b aria-hidden="true">${looks.sign(state)}</b>${n.toLocaleString("en")}<span class="hidden"> ${looks.words(state)} </span></span>`)}
+    ${all.map(
+      ([state, n]) => html`<span key=${state} class="count s-${state}"><b aria-hidden="true">${looks.sign(state)}</b>${n.toLocaleString("en")}<span class=${all.length > 1 ? "hidden" : "quiet"}> ${looks.words(state)} </span></span>`,
+    )}
   </span>`;
 }
 

@@ -23,12 +23,11 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
   const [[top, height], look] = useState([0, 600]);
   const [active, setActive] = useState(null);
   const wantsFocus = useRef(false);
-  const measure = () => look([scroller.current.scrollTop, scroller.current.clientHeight]);
-  const resized = useRef(null);
+  const measure = () => scroller.current && look([scroller.current.scrollTop, scroller.current.clientHeight]);
   useEffect(() => {
-    resized.current = new ResizeObserver(measure);
-    resized.current.observe(scroller.current);
-    return () => resized.current.disconnect();
+    const resized = new ResizeObserver(measure);
+    resized.observe(scroller.current);
+    return () => resized.disconnect();
   }, []);
   const first = Math.max(0, Math.min(Math.floor(top / ROW) - SPARE, rows.length - 1));
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + SPARE);
