@@ -27,12 +27,14 @@ FRAMES = """async ([deltas, perSecond]) => {
   const frames = [];
   let running = true;
   let last = performance.now();
-  requestAnimationFrame(function frame(now) { frames.push(now - last); last = now; running && requestAnimationFrame(frame); });
-  const work = [];
+  requestAnimationFrame(function frame(now) {
+    frames.push(now - last);
+    last = now;
+    if (running) requestAnimationFrame(frame);
+  });
   for (const delta of deltas) {
     const begun = performance.now();
     model.say(delta);
-    work.push(performance.now() - begun);
     await new Promise(done => setTimeout(done, 1000 / perSecond - (performance.now() - begun)));
   }
   running = false;

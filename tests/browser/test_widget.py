@@ -201,7 +201,7 @@ def test_the_head_of_a_column_asks_for_its_run(page, address):
 
 
 def test_the_panel_shows_why_a_task_failed_and_its_log_as_it_grows(page, address):
-    grows = "return {data: message.after < 2 ? {lines: LINES, next: 2, ended: false} : {lines: [], next: 2, ended: false}}"
+    grows = "return {data: {lines: message.after < 2 ? LINES : [], next: 2, ended: false}}"
     answers = {"task": {"data": DETAILS}, "log": grows}
     page.add_init_script(f"window.LINES = {LINES!r}".replace("\\x1b", "\\u001b"))
     open_page(page, address, story(), answers=answers)

@@ -43,7 +43,7 @@ body {{ margin: 0; padding: 16px; font-family: sans-serif; background: var(--jp-
 .jp-OutputPrompt {{ display: table-cell; width: 64px; }}
 .jp-OutputArea-output {{ display: table-cell; }}
 body[data-jp-theme-light="false"] {{
-  --jp-layout-color1: #111111; --jp-border-color2: #424242; --jp-brand-color1: #42a5f5; --jp-content-link-color: #64b5f6;
+  --jp-layout-color1: #111111; --jp-border-color2: #424242; --jp-brand-color1: #42a5f5;
   --jp-content-font-color1: rgb(255 255 255 / 1); --jp-ui-font-color2: rgb(255 255 255 / .7);
 }}
 </style></head><body>
@@ -56,7 +56,7 @@ window.Model = Model;
 window.widget = widget;
 window.start = (traits, answers = {{}}) => {{
   window.model = new Model(traits);
-  model.answers = {{view: {{data: {{}}}}, ...answers}};
+  model.answers = {{view: {{data: {{}}}}, mounted: {{data: {{}}}}, ...answers}};
   window.destroy = widget.initialize({{model}});
 }};
 window.ready = true;

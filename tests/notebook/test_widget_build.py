@@ -18,7 +18,8 @@ def test_the_built_widget_is_of_the_present_sources():
     for name in sorted(names):
         digest.update(f"{name}\n".encode() + (SOURCES / name).read_bytes())
     said = re.search(r"Sources ([0-9a-f]{16})", BUILT.read_text())
-    assert said and said[1] == digest.hexdigest()[:16], "make widget"
+    assert said, BUILT
+    assert said[1] == digest.hexdigest()[:16], "make widget"
 
 
 def test_the_built_widget_asks_no_network_for_anything():

@@ -8,6 +8,9 @@ const SHOWN = 6000;
 /** @param {number} n */
 export const count = (n) => `${n.toLocaleString("en")} ${n === 1 ? "task" : "tasks"}`;
 
+/** A task instance as Airflow's logs call it. */
+export const nameOf = (one) => (one.index >= 0 ? `${one.id}[${one.index}]` : one.id);
+
 export const cleared = ({ affected }) => `${count(affected ?? 0)} cleared.`;
 
 /** How to send an action, and whether one is on its way. */

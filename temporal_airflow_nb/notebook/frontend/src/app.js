@@ -15,6 +15,8 @@ const VIEWS = { grid: Grid, graph: Graph, gantt: Gantt };
 const BESIDE = 780;
 const SHARE = 0.46;
 const MOST = 460;
+/** The least height of a view that the panel stands beside. */
+const HEIGHT = 430;
 const FRAME = 2;
 
 export function App({ link, width, dark }) {
@@ -52,7 +54,7 @@ export function App({ link, width, dark }) {
       <${Header} link=${link} />
       <div class="body ${ui.selected ? "with-panel" : ""}">
         <div class="main" role="tabpanel" id="view" aria-labelledby=${`tab-${ui.view}`}>
-          <${View} link=${link} width=${beside ? inner - panel : inner} />
+          <${View} link=${link} width=${beside ? inner - panel : inner} least=${beside && ui.selected ? HEIGHT : 0} />
         </div>
         ${ui.selected && html`<div class="side" style=${beside ? { width: `${panel}px` } : {}}><${Panel} link=${link} /></div>`}
       </div>

@@ -44,7 +44,9 @@ export function Failure({ error }) {
       ${(error.frames ?? []).map(
         (frame, i) => html`<li key=${i} class=${frame.user || frame.cell ? "user" : ""}>
           <span class="where">${frame.cell ?? `${short(frame.filename)}, line ${frame.lineno}`} <span class="quiet">in ${frame.name}</span></span>
-          ${frame.line && html`<code>${frame.line.trim()}</code>`}
+          ${frame.context?.length
+            ? html`<pre class="code">${frame.context.map(([number, line]) => html`<span key=${number} class=${number === frame.lineno ? "here" : ""}>${line || " "}</span>`)}</pre>`
+            : frame.line && html`<code>${frame.line.trim()}</code>`}
         </li>`,
       )}
     </ol>

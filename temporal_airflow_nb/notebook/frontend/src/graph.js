@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { secondsOf, timesTip, tryOf } from "./bars.js";
 import { layoutOf } from "./layouts.js";
-import { READABLE, usePanZoom } from "./panzoom.js";
+import { scaleOf, usePanZoom } from "./panzoom.js";
 import { fold, foldAll, passing } from "./rows.js";
 import { Shares, Sign } from "./signs.js";
 import { duration, elapsed } from "./times.js";
@@ -13,9 +13,9 @@ import { visible } from "./visible.js";
 
 const MOST_NODES = 600;
 const LETTER = 7.2;
-const WIDTHS = [140, 260];
+const WIDTHS = [128, 260];
 const HEIGHT = 44;
-const HEIGHTS = [180, 450];
+const HEIGHTS = [210, 450];
 const MARGIN = 24;
 /** Below the picture, for the buttons. */
 const FOOT = 34;
@@ -23,7 +23,7 @@ const STEP = 60;
 
 const size = (node) => ({ w: Math.max(WIDTHS[0], Math.min(WIDTHS[1], 48 + (node.group || node.mapped ? 44 : 0) + node.label.length * LETTER)), h: HEIGHT });
 
-export function Graph({ link, width }) {
+export function Graph({ link, width, least }) {
   const { store, ui } = link;
   const filtered = ui.filter.trim() !== "" || ui.states.size > 0;
   const passes = filtered ? passing(store, ui) : null;
@@ -33,7 +33,7 @@ export function Graph({ link, width }) {
   if (narrowed) seen = visible(store, ui.open, passes);
   if (seen.leaves.length > MOST_NODES) return html`<${TooLarge} link=${link} count=${seen.leaves.length} />`;
   if (seen.leaves.length === 0) return html`<p class="empty">${store.nodes.size ? "No task passes the filter." : "No tasks yet."}</p>`;
-  return html`<${Picture} link=${link} width=${width} seen=${seen} passes=${narrowed ? null : passes} />`;
+  return html`<${Picture} link=${link} width=${width} least=${least} seen=${seen} passes=${narrowed ? null : passes} />`;
 }
 
 function TooLarge({ link, count }) {
@@ -47,7 +47,7 @@ function TooLarge({ link, count }) {
   </div>`;
 }
 
-function Picture({ link, width, seen, passes }) {
+function Picture({ link, width, least, seen, passes }) {
   const { store, ui } = link;
   const [, redraw] = useState(0);
   const last = useRef(null);
@@ -64,10 +64,13 @@ function Picture({ link, width, seen, passes }) {
   if (found) last.current = { layout: found, key, seen };
   const shown = last.current;
   const layout = shown?.layout ?? null;
-  const scale = layout ? Math.max(READABLE, Math.min(1, (width - 2 * MARGIN) / layout.width)) : 1;
-  const height = Math.max(HEIGHTS[0], Math.min(HEIGHTS[1], (layout?.height ?? 0) * scale + 2 * MARGIN)) + FOOT;
+  const scale = layout ? scaleOf(layout.width, width) : 1;
+  const height = Math.max(HEIGHTS[0], least, Math.min(HEIGHTS[1], (layout?.height ?? 0) * scale + 2 * MARGIN) + FOOT);
   const { box, view, fit, zoom, pan, reveal, handlers } = usePanZoom(layout, { width, height: height - FOOT }, shown?.key ?? "");
   const [active, setActive] = useState(null);
+  useEffect(() => {
+    if (layout?.leaves[ui.selected?.id]) reveal(layout.leaves[ui.selected.id]);
+  }, [layout, ui.selected?.id, width]);
   const now = store.now();
   const at = active !== null && layout?.leaves[active] ? active : shown?.seen.leaves[0].id;
   const selected = ui.selected?.id;

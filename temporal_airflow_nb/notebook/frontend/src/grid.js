@@ -31,7 +31,7 @@ export function Grid({ link, width }) {
     numbers ? "44px 78px" : "",
     wide ? `minmax(${TIMELINE}px, 1.5fr)` : "",
   ].join(" ");
-  const marks = ticks((span.end - span.begin) / 1000, 5);
+  const marks = ticks((span.end - span.begin) / 1000, width > 1000 ? 5 : 3);
   const gap = marks.length > 1 ? `${marks[1].at - marks[0].at}%` : "100%";
   return html`<div class="grid" style=${{ "--tick": gap }}>
     <${Table}

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { html } from "htm/preact";
-import { Ask, cleared, count, useAct } from "./actions.js";
+import { Ask, cleared, count, nameOf, useAct } from "./actions.js";
 import { byProgress, FINAL } from "./looks.js";
 import { Shares, safe, Sign } from "./signs.js";
 import { duration, elapsed } from "./times.js";
@@ -12,6 +12,8 @@ const VIEWS = [
   ["graph", "Graph"],
   ["gantt", "Gantt"],
 ];
+
+const MOST_FAILURES = 3;
 
 export function Header({ link }) {
   const { store } = link;
@@ -37,8 +39,24 @@ export function Header({ link }) {
     ${!store.connection.ok && html`<p class="notice warn" role="status"><i class="spin" aria-hidden="true"></i>${store.connection.text || "The connection is lost; trying again."}</p>`}
     ${link.notice && html`<p class="notice ${link.notice.bad ? "bad" : ""}" role="status">${link.notice.text}${link.notice.hint ? html` <span class="quiet">${link.notice.hint}</span>` : ""}<button class="quiet close" aria-label="Dismiss" onClick=${() => ((link.notice = null), link.changed())}>×</button></p>`}
     <${Shares} looks=${looks} counts=${counts} />
+    <${Failures} link=${link} total=${counts.failed ?? 0} />
     <${Bar} link=${link} counts=${counts} />
   </header>`;
+}
+
+/** What failed, by name, each a way to see why. */
+function Failures({ link, total }) {
+  const { store } = link;
+  if (!total) return null;
+  const shown = store.failures(MOST_FAILURES);
+  return html`<p class="failures s-failed">
+    <${Sign} looks=${store.looks} state="failed" />
+    ${shown.map((one) => {
+      const name = nameOf(one);
+      return html`<button key=${name} class="why" aria-label=${`Why did ${name} fail?`} onClick=${() => link.choose({ selected: { id: one.id, index: one.index, attempt: null }, tab: null })}>${name}</button>`;
+    })}
+    <span class="quiet">${total > shown.length ? `and ${(total - shown.length).toLocaleString("en")} more ` : ""}failed</span>
+  </p>`;
 }
 
 function production(text) {

@@ -19,7 +19,7 @@ export function place({ leaves, boxes, edges }) {
   graph.setGraph({
     rankdir: "LR",
     nodesep: boxes.length ? 28 : 16,
-    ranksep: boxes.length ? 40 : 44,
+    ranksep: boxes.length ? 34 : 44,
     edgesep: 8,
     ranker: leaves.length > MANY ? "longest-path" : "network-simplex",
   });

@@ -42,9 +42,10 @@ class Root {
     this.unsubscribe = link.subscribe(() => this.schedule());
     this.unsubscribeTheme = onTheme(() => this.schedule());
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.clock = setInterval(() => link.store.final || this.schedule(), still ? 1000 : 250);
+    this.clock = setInterval(() => link.store.final || !link.store.follows || this.schedule(), still ? 1000 : 250);
     this.width = parent.clientWidth;
     this.#render();
+    link.request("mounted").catch(() => {});
   }
 
   /** Draw once in the next frame, however much changes before it. */

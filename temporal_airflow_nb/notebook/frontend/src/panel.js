@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { html } from "htm/preact";
-import { Ask, cleared, copy, useAct } from "./actions.js";
+import { Ask, cleared, copy, nameOf, useAct } from "./actions.js";
 import { secondsOf, tryOf } from "./bars.js";
 import { Details, Failure } from "./details.js";
 import { Log } from "./log.js";
@@ -58,7 +58,7 @@ export function Panel({ link }) {
       ${tabs.map(
         ([id, name]) => html`<button key=${id} role="tab" aria-selected=${String(shown === id)} tabindex=${shown === id ? 0 : -1} onClick=${() => link.choose({ tab: id })}>${name}</button>`,
       )}
-      ${busy && html`<i class="spin" role="img" aria-label="Waiting for the kernel"></i>`}
+      ${busy && html`<span class="busy quiet"><span class="late">The kernel is busy; the answer is to come. </span><i class="spin" role="img" aria-label="Waiting for the kernel"></i></span>`}
     </div>
     <div class="panel-body" role="tabpanel" aria-label=${tabs.find(([id]) => id === shown)[1]}>
       ${answer?.problem && html`<p class="notice bad" role="alert">${answer.problem.message} <span class="quiet">${answer.problem.hint}</span></p>`}
@@ -188,8 +188,6 @@ function TaskButtons({ link, one }) {
     ${airflow && html`<a href=${airflow} target="_blank" rel="noopener noreferrer">Open in Airflow <span aria-hidden="true">↗</span></a>`}
   </div>`;
 }
-
-const nameOf = (one) => (one.index >= 0 ? `${one.id}[${one.index}]` : one.id);
 
 function runPage(store, one) {
   const address = store.links.airflow.replace(/\/$/, "");

@@ -3,12 +3,19 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 const ZOOM = [0.1, 2];
-/** Less than this can't be read: what doesn't fit then is reached by moving. */
-export const READABLE = 0.5;
+/** Below the first nothing can be read: what doesn't fit in then is shown at the second, and reached by moving. */
+const LEGIBLE = 0.5;
+const READABLE = 0.7;
 const MARGIN = 20;
 const DRAG = 3;
 
 const within = (value, [least, most]) => Math.max(least, Math.min(most, value));
+
+/** At which scale something so wide is shown at first, as far as its width goes. */
+export function scaleOf(size, room) {
+  const whole = Math.min(1, (room - 2 * MARGIN) / size);
+  return whole < LEGIBLE ? READABLE : whole;
+}
 
 /**
  * @param {{width: number, height: number} | null} picture
@@ -24,7 +31,7 @@ export function usePanZoom(picture, frame, subject) {
   function fit(least = ZOOM[0]) {
     if (!picture) return;
     const whole = Math.min((frame.width - 2 * MARGIN) / picture.width, (frame.height - 2 * MARGIN) / picture.height, 1);
-    const k = within(Math.max(whole, least), ZOOM);
+    const k = within(whole < least ? READABLE : whole, ZOOM);
     const center = (room, size) => (size * k <= room - 2 * MARGIN ? (room - size * k) / 2 : MARGIN);
     setView({ k, x: center(frame.width, picture.width), y: center(frame.height, picture.height) });
   }
@@ -55,7 +62,7 @@ export function usePanZoom(picture, frame, subject) {
   }
 
   useEffect(() => {
-    if (moved.current !== subject) fit(READABLE);
+    if (moved.current !== subject) fit(LEGIBLE);
   }, [picture, subject, frame.width, frame.height]);
 
   useEffect(() => {

@@ -90,6 +90,7 @@ export class RunStore {
     this.structureVersion = 0;
     this.looks = new Looks();
     this.links = {};
+    this.follows = true;
     this.connection = { ok: true, text: "" };
     /** @type {Map<string, Map<number, Instance>>} */
     this.tasks = new Map();
@@ -141,6 +142,7 @@ export class RunStore {
     // What the kernel's clock says minus what this one says; a message takes a moment, so the least late one counts.
     const now = moment(answer.now);
     if (now !== null) {
+      this.heard = now;
       const skew = now - Date.now();
       this.skew = this.skew === undefined || Math.abs(skew - this.skew) > 2000 ? skew : Math.max(skew, this.skew);
     }
@@ -252,9 +254,9 @@ export class RunStore {
     return FINAL.has(this.state);
   }
 
-  /** The present, by the clock of the stack. */
+  /** The present, by the clock of the stack; for a run that nobody follows any more, when that was heard of last. */
   now() {
-    return Date.now() + (this.skew ?? 0);
+    return this.follows ? Date.now() + (this.skew ?? 0) : (this.heard ?? Date.now());
   }
 
   /** From when to when the run's time axis reaches. */
@@ -292,6 +294,25 @@ export class RunStore {
     sum.state = this.looks.overall(sum.counts);
     this.summaries.set(id, sum);
     return sum;
+  }
+
+  /**
+   * The first instances that failed themselves.
+   *
+   * @param {number} most
+   * @returns {Instance[]}
+   */
+  failures(most) {
+    const found = [];
+    if (!this.summary().counts.failed) return found;
+    for (const node of this.nodes.values()) {
+      if (node.group || !this.summary(node.id).counts.failed) continue;
+      for (const one of this.tasks.get(node.id).values()) {
+        if (one.state === "failed") found.push(one);
+        if (found.length === most) return found;
+      }
+    }
+    return found;
   }
 
   /** How many instances of a task or group are in which state, in another run. */
