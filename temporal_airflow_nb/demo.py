@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "quickstart.ipynb"
+KILL = "kills-the-kernel"
+"""Tag of a cell in whose place the kernel is killed."""
 _CELL_TIMEOUT = 300
 
 
@@ -43,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def execute(path: Path) -> NotebookNode:
     """Return a notebook executed in a kernel of its own, whose stack, in the default folder, has ended.
 
+    A cell with the tag ``kills-the-kernel`` isn't executed: there the kernel gets SIGKILL, and the cells below it a new
+    one.
+
     Raises
     ------
     InvalidInputError
@@ -51,9 +58,7 @@ def execute(path: Path) -> NotebookNode:
         A cell raised an error.
     """
     import nbformat
-    from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
-    from traitlets.config import Config
 
     if not path.is_file():
         raise InvalidInputError(
@@ -65,19 +70,52 @@ def execute(path: Path) -> NotebookNode:
     stack = LocalStack()
     was_running = stack.is_running
     try:
-        with TemporaryDirectory(prefix="temporal-airflow-") as sockets:
-            NotebookClient(
-                notebook,
-                timeout=_CELL_TIMEOUT,
-                resources={"metadata": {"path": str(path.parent)}},
-                config=Config({"ConnectionFileMixin": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
-            ).execute()
+        for life in _lives(notebook):
+            _execute_in_a_kernel(notebook, life, path.parent)
     except CellExecutionError as error:
         raise TemporalAirflowError(f"The notebook {path} failed.\n{error}") from None
     finally:
         if not was_running:
             stack.stop()
     return notebook
+
+
+def _lives(notebook: NotebookNode) -> list[range]:
+    """Return which cells are each kernel's; one that is killed has the cell that kills it as its last."""
+    ends = [index + 1 for index, cell in enumerate(notebook.cells) if _kills(cell)]
+    return [range(*span) for span in itertools.pairwise([0, *ends, len(notebook.cells)])]
+
+
+def _kills(cell: NotebookNode) -> bool:
+    return KILL in cell.metadata.get("tags", ())
+
+
+def _execute_in_a_kernel(notebook: NotebookNode, life: range, folder: Path) -> None:
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    with TemporaryDirectory(prefix="temporal-airflow-") as sockets:
+        client = NotebookClient(
+            notebook,
+            timeout=_CELL_TIMEOUT,
+            resources={"metadata": {"path": str(folder)}},
+            config=Config({"ConnectionFileMixin": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+        )
+        with client.setup_kernel():
+            for index in life:
+                cell = notebook.cells[index]
+                if _kills(cell):
+                    cell.execution_count, cell.outputs = None, []
+                    _kill(client)
+                else:
+                    client.execute_cell(cell, index)
+
+
+def _kill(client: Any) -> None:
+    """Have the kernel die as it does when the system runs out of memory."""
+    kernel = client.km.provisioner.process
+    os.kill(kernel.pid, signal.SIGKILL)
+    kernel.wait()
 
 
 def last_grid(notebook: NotebookNode) -> tuple[str, str]:

@@ -37,18 +37,6 @@ def notebook(tmp_path):
     return write
 
 
-@pytest.mark.slow
-def test_the_demo_prints_the_quickstarts_grid_and_leaves_nothing_running(run, tmp_path):
-    before = demo.NOTEBOOK.read_bytes()
-    done = run()
-    assert done.returncode == 0, done.stderr
-    headline, *rest = done.stdout.splitlines()
-    assert headline.startswith("✓ harvest · manual__")
-    assert any("✓ weigh [4]  4 success  try 2 of 3" in line for line in rest)
-    assert demo.NOTEBOOK.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state"]
-
-
 def test_a_notebook_that_isnt_there_is_bad_input(run):
     done = run("nope.ipynb")
     assert (done.returncode, done.stdout) == (2, "")
@@ -68,13 +56,26 @@ def test_a_notebook_without_a_run_fails_the_demo(run, notebook):
     assert done.stdout == "The notebook shows no run.\n"
 
 
-def test_the_quickstart_is_kept_with_its_outputs():
-    kept = nbformat.read(demo.NOTEBOOK, as_version=4)
-    nbformat.validate(kept)
-    state, text = demo.last_grid(kept)
-    assert state == "success"
-    assert "weigh [4]" in text
-    assert str(ROOT) not in demo.NOTEBOOK.read_text()
-    code = [cell for cell in kept.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert not [out for cell in code for out in cell.outputs if out.output_type == "error"]
+def test_outputs_are_kept_only_when_asked(run, notebook):
+    path = notebook("1 + 1")
+    before = path.read_bytes()
+    run(path)
+    assert path.read_bytes() == before
+    run("--save", path)
+    assert nbformat.read(path, as_version=4).cells[0].outputs[0].data["text/plain"] == "2"
+
+
+def test_the_cells_below_a_killed_kernel_have_a_new_one(run, tmp_path):
+    path = tmp_path / "killed.ipynb"
+    killing = new_code_cell("1 / 0", metadata={"tags": [demo.KILL]})
+    cells = [new_code_cell("left = 1"), killing, new_code_cell("'left' in globals()")]
+    nbformat.write(new_notebook(cells=cells), path)
+    run("--save", path)
+    first, killing, last = nbformat.read(path, as_version=4).cells
+    assert [first.execution_count, killing.execution_count, last.execution_count] == [1, None, 1]
+    assert last.outputs[0].data["text/plain"] == "False"
+
+
+def test_without_a_name_it_is_the_quickstart():
+    assert demo.NOTEBOOK == ROOT / "notebooks" / "quickstart.ipynb"
+    assert demo.NOTEBOOK.is_file()
