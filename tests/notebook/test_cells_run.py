@@ -1,0 +1,168 @@
+"""DAGs of cells that use other cells, on the real stack."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from temporal_airflow_nb import Run
+from temporal_airflow_nb.config import NOTEBOOK_BUNDLE
+from temporal_airflow_nb.errors import DagFileError
+from temporal_airflow_nb.notebook import cells
+
+EARLIER = [
+    "import json as j\nfrom functools import wraps\nimport cells_helpers\nRATE = 2",
+    """
+def logged(function):
+    @wraps(function)
+    def inner(*args):
+        print(j.dumps({"rate": RATE}))
+        return function(*args)
+    return inner
+
+
+class Row:
+    def __init__(self, n): self.n = n
+    def value(self): return cells_helpers.twice(self.n)
+""",
+    """
+@logged
+def total(n):
+    if n < 0:
+        raise ValueError("negative")
+    return Row(n).value() * RATE
+""",
+]
+
+CELL = """
+from airflow.sdk import dag, task
+
+@dag(schedule=None, params={"n": 3})
+def of_several_cells():
+    @task
+    def load(params=None):
+        return total(params["n"])
+    load()
+
+of_several_cells()
+"""
+
+
+@pytest.fixture
+def notebook(shell, stack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "cells_helpers.py").write_text("def twice(n):\n    return n * 2\n")
+    shell.ip.execution_count = 1
+    for source in EARLIER:
+        shell.ip.run_cell(source, store_history=True).raise_error()
+
+    def prepare(cell=CELL):
+        prepared = cells.prepare(
+            cell,
+            shell_ns=shell.ns,
+            history=shell.ip.history_manager.input_hist_raw,
+            execution_count=shell.ip.execution_count,
+            name=None,
+            folder=tmp_path,
+        )
+        assert [finding for finding in prepared.findings if finding.level == "error"] == []
+        return prepared
+
+    yield prepare
+    sys.modules.pop("cells_helpers", None)
+
+
+@pytest.fixture
+def run(notebook, stack):
+    def run(cell=CELL, conf=None):
+        prepared = notebook(cell)
+        with cells.placed(stack.home, prepared.file_name, prepared.source) as path:
+            answer = stack.client.call(
+                "submit", path=str(path), dag_id=None, conf=conf, bundle=NOTEBOOK_BUNDLE
+            )
+        return Run(stack.client, answer["dag_id"], answer["run_id"])
+
+    return run
+
+
+def test_a_cell_runs_with_what_it_uses_of_others_and_an_edited_module_counts(run, tmp_path):
+    first = run()
+    assert first.wait(timeout=60) == "success"
+    assert list(first.xcoms["value"]) == [12]
+    assert '{"rate": 2}' in first.logs("load")
+    (tmp_path / "cells_helpers.py").write_text("def twice(n):\n    return n * 20\n")
+    again = run()
+    assert again.wait(timeout=60) == "success"
+    assert list(again.xcoms["value"]) == [120]
+
+
+def test_an_error_is_shown_at_the_lines_of_the_cells(run):
+    failed = run(conf={"n": -1})
+    assert failed.wait(timeout=60) == "failed"
+    log = failed.logs("load")
+    assert "Cell In [4], line 9, in load" in log
+    assert "Cell In [2], line 6, in inner" in log
+    assert "Cell In [3], line 5, in total" in log
+    assert "notebook/of_several_cells.py" not in log
+
+
+def test_an_error_while_parsing_names_the_cells(run, stack):
+    with pytest.raises(DagFileError, match=r"cell line 13: ZeroDivisionError"):
+        run(CELL.rstrip() + "\nRATE / 0\n")
+    with pytest.raises(DagFileError, match=r"In \[3\], line 5: ValueError: negative") as caught:
+        run(CELL + "total(-1)\n")
+    assert caught.value.facts["line"] is None
+
+
+def test_a_plain_file_serialises_identically(notebook, stack, tmp_path):
+    prepared = notebook(CELL.replace("schedule=None", "default_args={'retries': RATE}, doc_md=__doc__"))
+    assert "# %%" not in prepared.plain
+    with cells.placed(stack.home, prepared.file_name, prepared.source) as path:
+        plain = tmp_path / "of_several_cells.py"
+        plain.write_text(prepared.plain)
+        code = (
+            "import json, sys\n"
+            "from airflow.dag_processing.dagbag import DagBag\n"
+            "from airflow.serialization.serialized_objects import DagSerialization\n"
+            "bag = DagBag(sys.argv[1])\n"
+            "assert not bag.import_errors, bag.import_errors\n"
+            "print(json.dumps([DagSerialization.to_dict(dag) for dag in bag.dags.values()]))\n"
+        )
+        found = []
+        for file in (path, plain):
+            done = subprocess.run(
+                [sys.executable, "-c", code, str(file)],
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                env={"AIRFLOW_HOME": str(tmp_path / "airflow"), "PYTHONPATH": ":".join(["", *sys.path])},
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            [dag] = json.loads(done.stdout.splitlines()[-1])
+            found.append({k: v for k, v in dag["dag"].items() if "fileloc" not in k and "folder" not in k})
+    assert found[0] == found[1]
+    assert found[0]["tasks"][0]["__var"]["retries"] == 2
+
+
+FACTORY = """
+from airflow.sdk import DAG, task
+
+for n in range(RATE):
+    with DAG(f"made_{n}", schedule=None):
+        @task
+        def say(): return n
+        say()
+"""
+
+
+def test_a_loop_of_dags_keeps_its_file(notebook, stack):
+    prepared = notebook(FACTORY)
+    assert prepared.file_name == "made_n.py"
+    with cells.placed(stack.home, prepared.file_name, prepared.source) as path:
+        answer = stack.client.call("check", path=str(path))
+    assert sorted(dag["dag_id"] for dag in answer["dags"]) == ["made_0", "made_1"]
