@@ -81,3 +81,15 @@ def test_an_empty_log_says_so():
 def test_a_long_value_is_cut():
     (line,) = TaskLog([{"event": "e", "level": "info", "ti": "x" * 500}], 1).splitlines()
     assert len(line) < 100
+
+
+def test_frames_of_a_cells_file_are_those_of_the_cell(tmp_path):
+    path = tmp_path / "etl.py"
+    path.write_text("# %% In [7]: %%temporal_dag\ndef f():\n    1 / 0\n")
+    path.touch()
+    failed = {
+        "event": "failed",
+        "error_detail": [error("ZeroDivisionError", "division by zero", (str(path), 3, "f"))],
+    }
+    assert "  Cell In [7], line 3, in f" in TaskLog([{**failed, "timestamp": "2999-01-01T00:00:00Z"}], 1)
+    assert f'  File "{path}", line 3, in f' in TaskLog([{**failed, "timestamp": "2000-01-01T00:00:00Z"}], 1)

@@ -107,7 +107,7 @@ def prepare(
     captured = capture(tree, shell_ns, History(history, execution_count))
     ids = dag_ids(tree)
     file = compose(source, tree, captured, execution_count, folder, ids)
-    findings = [*map(_finding, captured.problems), *preflight.check(tree)]
+    findings = [*map(_finding, captured.problems), *preflight.check(tree, folder)]
     return PreparedCell(
         file.source,
         file.plain,
@@ -124,7 +124,7 @@ def _finding(problem: Problem) -> Finding:
     return Finding(level, problem.code, problem.message, use.line, problem.hint, task_id=use.task)
 
 
-def source_of(cell: str, execution_count: int = 0) -> str:
+def source_of(cell: str, execution_count: int) -> str:
     """Return a cell's body below a line that stands for its magic, so that its lines are those of the cell."""
     return f"{magic_line(execution_count)}\n{cell}"
 

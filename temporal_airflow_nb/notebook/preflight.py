@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
-from temporal_airflow_nb.notebook.checks import calls, graph, stored, times
+from temporal_airflow_nb.notebook.checks import calls, graph, paths, stored, times
 from temporal_airflow_nb.notebook.checks.stored import Uses
 from temporal_airflow_nb.notebook.finding import Finding
 
@@ -13,13 +14,15 @@ __all__ = ["Finding", "Uses", "check", "uses"]
 _CHECKS = (calls.uncalled_dags, graph.check, times.check, calls.slow_calls)
 
 
-def check(source: str | ast.Module) -> list[Finding]:
+def check(source: str | ast.Module, folder: Path | None = None) -> list[Finding]:
     """Return what is wrong, or may be, with the DAGs that source defines. Takes a few milliseconds.
 
     Parameters
     ----------
     source
         Python source, or its syntax tree.
+    folder
+        The notebook's, if it is a cell.
 
     Raises
     ------
@@ -34,6 +37,8 @@ def check(source: str | ast.Module) -> list[Finding]:
     """
     tree = ast.parse(source) if isinstance(source, str) else source
     found = [finding for run in _CHECKS for finding in run(tree)]
+    if folder is not None:
+        found += paths.relative_paths(tree, folder)
     return sorted(dict.fromkeys(found), key=lambda finding: finding.line or 0)
 
 

@@ -155,6 +155,9 @@ class Rendering:
         return f"{self._module(module)}.{attribute}"
 
     def _module(self, module: str) -> str:
+        if (known := self.name_of(sys.modules.get(module))) is not None:
+            self.names.add(known)
+            return known
         name = module if "." not in module and self.is_free(module) else f"_{module.replace('.', '_')}"
         self.imports.add(Imported(module, None, name))
         return name

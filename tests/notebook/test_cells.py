@@ -107,3 +107,49 @@ def test_an_unchanged_cell_does_not_touch_its_file(tmp_path):
     with cells.placed(tmp_path, "etl.py", GOOD):
         after = path.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "said", "hint"),
+    [
+        ("x = 1\n!pip install x", 3, "`!pip install x` is a command of the notebook", "a cell of its own"),
+        ("files = !ls", 2, "`files = !ls` is a command", "a cell of its own"),
+        ("%time x = 1", 2, "`%time x = 1` is a command", "a cell of its own"),
+        ("def f():\n    return 1\nf?", 4, "`f?` is a command", "a cell of its own"),
+        ("import asyncio\nawait asyncio.sleep(1)", 3, "'await' outside function", "`async def`"),
+        ("async with x: pass", 2, "outside async function", "`async def`"),
+        ("return 1", 2, "'return' outside function", ""),
+    ],
+)
+def test_what_only_a_notebook_can_execute_is_said(body, line, said, hint):
+    with pytest.raises(DagFileError) as caught:
+        cells.parse(cells.source_of(body, 1))
+    assert caught.value.message.startswith(f"cell line {line}: ")
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+    assert caught.value.facts["line"] == line
+
+
+@pytest.mark.parametrize(
+    ("source", "file"),
+    [
+        ("for i in range(3):\n    DAG(f'a_{i}')", "a_i.py"),
+        ("def make():\n    return DAG(dag_id='b')\nmake()", "b.py"),
+        ("with DAG(NAME): ...", "NAME.py"),
+    ],
+)
+def test_a_file_keeps_its_name_where_ids_are_made(source, file):
+    assert cells.file_name(ast.parse(source), None, 1) == cells.file_name(ast.parse(source), None, 2) == file
+
+
+def test_errors_in_what_other_cells_defined_name_those(tmp_path):
+    path = tmp_path / "etl.py"
+    source = "# header\nimport csv\n\n# %% In [3], line 5\ndef f(): 1 / 0\n\n# %% In [7], line 2\nf()\n"
+    error = DagFileError(f"{path}, line 5: ZeroDivisionError", path=str(path), line=5)
+    assert str(cells.in_cell(error, path, source)) == "In [3], line 5: ZeroDivisionError"
+    assert cells.in_cell(error, path, source).facts["line"] is None
+    own = DagFileError(f"{path}, line 8: NameError", path=str(path), line=8)
+    assert str(cells.in_cell(own, path, source)) == "cell line 2: NameError"
+    assert cells.in_cell(own, path, source).facts["line"] == 2
+    generated = DagFileError(f"{path}, line 2: ImportError", path=str(path), line=2)
+    assert str(cells.in_cell(generated, path, source)) == "line 2 of the cell's file: ImportError"

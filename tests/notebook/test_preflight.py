@@ -213,6 +213,15 @@ text = "var.value.not_a_template"
     assert uses.pools == {"small": 7, "big": 14}
 
 
+def test_files_beside_the_notebook_are_not_beside_the_tasks(tmp_path):
+    (tmp_path / "rows.csv").write_text("a")
+    source = "@task\ndef load():\n    return pd.read_csv('rows.csv'), open('none.csv'), print('rows.csv')\n"
+    [finding] = preflight.check(source, tmp_path)
+    assert (finding.level, finding.code, finding.line) == ("warning", "relative-path", 3)
+    assert repr(str(tmp_path.resolve() / "rows.csv")) in finding.hint
+    assert preflight.check(source.replace("rows.csv", str(tmp_path / "rows.csv")), tmp_path) == []
+
+
 def test_source_that_is_no_dag_has_nothing_to_say():
     assert preflight.check("x = 1") == []
     assert preflight.uses("x = 1") == preflight.Uses()
