@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -36,7 +37,8 @@ ERROR = {
     "text": "Traceback (most recent call last): ...",
     "frames": [
         {"filename": "/airflow/sdk/run.py", "lineno": 3, "name": "run", "line": "go()", "cell": None, "user": False},
-        {"filename": "/c.py", "lineno": 9, "name": "f", "line": "raise x", "cell": "In [7], line 3", "user": True},
+        {"filename": "/c.py", "lineno": 9, "name": "f", "line": "raise x", "cell": "In [7], line 3", "user": True,
+         "context": [[8, "def f():"], [9, "    raise x"]]},
     ],
 }  # fmt: skip
 DETAILS = {
@@ -110,7 +112,7 @@ def sent(page, op: str) -> list[dict]:
 
 
 def say(page, message) -> None:
-    page.evaluate("message => model.say(message)", message)
+    page.evaluate("text => model.say(JSON.parse(text))", json.dumps(message))
 
 
 def until_sent(page, op: str, count: int = 1) -> list[dict]:
@@ -205,10 +207,11 @@ def test_the_panel_shows_why_a_task_failed_and_its_log_as_it_grows(page, address
     answers = {"task": {"data": DETAILS}, "log": grows}
     page.add_init_script(f"window.LINES = {LINES!r}".replace("\\x1b", "\\u001b"))
     open_page(page, address, story(), answers=answers)
-    row(page, "load").click()
+    page.get_by_role("button", name="Why did load fail?").click()
     panel = page.get_by_role("complementary", name="Task load")
     expect(panel.locator(".what")).to_have_text("ValueError: <b>no rates</b>")
     expect(panel.locator(".frames .user")).to_contain_text("In [7], line 3")
+    expect(panel.locator(".frames .here")).to_have_text("    raise x")
     panel.get_by_role("tab", name="Details").click()
     expect(panel.get_by_role("tabpanel")).to_contain_text("{'total': 81.6}")
     expect(panel.get_by_role("tabpanel")).to_contain_text("[42]")
@@ -357,6 +360,26 @@ def test_the_graph_has_one_edge_for_many_where_a_group_is_folded(page, address):
     expect(edges).to_have_count(4)
 
 
+def test_where_a_page_allows_no_worker_the_graph_is_laid_out_all_the_same(page, address):
+    page.add_init_script("window.Worker = class { constructor() { throw new Error('not here') } }")
+    open_page(page, address, story(), view="graph")
+    expect(page.locator("ta-live .edges path")).to_have_count(4)
+
+
+def test_a_small_dag_is_unfolded_as_soon_as_it_is_known(page, address):
+    state = story()
+    unknown = {**state, "structure": {"version": None, "nodes": [], "edges": []}, "tasks": [], "runs": []}
+    open_page(page, address, unknown)
+    expect(page.locator("ta-live .empty")).to_have_text("No tasks yet.")
+    say(page, {"type": "full", "state": {**state, "seq": 2}})
+    expect_names(page, "extract", "clean", "validate", "deep", "parse", "price", "load")
+
+
+def test_a_run_that_nobody_follows_stands_still(page, address):
+    open_page(page, address, story(follows=False))
+    expect(page.locator("ta-live .took")).to_have_text("10.0 s")
+
+
 def test_a_graph_that_nobody_could_read_says_so(page, address):
     state = many(2000)
     open_page(page, address, state, view="graph")
@@ -420,12 +443,17 @@ def test_colours_are_the_theme_s(page, address):
     expect(root).to_have_css("color", "rgb(255, 255, 255)")
     expect(row(page, "extract").locator(".cell.on .sign")).to_have_css("background-color", "rgb(22, 163, 74)")
     expect(row(page, "extract").locator(".cell.on .sign")).to_have_text("✓")
+    # Without a theme of JupyterLab's, the browser's own.
+    page.evaluate("delete document.body.dataset.jpThemeLight")
+    page.emulate_media(color_scheme="dark")
+    expect(root).to_have_css("background-color", "rgb(13, 17, 23)")
 
 
 def test_the_widget_stands_in_for_the_static_html_as_long_as_the_kernel_lives(page, address):
     open_page(page, address, story())
     static = page.locator(".jp-OutputArea-output")
     expect(static).to_be_hidden()
+    assert until_sent(page, "mounted") == [{}]
     expect(page.locator("ta-live")).to_have_attribute("data-lm-suppress-shortcuts", "true")
     # The kernel replaces what is below, as it does while a run goes on.
     page.evaluate(
@@ -464,7 +492,7 @@ def test_an_output_of_its_own_is_the_classic_way(page, address):
     page.evaluate(
         """state => {
           const el = document.body.appendChild(document.createElement("div"));
-          const model = new Model({key: "", view: "gantt", state});
+          const model = window.classic = new Model({key: "", view: "gantt", state});
           window.initialized = widget.initialize({model});
           window.end = widget.render({model, el});
         }""",
@@ -473,6 +501,9 @@ def test_an_output_of_its_own_is_the_classic_way(page, address):
     expect(page.get_by_role("tab", name="Gantt")).to_have_attribute("aria-selected", "true")
     expect(page.get_by_text("static HTML")).to_be_visible()
     assert page.evaluate("initialized === undefined")
+    page.evaluate("classic.comm_live = false; classic.emit('comm_live_update')")
+    expect(page.get_by_role("status").filter(has_text="The kernel is gone.")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
     page.evaluate("end()")
     expect(page.locator("ta-live")).to_have_count(0)
 

@@ -1,8 +1,8 @@
 /** Bars on a time axis. */
 
 import { html } from "htm/preact";
-import { Shares } from "./signs.js";
 import { duration, exact } from "./times.js";
+import { Waterfall } from "./waterfall.js";
 
 /**
  * @typedef {object} Segment
@@ -57,9 +57,8 @@ function place({ begin, end }, from, to) {
   return { left: `min(${left}%, 100% - 2px)`, width: `${at(to) - left}%` };
 }
 
-/** One row's bars: a task instance's tries, or the span of several. */
+/** One row's bars: a task instance's tries, or those of several, a line each. */
 export function Track({ store, row, span, now }) {
-  const { looks } = store;
   const one = row.kind === "group" || (row.kind === "task" && row.open !== null) ? null : store.instance(row.id, row.index);
   if (one)
     return html`<span class="track">
@@ -72,14 +71,8 @@ export function Track({ store, row, span, now }) {
       )}
     </span>`;
   const sum = store.summary(row.id);
-  const end = sum.end ?? now;
   return html`<span class="track">
-    ${sum.queued !== null &&
-    sum.start !== null &&
-    sum.queued < sum.start &&
-    html`<span class="bar queued s-${sum.state}" style=${place(span, sum.queued, sum.start)}></span>`}
-    ${sum.start !== null &&
-    html`<span class="bar sum" style=${place(span, sum.start, end)}><${Shares} looks=${looks} counts=${sum.counts} label="" /></span>`}
+    ${(sum.start !== null || sum.queued !== null) && html`<${Waterfall} store=${store} id=${row.id} span=${span} now=${now} />`}
   </span>`;
 }
 

@@ -11,7 +11,7 @@ import { duration, elapsed, exact, ticks } from "./times.js";
 const MOST_RUNS = 14;
 const COLUMN = 22;
 const NAME = 190;
-const STATE = 140;
+const STATE = 146;
 const NUMBERS = 44 + 78;
 const TIMELINE = 150;
 const BAR = 34;

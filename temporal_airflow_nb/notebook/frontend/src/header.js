@@ -36,7 +36,8 @@ export function Header({ link }) {
         .filter((name) => safe(store.links?.[name]))
         .map((name) => html`<a key=${name} href=${store.links[name]} target="_blank" rel="noopener noreferrer" aria-label=${`Open in ${title(name)}`}>${title(name)} <span aria-hidden="true">↗</span></a>`)}</span>
     </div>
-    ${!store.connection.ok && html`<p class="notice warn" role="status"><i class="spin" aria-hidden="true"></i>${store.connection.text || "The connection is lost; trying again."}</p>`}
+    ${!link.live && html`<p class="notice warn" role="status">The kernel is gone. This is what was seen last; the run goes on without it.</p>`}
+    ${link.live && !store.connection.ok && html`<p class="notice warn" role="status"><i class="spin" aria-hidden="true"></i>${store.connection.text || "The connection is lost; trying again."}</p>`}
     ${link.notice && html`<p class="notice ${link.notice.bad ? "bad" : ""}" role="status">${link.notice.text}${link.notice.hint ? html` <span class="quiet">${link.notice.hint}</span>` : ""}<button class="quiet close" aria-label="Dismiss" onClick=${() => ((link.notice = null), link.changed())}>×</button></p>`}
     <${Shares} looks=${looks} counts=${counts} />
     <${Failures} link=${link} total=${counts.failed ?? 0} />
@@ -118,7 +119,7 @@ function RunButtons({ link }) {
   const [asking, ask] = useState(null);
   const [act, busy] = useAct(link, () => ask(null));
   const { store } = link;
-  if (!store.canAct) return null;
+  if (!store.canAct || !link.live) return null;
   const { counts, total } = store.summary();
   const failed = (counts.failed ?? 0) + (counts.upstream_failed ?? 0);
   if (asking) return html`<${Ask} ...${asking} busy=${busy} onYes=${() => act(asking.body, asking.done)} onNo=${() => ask(null)} />`;

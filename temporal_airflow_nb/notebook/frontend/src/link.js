@@ -135,7 +135,18 @@ export class Link {
     if (delta.seq !== store.seq + 1) return this.#askForAll();
     store.apply(delta);
     store.loaded = true;
+    this.#unfold();
     this.changed();
+  }
+
+  /** What a small DAG looks like at first, as soon as its tasks are known. */
+  #unfold() {
+    const { store, ui } = this;
+    if (this.unfolded || store.nodes.size === 0) return;
+    this.unfolded = true;
+    if (store.nodes.size > LARGE) return;
+    for (const node of store.nodes.values()) if (node.group) ui.open.add(node.id);
+    ui.version++;
   }
 
   #askForAll() {
@@ -151,12 +162,11 @@ export class Link {
   #load(state) {
     if (!state || !state.dag_id) return;
     const { store, ui } = this;
-    const first = !store.loaded;
     const other = store.runId !== state.run_id;
     store.load(state);
     this.askedForAll = 0;
     this.focusing = null;
-    if (first && store.nodes.size <= LARGE) for (const node of store.nodes.values()) if (node.group) ui.open.add(node.id);
+    this.#unfold();
     if (other && ui.selected) ui.selected = store.nodes.has(ui.selected.id) ? { ...ui.selected, attempt: null } : null;
     ui.version++;
     this.changed();

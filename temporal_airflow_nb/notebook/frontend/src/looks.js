@@ -50,6 +50,10 @@ export class Looks {
     return (this.of[state] ?? this.of[NO_STATUS] ?? PLAIN).sign;
   }
 
+  color(state) {
+    return (this.of[state] ?? this.of[NO_STATUS] ?? PLAIN).color;
+  }
+
   words(state) {
     return this.of[state]?.words ?? state.replaceAll("_", " ");
   }

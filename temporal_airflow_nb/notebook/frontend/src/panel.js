@@ -179,6 +179,7 @@ function TaskButtons({ link, one }) {
     /></div>`;
   return html`<div class="buttons">
     ${store.canAct &&
+    link.live &&
     html`<button class="plain" onClick=${() => ask("clear")}>Clear…</button>
       <span class="joined" role="group" aria-label="Mark as">
         <span class="quiet">Mark</span>

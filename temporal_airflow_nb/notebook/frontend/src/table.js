@@ -22,6 +22,8 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
   const scroller = useRef(null);
   const [[top, height], look] = useState([0, 600]);
   const [active, setActive] = useState(null);
+  // What was pressed since the last frame counts, too.
+  const latest = useRef(null);
   const wantsFocus = useRef(false);
   const measure = () => scroller.current && look([scroller.current.scrollTop, scroller.current.clientHeight]);
   useEffect(() => {
@@ -32,7 +34,8 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
   const first = Math.max(0, Math.min(Math.floor(top / ROW) - SPARE, rows.length - 1));
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + SPARE);
   const shown = rows.slice(first, last).map((row, i) => [row, first + i]);
-  const at = Math.max(0, active === null ? 0 : rows.findIndex((row) => row.key === active));
+  const indexOf = (all, key) => Math.max(0, key === null ? 0 : all.findIndex((row) => row.key === key));
+  const at = indexOf(rows, active);
   // The line that has the focus stays in the page, else the focus would be lost when it is scrolled away.
   if (rows.length && at < first) shown.unshift([rows[at], at]);
   if (rows.length && at >= last) shown.push([rows[at], at]);
@@ -42,7 +45,12 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
     scroller.current.querySelector(`[data-at="${at}"]`)?.focus({ preventScroll: true });
   });
 
-  function go(to) {
+  function activate(key) {
+    latest.current = key;
+    setActive(key);
+  }
+
+  function go(rows, to) {
     const target = Math.max(0, Math.min(rows.length - 1, to));
     const box = scroller.current;
     const headHeight = box.querySelector(".thead").offsetHeight;
@@ -50,29 +58,31 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
     if (y < box.scrollTop) box.scrollTop = y;
     else if (y + ROW > box.scrollTop + box.clientHeight - headHeight) box.scrollTop = y + ROW - box.clientHeight + headHeight;
     wantsFocus.current = true;
-    setActive(rows[target].key);
+    activate(rows[target].key);
     measure();
   }
 
-  function parentOf(index) {
+  function parentOf(rows, index) {
     let up = index;
     while (up > 0 && rows[up].depth >= rows[index].depth) up--;
     return rows[up].depth < rows[index].depth ? up : index;
   }
 
   function onKeyDown(event) {
+    const rows = rowsOf(link);
+    const at = indexOf(rows, latest.current);
     const row = rows[at];
     if (!row || event.altKey || event.ctrlKey || event.metaKey) return;
     const page = Math.max(1, Math.floor(height / ROW) - 2);
     const keys = {
-      ArrowDown: () => go(at + 1),
-      ArrowUp: () => go(at - 1),
-      PageDown: () => go(at + page),
-      PageUp: () => go(at - page),
-      Home: () => go(0),
-      End: () => go(rows.length - 1),
-      ArrowRight: () => (row.open === false ? toggle(row, true) : row.open && go(at + 1)),
-      ArrowLeft: () => (row.open ? toggle(row, false) : go(parentOf(at))),
+      ArrowDown: () => go(rows, at + 1),
+      ArrowUp: () => go(rows, at - 1),
+      PageDown: () => go(rows, at + page),
+      PageUp: () => go(rows, at - page),
+      Home: () => go(rows, 0),
+      End: () => go(rows, rows.length - 1),
+      ArrowRight: () => (row.open === false ? toggle(row, true) : row.open && go(rows, at + 1)),
+      ArrowLeft: () => (row.open ? toggle(row, false) : go(rows, parentOf(rows, at))),
       Enter: () => (row.kind === "group" ? toggle(row) : select(row)),
       " ": () => (row.open === null ? select(row) : toggle(row)),
     };
@@ -83,12 +93,12 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
 
   function toggle(row, open) {
     wantsFocus.current = true;
-    setActive(row.key);
+    activate(row.key);
     fold(link, row, open);
   }
 
   function select(row) {
-    setActive(row.key);
+    activate(row.key);
     link.open(row.id, row.index);
   }
 
@@ -135,7 +145,7 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
           aria-selected=${String(Boolean(on))}
           aria-rowindex=${i + 2}
           data-tip=${tip(row)}
-          onFocus=${() => active !== row.key && setActive(row.key)}
+          onFocus=${() => activate(row.key)}
         >
           <${Name} row=${row} link=${link} />${cells(row)}
         </div>`;
