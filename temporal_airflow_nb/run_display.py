@@ -95,8 +95,9 @@ class RunDisplay:
         """Show why the run failed in the output of the cell that has waited for it, unless its grid is there."""
         from temporal_airflow_nb.notebook import live, shells
 
-        here = threading.current_thread() is threading.main_thread()
-        if not here or not shells.is_kernel(shells.present()) or live.is_shown_here(self):  # type: ignore[arg-type]
+        in_a_cell = threading.current_thread() is threading.main_thread()
+        kernel = getattr(shells.present(), "kernel", None)
+        if kernel is None or not in_a_cell or live.is_shown_here(self):  # type: ignore[arg-type]
             return
         from IPython.display import display
 
