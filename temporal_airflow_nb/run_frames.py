@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
-from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +134,8 @@ class RunFrames:
         snapshot = self.snapshot()
         try:
             columns = self._hasty.call("tries", dag_id=self.dag_id, run_id=self.run_id)["columns"]
-        except ServiceUnavailableError:
+        except TemporalAirflowError:
+            # The stack is gone, or is a door that doesn't tell tries.
             return snapshot
         told = ("task_id", "map_index", "try_number", "state", "queued_dttm", "start_date", "end_date")
         tries: dict[tuple[str, int], list[list[Any]]] = {}

@@ -105,10 +105,11 @@ def _series(values: Sequence[Any], kind: str) -> pd.Series:
         return pd.Series(values, dtype="Int64")
     if kind == TEXT:
         return pd.Series(values, dtype=_text_dtype())
-    series = pd.Series([None] * len(values), dtype=object)
+    # One by one: numpy would take equally long lists for rows of a table.
+    objects = np.empty(len(values), dtype=object)
     for position, value in enumerate(values):
-        series.iat[position] = value
-    return series
+        objects[position] = value
+    return pd.Series(objects, dtype=object)
 
 
 def _arrow_series(values: Sequence[Any], kind: str) -> pd.Series:

@@ -63,13 +63,16 @@ def test_an_empty_frame_has_the_columns_and_types_of_a_full_one(empty, full):
     assert empty.dtypes.to_dict() == full.dtypes.to_dict()
 
 
-def test_xcom_values_stay_what_they_are():
-    values = [None, 1, "text", [1, [2]], {"a": {"b": 1}}, True]
+@pytest.mark.parametrize(
+    "values", [[None, 1, "text", [1, [2]], {"a": {"b": 1}}, True], [[1, 2], [3, 4]], ["one", "two"], []]
+)
+def test_xcom_values_stay_what_they_are(values):
     frame = xcoms_frame(
         {"task_id": "a", "map_index": i, "key": "k", "value": value, "timestamp": at(i).isoformat()}
         for i, value in enumerate(values)
     )
     assert list(frame["value"]) == values
+    assert frame["value"].dtype == object
     assert frame["timestamp"].is_monotonic_increasing
 
 

@@ -195,6 +195,7 @@ def test_tasks_of_an_ended_run_outlast_the_stack(run):
         gone.tasks  # noqa: B018
     gone._last = run.snapshot()
     pd.testing.assert_frame_equal(gone.tasks, run.tasks)
+    assert "barn" in repr(gone.plot())
 
 
 class _Gone:
