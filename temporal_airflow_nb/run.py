@@ -6,7 +6,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
@@ -15,6 +15,9 @@ from temporal_airflow_nb.run_display import RunDisplay
 from temporal_airflow_nb.run_frames import RunFrames
 from temporal_airflow_nb.run_user_actions import UserActions
 from temporal_airflow_nb.task_log import TaskLog
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.aio import Twins
 
 Snapshot = Mapping[str, Any]
 
@@ -80,6 +83,13 @@ class Run(RunFrames, RunDisplay, UserActions):
     def links(self) -> dict[str, str]:
         """Addresses at which the run can be looked at, by name: ``{"temporal": "http://…"}``."""
         return dict(self.snapshot().get("links") or {})
+
+    @property
+    def aio(self) -> Twins:
+        """Methods and properties as coroutine functions: ``await run.aio.wait()``, ``await run.aio.tasks()``."""
+        from temporal_airflow_nb.aio import Twins
+
+        return Twins(self)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the run to end.

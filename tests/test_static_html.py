@@ -16,56 +16,11 @@ from tests.snapshots import at, mapped, snapshot, task
 from tests.test_grid import DETAILS, Page
 
 # What GitHub leaves of HTML, in essence: no styles, no classes, no pictures but by address.
-TAGS = frozenset(
-    {
-        "a",
-        "b",
-        "blockquote",
-        "br",
-        "caption",
-        "code",
-        "details",
-        "div",
-        "em",
-        "h1",
-        "hr",
-        "i",
-        "img",
-        "li",
-        "ol",
-    }
-    | {
-        "p",
-        "pre",
-        "s",
-        "samp",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "summary",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "th",
-    }
-    | {"thead", "time", "tr", "ul"}
-)
-COMMON = (
-    "align",
-    "alt",
-    "aria-label",
-    "border",
-    "cellpadding",
-    "cellspacing",
-    "colspan",
-    "datetime",
-    "open",
-    "title",
+TAGS = set(
+    ["a", "b", "blockquote", "br", "caption", "code", "dd", "details", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "hr", "i", "img", "kbd", "li", "ol", "p", "pre", "q", "s", "samp", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "time", "tr", "tt", "ul", "var"]
 )
 ATTRIBUTES = {
-    "*": [*COMMON],
+    "*": ["align", "alt", "aria-label", "border", "cellpadding", "cellspacing", "colspan", "datetime", "height", "open", "role", "rowspan", "scope", "title", "valign", "width"],
     "a": ["href"],
     "img": ["src"],
 }

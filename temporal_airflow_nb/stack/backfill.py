@@ -23,7 +23,7 @@ _HINTS = {
     airflow_backfill.AlreadyRunningBackfill: "Wait for its runs to end, or cancel them.",
     airflow_backfill.InvalidBackfillDateRange: "The first date comes first: --backfill START END.",
     airflow_backfill.InvalidBackfillDate: "Choose dates in the past.",
-    airflow_backfill.NoBackfillRunsToCreate: "The dates are those of the schedule, from the DAG's start_date on.",
+    airflow_backfill.NoBackfillRunsToCreate: "Between these there is no date of the schedule whose interval is over.",
 }
 
 

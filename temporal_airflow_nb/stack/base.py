@@ -52,11 +52,13 @@ class Stack(ABC):
         *,
         dag_id: str | None = None,
         conf: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
         mode: str = "deep",
         run_id: str | None = None,
         logical_date: datetime | None = None,
         connections: str | os.PathLike[str] | None = None,
         variables: str | os.PathLike[str] | None = None,
+        worker_lost: str | None = None,
     ) -> Run:
         """Run a DAG of a file; returns as soon as the run is created.
 
@@ -68,6 +70,8 @@ class Stack(ABC):
             Which of the file's DAGs; may be left out where there is one.
         conf
             The run's ``conf``: values for the DAG's params.
+        params
+            The same, but that a name which the DAG hasn't got is an error.
         mode
             ``"deep"``: on Airflow's metadata database.
         run_id
@@ -77,6 +81,8 @@ class Stack(ABC):
         connections, variables
             Files with the connections and variables that the tasks ask for, as ``airflow connections export``
             and ``airflow variables export`` write them.
+        worker_lost
+            What becomes of a try whose worker was lost: ``"rerun"`` or ``"fail"``; as the worker is set if None.
 
         Raises
         ------
@@ -85,7 +91,9 @@ class Stack(ABC):
         DagNotFoundError
             It has no such DAG, or several and ``dag_id`` doesn't say which.
         InvalidConfError
-            The DAG's params refuse ``conf``.
+            The DAG's params refuse ``conf`` or ``params``.
+        PreflightError
+            The DAG can't be run as it is.
 
         Examples
         --------
@@ -101,6 +109,8 @@ class Stack(ABC):
             path=_absolute(path, "path"),
             dag_id=dag_id,
             conf=_checked_conf(conf),
+            params=_checked_conf(params),
+            worker_lost=worker_lost,
             run_id=run_id,
             logical_date=_checked_date(logical_date),
             connections=None if connections is None else _absolute(connections, "connections"),

@@ -104,6 +104,16 @@ def test_a_try_that_is_interrupted_again_and_again_fails(stack, tmp_path):
     assert states(run) == {"kills": "failed"}
 
 
+def test_a_run_may_say_what_its_interrupted_tries_are(stack, tmp_path):
+    trace = tmp_path / "trace"
+    run = stack.run(DAGS / "kills_its_zygote.py", conf={"trace": str(trace)}, worker_lost="fail")
+    assert run.wait(timeout=60) == "failed"
+    assert lines(trace, "") == ["try-1"]
+    run.clear()
+    assert run.wait(timeout=60) == "failed"
+    assert lines(trace, "") == ["try-1", "try-2"]
+
+
 def test_interrupted_try_may_be_a_failed_one(tmp_path, monkeypatch):
     from temporal_airflow_nb import LocalStack
 
