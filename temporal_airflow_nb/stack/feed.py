@@ -102,9 +102,9 @@ class GridView:
         structure, found = self._structure
         changed = {run_id for run_id, _ in self._runs.since(known)}
         tasks: list[dict[str, Any]] = [task for _, task in self._tasks.since(known)]
-        news = {
+        news: dict[str, Any] = {
             "structure": structure if found > known else None,
-            "tasks": sorted(tasks, key=self._place),
+            "tasks": tasks,
             "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
             "cells": self._changed_cells(known),
             "dropped": [] if full else self._runs.lost_since(known),
