@@ -79,3 +79,18 @@ def test_every_setting_is_documented():
         for name in ("GATEWAY_ONLY", "GATEWAY_PORT", "GATEWAY_TOKEN", "READY_FD", "STACK")
     }
     assert documented == read - between_processes
+
+
+async def test_the_page_about_the_notebook_runs(stack, monkeypatch, tmp_path):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(stack.home))
+    monkeypatch.chdir(tmp_path)
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    for source in blocks(ROOT / "docs" / "notebook.md", "python"):
+        (await shell.run_cell_async(source, transformed_cell=shell.transform_cell(source))).raise_error()
+    assert shell.user_ns["run"].state == "success"
+    assert list(shell.user_ns["run"].xcoms["value"]) == ["2026-01-02"]
+    shell.run_line_magic("unload_ext", "temporal_airflow_nb")
+    InteractiveShell.clear_instance()

@@ -67,7 +67,7 @@ class TemporalMagics(Magics):
             dag_id=arguments.dag_id,
             conf=parse_conf(arguments.conf),
             params=_params(arguments.params),
-            wait=arguments.wait,
+            wait=False,
             backfill=arguments.backfill,
             write_to=arguments.write_to,
             force=arguments.force,
@@ -76,10 +76,14 @@ class TemporalMagics(Magics):
             worker_lost=arguments.worker_lost,
             home=arguments.home,
         )
-        if isinstance(outcome, list):
-            self._leave(runs=outcome, run=outcome[0])
-        elif outcome is not None:
-            self._leave(run=outcome)
+        if outcome is None:
+            return
+        # Who interrupts the waiting has the run all the same.
+        self._leave(
+            **({"runs": outcome, "run": outcome[0]} if isinstance(outcome, list) else {"run": outcome})
+        )
+        if settings.get("wait") if arguments.wait is None else arguments.wait:
+            outcome.wait()
 
     @no_var_expand
     @magic_arguments()

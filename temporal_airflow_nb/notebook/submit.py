@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from temporal_airflow_nb import session
 from temporal_airflow_nb.errors import InvalidInputError, PreflightError
 from temporal_airflow_nb.notebook import cells, live, shells, write_to
-from temporal_airflow_nb.notebook.line_map import cell_of
+from temporal_airflow_nb.notebook.line_map import cell_of, own_cell
 from temporal_airflow_nb.notebook.preflight import Finding
 from temporal_airflow_nb.run import Run
 from temporal_airflow_nb.run_list import Runs
@@ -150,7 +150,9 @@ def _in_cell(data: Mapping[str, Any], source: str) -> Finding:
     if finding.line is None:
         return finding
     place = cell_of(source, finding.line)
-    return replace(finding, line=place.line if place is not None else None)
+    if place is None or place.execution_count == own_cell(source):
+        return replace(finding, line=place.line if place is not None else None)
+    return replace(finding, line=None, message=f"{place}: {finding.message}")
 
 
 def _distinct(findings: Sequence[Finding]) -> list[Finding]:

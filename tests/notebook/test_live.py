@@ -174,6 +174,7 @@ def test_ending_the_stack_is_noted_in_the_grid(start_kernel, own_stack):
 @pytest.mark.parametrize("how", ["shutdown", "kill"])
 def test_a_stack_ends_with_the_kernel_that_started_it(start_kernel, tmp_path, how):
     kernel = start_kernel(tmp_path / "home")
+    kernel.run("%config TemporalDag.linger = 1")
     kernel.run(dag("--wait"), timeout=150)
     kernel.collect()
     assert "Starting the stack" in kernel.displays()[0]["content"]["data"]["text/plain"]
