@@ -38,6 +38,11 @@ def history(shell: InteractiveShell | None) -> Sequence[str]:
     return manager.input_hist_raw if manager is not None else ()
 
 
+def execution_count(shell: InteractiveShell | None) -> int:
+    """Return the number of the cell that is executed: some versions of IPython count on before they execute it."""
+    return shell.displayhook.prompt_count if shell is not None else 0
+
+
 @contextmanager
 def busy(grid: LiveGrid | None, title: str) -> Iterator[None]:
     """Show for how long the block takes."""

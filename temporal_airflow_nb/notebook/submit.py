@@ -90,7 +90,7 @@ def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> ce
         cell,
         shell_ns=shells.namespace(shell),
         history=shells.history(shell),
-        execution_count=shell.execution_count if shell is not None else 0,
+        execution_count=shells.execution_count(shell),
         name=name,
         folder=Path.cwd(),
     )
