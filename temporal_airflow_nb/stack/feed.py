@@ -104,7 +104,7 @@ class GridView:
         tasks: list[dict[str, Any]] = [task for _, task in self._tasks.since(known)]
         news: dict[str, Any] = {
             "structure": structure if found > known else None,
-            "tasks": tasks,
+            "tasks": sorted(tasks, key=self._place),
             "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
             "cells": self._changed_cells(known),
             "dropped": [] if full else self._runs.lost_since(known),
