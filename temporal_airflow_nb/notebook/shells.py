@@ -53,6 +53,12 @@ def busy(grid: LiveGrid | None, title: str) -> Iterator[None]:
         yield
 
 
+def say(shell: InteractiveShell | None, text: str) -> None:
+    """Show a line in the present cell."""
+    if shell is not None:
+        shell.display_pub.publish(data={"text/plain": text}, metadata={})
+
+
 def show_findings(shell: InteractiveShell | None, findings: Sequence[Finding]) -> None:
     """Show what isn't wrong, but may be."""
     if not findings:

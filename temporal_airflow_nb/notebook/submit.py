@@ -57,7 +57,8 @@ def submit(cell: str, order: Order, shell: InteractiveShell | None) -> Run | Run
     stack = session.current(order.home)
     if order.write_to is not None:
         write_to.check(order.write_to, prepared.plain, force=order.force)
-    grid = live.LiveGrid(shell) if shell is not None else None
+    shows = shell is not None and order.run and order.view != "none"
+    grid = live.LiveGrid(shell) if shows else None
     _start(stack, grid)
     answer = _submitted(prepared, order, stack, grid)
     found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
@@ -67,8 +68,9 @@ def submit(cell: str, order: Order, shell: InteractiveShell | None) -> Run | Run
     client = stack.client
     runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
     if not runs:
+        shells.say(shell, f"Stored: {', '.join(answer['dag_ids'])}. Nothing runs.")
         return None
-    if grid is not None and order.view != "none":
+    if grid is not None:
         grid.address = client.address
         grid.follow(runs[0], order.view)
     result = runs if order.backfill is not None else runs[0]

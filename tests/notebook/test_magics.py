@@ -169,9 +169,10 @@ def test_params_are_checked_by_their_schema(dag):
         dag("--params name=Bartholomew", body)
 
 
-def test_no_run_checks_and_stores(dag, shell, stack):
+def test_no_run_checks_and_stores(dag, shell, stack, capsys):
     shell.ns.pop("run", None)
     shell.run("%%temporal_dag --no-run\n" + CELL.replace("greet", "greet_stored"))
+    assert capsys.readouterr().out == "Stored: greet_stored. Nothing runs.\n"
     assert "run" not in shell.ns
     shell.run("import temporal_airflow_nb as ta; known = set(ta.dags()['dag_id'])")
     assert "greet_stored" in shell.ns["known"]
