@@ -160,4 +160,8 @@ def _in_cell(data: Mapping[str, Any], source: str) -> Finding:
 def _distinct(findings: Sequence[Finding]) -> list[Finding]:
     """Leave out what the gateway has found as well as we."""
     known = {(finding.code, finding.line, finding.task_id): finding for finding in reversed(findings)}
-    return sorted(known.values(), key=lambda finding: finding.line or 0)
+    placed = {finding.code for finding in findings if finding.line is not None}
+    distinct = [
+        finding for finding in known.values() if finding.line is not None or finding.code not in placed
+    ]
+    return sorted(distinct, key=lambda finding: finding.line or 0)

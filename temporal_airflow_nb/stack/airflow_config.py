@@ -26,6 +26,9 @@ _WATCHED_FILE = "watched.json"
 _BUNDLES_LOCK = "bundles.lock"
 _LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
+# Counted up with each change of our tables: the other services of a stack wait for it.
+_OUR_TABLES = 2
+
 
 def airflow_home(home: Path) -> Path:
     """Return ``AIRFLOW_HOME`` of the stack."""
@@ -38,19 +41,23 @@ def config_path(home: Path) -> Path:
 
 
 def is_migrated(home: Path, version: str) -> bool:
-    """Whether the metadata database is that of this version of Airflow."""
+    """Whether the metadata database is that of this version of Airflow, with our tables as they are now."""
     mark = _migrated_mark(home)
-    return mark.exists() and mark.read_text() == version
+    return mark.exists() and mark.read_text() == _tables(version)
 
 
 def mark_migrated(home: Path, version: str) -> None:
     """Say that it is."""
-    _migrated_mark(home).write_text(version)
+    _migrated_mark(home).write_text(_tables(version))
 
 
 def forget_migration(home: Path) -> None:
     """Say that the metadata database is a new one."""
     _migrated_mark(home).unlink(missing_ok=True)
+
+
+def _tables(version: str) -> str:
+    return f"{version}, ours {_OUR_TABLES}"
 
 
 def _migrated_mark(home: Path) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 from collections.abc import Collection, Iterator
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
         How long it took to parse.
     """
     tree = _tree(path)
-    found = [*_missing_pools(dags, tree)]
+    found = [*_missing_pools(dags, tree), *_future_starts(dags)]
     if tree is not None:
         named = uses(tree)
         found += _missing("connection", named.connections, _has_connection)
@@ -134,6 +136,19 @@ def _missing_pools(dags: list[Any], tree: ast.Module | None) -> Iterator[Finding
                 f"Create it: airflow pools set {pool} SLOTS DESCRIPTION; or take pool={pool!r} away.",
                 dag_id=dag_id,
                 task_id=task_id,
+            )
+
+
+def _future_starts(dags: list[Any]) -> Iterator[Finding]:
+    for dag in dags:
+        start = dag.data["dag"].get("start_date")
+        if isinstance(start, (int, float)) and start > time.time():
+            date = datetime.fromtimestamp(start, timezone.utc).date()
+            message = (
+                f"start_date {date} of DAG {dag.dag_id!r} is in the future: a run before it has no tasks."
+            )
+            yield Finding(
+                "warning", "future-start-date", message, None, "Take a date in the past.", dag_id=dag.dag_id
             )
 
 

@@ -87,6 +87,15 @@ def test_what_is_named_and_not_there_is_found_with_line_and_fix(check):
     assert all(f["hint"] for f in found)
 
 
+def test_a_start_date_in_the_future_is_seen_however_it_was_made(check):
+    (found,) = check("""from datetime import datetime, timedelta, timezone
+
+with DAG("later", schedule=None, start_date=datetime.now(timezone.utc) + timedelta(days=900)):
+    BashOperator(task_id="a", bash_command="x")
+""")
+    assert (found["level"], found["code"], found["dag_id"]) == ("warning", "future-start-date", "later")
+
+
 def test_errors_stop_a_submission_before_anything_is_stored(stack, tmp_path):
     path = tmp_path / "stopped.py"
     path.write_text(
