@@ -53,9 +53,7 @@ def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str 
     >>> ta.up()                                                      # doctest: +SKIP
     LocalStack('/work/.temporal_airflow', running)
     """
-    from temporal_airflow_nb.notebook import settings
-
-    stack = session.embedded(home or settings.get("home"))
+    stack = session.embedded(home)
     stack.ui, stack.db = ui, db
     session.start(stack)
     session.use(None if home is None else stack)
@@ -68,21 +66,25 @@ def down(home: str | os.PathLike[str] | None = None) -> bool:
     Parameters
     ----------
     home
-        The state folder; as configured where left out.
+        The state folder; that of the stack in use where left out.
 
     Returns
     -------
     bool
         Whether one ran.
     """
-    from temporal_airflow_nb.notebook import live, settings
+    from temporal_airflow_nb.notebook import live
+    from temporal_airflow_nb.stack.local import LocalStack
 
-    stack = session.embedded(home or settings.get("home"))
+    used = session.current(home)
+    stack = used if isinstance(used, LocalStack) else session.embedded(home)
     was_running = stack.is_running
     if was_running:
         note = "The stack was ended; the run goes on when it is started again."
         live.close_all(note, stack.client.address)
     stack.stop()
+    if stack is used:
+        session.use(None)
     return was_running
 
 
@@ -169,7 +171,7 @@ def run_cell(
         force=force,
         view=_chosen("view", view, settings.VIEWS),
         worker_lost=_chosen("worker_lost", worker_lost, settings.WORKER_LOST),
-        home=_home(home),
+        home=None if home is None else os.fspath(home),
     )
     return submit.submit(source, order, shells.present())
 
@@ -192,7 +194,7 @@ def status(home: str | os.PathLike[str] | None = None) -> Status:
     >>> ta.status()["services"][0]                                   # doctest: +SKIP
     {'name': 'temporal', 'state': 'running', 'address': '127.0.0.1:7233', 'pid': 4711}
     """
-    return status_of(session.current(_home(home)))
+    return status_of(session.current(home))
 
 
 def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
@@ -244,7 +246,7 @@ def find_run(name: str | None = None) -> Run:
     RunNotFoundError
         There is no such run.
     """
-    client = session.client(_home(None))
+    client = session.client()
     known = client.call("runs", limit=_SEARCHED)["runs"]
     for found in known:
         if name in (None, found["dag_id"], found["run_id"]):
@@ -277,7 +279,7 @@ def ui(name: str = "airflow") -> Link:
     InvalidInputError
         There is no such UI, or the stack runs without it.
     """
-    return page(name, _home(None))
+    return page(name)
 
 
 def write_dag(source: str, path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -307,15 +309,6 @@ def write_dag(source: str, path: str | os.PathLike[str], *, force: bool = False)
     from temporal_airflow_nb.notebook import submit
 
     return submit.write(source, Path(path).expanduser(), force=force)
-
-
-def _home(home: str | os.PathLike[str] | None) -> str | None:
-    """Return the state folder that is meant, None for the stack in use."""
-    from temporal_airflow_nb.notebook import settings
-
-    if home is not None:
-        return os.fspath(home)
-    return None if session.connected() else settings.get("home")
 
 
 def _chosen(name: str, value: str | None, choices: tuple[str, ...]) -> Any:

@@ -83,7 +83,7 @@ def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
     """Return the embedded stack of a state folder, always the same object, started or not."""
     from temporal_airflow_nb.stack.local import LocalStack
 
-    path = home_path(home)
+    path = home_path(home or _configured_home())
     with _lock:
         if path not in _embedded:
             _embedded[path] = LocalStack(path)
@@ -113,6 +113,12 @@ def end_owned(*, restarting: bool = False) -> None:
     for stack in embedded_ones if not restarting else ():
         with contextlib.suppress(TemporalAirflowError):
             stack.leave()
+
+
+def _configured_home() -> str | None:
+    """Return what ``%config TemporalDag.home`` says, where the magics are loaded."""
+    settings = sys.modules.get("temporal_airflow_nb.notebook.settings")
+    return settings.get("home") if settings is not None else None
 
 
 def _at_exit() -> None:

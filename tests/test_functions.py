@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 import temporal_airflow_nb as ta
-from temporal_airflow_nb import session
+from temporal_airflow_nb import LocalStack, session
 from temporal_airflow_nb.errors import (
     InvalidInputError,
     PreflightError,
@@ -90,6 +90,9 @@ def test_up_attaches_and_down_says_whether_there_was_one(stack, tmp_path):
     assert ta.up(stack.home).is_running
     assert session.current().home == stack.home
     assert ta.down(tmp_path / "none") is False
+    session.use(LocalStack(tmp_path / "none"))
+    assert ta.down() is False
+    assert session.current().home == stack.home
     with pytest.raises(ServiceUnavailableError, match="No stack runs in"):
         session.client(tmp_path / "none")
 

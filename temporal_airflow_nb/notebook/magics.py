@@ -104,9 +104,9 @@ class TemporalMagics(Magics):
     def temporal_down(self, line: str) -> None:
         """End the embedded stack. Runs that haven't ended go on when it is started again."""
         arguments = parse_argstring(self.temporal_down, line)
-        was_running = functions.down(arguments.home)
-        home = session.embedded(arguments.home or settings.get("home")).home
-        print("The stack is down." if was_running else f"No stack runs in {home}.")
+        stack = session.current(arguments.home)
+        where = f" in {stack.home}" if hasattr(stack, "home") else ""
+        print("The stack is down." if functions.down(arguments.home) else f"No stack runs{where}.")
 
     @no_var_expand
     @magic_arguments()

@@ -187,7 +187,7 @@ class LocalStack(Stack):
         if not self.is_running:
             raise ServiceUnavailableError(
                 f"No stack runs in {self.home}.",
-                hint="Start it with .start(), a `with` block, or `temporal-airflow up`.",
+                hint="Start it: %temporal_up in a notebook, `temporal-airflow up`, or .start().",
                 service="worker",
             )
         gateway = state.read_stack(self.home)["gateway"]

@@ -48,6 +48,13 @@ def test_a_stack_in_use_is_the_current_one_until_it_is_let_go(tmp_path, monkeypa
     assert session.current().home == tmp_path / "a"
 
 
+def test_config_names_the_state_folder(shell, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(tmp_path / "a"))
+    shell.run(f"%config TemporalDag.home = {str(tmp_path / 'b')!r}")
+    assert session.current().home == tmp_path / "b"
+    assert session.current(tmp_path / "c").home == tmp_path / "c"
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_when_its_kernel_is_killed_and_the_next_takes_it_over(start_kernel, tmp_path):
     home, gate = tmp_path / "home", tmp_path / "gate"
