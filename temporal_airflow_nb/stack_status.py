@@ -10,6 +10,7 @@ from temporal_airflow_nb.display import notices
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.stack.base import Stack
+    from temporal_airflow_nb.stack.local import LocalStack
 
 
 class Status(dict[str, Any]):
@@ -49,22 +50,25 @@ class Status(dict[str, Any]):
 
 def status_of(stack: Stack) -> Status:
     """Return where a stack is, and how it does."""
+    from temporal_airflow_nb.stack.local import LocalStack
+
     found = stack.status()
-    known = dict(getattr(stack, "where", None) or _embedded(stack, found))
+    known = _embedded(stack, found) if isinstance(stack, LocalStack) else {}
+    known |= getattr(stack, "where", None) or {}
     production = bool(known.pop("production", False))
     where = {name: str(value) for name, value in known.items() if value}
     return Status(**found, where={**where, "versions": _versions()}, production=production)
 
 
-def _embedded(stack: Stack, found: dict[str, Any]) -> dict[str, Any]:
+def _embedded(stack: LocalStack, found: dict[str, Any]) -> dict[str, Any]:
     env, services = found["env"], {row["name"]: row for row in found["services"]}
     running = services.get("worker", {}).get("state") == "running"
     return {
         "stack": "embedded" if running else "embedded, not running",
-        "state folder": getattr(stack, "home", ""),
+        "state folder": stack.home,
         "airflow": f"database {services['database']['address']}" if running else "",
         "temporal": f"{env['TEMPORAL_ADDRESS']} / {env['TEMPORAL_NAMESPACE']}" if running and env else "",
-        "pages": ", ".join(getattr(stack, "links", {}).values()) if running else "",
+        "pages": ", ".join(stack.links.values()) if running else "",
     }
 
 
