@@ -63,23 +63,46 @@ def _told(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield line
 
 
+def log_lines(recorded: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a log shows, a record each: its ``time``, ``level`` and ``text``, a traceback being part of it.
+
+    >>> log_lines([{"timestamp": "2026-11-25T08:00:00Z", "level": "info", "event": "read", "rows": 3}])
+    [{'time': '2026-11-25T08:00:00Z', 'level': 'info', 'text': 'read  rows=3'}]
+    """
+    return [
+        {
+            "time": line.get("timestamp"),
+            "level": str(line.get("level") or "info"),
+            "text": "\n".join([_message(line), *_exception(line)]),
+        }
+        for line in _told(recorded)
+    ]
+
+
 def _shown(line: Mapping[str, Any]) -> Iterator[str]:
-    stamp = str(line.get("timestamp") or "")
-    moment = stamp[11:23].rstrip("Z")
+    moment = str(line.get("timestamp") or "")[11:23].rstrip("Z")
     level = str(line.get("level") or "info").upper()
+    yield "  ".join(part for part in (f"{moment:<12}", f"{level:<7}", _message(line)) if part)
+    yield from _exception(line)
+
+
+def _message(line: Mapping[str, Any]) -> str:
     extra = ((name, value) for name, value in line.items() if name not in _UNSAID)
     more = " ".join(f"{name}={cut(repr(value), _VALUE)}" for name, value in extra)
-    parts = (f"{moment:<12}", f"{level:<7}", str(line.get("event", "")), more)
-    yield "  ".join(part for part in parts if part)
-    at = _seconds(stamp)
+    return "  ".join(part for part in (str(line.get("event", "")), more) if part)
+
+
+def _exception(line: Mapping[str, Any]) -> Iterator[str]:
+    at = seconds(line)
     if line.get("exception"):
         yield from with_cells(str(line["exception"]), not_after=at).splitlines()
     yield from traceback_lines(line.get("error_detail") or (), at=at)
 
 
-def _seconds(stamp: str) -> float | None:
+def seconds(line: Mapping[str, Any]) -> float | None:
+    """Return when a line was logged, in seconds since the epoch."""
     try:
-        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+        return datetime.fromisoformat(str(line.get("timestamp") or "").replace("Z", "+00:00")).timestamp()
     except ValueError:
         return None
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
+from temporal_airflow_nb.stack import details
 from temporal_airflow_nb.stack.feed import Feeds, Pages
 from temporal_airflow_nb.stack.long_poll import long_poll
+from temporal_airflow_nb.stack.try_log import LogTails
 
 
 class _Feed(BaseModel):
@@ -21,12 +23,32 @@ class _Feed(BaseModel):
     timeout: float = 30.0
 
 
+class _Try(BaseModel):
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int | None = None
+
+
+class _LogTail(_Try):
+    after: Annotated[int, Field(ge=0)] = 0
+
+
 def routes(app: FastAPI, pages: Pages) -> None:
     """Add the operations; ``pages`` tells the addresses of UIs."""
-    feeds = Feeds(pages)
+    feeds, tails = Feeds(pages), LogTails()
 
     @app.post("/v1/feed")
     async def feed(body: _Feed) -> Response:
         grid = (body.dag_id, body.run_id, body.runs)
         answer = await long_poll(lambda: feeds.changes(*grid, body.after), body.timeout)
         return Response(await run_in_threadpool(json.dumps, answer), media_type="application/json")
+
+    @app.post("/v1/task")
+    def task(body: _Try) -> dict[str, Any]:
+        return details.task(**body.model_dump())
+
+    @app.post("/v1/log_tail")
+    def log_tail(body: _LogTail) -> dict[str, Any]:
+        return tails.read(**body.model_dump())

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance as TI
+from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
+from airflow.utils.state import State, TaskInstanceState
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
+from temporal_airflow_nb.tasks.dags import dag_of_run
 
 _SHOWN = 5
 
@@ -38,6 +44,64 @@ def find_run(dag_id: str, run_id: str | None, session: Session) -> DagRun:
         dag_id=dag_id,
         run_id=run_id,
     )
+
+
+@dataclass(frozen=True)
+class Try:
+    """One try of a task instance.
+
+    Attributes
+    ----------
+    ti : TaskInstance
+        The task instance; its ``task`` is that of the DAG, where it has one still.
+    row : TaskInstance or TaskInstanceHistory
+        What is recorded of the try.
+    former : list of TaskInstanceHistory
+        The tries that are over, oldest first: also the latest one, while it waits to be tried again.
+    number : int
+    """
+
+    ti: TI
+    row: Any
+    former: list[TIH]
+    number: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens in this try."""
+        if self.row is not self.ti or any(row.try_number == self.number for row in self.former):
+            return True
+        return self.ti.state in State.finished or self.ti.state == TaskInstanceState.UP_FOR_RETRY
+
+
+def find_try(dag_run: DagRun, task_id: str, map_index: int, try_number: int | None, session: Session) -> Try:
+    """Return a try of a task instance, the latest one where ``try_number`` is None or 0."""
+    where = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "task_id": task_id}
+    options = joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields)
+    ti = session.scalar(select(TI).filter_by(**where, map_index=map_index).options(*options))
+    if ti is None:
+        known = session.scalars(select(TI.map_index).filter_by(**where)).all()
+        raise RunNotFoundError(
+            f"run {dag_run.run_id!r} has no task {task_id!r} with map_index {map_index}",
+            hint=f"It is mapped: choose a map_index of {min(known)} to {max(known)}."
+            if known
+            else "Check the task_id.",
+            task_id=task_id,
+        )
+    history = select(TIH).filter_by(**where, map_index=map_index).where(TIH.try_number > 0)
+    former = list(session.scalars(history.options(joinedload(TIH.dag_run)).order_by(TIH.try_number)))
+    number = try_number or ti.try_number
+    row: Any = ti
+    if number != ti.try_number:
+        row = next((row for row in former if row.try_number == number), None)
+        if row is None:
+            raise RunNotFoundError(
+                f"task {task_id!r} has no try {number}", hint=f"It had {ti.try_number}.", task_id=task_id
+            )
+    dag = dag_of_run(dag_run, session)
+    if dag is not None and task_id in dag.task_dict:
+        ti.task = row.task = dag.task_dict[task_id]
+    return Try(ti, row, former, number)
 
 
 def similar(name: str, known: Iterable[str]) -> str:

@@ -14,14 +14,13 @@ from urllib.parse import quote
 
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance as TI
-from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XComModel
 from sqlalchemy import func, select
 
 from temporal_airflow_nb.config import workflow_id
-from temporal_airflow_nb.errors import RunNotFoundError
 from temporal_airflow_nb.orchestration.graph import graph_of
-from temporal_airflow_nb.stack.lookup import find_run
+from temporal_airflow_nb.stack import try_log
+from temporal_airflow_nb.stack.lookup import find_run, find_try
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading
 
@@ -151,14 +150,15 @@ def xcoms(dag_id: str, run_id: str) -> list[dict[str, Any]]:
             "task_id": row.task_id,
             "map_index": row.map_index,
             "key": row.key,
-            "value": _value(row.value),
+            "value": xcom_value(row.value),
             "timestamp": iso(row.timestamp),
         }
         for row in rows
     ]
 
 
-def _value(stored: Any) -> Any:
+def xcom_value(stored: Any) -> Any:
+    """Return a stored XCom's value; what JSON can't hold as text."""
     from airflow.sdk.execution_time.xcom import XCom
 
     try:
@@ -170,46 +170,7 @@ def _value(stored: Any) -> Any:
 
 def logs(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int | None) -> dict[str, Any]:
     """Return the log of one try of one task, as Airflow's UI reads it."""
-    from airflow.utils.log.log_reader import TaskLogReader
-    from sqlalchemy.orm import joinedload
-
     with reading() as session:
         dag_run = find_run(dag_id, run_id, session)
-        where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
-        ti = session.scalar(
-            select(TI)
-            .filter_by(**where)
-            .options(joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields))
-        )
-        if ti is None:
-            known = session.scalars(
-                select(TI.map_index).filter_by(dag_id=dag_id, run_id=run_id, task_id=task_id)
-            ).all()
-            hint = (
-                f"It is mapped: choose a map_index of {min(known)} to {max(known)}."
-                if known
-                else "Check the task_id."
-            )
-            raise RunNotFoundError(
-                f"run {run_id!r} has no task {task_id!r} with map_index {map_index}",
-                hint=hint,
-                task_id=task_id,
-            )
-        number = try_number or ti.try_number
-        source: Any = ti
-        if number != ti.try_number:
-            source = session.scalar(
-                select(TaskInstanceHistory)
-                .filter_by(**where, try_number=number)
-                .options(joinedload(TaskInstanceHistory.dag_run))
-            )
-            if source is None:
-                raise RunNotFoundError(
-                    f"task {task_id!r} has no try {number}", hint=f"It had {ti.try_number}.", task_id=task_id
-                )
-        dag = dag_of_run(dag_run, session)
-        if dag is not None and task_id in dag.task_dict:
-            source.task = dag.task_dict[task_id]
-        stream, _ = TaskLogReader().read_log_chunks(source, number, {})
-        lines = [json.loads(message.model_dump_json()) for message in stream]
-    return {"try_number": number, "lines": lines}
+        one = find_try(dag_run, task_id, map_index, try_number, session)
+        return {"try_number": one.number, "lines": try_log.records(one.row, one.number)}

@@ -1,0 +1,167 @@
+"""One try of one task in detail: what it was given, what it left, and why it failed."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from airflow.models.dag import DagModel
+from airflow.models.dagcode import DagCode
+from airflow.models.taskinstance import TaskInstance as TI
+from airflow.models.xcom import XComModel
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+import temporal_airflow_nb
+from temporal_airflow_nb.display.text import cut
+from temporal_airflow_nb.notebook.line_map import cell_of
+from temporal_airflow_nb.stack import try_log
+from temporal_airflow_nb.stack.lookup import Try, find_run, find_try
+from temporal_airflow_nb.stack.views import iso, xcom_value
+from temporal_airflow_nb.task_log import TaskLog, seconds, traceback_lines
+from temporal_airflow_nb.tasks.database import reading
+
+_XCOM_CHARS: Final = 2_000
+_LOG_LINES: Final = 20
+_AROUND: Final = 3
+_TASK_FAILED: Final = "Task failed with exception"
+_FAILED = frozenset({TaskInstanceState.FAILED, TaskInstanceState.UP_FOR_RETRY})
+_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d\.\d+[/\\]|^<frozen ")
+_NOT_THE_USERS = (sysconfig.get_path("stdlib"), str(Path(temporal_airflow_nb.__file__).parent))
+
+
+def task(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int | None) -> dict[str, Any]:
+    """Return what is known of a try of a task, the latest one where ``try_number`` is None."""
+    with reading() as session:
+        dag_run = find_run(dag_id, run_id, session)
+        one = find_try(dag_run, task_id, map_index, try_number, session)
+        state = _try_state(one)
+        logged = try_log.last_records(one)
+        failure = _failure(logged) if state in _FAILED else None
+        fields = one.ti.rendered_task_instance_fields
+        return {
+            "task_id": task_id,
+            "map_index": map_index,
+            "try_number": one.number,
+            "state": state,
+            "operator": one.ti.custom_operator_name or one.ti.operator,
+            "rendered": fields.rendered_fields if fields is not None else {},
+            "xcoms": list(_xcoms(one.ti, session)),
+            "tries": [_try(row) for row in _tries(one)],
+            "error": _error(failure, _Sources(one, session)) if failure is not None else None,
+            "log": _log(logged, failure, one.number),
+            "next_retry_at": _next_retry(one.ti),
+        }
+
+
+def _try_state(one: Try) -> str | None:
+    return None if one.row.state is None else str(one.row.state)
+
+
+def _xcoms(ti: TI, session: Session) -> Iterator[dict[str, str]]:
+    query = select(XComModel.key, XComModel.value).filter_by(
+        dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index
+    )
+    for key, stored in sorted(session.execute(query), key=lambda row: (row.key != "return_value", row.key)):
+        value = xcom_value(stored)
+        yield {"key": key, "value": cut(value if isinstance(value, str) else repr(value), _XCOM_CHARS)}
+
+
+def _tries(one: Try) -> Iterator[Any]:
+    yield from one.former
+    if one.ti.try_number > max((row.try_number for row in one.former), default=0):
+        yield one.ti
+
+
+def _try(row: Any) -> dict[str, Any]:
+    return {
+        "try_number": row.try_number,
+        "state": None if row.state is None else str(row.state),
+        "queued_dttm": iso(row.queued_dttm),
+        "start_date": iso(row.start_date),
+        "end_date": iso(row.end_date),
+        "duration": row.duration,
+        "hostname": row.hostname or "",
+    }
+
+
+def _next_retry(ti: TI) -> str | None:
+    if ti.state != TaskInstanceState.UP_FOR_RETRY or ti.task is None:
+        return None
+    return iso(ti.next_retry_datetime())
+
+
+def _failure(logged: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the record that has the exception with which a try failed."""
+    raised = [record for record in logged if record.get("error_detail")]
+    of_task = [record for record in raised if record.get("event") == _TASK_FAILED]
+    return next(reversed(of_task or raised), None)
+
+
+def _log(logged: Sequence[Mapping[str, Any]], failure: Mapping[str, Any] | None, number: int) -> list[str]:
+    """Return the end of a log; the traceback that is told apart isn't repeated in it."""
+    shown = [{**record, "error_detail": None} if record is failure else record for record in logged]
+    return TaskLog(shown[-_LOG_LINES * 10 :], number).splitlines()[-_LOG_LINES:]
+
+
+def _error(failure: Mapping[str, Any], sources: _Sources) -> dict[str, Any]:
+    details, at = failure["error_detail"], seconds(failure)
+    raised = details[0]
+    return {
+        "type": raised.get("exc_type"),
+        "value": raised.get("exc_value"),
+        "frames": [_frame(frame, at, sources) for frame in raised.get("frames") or ()],
+        "text": "\n".join(traceback_lines(details, at=at)),
+    }
+
+
+def _frame(frame: Mapping[str, Any], at: float | None, sources: _Sources) -> dict[str, Any]:
+    filename, lineno = str(frame.get("filename")), int(frame.get("lineno") or 0)
+    told = {
+        "filename": filename,
+        "lineno": lineno,
+        "name": frame.get("name"),
+        "line": "",
+        "cell": None,
+        "user": _is_users(filename),
+    }
+    if told["user"]:
+        source = sources.of(filename, at)
+        lines = source.splitlines()
+        around = range(max(1, lineno - _AROUND), min(len(lines), lineno + _AROUND) + 1)
+        told["context"] = [[number, lines[number - 1]] for number in around]
+        told["line"] = lines[lineno - 1].strip() if 0 < lineno <= len(lines) else ""
+        cell = cell_of(source, lineno)
+        told["cell"] = None if cell is None else str(cell)
+    return told
+
+
+def _is_users(filename: str) -> bool:
+    return not _LIBRARY.search(filename) and not filename.startswith(_NOT_THE_USERS)
+
+
+class _Sources:
+    """The text of files as they were executed by a try, as far as that can be known."""
+
+    def __init__(self, one: Try, session: Session) -> None:
+        self._code = session.scalar(select(DagCode).where(DagCode.dag_version_id == one.row.dag_version_id))
+        self._relative = session.scalar(
+            select(DagModel.relative_fileloc).where(DagModel.dag_id == one.ti.dag_id)
+        )
+
+    def of(self, filename: str, at: float | None) -> str:
+        """Return the text of a file at a moment, seconds since the epoch; nothing if it has changed since."""
+        if self._code is not None and self._is_dag_file(filename, self._code):
+            return self._code.source_code if at is None or self._code.last_updated.timestamp() <= at else ""
+        path = Path(filename)
+        try:
+            return path.read_text(encoding="utf-8") if at is None or path.stat().st_mtime <= at else ""
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _is_dag_file(self, filename: str, code: DagCode) -> bool:
+        return filename == code.fileloc or bool(self._relative and filename.endswith(f"/{self._relative}"))
