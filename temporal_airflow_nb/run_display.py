@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
-from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.display.failures import Failures
@@ -42,11 +42,17 @@ class RunDisplay:
         from temporal_airflow_nb.display.model import grid
 
         failed = grid(self.snapshot()).failures
-        asked = [
-            failure(one, self._call("task", task_id=one.task_id, map_index=one.map_index))
-            for one in failed[:_ASKED_FOR]
-        ]
+        asked = [failure(one, self._details(one.task_id, one.map_index)) for one in failed[:_ASKED_FOR]]
         return Failures([*asked, *map(failure, failed[_ASKED_FOR:])])
+
+    def _details(self, task_id: str, map_index: int) -> dict[str, Any] | None:
+        try:
+            return self._call("task", task_id=task_id, map_index=map_index)
+        except ServiceUnavailableError:
+            raise
+        except TemporalAirflowError:
+            # Not every door tells more than that the task failed.
+            return None
 
     def show(self, view: str = "grid") -> None:
         """Show the run in the output of this cell, and its progress from then on; returns at once.

@@ -1,0 +1,255 @@
+"""The live grid in a real JupyterLab: what a person sees of a run, and what is left in the notebook."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.waiting import until
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+LOAD = "%load_ext temporal_airflow_nb"
+
+ORDERS = """%%temporal_dag
+import time
+from datetime import timedelta
+from airflow.sdk import dag, get_current_context, task, task_group
+
+@dag(schedule=None)
+def orders():
+    @task
+    def extract():
+        time.sleep(1)
+        print("24 orders")
+        return list(range(24))
+
+    @task(retries=2, retry_delay=timedelta(seconds=1))
+    def price(order):
+        time.sleep(0.2 + order % 5 / 10)
+        if order == 7 and get_current_context()["ti"].try_number == 1:
+            raise ValueError("no exchange rate yet")
+        return order * 1.2
+
+    @task_group
+    def quality(prices):
+        @task
+        def totals(prices):
+            time.sleep(3)
+            return sum(prices)
+
+        @task.branch
+        def audit(total):
+            return "load" if total < 1000 else "alert"
+
+        return audit(totals(prices))
+
+    @task
+    def load():
+        time.sleep(1)
+
+    @task
+    def alert():
+        pass
+
+    quality(price.expand(order=extract())) >> [load(), alert()]
+
+orders()"""
+
+NAPS = """%%temporal_dag
+import time
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def naps():
+    @task
+    def short():
+        print("slept well")
+
+    @task
+    def long():
+        time.sleep(15)
+
+    short() >> long()
+
+naps()"""
+
+BREAKS = """%%temporal_dag --wait
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def breaks():
+    @task
+    def parse():
+        raise ValueError("<b>not a date</b>")
+    parse()
+
+breaks()"""
+
+
+@pytest.fixture
+def page(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 1100}, device_scale_factor=2)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def open_notebook(lab, page):
+    """Open a notebook with these cells; returns its cells in the page."""
+
+    def open_(name: str, *sources: str):
+        notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, lab.folder / name)
+        cells = reopened(page, lab, name, len(sources))
+        expect_idle(page)
+        return cells
+
+    return open_
+
+
+@pytest.fixture
+def keep_picture(page, request):
+    """Renew a picture of the grid in the documentation, if asked to."""
+
+    def keep(name: str, grid) -> None:
+        if request.config.getoption("--update-screenshots", default=False):
+            page.mouse.move(0, 0)
+            grid.scroll_into_view_if_needed()
+            grid.screenshot(path=IMAGES / name)
+
+    return keep
+
+
+def reopened(page, lab, name: str, count: int):
+    """Load the page of a notebook; returns its cells."""
+    page.goto(lab.url(name))
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    expect(cells).to_have_count(count, timeout=60_000)
+    return cells.all()
+
+
+def expect_idle(page) -> None:
+    expect(page.locator("#jp-bottom-panel")).to_contain_text("| Idle", timeout=60_000)
+
+
+def run(page, cell) -> None:
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    expect(cell.locator(".jp-InputPrompt").first).to_have_text(re.compile(r"\[(\d+|\*)\]"))
+
+
+def state_of(cell):
+    return cell.locator("ta-live .pill")
+
+
+def row(cell, task_id: str):
+    return cell.locator(f'ta-live .row[data-task="{task_id}"]').first
+
+
+def expect_log(cell, task_id: str, text: str) -> None:
+    """Open a task, and read its log."""
+    row(cell, task_id).click()
+    panel = cell.get_by_role("complementary", name=f"Task {task_id}")
+    panel.get_by_role("tab", name="Log").click()
+    expect(panel.get_by_role("log")).to_contain_text(text)
+
+
+def saved(page, path: Path, cell: int):
+    """Save the notebook; returns the outputs of a cell in the file."""
+    before = path.stat().st_mtime_ns
+    page.locator('[data-command="docmanager:save"]').first.click()
+    until(lambda: path.stat().st_mtime_ns != before, timeout=20)
+    return nbformat.read(path, as_version=4).cells[cell].outputs
+
+
+def test_a_run_is_seen_live_while_the_kernel_does_other_things(page, open_notebook, lab, keep_picture):
+    load, dag, other = open_notebook("live.ipynb", LOAD, ORDERS, "print(6 * 7, run.state)")
+    run(page, load)
+    run(page, dag)
+    expect(state_of(dag)).to_contain_text("running", timeout=60_000)
+    expect(dag.locator(".ta-run")).to_be_hidden()
+    run(page, other)
+    expect(other.locator(".jp-OutputArea-output")).to_contain_text(re.compile("42 (queued|running)"))
+
+    expect(row(dag, "extract")).to_contain_text("success", timeout=60_000)
+    expect_log(dag, "extract", "24 orders")
+    page.keyboard.press("Escape")
+
+    row(dag, "quality").click()
+    expect(row(dag, "quality")).to_have_attribute("aria-expanded", "false")
+    expect(dag.locator('ta-live .row[data-task="quality.totals"]')).to_have_count(0)
+    row(dag, "quality").click()
+
+    expect(row(dag, "quality.totals")).to_contain_text("running", timeout=60_000)
+    keep_picture("grid-running.png", dag.locator("ta-live"))
+    (output,) = saved(page, lab.folder / "live.ipynb", cell=1)
+    assert set(output.data) == {"text/html", "text/plain"}
+    assert output.metadata["temporal_airflow"]["state"] == "running"
+
+    expect(state_of(dag)).to_contain_text("success", timeout=90_000)
+    expect(row(dag, "price")).to_contain_text("24")
+    expect(row(dag, "alert")).to_contain_text("skipped")
+    expect(other.locator("ta-live")).to_have_count(0)
+    keep_picture("grid.png", dag.locator("ta-live"))
+    dag.get_by_role("tab", name="Graph").click()
+    expect(dag.locator("ta-live .graph")).to_be_visible()
+    keep_picture("grid-graph.png", dag.locator("ta-live"))
+    dag.get_by_role("tab", name="Gantt").click()
+    keep_picture("grid-gantt.png", dag.locator("ta-live"))
+
+
+def test_it_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, lab):
+    load, dag, again = open_notebook("survives.ipynb", LOAD, NAPS, f"{LOAD}\n%temporal_show")
+    run(page, load)
+    run(page, dag)
+    expect(row(dag, "long")).to_contain_text("running", timeout=60_000)
+    saved(page, lab.folder / "survives.ipynb", cell=1)
+
+    load, dag, again = reopened(page, lab, "survives.ipynb", 3)
+    expect(state_of(dag)).to_contain_text("running", timeout=60_000)
+    expect(row(dag, "short")).to_contain_text("success")
+    expect_log(dag, "short", "slept well")
+
+    page.locator('[data-command="notebook:restart-kernel"]').first.click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    expect(dag.locator("ta-live")).to_have_count(0)
+    expect(dag.locator(".ta-run .ta-pill")).to_be_visible()
+    expect(dag.locator(".ta-run")).to_contain_text("naps")
+    expect_idle(page)
+
+    run(page, again)
+    expect(state_of(again)).to_contain_text("success", timeout=60_000)
+    (output,) = saved(page, lab.folder / "survives.ipynb", cell=2)
+    assert output.metadata["temporal_airflow"]["state"] == "success"
+    notebook = json.loads((lab.folder / "survives.ipynb").read_text())
+    assert "widgets" not in notebook["metadata"]
+
+    load, dag, again = reopened(page, lab, "survives.ipynb", 3)
+    expect(state_of(again)).to_contain_text("success", timeout=60_000)
+    again.get_by_role("button", name=re.compile("Clear")).first.click()
+
+
+def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab):
+    load, dag, logs, wait = open_notebook("failure.ipynb", LOAD, BREAKS, 'run.logs("parse")', "run.wait()")
+    run(page, load)
+    run(page, dag)
+    expect(state_of(dag)).to_contain_text("failed", timeout=90_000)
+    run(page, logs)
+    expect(logs.locator(".jp-OutputArea-output")).to_contain_text("<b>not a date</b>")
+    run(page, wait)
+    card = wait.locator(".ta-failure")
+    expect(card).to_contain_text("ValueError: <b>not a date</b>")
+    expect(card).to_contain_text('raise ValueError("<b>not a date</b>")')
+    expect(card.locator("code").first).to_have_text('run.logs("parse")')
+    (output,) = saved(page, lab.folder / "failure.ipynb", cell=1)
+    assert "ValueError: &lt;b&gt;not a date" in output.data["text/html"]
