@@ -81,16 +81,34 @@ def test_every_setting_is_documented():
     assert documented == read - between_processes
 
 
-async def test_the_page_about_the_notebook_runs(stack, monkeypatch, tmp_path):
+@pytest.fixture
+def run_page(stack, monkeypatch, tmp_path):
+    """Run the cells of a page; returns what they leave."""
     from IPython.core.interactiveshell import InteractiveShell
 
     monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(stack.home))
     monkeypatch.chdir(tmp_path)
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
-    for source in blocks(ROOT / "docs" / "notebook.md", "python"):
-        (await shell.run_cell_async(source, transformed_cell=shell.transform_cell(source))).raise_error()
-    assert shell.user_ns["run"].state == "success"
-    assert list(shell.user_ns["run"].xcoms["value"]) == ["2026-01-02"]
+
+    async def run(name: str) -> dict[str, object]:
+        for source in blocks(ROOT / "docs" / name, "python"):
+            done = await shell.run_cell_async(source, transformed_cell=shell.transform_cell(source))
+            done.raise_error()
+        return shell.user_ns
+
+    yield run
     shell.run_line_magic("unload_ext", "temporal_airflow_nb")
     InteractiveShell.clear_instance()
+
+
+async def test_the_page_about_the_notebook_runs(run_page):
+    left = await run_page("notebook.md")
+    assert left["run"].state == "success"
+    assert list(left["run"].xcoms["value"]) == ["2026-01-02"]
+
+
+async def test_the_page_about_the_grid_runs(run_page, capsys):
+    left = await run_page("grid.md")
+    assert left["run"].state == "failed"
+    assert "✗ parse" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class Row:
     mapped: bool = False
     folded: bool = False
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """Instances by state, what matters most first."""
         return in_order(Counter(instance.state for instance in self.instances))
@@ -67,7 +68,7 @@ class Row:
     @property
     def state(self) -> str:
         """The state that stands for all the instances."""
-        return overall(self.counts)
+        return self.instances[0].state if len(self.instances) == 1 else overall(self.counts)
 
     @property
     def several(self) -> bool:
