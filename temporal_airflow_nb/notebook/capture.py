@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from temporal_airflow_nb.notebook import replay
+from temporal_airflow_nb.notebook.bindings import Binding, bindings, has_star_import
 from temporal_airflow_nb.notebook.captured import Captured, Chunk, Problem
 from temporal_airflow_nb.notebook.history import Definition, History
 from temporal_airflow_nb.notebook.matching import defines, imported
-from temporal_airflow_nb.notebook.scope import Binding, Use, bindings, has_star_import, uses
+from temporal_airflow_nb.notebook.scope import Use, uses
 from temporal_airflow_nb.notebook.values import (
     Imported,
     NotSimpleError,

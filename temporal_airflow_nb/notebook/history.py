@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from temporal_airflow_nb.notebook.scope import Binding, bindings
+from temporal_airflow_nb.notebook.bindings import Binding, bindings
 
 # Their bodies are executed in the notebook's namespace.
 _TRANSPARENT_MAGICS = frozenset({"time", "capture", "prun"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 from temporal_airflow_nb.notebook.history import Definition
@@ -79,10 +80,19 @@ def _is_function_of(value: Any, node: ast.stmt | ast.expr, name: str, line: int,
     compiled = compile(ast.Module([statement], []), "<cell>", "exec", dont_inherit=True)
     return any(
         # What a transformation of the tree has changed is the same all the same if there is no other.
-        _are_same(code, other) or (is_only and code.co_varnames[: code.co_argcount] == _arguments(other))
-        for other in compiled.co_consts
-        if isinstance(other, types.CodeType) and other.co_name == name
+        _are_same(code, other) or (is_only and _arguments(code) == _arguments(other))
+        for other in _functions(compiled)
+        if other.co_name == name
     )
+
+
+def _functions(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield the functions of a block; one with type parameters is inside another that makes those."""
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            if constant.co_name.startswith("<generic parameters"):
+                yield from _functions(constant)
 
 
 def _arguments(code: types.CodeType) -> tuple[str, ...]:

@@ -1,39 +1,16 @@
-"""Names in Python source: which of them it binds at its top level, and which it uses without binding them."""
+"""Names that Python source uses without binding them."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-How = Literal["import", "def", "class", "assign", "other"]
+from temporal_airflow_nb.notebook.bindings import FUNCTIONS, bindings, names_bound
 
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _WITH_A_NAME: tuple[Any, ...] = (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
-
-
-@dataclass(frozen=True)
-class Binding:
-    """A statement that gives a name a value.
-
-    Attributes
-    ----------
-    name : str
-        The name.
-    how : str
-        ``"import"``, ``"def"``, ``"class"``, ``"assign"`` (``name = …``, nothing else), or ``"other"``.
-    node : ast.stmt
-        The statement.
-    alias : ast.alias or None
-        Of an import: which of its parts.
-    """
-
-    name: str
-    how: How
-    node: ast.stmt
-    alias: ast.alias | None = None
 
 
 @dataclass(frozen=True)
@@ -62,81 +39,6 @@ class Use:
     task: str | None = None
     deferred: bool = False
     annotation: bool = False
-
-
-def has_star_import(tree: ast.AST) -> bool:
-    """Return whether names come from a ``from … import *``."""
-    return any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in ast.walk(tree))
-
-
-def bindings(body: Iterable[ast.stmt]) -> Iterator[Binding]:
-    """Yield the bindings of a block and of the compound statements in it, in the order of the source.
-
-    >>> [(b.name, b.how) for b in bindings(ast.parse("import os.path as p\\nfor i, j in x: n = i").body)]
-    [('p', 'import'), ('i', 'other'), ('j', 'other'), ('n', 'assign')]
-    """
-    for node in body:
-        yield from _of_statement(node)
-
-
-def _of_statement(node: ast.stmt) -> Iterator[Binding]:
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        for alias in node.names:
-            name = alias.asname or (alias.name.split(".")[0] if isinstance(node, ast.Import) else alias.name)
-            yield Binding(name, "import", node, alias)
-        return
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        yield Binding(node.name, "class" if isinstance(node, ast.ClassDef) else "def", node)
-        return
-    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-        plain: str | None = node.targets[0].id
-    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-        plain = node.target.id
-    else:
-        plain = None
-    if isinstance(node, ast.AnnAssign) and node.value is None:
-        return
-    blocks: list[ast.stmt] = []
-    for child in _own_parts(node):
-        if isinstance(child, ast.stmt):
-            blocks.append(child)
-        else:
-            for name in _names_bound(child):
-                yield Binding(name, "assign" if name == plain else "other", node)
-    yield from bindings(blocks)
-
-
-def _own_parts(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the expressions of a statement, and the statements of its blocks."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.ExceptHandler, ast.match_case)):
-            if isinstance(child, ast.ExceptHandler) and child.name:
-                yield ast.Name(id=child.name, ctx=ast.Store())
-            yield from _own_parts(child)
-        else:
-            yield child
-
-
-def _names_bound(expression: ast.AST) -> Iterator[str]:
-    """Yield what an expression or a pattern binds in the scope around it."""
-    if isinstance(expression, ast.Name):
-        if isinstance(expression.ctx, ast.Store):
-            yield expression.id
-        return
-    if isinstance(expression, _FUNCTIONS):
-        return
-    if isinstance(expression, _COMPREHENSIONS):
-        # Only an assignment expression leaves a comprehension.
-        for child in ast.walk(expression):
-            if isinstance(child, ast.NamedExpr) and isinstance(child.target, ast.Name):
-                yield child.target.id
-        return
-    if isinstance(expression, (ast.MatchAs, ast.MatchStar)) and expression.name:
-        yield expression.name
-    if isinstance(expression, ast.MatchMapping) and expression.rest:
-        yield expression.rest
-    for child in ast.iter_child_nodes(expression):
-        yield from _names_bound(child)
 
 
 def uses(tree: ast.Module) -> list[Use]:
@@ -260,22 +162,44 @@ class _Finder(ast.NodeVisitor):
         self.block(node.body)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        for part in [*node.decorator_list, *node.bases, *node.keywords]:
-            self.visit(part)
-        self.scopes.append(_Scope("class", {"__module__", "__qualname__", *_type_params(node)}))
-        outer, self.functions = self.functions, (*self.functions, node.name)
-        self.block(node.body)
-        self.functions = outer
-        self.scopes.pop()
+        for decorator in node.decorator_list:
+            self.visit(decorator)
+        with self._type_params(node):
+            for part in [*node.bases, *node.keywords]:
+                self.visit(part)
+            self.scopes.append(_Scope("class", {"__module__", "__qualname__"}))
+            outer, self.functions = self.functions, (*self.functions, node.name)
+            self.block(node.body)
+            self.functions = outer
+            self.scopes.pop()
         self.bind(node.name)
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
             self.visit(decorator)
-        self._signature(node)
-        self.bind(node.name)
         is_task = any("task" in _parts(decorator) for decorator in node.decorator_list)
-        self._function(node, node.name, node.body, is_task)
+        self.bind(node.name)
+        with self._type_params(node):
+            self._signature(node)
+            self._function(node, node.name, node.body, is_task)
+
+    def visit_TypeAlias(self, node: Any) -> None:
+        self.visit(node.name)
+        with self._type_params(node):
+            self._annotation(node.value)
+
+    @contextmanager
+    def _type_params(self, node: Any) -> Iterator[None]:
+        parameters = getattr(node, "type_params", ())
+        if not parameters:
+            yield
+            return
+        self.scopes.append(_Scope("function", {parameter.name for parameter in parameters}))
+        for parameter in parameters:
+            if getattr(parameter, "bound", None) is not None:
+                self._annotation(parameter.bound)
+        yield
+        self.scopes.pop()
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
@@ -308,7 +232,7 @@ class _Finder(ast.NodeVisitor):
     ) -> None:
         declared = _declared_global(body)
         outer = {n for statement in body for n in _nonlocals(statement)}
-        local = {argument.arg for argument in _arguments(node.args)} | set(_type_params(node))
+        local = {argument.arg for argument in _arguments(node.args)}
         local |= {binding.name for binding in bindings(body)} - declared - outer
         scope = _Scope("function", local, declared)
         scopes = [*self.scopes, scope]
@@ -332,7 +256,7 @@ class _Finder(ast.NodeVisitor):
     def _comprehension(self, node: Any, *results: ast.expr) -> None:
         first, *others = node.generators
         self.visit(first.iter)
-        bound = {name for generator in node.generators for name in _names_bound(generator.target)}
+        bound = {name for generator in node.generators for name in names_bound(generator.target)}
         self.scopes.append(_Scope("function", bound))
         for condition in first.ifs:
             self.visit(condition)
@@ -343,7 +267,7 @@ class _Finder(ast.NodeVisitor):
         for result in results:
             self.visit(result)
         self.scopes.pop()
-        for name in _names_bound(node):
+        for name in names_bound(node):
             self.bind(name)
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> None:
@@ -360,15 +284,11 @@ def _arguments(arguments: ast.arguments) -> list[ast.arg]:
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]
 
 
-def _type_params(node: ast.AST) -> list[str]:
-    return [parameter.name for parameter in getattr(node, "type_params", ())]
-
-
 def _within(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """Yield the statements of a function's body, not those of the functions and classes in it."""
     for node in body:
         yield node
-        if not isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+        if not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             yield from _within(ast.iter_child_nodes(node))
 
 

@@ -20,7 +20,7 @@ from airflow.dag_processing.collection import update_dag_parsing_results_in_db
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.serialization.enums import Encoding
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from temporal_airflow_nb.errors import (
     DagFileError,
@@ -247,6 +247,16 @@ class Submissions:
             )
             if errors:
                 raise preflight.import_error(file.path, "\n".join(errors.values()))
+            # A DAG that has another id now is gone under the former, as Airflow's DAG processor has it.
+            session.execute(
+                update(DagModel)
+                .where(
+                    DagModel.bundle_name == file.bundle_name,
+                    DagModel.relative_fileloc == rel_path,
+                    DagModel.dag_id.not_in(dag_ids),
+                )
+                .values(is_stale=True)
+            )
             if (now := _versions(dag_ids, session)) != before:
                 for dag_id, run_id in outbox.unfinished(session):
                     if dag_id in now and now[dag_id] != before.get(dag_id):

@@ -351,3 +351,13 @@ def test_modules_beside_the_notebook_can_be_imported(notebook, monkeypatch):
     done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, cwd="/", check=True)
     assert done.stdout == "5\n"
     sys.modules.pop("helping_us")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+def test_type_parameters_are_names_of_their_own(notebook):
+    notebook.run(
+        "class Bound: pass",
+        "def first[T: Bound](rows: list[T]) -> T:\n    kept: T = rows[0]\n    return kept",
+    )
+    cell = "type Rows[U] = list[U]\nclass Box[V](list[V]):\n    def get(self) -> V: ...\nresult = first([1])"
+    assert notebook.executed(cell)["result"] == 1

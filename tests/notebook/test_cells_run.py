@@ -60,13 +60,13 @@ def notebook(shell, stack, tmp_path, monkeypatch):
     for source in EARLIER:
         shell.ip.run_cell(source, store_history=True).raise_error()
 
-    def prepare(cell=CELL):
+    def prepare(cell=CELL, name=None):
         prepared = cells.prepare(
             cell,
             shell_ns=shell.ns,
             history=shell.ip.history_manager.input_hist_raw,
             execution_count=shell.ip.execution_count,
-            name=None,
+            name=name,
             folder=tmp_path,
         )
         assert [finding for finding in prepared.findings if finding.level == "error"] == []
@@ -78,8 +78,8 @@ def notebook(shell, stack, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(notebook, stack):
-    def run(cell=CELL, conf=None):
-        prepared = notebook(cell)
+    def run(cell=CELL, conf=None, name=None):
+        prepared = notebook(cell, name)
         with cells.placed(stack.home, prepared.file_name, prepared.source) as path:
             answer = stack.client.call(
                 "submit", path=str(path), dag_id=None, conf=conf, bundle=NOTEBOOK_BUNDLE
@@ -166,3 +166,18 @@ def test_a_loop_of_dags_keeps_its_file(notebook, stack):
     with cells.placed(stack.home, prepared.file_name, prepared.source) as path:
         answer = stack.client.call("check", path=str(path))
     assert sorted(dag["dag_id"] for dag in answer["dags"]) == ["made_0", "made_1"]
+
+
+def test_a_dag_that_was_renamed_is_gone_from_its_file_and_its_runs_stay(run, stack):
+    def dags():
+        return set(stack.client.call("dags")["columns"]["dag_id"])
+
+    first = run(CELL.replace("of_several_cells", "renamed_1"), name="renamed")
+    assert "renamed_1" in dags()
+    assert first.wait(timeout=60) == "success"
+    run(CELL.replace("of_several_cells", "renamed_2"), name="renamed")
+    assert "renamed_1" not in dags()
+    assert "renamed_2" in dags()
+    assert first.state == "success"
+    run(CELL.replace("of_several_cells", "renamed_1"), name="renamed")
+    assert "renamed_1" in dags()
