@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 
 import pytest
@@ -121,32 +119,17 @@ def test_an_error_while_parsing_names_the_cells(run, stack):
 def test_a_plain_file_serialises_identically(notebook, stack, tmp_path):
     prepared = notebook(CELL.replace("schedule=None", "default_args={'retries': RATE}, doc_md=__doc__"))
     assert "# %%" not in prepared.plain
+    plain = tmp_path / prepared.file_name
+    plain.write_text(prepared.plain)
     with cells.placed(stack.home, prepared.file_name, prepared.source) as path:
-        plain = tmp_path / "of_several_cells.py"
-        plain.write_text(prepared.plain)
-        code = (
-            "import json, sys\n"
-            "from airflow.dag_processing.dagbag import DagBag\n"
-            "from airflow.serialization.serialized_objects import DagSerialization\n"
-            "bag = DagBag(sys.argv[1])\n"
-            "assert not bag.import_errors, bag.import_errors\n"
-            "print(json.dumps([DagSerialization.to_dict(dag) for dag in bag.dags.values()]))\n"
-        )
-        found = []
-        for file in (path, plain):
-            done = subprocess.run(
-                [sys.executable, "-c", code, str(file)],
-                capture_output=True,
-                text=True,
-                cwd=tmp_path,
-                env={"AIRFLOW_HOME": str(tmp_path / "airflow"), "PYTHONPATH": ":".join(["", *sys.path])},
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            [dag] = json.loads(done.stdout.splitlines()[-1])
-            found.append({k: v for k, v in dag["dag"].items() if "fileloc" not in k and "folder" not in k})
-    assert found[0] == found[1]
-    assert found[0]["tasks"][0]["__var"]["retries"] == 2
+        [of_cell] = stack.client.call("check", path=str(path))["dags"]
+        [of_file] = stack.client.call("check", path=str(plain))["dags"]
+    assert of_cell == of_file
+    assert of_cell["serialized_hash"]
+    changed = notebook(CELL)
+    plain.write_text(changed.plain)
+    [other] = stack.client.call("check", path=str(plain))["dags"]
+    assert other["serialized_hash"] != of_cell["serialized_hash"]
 
 
 FACTORY = """
