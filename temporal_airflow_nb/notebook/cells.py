@@ -106,7 +106,7 @@ def prepare(
     tree = parse(source)
     captured = capture(tree, shell_ns, History(history, execution_count))
     ids = dag_ids(tree)
-    file = compose(source, tree, captured, execution_count, folder, ids)
+    file = compose(source, tree, captured, execution_count, folder, ids, _notebook(shell_ns))
     findings = [*map(_finding, captured.problems), *preflight.check(tree, folder)]
     return PreparedCell(
         file.source,
@@ -116,6 +116,13 @@ def prepare(
         sorted(findings, key=lambda finding: finding.line or 0),
         captured.names,
     )
+
+
+def _notebook(namespace: Mapping[str, Any]) -> str | None:
+    """Return the notebook's name, as VS Code and Jupyter's server tell it to kernels."""
+    path = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
+    name = os.path.basename(str(path))
+    return name if name.endswith(".ipynb") else None
 
 
 def _finding(problem: Problem) -> Finding:

@@ -28,6 +28,7 @@ def compose(
     execution_count: int,
     folder: Path,
     dag_ids: Sequence[str],
+    notebook: str | None,
 ) -> DagFile:
     """Return a cell's file, with what was captured for it above the cell.
 
@@ -45,6 +46,8 @@ def compose(
         The notebook's.
     dag_ids
         The DAGs that the cell says it defines.
+    notebook
+        The notebook's name, if known.
     """
     modules = local_modules.imported(tree) | {needed.module.split(".")[0] for needed in captured.imports}
     for chunk in captured.chunks:
@@ -53,7 +56,7 @@ def compose(
     head, rest = _split(cell, tree)
     future = [name for name in captured.future if name not in _future_of(tree)]
     imports = list(import_lines(captured.imports, future, folders))
-    about = About(execution_count, dag_ids, [module for modules in folders.values() for module in modules])
+    about = About(notebook, dag_ids, [module for modules in folders.values() for module in modules])
     plain = plain_file(head, rest, tree, captured, future, about)
     if not (captured.chunks or imports):
         return DagFile(cell, plain)

@@ -16,9 +16,9 @@ _BLOCK = re.compile(r"@|#|(?:async )?def |class ")
 
 @dataclass(frozen=True)
 class About:
-    """Where a file comes from: the cell, its DAGs, and the modules beside the notebook that it imports."""
+    """Where a file comes from: the notebook, the cell's DAGs, and the modules beside the notebook that it imports."""
 
-    execution_count: int
+    notebook: str | None
     dag_ids: Sequence[str]
     local: Sequence[str]
 
@@ -27,7 +27,7 @@ class About:
         named = (
             f"DAG{'s' if len(self.dag_ids) > 1 else ''} {', '.join(self.dag_ids)}" if self.dag_ids else "DAGs"
         )
-        told = [f"{named}, written from In [{self.execution_count}] of a notebook."]
+        told = [f"{named}, written from a cell of {self.notebook or 'a notebook'}."]
         if self.local:
             modules = ", ".join(self.local)
             told += [

@@ -55,6 +55,7 @@ class Notebook:
 @pytest.fixture
 def notebook(shell, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     shell.ip.execution_count = 1
     shell.ip.user_ns["__name__"] = "__main__"
     return Notebook(shell, tmp_path)
@@ -90,7 +91,8 @@ def test_code_is_carried_with_what_it_uses(notebook):
     assert made["result"] == (16, 9, [0, 1])
 
 
-def test_the_file_reads_as_if_a_person_had_written_it(notebook):
+def test_the_file_reads_as_if_a_person_had_written_it(notebook, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/orders.ipynb")
     notebook.run(
         "import json\nRATE = 1.2  # of the day\n\nNAMES = ['a', 'b']",
         "# Says it.\ndef say(text):\n    print(json.dumps(text), RATE)\n",
@@ -121,7 +123,7 @@ def test_the_file_reads_as_if_a_person_had_written_it(notebook):
         "say(NAMES, csv)\n"
     )
     assert prepared.plain == (
-        "# DAGs, written from In [3] of a notebook.\n"
+        "# DAGs, written from a cell of orders.ipynb.\n"
         "\n"
         '"""About."""\n'
         "from __future__ import annotations\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +166,17 @@ def test_a_dag_that_was_renamed_is_gone_from_its_file_and_its_runs_stay(run, sta
     assert first.state == "success"
     run(CELL.replace("of_several_cells", "renamed_1"), name="renamed")
     assert "renamed_1" in dags()
+
+
+def test_the_page_about_cells_runs(shell, stack, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "cells.md").read_text()
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(stack.home))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "shop.py").write_text("prices = {'tea': 10, 'cake': 20}\n")
+    for source in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        shell.ip.run_cell(source, store_history=True).raise_error()
+    assert list(shell.ns["run"].xcoms["value"]) == [36.0]
+    part = re.search(r"```\n(# %% .*?)    \.\.\.\n```", page, re.DOTALL)[1]
+    assert part in (stack.home / "notebook" / "sales.py").read_text()
+    sys.modules.pop("shop")
