@@ -163,11 +163,11 @@ class LiveGrid:
         return (self._run.dag_id, self._run.run_id) == (run.dag_id, run.run_id)
 
     def close(self, note: str = "") -> None:
-        """Stop following the run; what is shown stays, with a note."""
+        """Stop following the run; what is shown stays, with a note where the run hasn't ended."""
         with self._lock:
             if self._closed.is_set():
                 return
-            if note and hasattr(self, "feed"):
+            if note and hasattr(self, "feed") and not self.feed.state.ended:
                 self._note = note
                 with suppress(Exception):
                     self._picture(ask=False, last=True)
