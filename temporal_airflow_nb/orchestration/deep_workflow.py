@@ -28,6 +28,8 @@ from temporal_airflow_nb.orchestration.calls import (
     start_try,
     transaction,
 )
+from temporal_airflow_nb.orchestration.grid_memory import GridMemory
+from temporal_airflow_nb.orchestration.grid_shapes import unpacked
 from temporal_airflow_nb.orchestration.models import (
     DEEP_WORKFLOW,
     DELETED,
@@ -66,7 +68,7 @@ class ExecuteAirflowDagDeepWorkflow:
     @workflow.init
     def __init__(self, run: DagRunInput) -> None:
         self._run = run
-        self._states: dict[Key, tuple[str | None, int]] = {}
+        self._grid = GridMemory(run.grid)
         self._state = RUNNING
         self._dag = LoadedDag(0)
         self._in_flight: dict[Key, workflow.ActivityHandle[Any]] = {}
@@ -84,7 +86,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._woken = False
         self._resync = True
         self._pause = _LOOK_AGAIN
-        self._show(run.states)
+        self._grid.put(run.states)
 
     @workflow.run
     async def run(self, run: DagRunInput) -> DagRunResult:
@@ -123,8 +125,8 @@ class ExecuteAirflowDagDeepWorkflow:
     def task_states(self) -> list[dict[str, Any]]:
         """Return every task instance that has been looked at, its state and its try number."""
         return [
-            {"task_id": task_id, "map_index": map_index, "state": state, "try_number": try_number}
-            for (task_id, map_index), (state, try_number) in self._states.items()
+            dict(zip(("task_id", "map_index", "state", "try_number"), row, strict=True))
+            for row in self._grid.known()
         ]
 
     @workflow.query
@@ -134,8 +136,14 @@ class ExecuteAirflowDagDeepWorkflow:
             "dag_id": self._run.dag_id,
             "run_id": self._run.run_id,
             "state": self._state,
-            "tasks": self._counts(),
+            "tasks": self._grid.counts(),
         }
+
+    @workflow.query
+    def grid(self) -> dict[str, Any]:
+        """Return the run, its DAG's structure and its task instances, these two packed."""
+        run = {"dag_id": self._run.dag_id, "run_id": self._run.run_id, "state": self._state, **self._grid.run}
+        return {"run": run, "structure": self._grid.structure, "tasks": self._grid.pack()}
 
     async def _goes_on(self) -> bool:
         """Return whether somebody has cleared the run while it was ending."""
@@ -148,7 +156,7 @@ class ExecuteAirflowDagDeepWorkflow:
         workflow.upsert_search_attributes(
             [DAG_ID.value_set(ref.dag_id), RUN_ID.value_set(ref.run_id), STATE.value_set(RUNNING)]
         )
-        self._dag = await transaction("load_serialized_dag", ref, LoadedDag)
+        await self._load()
         await transaction("ensure_task_instances", ref, int)
         for timer in self._run.timers:
             self._wait_until(timer)
@@ -159,7 +167,7 @@ class ExecuteAirflowDagDeepWorkflow:
                     self._timed_out = False
                     await self._finish()
                     # A run that was cleared has begun anew, and its time too.
-                    self._dag = await transaction("load_serialized_dag", ref, LoadedDag)
+                    await self._load()
                     timeout = asyncio.create_task(self._dagrun_timeout())
                 else:
                     await self._step()
@@ -173,6 +181,10 @@ class ExecuteAirflowDagDeepWorkflow:
             self._held, self._held_triggers = [], {}
         if self._in_flight:
             await self._stop(list(self._in_flight))
+
+    async def _load(self) -> None:
+        self._dag = await transaction("load_serialized_dag", self._run.ref, LoadedDag)
+        self._grid.run, self._grid.structure = self._dag.run, self._dag.structure
 
     async def _step(self) -> None:
         """Hand what has happened to one pass, and do what it says."""
@@ -193,7 +205,7 @@ class ExecuteAirflowDagDeepWorkflow:
                 look=look,
                 in_flight=list(self._in_flight) + [task.key for task in self._held],
                 resync=resync,
-                known=[[*key, *state] for key, state in self._states.items()] if resync else [],
+                known=self._grid.known() if resync else [],
             ),
             PassResult,
         )
@@ -221,7 +233,7 @@ class ExecuteAirflowDagDeepWorkflow:
         )
 
     def _apply(self, result: PassResult) -> None:
-        self._show(result.changed)
+        self._grid.put(result.changed)
         for timer in result.timers:
             self._wait_until(timer)
         for key in result.stop:
@@ -239,7 +251,7 @@ class ExecuteAirflowDagDeepWorkflow:
         """Start the triggers that tasks wait for now, and cancel those that none does."""
         wanted = {(task_id, map_index): trigger_id for task_id, map_index, trigger_id in result.triggers}
         for key, (trigger_id, handle) in list(self._triggers.items()):
-            state, _ = self._states.get(key, (None, 0))
+            state = self._grid.state(key)
             if wanted.get(key, trigger_id) != trigger_id or (
                 key not in wanted and (result.every_trigger or state != "deferred")
             ):
@@ -259,18 +271,12 @@ class ExecuteAirflowDagDeepWorkflow:
         """Return whether Temporal's server would refuse another activity: it takes 2,000 at a time."""
         return len(self._in_flight) + len(self._triggers) >= _MAX_PENDING
 
-    def _show(self, changed: list[Any]) -> None:
-        for task_id, map_index, state, try_number in changed:
-            self._states[task_id, map_index] = (state, try_number)
-            if map_index >= 0:
-                self._states.pop((task_id, -1), None)
-
     def _start(self, task: TaskTry) -> None:
         handle = start_try(self._run.ref, task, self._dag.on_worker_lost)
         key = task.key
         self._in_flight[key] = handle
         self._tries[key] = task
-        self._states[key] = ("running", task.try_number)
+        self._grid.start(key, task.try_number, workflow.time())
         handle.add_done_callback(lambda _: self._ended(key, handle))
 
     def _ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
@@ -333,17 +339,23 @@ class ExecuteAirflowDagDeepWorkflow:
 
     async def _finish(self) -> None:
         """Let Airflow decide whether the run has ended, and how."""
-        finished = await transaction(
-            "sync_dagrun_status", RunStatus(self._run.dag_id, self._run.run_id), RunFinished
-        )
+        finished = await self._sync(RunStatus(self._run.dag_id, self._run.run_id))
         if finished.callbacks:
             await run_callbacks(self._run.ref)
         self._state = finished.state
 
     async def _finish_early(self, status: RunStatus) -> None:
         await self._stop(list(self._in_flight))
-        finished = await transaction("sync_dagrun_status", status, RunFinished)
+        finished = await self._sync(status)
         self._state = finished.state if finished.state in FINAL_RUN_STATES else "failed"
+
+    async def _sync(self, status: RunStatus) -> RunFinished:
+        status.known = self._grid.known()
+        finished: RunFinished = await transaction("sync_dagrun_status", status, RunFinished)
+        self._grid.run = {**self._grid.run, **finished.run}
+        if finished.rows:
+            self._grid.put(unpacked(finished.rows))
+        return finished
 
     async def _stop(self, keys: list[Key]) -> None:
         handles = [self._in_flight[key] for key in keys if key in self._in_flight]
@@ -364,20 +376,14 @@ class ExecuteAirflowDagDeepWorkflow:
             DagRunInput(
                 self._run.dag_id,
                 self._run.run_id,
-                states=[[*key, *state] for key, state in self._states.items()],
+                grid=self._grid.pack(),
                 timers=[timer for timer, _ in self._timers.values()],
                 drain_at=self._run.drain_at,
             )
         )
 
-    def _counts(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for state, _ in self._states.values():
-            counts[state or "none"] = counts.get(state or "none", 0) + 1
-        return counts
-
     def _summary(self) -> str:
-        return ", ".join(f"{count} {state}" for state, count in sorted(self._counts().items()))
+        return ", ".join(f"{count} {state}" for state, count in sorted(self._grid.counts().items()))
 
 
 def _is_gone(error: FailureError) -> bool:

@@ -62,6 +62,9 @@ class DagRunInput:
     dag_id: str
     run_id: str
     states: list[Any] = field(default_factory=list)
+    """``[task_id, map_index, state, try_number]`` of each task instance: from executions that hand on no ``grid``."""
+    grid: str | None = None
+    """The rows of :class:`~temporal_airflow_nb.orchestration.grid_memory.GridMemory`, packed."""
     timers: list[Timer] = field(default_factory=list)
     drain_at: int = 20_000
     """Events after which nothing new is started until the workflow can continue as new."""
@@ -87,6 +90,10 @@ class LoadedDag:
     timeout_at: float | None = None
     """When ``dagrun_timeout`` is over, in seconds since the epoch."""
     on_worker_lost: str = "rerun"
+    structure: str | None = None
+    """Its groups, tasks and edges, packed; None where they are too many."""
+    run: dict[str, Any] = field(default_factory=dict)
+    """Facts of the run: its type, its times in seconds since the epoch, the version of its DAG."""
 
 
 @dataclass
@@ -158,7 +165,10 @@ class PassResult:
     every_trigger: bool = False
     """Whether these are all that the run waits for, not just those that may be new."""
     changed: list[Any] = field(default_factory=list)
-    """``[task_id, map_index, state, try_number]`` of each task instance that isn't as it was."""
+    """
+    ``[task_id, map_index, state, try_number, max_tries, queued, start, end, label]`` of each task instance that isn't
+    as it was. What comes last may be missing.
+    """
     stop: list[Key] = field(default_factory=list)
     """Task instances that run although the database says that they shouldn't."""
     idle: bool = False
@@ -192,6 +202,8 @@ class RunStatus:
     run_id: str
     error: str | None = None
     cancelled: bool = False
+    known: list[Any] = field(default_factory=list)
+    """``[task_id, map_index, state, try_number]`` of each task instance, as the workflow knows it."""
 
 
 @dataclass
@@ -200,6 +212,10 @@ class RunFinished:
 
     state: str
     callbacks: int = 0
+    rows: str = ""
+    """What isn't as the workflow knew it, packed: rows as in ``PassResult.changed``."""
+    run: dict[str, Any] = field(default_factory=dict)
+    """When the run began and ended, in seconds since the epoch."""
 
 
 @dataclass

@@ -20,11 +20,12 @@ from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.xcom import XComModel
 from airflow.ti_deps.dependencies_states import EXECUTION_STATES, SCHEDULEABLE_STATES
 from airflow.utils.state import State, TaskInstanceState
-from sqlalchemy import and_, exists, false, func, or_, select, true, update
+from sqlalchemy import and_, exists, false, or_, select, true, update
 
 from temporal_airflow_nb.orchestration import later_runs, outbox, slots
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.graph import TaskGraph, graph_of
+from temporal_airflow_nb.orchestration.grid_rows import COLUMNS, row_of, within_limits
 from temporal_airflow_nb.orchestration.models import Key, PassInput, PassResult, TaskTry, Timer
 from temporal_airflow_nb.orchestration.queues import default_queue
 from temporal_airflow_nb.tasks.trigger_queue import keep_from_triggerers
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 XCOM_SKIPMIXIN_KEY = "skipmixin_key"
 _PROBE = 20
-_OPERATOR_NAME = func.coalesce(func.nullif(TI.custom_operator_name, ""), TI.operator).label("operator")
 _IN_PROGRESS = (
     TaskInstanceState.SCHEDULED,
     TaskInstanceState.QUEUED,
@@ -288,17 +288,10 @@ class SchedulingPass:
         return or_(*clauses) if clauses else false()
 
     def _rows(self, where: Any, *order: Any) -> list[Any]:
-        return list(
-            self.session.execute(
-                select(TI.task_id, TI.map_index, TI.state, TI.try_number, _OPERATOR_NAME, TI.queue)
-                .where(self._of_run, where)
-                .order_by(*order)
-            )
-        )
+        return list(self.session.execute(select(*COLUMNS).where(self._of_run, where).order_by(*order)))
 
     def _note(self, row: Any) -> None:
-        state = None if row.state is None else str(row.state)
-        self._changed[row.task_id, row.map_index] = [row.task_id, row.map_index, state, row.try_number]
+        self._changed[row.task_id, row.map_index] = row_of(row)
 
     def _note_differences(self, request: PassInput) -> None:
         """Note what isn't as the workflow knows it, whoever changed it."""
@@ -334,8 +327,8 @@ class SchedulingPass:
                 if row.state in EXECUTION_STATES
             }
             result.stop = sorted(in_flight - wanted)
-        result.changed = sorted(
-            self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1])
+        result.changed = within_limits(
+            sorted(self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1]))
         )
         busy = result.ready or in_flight - set(request.finished)
         result.idle = (
@@ -349,7 +342,7 @@ class SchedulingPass:
         where = TI.state == TaskInstanceState.DEFERRED
         if not self._look_at_all:
             keys = [
-                key for key, (*_, state, _) in self._changed.items() if state == TaskInstanceState.DEFERRED
+                key for key, (_, _, state, *_) in self._changed.items() if state == TaskInstanceState.DEFERRED
             ]
             if not keys:
                 return []
@@ -387,7 +380,7 @@ class SchedulingPass:
             later_runs.tell_all(self.dag_run, self.dag, self.session)
         else:
             ended = {
-                task_id for task_id, _, state, _ in self._changed.values() if state in later_runs.GOOD_PAST
+                task_id for task_id, _, state, *_ in self._changed.values() if state in later_runs.GOOD_PAST
             }
             later_runs.tell(self.dag_run, self.dag, ended, self.session)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.core_api.services.ui.task_group import get_task_group_children_getter
 from airflow.serialization.definitions.mappedoperator import is_mapped
 from airflow.serialization.definitions.taskgroup import SerializedTaskGroup
+
+from temporal_airflow_nb.orchestration.grid_shapes import node
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -33,19 +35,13 @@ def structure_of(dag: SerializedDAG) -> dict[str, Any]:
     return structure
 
 
-def flat_structure(operators: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
-    """Return the structure of a DAG of which no more is known than its tasks and their operators."""
-    nodes = [_node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
-    return {"nodes": nodes, "edges": []}
-
-
 def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[dict[str, Any]]:
     for child in get_task_group_children_getter()(group, groups):
         if not isinstance(child, SerializedTaskGroup):
             yield _task(child, parent, mapped)
             continue
         inside = mapped or is_mapped(child)
-        yield _node(
+        yield node(
             child.group_id,
             child.group_display_name or child.label,
             parent,
@@ -57,7 +53,7 @@ def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Itera
 
 
 def _task(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
-    return _node(
+    return node(
         task.task_id,
         task.task_display_name if task.task_display_name != task.task_id else task.label,
         parent,
@@ -69,23 +65,6 @@ def _task(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
         teardown=bool(task.is_teardown),
         doc=_doc(task.doc_md or getattr(task, "doc", None)),
     )
-
-
-def _node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str, Any]:
-    node = {
-        "id": node_id,
-        "label": label,
-        "kind": "task",
-        "parent": parent,
-        "operator": None,
-        "mapped": False,
-        "trigger_rule": None,
-        "retries": 0,
-        "setup": False,
-        "teardown": False,
-        "doc": None,
-    }
-    return {**node, **known}
 
 
 def _doc(text: str | None) -> str | None:

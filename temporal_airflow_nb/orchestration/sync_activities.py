@@ -22,6 +22,12 @@ from temporalio.exceptions import ApplicationError
 from temporal_airflow_nb.config import native_scheduling, on_worker_lost
 from temporal_airflow_nb.orchestration import executions, outbox, queues, rollout
 from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.grid_rows import (
+    differences,
+    facts_of,
+    structure_text,
+    times_of,
+)
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import (
     DATABASE_UNAVAILABLE,
@@ -99,7 +105,8 @@ def load_serialized_dag(ref: RunRef) -> LoadedDag:
         if dag.dagrun_timeout and dag_run.start_date:
             timeout_at = (dag_run.start_date + dag.dagrun_timeout).timestamp()
         chosen = outbox.on_worker_lost(ref.dag_id, ref.run_id, session) or on_worker_lost()
-        return LoadedDag(len(dag.task_dict), timeout_at, chosen)
+        facts = facts_of(dag_run, session)
+        return LoadedDag(len(dag.task_dict), timeout_at, chosen, structure_text(dag), facts)
 
 
 @activity.defn
@@ -190,9 +197,12 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
         else:
             # A stock scheduler takes a value here for a run that it has just looked at.
             dag_run.last_scheduling_decision = None
+        session.flush()
+        session.refresh(dag_run, ("start_date", "end_date"))
+        rows, times = differences(dag_run, request.known, session), times_of(dag_run)
     if state in State.finished_dr_states:
         if native_scheduling():
             create_due_runs(request.dag_id)
         start_queued_runs()
         hand_out()
-    return RunFinished(state, callbacks=int(callback is not None))
+    return RunFinished(state, int(callback is not None), rows, times)

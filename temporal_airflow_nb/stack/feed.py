@@ -19,8 +19,9 @@ from sqlalchemy.orm import Session
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.errors import RunNotFoundError
+from temporal_airflow_nb.orchestration.grid_shapes import flat_structure
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
-from temporal_airflow_nb.orchestration.structure import flat_structure, structure_of
+from temporal_airflow_nb.orchestration.structure import structure_of
 from temporal_airflow_nb.stack.changes import Changes
 from temporal_airflow_nb.stack.views import TASK_COLUMNS, iso, links
 from temporal_airflow_nb.tasks.dags import dag_of_run

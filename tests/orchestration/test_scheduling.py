@@ -79,7 +79,7 @@ def test_cost_of_a_completion_does_not_grow_with_the_dag(found):
     assert large["statements"] <= small["statements"]
     assert large["loaded"] <= small["running"] + 2, "no more than one round of running tasks is loaded"
     for cost in (small, large):
-        assert cost["changed"] == [["task_0", -1, "success", 1]]
+        assert [row[:4] for row in cost["changed"]] == [["task_0", -1, "success", 1]]
         assert cost["ready"] == 1, "the slot that it gave back is taken"
 
 
