@@ -29,7 +29,7 @@ from temporal_airflow_nb.tasks.database import commits, reading
 
 Pages = Callable[[], Mapping[str, str]]
 
-# A row can become visible later than one with a later `updated_at`: for as long as its transaction takes.
+# A row becomes visible later than its `updated_at` says: by what its transaction takes after it.
 _OVERLAP: Final = timedelta(seconds=5)
 # What other processes write, a scheduler or another worker, is looked for at this interval.
 _LOOK_SECONDS: Final = 1.0
@@ -80,7 +80,8 @@ class GridView:
         self._look = 0
         self._commits = -1
         self._looked = self._scanned = self._scan_cost = 0.0
-        self._latest: datetime | None = None
+        self._since: datetime | None = None
+        self._updated: dict[Key, datetime | None] = {}
         self._dag: Any = None
         self._structure: tuple[dict[str, Any], int] = ({}, 0)
         self._order: list[str] = []
@@ -141,17 +142,22 @@ class GridView:
         if seen == self._commits and now - self._looked < _LOOK_SECONDS:
             return
         self._look += 1
+        began = datetime.now(timezone.utc)
         with reading() as session:
             # The runs first: one that has ended is never told before its tasks.
             ended = self._read_runs(session)
             known = self._read_structure(session)
-            scan = ended or now - self._scanned > max(_SCAN_SECONDS, _SCANS_PER_COST * self._scan_cost)
-            self._read_tasks(session, everything=scan)
+            scan = (
+                ended
+                or self._structure[1] == self._look
+                or now - self._scanned > max(_SCAN_SECONDS, _SCANS_PER_COST * self._scan_cost)
+            )
+            self._read_tasks(session, None if scan else self._since)
             if not known:
                 self._show_flat()
             self._read_cells(session, now, everything=scan)
         self.cost = time.monotonic() - now
-        self._commits, self._looked = seen, now
+        self._commits, self._looked, self._since = seen, now, began - _OVERLAP
         if scan:
             self._scanned, self._scan_cost = now, self.cost
 
@@ -207,31 +213,29 @@ class GridView:
                 node["id"]: (place, node["parent"]) for place, node in enumerate(structure["nodes"])
             }
 
-    def _read_tasks(self, session: Session, *, everything: bool) -> None:
+    def _read_tasks(self, session: Session, since: datetime | None) -> None:
         of_run = and_(TI.dag_id == self.dag_id, TI.run_id == self.run_id)
         query = select(*TASK_COLUMNS, TI.updated_at).where(of_run)
-        recent = query
-        if self._latest is not None and not everything:
-            recent = query.where(TI.updated_at >= self._latest - _OVERLAP)
-        rows = session.execute(recent).all()
-        self._put(rows, session)
-        if recent is not query:
+        if since is not None:
+            rows = session.execute(query.where(TI.updated_at >= since)).all()
+            self._put([row for row in rows if self._updated.get(_key(row)) != row.updated_at], session)
             count = session.scalar(select(func.count()).select_from(TI).where(of_run))
             if count == len(self._tasks.values):
                 return
             # Some were added by a longer transaction, or some are gone: an expansion reuses a row.
-            rows = session.execute(query).all()
-            self._put(rows, session)
-        self._tasks.keep([(row.task_id, row.map_index) for row in rows], self._look)
+        rows = session.execute(query).all()
+        self._put(rows, session)
+        self._updated = {_key(row): row.updated_at for row in rows}
+        self._tasks.keep(self._updated, self._look)
 
     def _put(self, rows: Any, session: Session) -> None:
         former = self._former_tries({row.task_id for row in rows}, session)
         for row in rows:
-            task = _task(row, former.get((row.task_id, row.map_index), ()))
+            key = _key(row)
+            task = _task(row, former.get(key, ()))
             task["group"] = self._places.get(row.task_id, (0, None))[1]
-            self._tasks.put((row.task_id, row.map_index), task, self._look)
-            if row.updated_at is not None and (self._latest is None or row.updated_at > self._latest):
-                self._latest = row.updated_at
+            self._tasks.put(key, task, self._look)
+            self._updated[key] = row.updated_at
 
     def _former_tries(self, task_ids: set[str], session: Session) -> dict[Key, list[Any]]:
         if not task_ids:
@@ -293,6 +297,10 @@ def _run(row: Any) -> dict[str, Any]:
         "version": row.version_number,
         "note": row.content,
     }
+
+
+def _key(row: Any) -> Key:
+    return row.task_id, row.map_index
 
 
 def _task(row: Any, history: Any) -> dict[str, Any]:
