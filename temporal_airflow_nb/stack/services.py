@@ -61,6 +61,7 @@ def prepare(plan: Plan) -> None:
     if plan.database == database.POSTGRES:
         database.place_postgres(plan.home, plan.ports["database"])
     airflow_config.prepare(plan.home)
+    temporal_server.prepare(plan.home)
     settings = [f"{key} = {json.dumps(plan.temporal[key])}" for key in ("address", "namespace")]
     state.write_private(temporal_profile(plan.home), "\n".join(["[profile.default]", *settings, ""]))
 
@@ -103,9 +104,12 @@ def _embedded_environ() -> dict[str, str]:
 
 def _temporal(plan: Plan) -> Service:
     def is_ready(pid: int) -> bool:
-        return ports.listens(pid, plan.ports["temporal"]) and temporal_server.is_ready(
+        ready = ports.listens(pid, plan.ports["temporal"]) and temporal_server.is_ready(
             plan.ports["temporal_http"], plan.namespace
         )
+        if ready:
+            temporal_server.has_database(plan.home)
+        return ready
 
     return Service(
         name="temporal",

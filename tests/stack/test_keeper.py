@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -21,7 +22,7 @@ import psutil
 import pytest
 
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, UnsupportedVersionError
-from temporal_airflow_nb.stack import processes, state
+from temporal_airflow_nb.stack import processes, state, temporal_server
 from temporal_airflow_nb.stack.local import LocalStack
 from tests.waiting import until
 
@@ -142,8 +143,6 @@ def test_the_worker_gets_its_contract_and_not_the_users_servers(home, monkeypatc
 def test_temporals_own_tool_and_client_find_the_stack(home, monkeypatch):
     monkeypatch.setenv("TEMPORAL_API_KEY", "for another server")
     monkeypatch.setenv("TEMPORAL_PROFILE", "another")
-    from temporal_airflow_nb.stack import temporal_server
-
     with FakeStack(home) as stack:
         env = {**os.environ, **stack.status()["env"]}
         program = temporal_server.find_program()
@@ -173,8 +172,6 @@ def test_temporals_own_tool_and_client_find_the_stack(home, monkeypatch):
 
 
 def test_another_namespace_is_there_when_it_is_asked_for(home, monkeypatch):
-    from temporal_airflow_nb.stack import temporal_server
-
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "etl")
     with FakeStack(home) as stack:
         env = {**os.environ, **stack.status()["env"]}
@@ -271,6 +268,18 @@ def test_nothing_is_left_when_the_owner_dies_during_the_start(home, nothing_left
     wait_for(lambda: not pids_of(nothing_left))
     with FakeStack(home) as stack:
         assert stack.started_here
+
+
+def test_a_database_that_a_killed_server_has_half_made_is_made_anew(home):
+    state.prepare_home(home)
+    temporal_server.prepare(home)
+    with contextlib.closing(sqlite3.connect(home / temporal_server.DATABASE)) as database:
+        database.execute("CREATE TABLE schema_version (version TEXT)")
+    with FakeStack(home) as stack:
+        assert stack.client.call("ping")
+    before = (home / temporal_server.DATABASE).stat().st_ino
+    with FakeStack(home):
+        assert (home / temporal_server.DATABASE).stat().st_ino == before
 
 
 def test_a_forked_child_of_the_owner_does_not_keep_the_stack(home, nothing_left):
