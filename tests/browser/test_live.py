@@ -168,8 +168,12 @@ def saved(page, path: Path, cell: int):
     """Save the notebook; returns the outputs of a cell in the file."""
     before = path.stat().st_mtime_ns
     page.locator('[data-command="docmanager:save"]').first.click()
-    until(lambda: path.stat().st_mtime_ns != before, timeout=20)
-    return nbformat.read(path, as_version=4).cells[cell].outputs
+
+    def written():
+        text = path.read_text() if path.stat().st_mtime_ns != before else ""
+        return text.rstrip().endswith("}") and nbformat.reads(text, as_version=4)
+
+    return until(written, "the notebook is saved").cells[cell].outputs
 
 
 def test_a_run_is_seen_live_while_the_kernel_does_other_things(page, open_notebook, lab, keep_picture):
@@ -239,7 +243,7 @@ def test_it_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, l
     again.get_by_role("button", name=re.compile("Clear")).first.click()
 
 
-def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab):
+def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab, keep_picture):
     load, dag, logs, wait = open_notebook("failure.ipynb", LOAD, BREAKS, 'run.logs("parse")', "run.wait()")
     run(page, load)
     run(page, dag)
@@ -251,5 +255,6 @@ def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab):
     expect(card).to_contain_text("ValueError: <b>not a date</b>")
     expect(card).to_contain_text('raise ValueError("<b>not a date</b>")')
     expect(card.locator("code").first).to_have_text('run.logs("parse")')
+    keep_picture("failure.png", card)
     (output,) = saved(page, lab.folder / "failure.ipynb", cell=1)
     assert "ValueError: &lt;b&gt;not a date" in output.data["text/html"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -121,6 +122,83 @@ def test_waiting_can_be_interrupted_and_the_run_goes_on(kernel):
     assert time.monotonic() - begun < 3
     assert kernel.value("run.state") == "running"
     end_run(kernel)
+
+
+FAILS = """%%temporal_dag {options}
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def fails():
+    @task
+    def parse():
+        print("parsing")
+        raise ValueError("not a date")
+
+    parse()
+
+fails()"""
+
+
+def test_a_failure_is_told_in_the_grid_and_where_it_is_waited_for(kernel):
+    kernel.run(FAILS.format(options="--wait"))
+    kernel.collect()
+    grid = kernel.displays()[-1]["content"]["data"]
+    for said in (
+        "✗ parse failed",
+        "    ValueError: not a date",
+        '▸  9         raise ValueError("not a date")',
+        "parsing",
+        '    Next: run.logs("parse")   run.clear("parse", downstream=True)',
+    ):
+        assert said in grid["text/plain"]
+    assert re.search(r"^    In \[\d+\], line 9, in parse$", grid["text/plain"], re.MULTILINE)
+    assert "ta-failure" in grid["text/html"]
+    assert len({m["content"]["transient"]["display_id"] for m in kernel.displays()}) == 1
+
+    kernel.run("run.wait()")
+    kernel.collect()
+    told = kernel.displays()[-1]
+    assert (told["msg_type"], told["content"]["transient"]) == ("display_data", {})
+    assert told["content"]["data"]["text/plain"].startswith("✗ parse failed")
+    assert kernel.value("[f.exception for f in run.failures]") == ["ValueError: not a date"]
+
+
+def test_the_grid_of_a_run_that_is_cleared_goes_on(kernel):
+    kernel.run(dag("""--wait --conf '{"seconds": 0}'"""))
+    kernel.collect()
+    kernel.run('run.clear("nap", downstream=True)')
+    kernel.run("run.wait()")
+    kernel.collect()
+    states = [state for state in map(state_shown, kernel.displays()) if state]
+    assert states.count("success") == 2
+    assert states[-1] == "success"
+    assert "running" in states[states.index("success") :]
+
+
+def test_in_vs_code_the_output_is_a_widget_until_the_run_has_ended(start_kernel, stack, monkeypatch):
+    monkeypatch.setenv("VSCODE_PID", "1")
+    kernel = start_kernel(stack.home)
+    kernel.run(dag("--wait"))
+    kernel.collect()
+    view = "application/vnd.jupyter.widget-view+json"
+    pictures = [m["content"]["data"] for m in kernel.displays() if state_shown(m)]
+    assert [view in picture for picture in pictures] == [True, False]
+    assert all({"text/html", "text/plain"} <= set(picture) for picture in pictures)
+
+
+def test_a_run_at_the_end_of_a_cell_shows_itself(kernel):
+    kernel.run(dag("--wait"))
+    kernel.messages.clear()
+    kernel.run("run")
+    kernel.collect()
+    (shown,) = [m["content"]["data"] for _, m in kernel.messages if m["msg_type"] == "execute_result"]
+    assert shown["text/plain"].startswith("✓ watched")
+    assert "ta-run" in shown["text/html"]
+
+    kernel.run('run.clear("nap", downstream=True)')
+    kernel.run("run")
+    assert kernel.collect(lambda m: state_shown(m) == "running", timeout=30)
+    assert kernel.collect(lambda m: is_final(m) and m["msg_type"] == "update_display_data", timeout=60)
 
 
 def test_an_error_is_shown_in_place_of_the_progress(kernel):
