@@ -2,11 +2,12 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
+import { number } from "./numbers.js";
 
 const SHOWN = 6000;
 
 /** @param {number} n */
-export const count = (n) => `${n.toLocaleString("en")} ${n === 1 ? "task" : "tasks"}`;
+export const count = (n) => `${number(n)} ${n === 1 ? "task" : "tasks"}`;
 
 /** A task instance as Airflow's logs call it. */
 export const nameOf = (one) => (one.index >= 0 ? `${one.id}[${one.index}]` : one.id);

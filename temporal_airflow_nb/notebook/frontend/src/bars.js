@@ -80,7 +80,7 @@ export function Track({ store, row, span, now }) {
 export function secondsOf(store, row, now) {
   const one = row.kind === "group" ? null : store.instance(row.id, row.index);
   if (one) {
-    if (one.end === null && one.start !== null) return (now - one.start) / 1000;
+    if (one.end === null && one.start !== null) return Math.max(0, now - one.start) / 1000;
     return one.seconds || (one.start === null ? null : (one.end - one.start) / 1000 || null);
   }
   const sum = store.summary(row.id);

@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { secondsOf, timesTip, tryOf } from "./bars.js";
 import { layoutOf } from "./layouts.js";
+import { number } from "./numbers.js";
 import { scaleOf, usePanZoom } from "./panzoom.js";
 import { fold, foldAll, passing } from "./rows.js";
 import { Shares, Sign } from "./signs.js";
@@ -39,7 +40,7 @@ export function Graph({ link, width, least }) {
 function TooLarge({ link, count }) {
   const groups = link.ui.open.size > 0;
   return html`<div class="empty">
-    <p>${count.toLocaleString("en")} nodes are too many for a graph that anybody can read; up to ${MOST_NODES} are drawn.</p>
+    <p>${number(count)} nodes are too many for a graph that anybody can read; up to ${MOST_NODES} are drawn.</p>
     <p>
       ${groups && html`<button class="plain" onClick=${() => foldAll(link, false)}>Fold all groups</button>`}
       <span class="quiet">${groups ? " or filter" : "Filter"} by task id or state.</span>
@@ -103,7 +104,7 @@ function Picture({ link, width, least, seen, passes }) {
   }
 
   return html`<div class="graph" ref=${box} style=${{ height: `${height}px` }} role="group" aria-label=${`Graph of DAG ${store.dagId}; arrows move, plus, minus and 0 zoom`} tabindex="-1" onKeyDown=${onKeyDown} ...${handlers}>
-    ${!layout && html`<p class="empty"><i class="spin" aria-hidden="true"></i> Laying out ${seen.leaves.length.toLocaleString("en")} nodes…</p>`}
+    ${!layout && html`<p class="empty"><i class="spin" aria-hidden="true"></i> Laying out ${number(seen.leaves.length)} nodes…</p>`}
     ${layout &&
     html`<div class="world" style=${{ transform: `translate(${view.x}px,${view.y}px) scale(${view.k})`, width: `${layout.width}px`, height: `${layout.height}px` }}>
       ${shown.seen.boxes.map((node) => layout.boxes[node.id] && html`<${Box} key=${`box ${node.id}`} node=${node} at=${layout.boxes[node.id]} store=${store} onClick=${() => toggle(node)} />`)}
@@ -126,7 +127,7 @@ function Picture({ link, width, least, seen, passes }) {
           >
             <${Sign} looks=${store.looks} state=${mark.state} />
             <span class="lines2"><span class="label">${node.label}</span><span class="about">${mark.about}</span></span>
-            ${mark.size > 0 && html`<span class="size">${mark.size.toLocaleString("en")}</span>`}
+            ${mark.size > 0 && html`<span class="size">${number(mark.size)}</span>`}
             ${mark.several && html`<${Shares} looks=${store.looks} counts=${mark.counts} label="" />`}
           </button>
         `} />`;
@@ -161,7 +162,7 @@ function markOf(store, node, now) {
 
 function tell(looks, { counts, state, total }) {
   const n = counts[state] ?? 0;
-  return n === total ? looks.words(state) : `${n.toLocaleString("en")} ${looks.words(state)}`;
+  return n === total ? looks.words(state) : `${number(n)} ${looks.words(state)}`;
 }
 
 function tasks(node) {

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { Ask, cleared, count, nameOf, useAct } from "./actions.js";
 import { byProgress, FINAL } from "./looks.js";
+import { number } from "./numbers.js";
 import { Shares, safe, Sign } from "./signs.js";
 import { duration, elapsed } from "./times.js";
 
@@ -56,7 +57,7 @@ function Failures({ link, total }) {
       const name = nameOf(one);
       return html`<button key=${name} class="why" aria-label=${`Why did ${name} fail?`} onClick=${() => link.choose({ selected: { id: one.id, index: one.index, attempt: null }, tab: null })}>${name}</button>`;
     })}
-    <span class="quiet">${total > shown.length ? `and ${(total - shown.length).toLocaleString("en")} more ` : ""}failed</span>
+    <span class="quiet">${total > shown.length ? `and ${number(total - shown.length)} more ` : ""}failed</span>
   </p>`;
 }
 
@@ -94,7 +95,7 @@ function Bar({ link, counts }) {
     <div class="legend" role="group" aria-label="States; choose some to show only those">
       ${all.map(
         ([state, n]) => html`<button key=${state} class="chip s-${state}" data-state=${state} aria-pressed=${String(ui.states.has(state))} onClick=${() => toggle(state)}>
-          <${Sign} looks=${looks} state=${state} /><b>${n.toLocaleString("en")}</b> ${looks.words(state)}
+          <${Sign} looks=${looks} state=${state} /><b>${number(n)}</b> ${looks.words(state)}
         </button>`,
       )}
     </div>
@@ -127,7 +128,7 @@ function RunButtons({ link }) {
     ${!store.final &&
     html`<button class="plain" onClick=${() => ask({ text: "Cancel this run?", yes: "Cancel run", body: { action: "cancel" }, done: () => "The run is being cancelled." })}>Cancel</button>`}
     ${failed > 0 &&
-    html`<button class="plain" onClick=${() => ask({ text: `Clear ${failed.toLocaleString("en")} failed, and run again?`, yes: "Clear failed", body: { action: "clear", only_failed: true }, done: cleared })}>Clear failed</button>`}
+    html`<button class="plain" onClick=${() => ask({ text: `Clear ${number(failed)} failed, and run again?`, yes: "Clear failed", body: { action: "clear", only_failed: true }, done: cleared })}>Clear failed</button>`}
     ${store.final &&
     html`<button class="plain" onClick=${() => ask({ text: `Clear all ${count(total)}, and run again?`, yes: "Clear all", body: { action: "clear" }, done: cleared })}>Clear all</button>`}
   </span>`;

@@ -3,6 +3,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { FINAL } from "./looks.js";
+import { number } from "./numbers.js";
 
 const PAUSE = 700;
 const PAUSE_AFTER_ERROR = 3000;
@@ -70,7 +71,7 @@ export function Log({ link, one, attempt }) {
   if (!attempt) return html`<p class="empty">Not started yet.</p>`;
   return html`<div class="log" ref=${box} onScroll=${onScroll} role="log" aria-label=${`Log of try ${attempt}`} tabindex="0">
     ${log.problem && html`<p class="notice bad">${log.problem.message} <span class="quiet">${log.problem.hint}</span></p>`}
-    ${log.cut > 0 && html`<p class="quiet">The first ${log.cut.toLocaleString("en")} lines are left out.</p>`}
+    ${log.cut > 0 && html`<p class="quiet">The first ${number(log.cut)} lines are left out.</p>`}
     ${!log.asked && html`<p class="quiet">Reading…</p>`}
     ${log.asked && !log.lines.length && !log.problem && html`<p class="quiet">${log.ended ? "The log is empty." : "Nothing yet."}</p>`}
     ${log.lines.map(

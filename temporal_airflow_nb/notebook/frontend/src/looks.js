@@ -1,5 +1,7 @@
 /** How states are shown: the kernel says, this puts it in order. */
 
+import { number } from "./numbers.js";
+
 export const NO_STATUS = "no_status";
 export const FINAL = new Set(["success", "failed"]);
 /** States in which an attempt is taking place. */
@@ -50,10 +52,6 @@ export class Looks {
     return (this.of[state] ?? this.of[NO_STATUS] ?? PLAIN).sign;
   }
 
-  color(state) {
-    return (this.of[state] ?? this.of[NO_STATUS] ?? PLAIN).color;
-  }
-
   words(state) {
     return this.of[state]?.words ?? state.replaceAll("_", " ");
   }
@@ -75,7 +73,7 @@ export class Looks {
   /** The counts above zero, what matters most first, in words: `2 failed, 3 success`. */
   phrase(counts) {
     return this.byPriority(counts)
-      .map(([state, n]) => `${n.toLocaleString("en")} ${this.words(state)}`)
+      .map(([state, n]) => `${number(n)} ${this.words(state)}`)
       .join(", ");
   }
 

@@ -3,6 +3,7 @@
 import { render } from "preact";
 import { html } from "htm/preact";
 import { App } from "./app.js";
+import { STEP } from "./store.js";
 import style from "./style.css";
 
 const PLACE = "data-ta-live";
@@ -42,7 +43,7 @@ class Root {
     this.unsubscribe = link.subscribe(() => this.schedule());
     this.unsubscribeTheme = onTheme(() => this.schedule());
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.clock = setInterval(() => link.store.final || !link.store.follows || this.schedule(), still ? 1000 : 250);
+    this.clock = setInterval(() => link.store.final || !link.store.follows || this.schedule(), still ? 1000 : STEP);
     this.width = parent.clientWidth;
     this.#render();
     link.request("mounted").catch(() => {});

@@ -6,6 +6,7 @@ import { Ask, cleared, copy, nameOf, useAct } from "./actions.js";
 import { secondsOf, tryOf } from "./bars.js";
 import { Details, Failure } from "./details.js";
 import { Log } from "./log.js";
+import { number } from "./numbers.js";
 import { safe, Sign, StateText } from "./signs.js";
 import { duration, elapsed } from "./times.js";
 
@@ -147,7 +148,7 @@ function Instances({ link, one }) {
         onClick=${() => choose(each.index)}
       ><${Sign} looks=${looks} state=${each.state} /></button>`,
     )}
-    ${all.length > MOST_SQUARES && html`<span class="quiet">and ${(store.tasks.get(one.id).size - MOST_SQUARES).toLocaleString("en")} more: unfold the row</span>`}
+    ${all.length > MOST_SQUARES && html`<span class="quiet">and ${number(store.tasks.get(one.id).size - MOST_SQUARES)} more: unfold the row</span>`}
   </div>`;
 }
 

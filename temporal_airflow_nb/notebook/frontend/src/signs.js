@@ -2,6 +2,7 @@
 
 import { html } from "htm/preact";
 import { byProgress } from "./looks.js";
+import { number } from "./numbers.js";
 
 /** A coloured square with the sign of a state; its words are said by what is around it. */
 export function Sign({ looks, state, several }) {
@@ -25,7 +26,7 @@ export function Counts({ looks, counts }) {
   const all = looks.byPriority(counts);
   return html`<span class="counts">
     ${all.map(
-      ([state, n]) => html`<span key=${state} class="count s-${state}"><b aria-hidden="true">${looks.sign(state)}</b>${n.toLocaleString("en")}<span class=${all.length > 1 ? "hidden" : "quiet"}> ${looks.words(state)} </span></span>`,
+      ([state, n]) => html`<span key=${state} class="count s-${state}"><b aria-hidden="true">${looks.sign(state)}</b>${number(n)}<span class=${all.length > 1 ? "hidden" : "quiet"}> ${looks.words(state)} </span></span>`,
     )}
   </span>`;
 }

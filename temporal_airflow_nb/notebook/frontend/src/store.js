@@ -37,6 +37,8 @@ import { moment } from "./times.js";
  */
 
 const ROOT = "";
+/** Milliseconds. */
+export const STEP = 250;
 
 /** @returns {Instance} */
 function instance(task) {
@@ -256,7 +258,9 @@ export class RunStore {
 
   /** The present, by the clock of the stack; for a run that nobody follows any more, when that was heard of last. */
   now() {
-    return this.follows ? Date.now() + (this.skew ?? 0) : (this.heard ?? Date.now());
+    if (!this.follows && this.heard) return this.heard;
+    // In steps, so that what changes in between moves nothing else.
+    return Math.floor((Date.now() + (this.skew ?? 0)) / STEP) * STEP;
   }
 
   /** From when to when the run's time axis reaches. */

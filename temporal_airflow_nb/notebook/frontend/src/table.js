@@ -2,6 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
+import { number } from "./numbers.js";
 import { fold, rowsOf } from "./rows.js";
 
 export const ROW = 26;
@@ -163,8 +164,8 @@ function Name({ row, link }) {
       ? html`<span class="nofold"></span>`
       : html`<span class="chevron ${row.open ? "open" : ""}" aria-hidden="true"></span>`}
     <span class="label">${row.name}</span>
-    ${count > 0 && html`<span class="size">${count.toLocaleString("en")}</span>`}
-    ${kind === "group" && html`<span class="size">${leaves(node).toLocaleString("en")}</span>`}
+    ${count > 0 && html`<span class="size">${number(count)}</span>`}
+    ${kind === "group" && html`<span class="size">${number(leaves(node))}</span>`}
     ${kind === "task" && node.role && html`<span class="role">${node.role}</span>`}
   </div>`;
 }

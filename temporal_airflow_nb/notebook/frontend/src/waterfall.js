@@ -1,6 +1,5 @@
 /** Many task instances on a time axis, a line each: when the work of a group or a mapped task took place. */
 
-import { useLayoutEffect, useRef } from "preact/hooks";
 import { html } from "htm/preact";
 import { segments } from "./bars.js";
 
@@ -8,7 +7,9 @@ import { segments } from "./bars.js";
 const MOST = 240;
 const HEIGHT = 18;
 const THINNEST = 0.75;
-const QUIET = "rgb(140 140 148)";
+/** Of the whole axis, in its own units. */
+const LENGTH = 1000;
+const SHORTEST = 2;
 
 const samples = new WeakMap();
 
@@ -43,29 +44,31 @@ function sample(store, id) {
  * @param {number} props.now
  */
 export function Waterfall({ store, id, span, now }) {
-  const canvas = useRef(null);
-  useLayoutEffect(() => {
-    const { current } = canvas;
-    const width = current.clientWidth;
-    const scale = window.devicePixelRatio || 1;
-    current.width = Math.max(1, Math.round(width * scale));
-    current.height = HEIGHT * scale;
-    const pen = current.getContext("2d");
-    pen.scale(scale, scale);
-    const ones = sample(store, id);
-    const lane = Math.min(HEIGHT / ones.length, HEIGHT / 3);
-    const top = (HEIGHT - lane * ones.length) / 2;
-    const x = (time) => (width * (time - span.begin)) / (span.end - span.begin);
-    ones.forEach((one, i) => {
-      for (const part of segments(one, now)) {
-        const run = part.kind === "run";
-        const thick = Math.max(THINNEST, (run ? 0.84 : 0.3) * lane);
-        pen.fillStyle = run ? store.looks.color(part.state) : QUIET;
-        pen.globalAlpha = run ? (part.past ? 0.55 : 1) : Math.min(0.45, lane / 8);
-        const from = Math.min(x(part.from), width - 2);
-        pen.fillRect(from, top + (i + 0.5) * lane - thick / 2, Math.max(run ? 1.5 : 0, x(part.to) - from), thick);
-      }
-    });
+  const ones = sample(store, id);
+  const lane = Math.min(HEIGHT / ones.length, HEIGHT / 3);
+  const top = (HEIGHT - lane * ones.length) / 2;
+  const x = (time) => Math.max(0, Math.min(LENGTH, (LENGTH * (time - span.begin)) / (span.end - span.begin)));
+  /** @type {Map<string, string>} one path for all that looks the same */
+  const paths = new Map();
+  ones.forEach((one, i) => {
+    const y = (top + (i + 0.5) * lane).toFixed(2);
+    for (const part of segments(one, now)) {
+      const run = part.kind === "run";
+      const look = run ? `s-${part.state}${part.past ? " past" : ""}` : "waits";
+      const from = Math.min(x(part.from), LENGTH - SHORTEST);
+      const length = Math.max(run ? SHORTEST : 0, x(part.to) - from);
+      paths.set(look, `${paths.get(look) ?? ""}M${from.toFixed(1)},${y}h${length.toFixed(1)}`);
+    }
   });
-  return html`<canvas class="waterfall" ref=${canvas} aria-hidden="true"></canvas>`;
+  return html`<svg class="waterfall" viewBox=${`0 0 ${LENGTH} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
+    ${[...paths].sort().map(
+      ([look, path]) => html`<path
+        key=${look}
+        class=${look}
+        d=${path}
+        stroke-width=${Math.max(THINNEST, (look === "waits" ? 0.3 : 0.84) * lane)}
+        opacity=${look === "waits" ? Math.min(0.45, lane / 8) : undefined}
+      />`,
+    )}
+  </svg>`;
 }
