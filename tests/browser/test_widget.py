@@ -255,7 +255,11 @@ def test_the_keyboard_walks_folds_opens_and_closes(page, address):
     open_page(page, address, story(), answers={"task": {"data": DETAILS}})
     grid = page.get_by_role("treegrid")
     expect(grid.locator('[role=row][tabindex="0"]')).to_have_count(1)
-    page.evaluate("window.leaked = []; document.addEventListener('keydown', e => leaked.push(e.key))")
+    page.evaluate(
+        "window.leaked = []; document.addEventListener('keydown', e => leaked.push(e.key));"
+        "window.kept = []; document.addEventListener('keydown', e =>"
+        " kept.push(e.target.hasAttribute('data-lm-suppress-shortcuts')), true)"
+    )
     row(page, "extract").focus()
     for key in ("ArrowDown", "ArrowLeft"):
         page.keyboard.press(key)
@@ -273,6 +277,9 @@ def test_the_keyboard_walks_folds_opens_and_closes(page, address):
     expect(page.get_by_role("complementary")).to_have_count(0)
     expect(row(page, "load")).to_be_focused()
     assert page.evaluate("leaked") == []
+    page.keyboard.press("Control+s")
+    assert page.evaluate("leaked") == ["Control", "s"]
+    assert page.evaluate("kept.slice(0, -2).every(Boolean) && !kept.at(-1)")
     tab = page.get_by_role("tab", name="Grid")
     tab.focus()
     page.keyboard.press("ArrowRight")

@@ -25,9 +25,7 @@ class Root {
   constructor(link, parent) {
     this.link = link;
     this.host = document.createElement("ta-live");
-    // JupyterLab's shortcuts look for this; stopping the events keeps them from everything else.
-    this.host.setAttribute("data-lm-suppress-shortcuts", "true");
-    for (const type of ["keydown", "keyup", "keypress"]) this.host.addEventListener(type, (event) => event.stopPropagation());
+    this.releaseKeys = keepKeys(this.host);
     const shadow = this.host.attachShadow({ mode: "open" });
     shadow.innerHTML = "<style></style><style></style><div></div>";
     [this.style, this.colors, this.place] = shadow.children;
@@ -66,6 +64,7 @@ class Root {
     clearInterval(this.clock);
     this.unsubscribe();
     this.unsubscribeTheme();
+    this.releaseKeys();
     for (const observer of this.observers) observer.disconnect();
     render(null, this.place);
     this.host.remove();
@@ -91,6 +90,27 @@ class Root {
     }
     render(html`<${App} link=${this.link} width=${this.width} dark=${isDark(this.host)} />`, this.place);
   }
+}
+
+/** Keep the page's shortcuts from what is typed here, but not those such as Ctrl+S. Returns how to stop that. */
+function keepKeys(host) {
+  // JupyterLab takes keys before they get here, unless the element that has the focus says this.
+  const suppress = () => host.setAttribute("data-lm-suppress-shortcuts", "true");
+  function before(event) {
+    const [target] = event.composedPath();
+    if (event.composedPath().includes(host) && concernsPage(event, target)) host.removeAttribute("data-lm-suppress-shortcuts");
+    else suppress();
+  }
+  suppress();
+  window.addEventListener("keydown", before, { capture: true });
+  for (const type of ["keydown", "keyup", "keypress"])
+    host.addEventListener(type, (event) => concernsPage(event, event.composedPath()[0]) || event.stopPropagation());
+  return () => window.removeEventListener("keydown", before, { capture: true });
+}
+
+function concernsPage(event, target) {
+  const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
+  return (event.ctrlKey || event.metaKey) && (!typing || event.key.toLowerCase() === "s");
 }
 
 function isDark(host) {
