@@ -30,7 +30,8 @@ function sample(store, id) {
         next += every;
       }
     })(store.nodes.get(id));
-    found.sort((a, b) => (a.start ?? a.queued ?? Infinity) - (b.start ?? b.queued ?? Infinity));
+    const begun = (one) => one.tries[0]?.start ?? one.start ?? one.queued ?? Infinity;
+    found.sort((a, b) => begun(a) - begun(b));
     samples.set(sum, found);
   }
   return found;
