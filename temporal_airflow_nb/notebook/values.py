@@ -11,6 +11,7 @@ import math
 import pprint
 import re
 import sys
+import threading
 import types
 import uuid
 from collections.abc import Callable, Mapping
@@ -290,6 +291,7 @@ def described(value: Any) -> str:
     return f"{article} {name}{size}"
 
 
+_OF_THE_PROCESS = (type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.Event)
 _CONNECTIONS = re.compile(r"connection|engine|session|client|cursor|socket|channel|hook", re.IGNORECASE)
 
 
@@ -321,14 +323,8 @@ def _instead(value: Any) -> str:
         return "no task can import it: write it to a file beside the notebook"
     if isinstance(value, (types.FunctionType, type)):
         return "its source isn't in a cell that was executed: define it with def or class in a cell, or in a module"
-    if isinstance(value, threading_types()):
+    if isinstance(value, _OF_THE_PROCESS):
         return "it belongs to this process: make it inside the task"
     if isinstance(value, BaseException):
         return "raise it inside the task"
     return "make it inside the task, or in this cell"
-
-
-def threading_types() -> tuple[type, ...]:
-    """Return the classes of locks and threads, as far as they are imported."""
-    threading: Any = sys.modules["threading"]
-    return (type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.Event)
