@@ -98,7 +98,10 @@ class _Search:
         self.done.add(name)
         if name in _BUILTINS and not self._is_redefined(name):
             return
-        if instead := self._only_here(name):
+        instead = self._only_here(name)
+        if use.guarded and (instead or name not in self.namespace):
+            return
+        if instead:
             self._problem(name, "captured-name", use, through, "exists only in the notebook", instead)
             return
         if name not in self.namespace:
@@ -110,7 +113,7 @@ class _Search:
 
     def _is_redefined(self, name: str) -> bool:
         known = getattr(builtins, name, None)
-        return bool(self.history.definitions(name)) and self.namespace.get(name, known) is not known
+        return self.namespace.get(name, known) is not known and bool(self.history.definitions(name))
 
     def _only_here(self, name: str) -> str | None:
         if self.history.definitions(name):

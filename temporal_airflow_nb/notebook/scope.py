@@ -31,6 +31,8 @@ class Use:
         Whether it is looked up only when a function is called.
     annotation : bool
         Whether it is part of a type annotation.
+    guarded : bool
+        Whether a ``NameError`` would be caught.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Use:
     task: str | None = None
     deferred: bool = False
     annotation: bool = False
+    guarded: bool = False
 
 
 def uses(tree: ast.Module) -> list[Use]:
@@ -73,6 +76,7 @@ class _Finder(ast.NodeVisitor):
         self.tasks: tuple[str, ...] = ()
         self.deferred = False
         self.annotation = False
+        self.guarded = False
         self.later: list[Callable[[], None]] = []
 
     def finish(self) -> None:
@@ -92,12 +96,10 @@ class _Finder(ast.NodeVisitor):
             self.bind(node.id)
         elif not self._is_bound(node.id):
             self._note(node.id, node.lineno)
-        if isinstance(node.ctx, ast.Del):
-            self.scopes[-1].bound.discard(node.id)
 
     def _note(self, name: str, line: int) -> None:
         task = self.tasks[-1] if self.tasks else None
-        self.found.append(Use(name, line, self.functions, task, self.deferred, self.annotation))
+        self.found.append(Use(name, line, self.functions, task, self.deferred, self.annotation, self.guarded))
 
     def _is_bound(self, name: str) -> bool:
         for scope in reversed(self.scopes):
@@ -153,6 +155,16 @@ class _Finder(ast.NodeVisitor):
             self.bind(name)
         if isinstance(node, ast.MatchMapping) and node.rest:
             self.bind(node.rest)
+
+    def visit_Try(self, node: ast.Try) -> None:
+        outer = self.guarded
+        caught = (n for handler in node.handlers if handler.type for n in ast.walk(handler.type))
+        self.guarded = outer or any(isinstance(n, ast.Name) and n.id == "NameError" for n in caught)
+        self.block(node.body)
+        self.guarded = outer
+        for handler in node.handlers:
+            self.visit(handler)
+        self.block([*node.orelse, *node.finalbody])
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.type is not None:

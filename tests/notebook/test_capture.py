@@ -256,6 +256,12 @@ def test_names_that_are_the_cells_own(notebook):
     ) == ""  # fmt: skip
 
 
+def test_names_whose_lack_is_seen_to(notebook):
+    cell = "try:\n    get_ipython(), unknown\nexcept NameError:\n    pass\n"
+    cell += "def f(x):\n    if x:\n        del x\n    return x"
+    assert notebook.prepare(cell).findings == []
+
+
 def test_annotations_of_a_cell_that_defers_them(notebook):
     assert (
         notebook.prepare("from __future__ import annotations\ndef f(x: Unknown) -> Other: ...").findings == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 
@@ -54,8 +55,12 @@ def imported_as(tree: ast.Module, module: str, attribute: str) -> set[str]:
 def is_dag(expression: ast.expr, tree: ast.Module) -> bool:
     """Return whether a decorator or a call is Airflow's ``dag`` or ``DAG``."""
     names = dotted(expression)
-    known = {"dag", "DAG"} | imported_as(tree, "airflow", "dag") | imported_as(tree, "airflow", "DAG")
-    return bool(names) and names[-1] in known
+    return bool(names) and names[-1] in _dag_names(tree)
+
+
+@lru_cache(maxsize=2)
+def _dag_names(tree: ast.Module) -> set[str]:
+    return {"dag", "DAG"} | imported_as(tree, "airflow", "dag") | imported_as(tree, "airflow", "DAG")
 
 
 def executed_at_once(body: list[ast.stmt]) -> Iterator[ast.AST]:
