@@ -10,7 +10,7 @@ from typing import NamedTuple
 from temporal_airflow_nb.notebook import local_modules
 from temporal_airflow_nb.notebook.captured import Captured
 from temporal_airflow_nb.notebook.imports import import_lines
-from temporal_airflow_nb.notebook.line_map import marker
+from temporal_airflow_nb.notebook.line_map import NO_CELL, marker
 from temporal_airflow_nb.notebook.plain import About, plain_file
 
 
@@ -68,7 +68,8 @@ def compose(
     end: tuple[int | None, int] = (None, 0)
     for chunk in captured.chunks:
         if chunk.execution_count is None or chunk.line is None:
-            lines += ["", chunk.text]
+            lines += ["", *([NO_CELL] if end[0] else []), chunk.text]
+            end = None, 0
             continue
         count, line = end
         if count == chunk.execution_count and 0 <= chunk.line - line <= 2:

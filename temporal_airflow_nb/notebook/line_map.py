@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 _MARKER = re.compile(r"# %% In \[(\d+)\], line (\d+)\s*$")
 _MAGIC_LINE = re.compile(r"# %% In \[(\d+)\]: %%temporal_dag\s*$")
+NO_CELL = "# %% of no cell"
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 
 
@@ -63,6 +64,8 @@ def cell_of(source: str, lineno: int) -> CellLine | None:
     if not 1 <= lineno <= len(lines):
         return None
     for index in range(lineno - 1, -1, -1):
+        if lines[index] == NO_CELL:
+            return None
         if (found := _MAGIC_LINE.match(lines[index])) and index == 0:
             return CellLine(int(found[1]), lineno)
         if found := _MARKER.match(lines[index]):

@@ -246,6 +246,9 @@ class _Finder(ast.NodeVisitor):
         outer = {n for statement in body for n in _nonlocals(statement)}
         local = {argument.arg for argument in _arguments(node.args)}
         local |= {binding.name for binding in bindings(body)} - declared - outer
+        # An annotation alone makes a name the function's own.
+        annotated = (n.target for n in _within(body) if isinstance(n, ast.AnnAssign))
+        local |= {target.id for target in annotated if isinstance(target, ast.Name)}
         scope = _Scope("function", local, declared)
         scopes = [*self.scopes, scope]
         functions = (*self.functions, name) if name else self.functions

@@ -236,6 +236,14 @@ def test_magics_and_commands_of_other_cells_are_passed_over(notebook):
     assert notebook.executed("result = rows, RATE, NAME")["result"] == (["a b"], 2, "n")
 
 
+def test_a_value_of_no_known_line_is_of_no_cell(notebook):
+    notebook.run("import dataclasses\n@dataclasses.dataclass\nclass Row:\n    n: int", "%time ROW = Row(1)")
+    source = notebook.prepare("print(ROW, Row)").source
+    line = source.splitlines().index("ROW = Row(n=1)") + 1
+    assert cell_of(source, line) is None
+    assert str(cell_of(source, len(source.splitlines()))) == "In [3], line 2"
+
+
 def test_star_imports_of_other_cells(notebook):
     notebook.run("from math import *\nfrom os.path import *")
     assert (
@@ -258,7 +266,8 @@ def test_names_that_are_the_cells_own(notebook):
 
 def test_names_whose_lack_is_seen_to(notebook):
     cell = "try:\n    get_ipython(), unknown\nexcept NameError:\n    pass\n"
-    cell += "def f(x):\n    if x:\n        del x\n    return x"
+    cell += "def f(x):\n    if x:\n        del x\n    return x\n"
+    cell += "def g():\n    y: int\n    def h():\n        nonlocal y\n        y = 1\n    return y"
     assert notebook.prepare(cell).findings == []
 
 

@@ -168,6 +168,16 @@ def test_a_dag_that_was_renamed_is_gone_from_its_file_and_its_runs_stay(run, sta
     assert "renamed_1" in dags()
 
 
+def test_a_kernels_cells_are_taken_along(kernel):
+    kernel.run(
+        "from dataclasses import dataclass\n@dataclass\nclass Row:\n    n: int\n    def twice(self): return self.n * 2"
+    )
+    kernel.run("%time ROWS = [Row(1), Row(2)]\nsumming = lambda rows: sum(row.twice() for row in rows)")
+    cell = CELL.replace('total(params["n"])', "summing(ROWS)").replace("of_several_cells", "of_a_kernel")
+    kernel.run(f"%%temporal_dag --wait{cell}")
+    assert kernel.value("list(run.xcoms['value'])") == [6]
+
+
 def test_the_page_about_cells_runs(shell, stack, tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "cells.md").read_text()
     monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(stack.home))
