@@ -46,6 +46,9 @@ def said(output) -> list[str]:
     facts = output.get("metadata", {}).get(METADATA)
     if facts and facts["state"] not in FINAL_RUN_STATES:
         return [facts["dag_id"], facts["state"]]
+    if not facts and output.output_type == "display_data":
+        # A warning, which may be of how long something took.
+        return []
     text = output.get("text") or output.get("data", {}).get("text/plain") or output.get("evalue")
     lines = [" ".join(CHANGING.sub("…", line).split()) for line in text.splitlines()]
     kinds = " ".join(sorted(output.get("data", ())))
@@ -121,7 +124,10 @@ def test_it_is_kept_with_its_outputs_as_a_user_gets_them(name):
         else:
             lives[-1].append(cell.execution_count)
     assert lives == [list(range(1, len(life) + 1)) for life in lives]
-    assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    shown = [output for output in outputs if output.output_type == "display_data"]
+    assert all(METADATA in output.metadata for output in shown), "there are warnings"
 
 
 def runs(notebook) -> list[tuple[str, str]]:
