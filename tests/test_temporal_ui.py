@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from temporal_airflow_nb.airflow_hooks.temporal_ui import CLOUD, service_ui, workflow_url
+from temporal_airflow_nb.airflow_hooks.temporal_ui import CLOUD, service_ui, ui_url, workflow_url
+from temporal_airflow_nb.errors import InvalidInputError
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,15 @@ def test_names_are_quoted_in_the_address_of_a_workflow():
     assert workflow_url("http://t", row) == (
         "http://t/namespaces/a%2Fb/workflows/airflow-d-manual__2026-01-01T00%3A00%3A00%2B00%3A00/1/history"
     )
+
+
+@pytest.mark.parametrize("configured", ["https://temporal.internal/ui", "/user/me/proxy/absolute/8233"])
+def test_ui_is_where_the_setting_says(configured, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__TEMPORAL_AIRFLOW__UI_URL", f"{configured}/")
+    assert ui_url("127.0.0.1:7233") == configured
+
+
+def test_a_setting_that_is_no_address_is_refused(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__TEMPORAL_AIRFLOW__UI_URL", "temporal.internal")
+    with pytest.raises(InvalidInputError, match=r"ui_url is 'temporal\.internal'"):
+        ui_url()
