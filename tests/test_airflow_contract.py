@@ -210,6 +210,12 @@ CALLABLES = [
         "dry_run task_ids run_id only_failed session",
         "stack/actions.py",
     ),
+    ("airflow.utils.log.file_task_handler:_interleave_logs", "log_streams", "stack/try_log.py"),
+    (
+        "airflow.utils.log.file_task_handler:FileTaskHandler._render_filename",
+        "self ti try_number",
+        "stack/try_log.py",
+    ),
 ]
 
 # piece, who uses it
@@ -229,6 +235,16 @@ ATTRIBUTES = [
 
 # source that has to be there as it is, who relies on it
 SOURCES = [
+    (
+        "airflow.utils.log.file_task_handler:FileTaskHandler._read_from_local",
+        'worker_log_path.parent.glob(worker_log_path.name + "*")',
+        "stack/try_log.py finds the files of a log in the same way",
+    ),
+    (
+        "airflow.sdk.execution_time.task_runner:_run_task_and_map_outcome",
+        'log.exception("Task failed with exception")',
+        "stack/details.py knows by it which exception was the task's",
+    ),
     (
         f"{TRIGGERER}:TriggerRunner.arun",
         "stop_event = self._stop_event = anyio.Event()",

@@ -97,8 +97,10 @@ class LogTails:
 
 def _files(one: Try) -> list[Path] | None:
     """Return the files of a try's log, if that is where all of it is; None if Airflow has to look for it."""
+    if one.number < 1:
+        return []
     handler = TaskLogReader().log_handler
-    if one.number < 1 or not isinstance(handler, FileTaskHandler):
+    if not isinstance(handler, FileTaskHandler):
         return None
     if one.is_over and get_remote_task_log() is not None:
         return None
