@@ -51,7 +51,7 @@ def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str 
     --------
     >>> import temporal_airflow_nb as ta
     >>> ta.up()                                                      # doctest: +SKIP
-    LocalStack('/work/.temporal_airflow', running)
+    LocalStack('/home/ada/etl/.temporal_airflow', running)
     """
     stack = session.embedded(home)
     stack.ui, stack.db = ui, db
