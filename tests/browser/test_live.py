@@ -8,8 +8,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from temporal_airflow_nb.display import html
+from temporal_airflow_nb.display.model import grid
+from tests.snapshots import at, mapped, snapshot, task
 from tests.waiting import until
 
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -106,8 +109,9 @@ def page(chromium):
 def open_notebook(lab, page):
     """Open a notebook with these cells; returns its cells in the page."""
 
-    def open_(name: str, *sources: str):
+    def open_(name: str, *sources: str, outputs=()):
         notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+        notebook.cells[-1].outputs = list(outputs)
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, lab.folder / name)
         cells = reopened(page, lab, name, len(sources))
@@ -258,3 +262,21 @@ def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab, keep_pictur
     keep_picture("failure.png", card)
     (output,) = saved(page, lab.folder / "failure.ipynb", cell=1)
     assert "ValueError: &lt;b&gt;not a date" in output.data["text/html"]
+
+
+def test_a_notebook_of_somebody_else_shows_a_table(open_notebook):
+    ended = snapshot(
+        task("extract", "success", 0.0, 1.0, group="load"),
+        *mapped("price", *["success"] * 20, "failed"),
+        state="failed",
+        end=3,
+    )
+    shown = html.render(grid(ended, now=at(3)))
+    (cell,) = open_notebook(
+        "untrusted.ipynb", "run", outputs=[new_output("display_data", {"text/html": shown})]
+    )
+    # JupyterLab takes pictures and style sheets away, as GitHub does.
+    expect(cell.locator("svg.ta-bars")).to_have_count(0)
+    expect(cell.locator("table")).to_contain_text("20 success")
+    expect(cell.locator(".jp-OutputArea")).to_contain_text("ended 2026-01-01 12:00:03 UTC")
+    expect(cell.locator(".jp-OutputArea")).to_contain_text('run.logs("price", map_index=20)')
