@@ -356,9 +356,8 @@ class LiveGrid:
 
 def _production() -> str | None:
     """Return where one is, if that is production."""
-    stack = session.current()
-    where = getattr(stack, "where", None)
-    if not session.connected() or where is None or not where.get("production"):
+    where = getattr(session.current(), "where", {}) if session.connected() else {}
+    if not where.get("production"):
         return None
     return f"Temporal {where.get('temporal')}, Airflow {where.get('airflow')}"
 

@@ -277,6 +277,23 @@ def test_a_page_that_is_loaded_later_gets_the_state_as_it_is_then(lab_kernel):
     assert {t["task_id"]: t["state"] for t in state["tasks"]}["parse"] == "failed"
 
 
+def test_a_page_moves_to_another_run_of_the_dag(lab_kernel):
+    lab_kernel.run(DAG)
+    lab_kernel.run("run.wait(); first = run")
+    lab_kernel.collect()
+    lab_kernel.messages.clear()
+    page = open_page(lab_kernel)
+    earlier = lab_kernel.value("first.run_id")
+    assert earlier in [run["run_id"] for run in page.state["state"]["runs"]]
+    assert page.ask("focus", run_id=earlier)["data"] == {}
+    assert page.messages("full")[-1]["state"]["run_id"] == earlier
+    moved = page.ask("full")["data"]
+    assert (moved["run_id"], len(moved["tasks"])) == (earlier, 3)
+    assert page.ask("act", action="mark", state="success", task_ids=["parse"])["data"] == {"affected": 1}
+    lab_kernel.run("first.wait()")
+    assert page.ask("full")["data"]["tasks"][-1]["state"] == "success"
+
+
 def test_a_page_is_answered_while_a_cell_is_executed(lab_kernel):
     page = open_page(lab_kernel)
     control = lab_kernel.client.session.msg("create_subshell_request", {})
