@@ -12,11 +12,7 @@ const bundled = ["preact", "htm", "@dagrejs/dagre", "@dagrejs/graphlib"];
 
 /** What the built file is made of; tests/test_widget_build.py computes the same. */
 function fingerprint() {
-  const names = [
-    "build.mjs",
-    "package.json",
-    ...readdirSync(join(here, "src")).map((name) => `src/${name}`),
-  ].sort();
+  const names = ["build.mjs", "package.json", ...readdirSync(join(here, "src")).map((name) => `src/${name}`)].sort();
   const hash = createHash("sha256");
   for (const name of names) hash.update(`${name}\n`).update(readFileSync(join(here, name)));
   return hash.digest("hex").slice(0, 16);
@@ -54,7 +50,9 @@ await build({
   loader: { ".css": "text" },
   legalComments: "none",
   plugins: [layoutFactory, minifiedStyle()],
-  banner: { js: `/*! temporal_airflow_nb, Apache-2.0; with preact, htm, dagre, graphlib: see LICENSES.txt. Sources ${fingerprint()} */` },
+  banner: {
+    js: `/*! temporal_airflow_nb, Apache-2.0; with preact, htm, dagre, graphlib: see LICENSES.txt. Sources ${fingerprint()} */`,
+  },
 });
 
 function minifiedStyle() {
@@ -62,7 +60,13 @@ function minifiedStyle() {
     name: "minified-style",
     setup(builder) {
       builder.onLoad({ filter: /\.css$/ }, async ({ path }) => {
-        const { outputFiles } = await build({ entryPoints: [path], minify: true, write: false, loader: { ".css": "css" }, charset: "utf8" });
+        const { outputFiles } = await build({
+          entryPoints: [path],
+          minify: true,
+          write: false,
+          loader: { ".css": "css" },
+          charset: "utf8",
+        });
         return { contents: outputFiles[0].text, loader: "text" };
       });
     },

@@ -50,7 +50,14 @@ export function Ask({ text, yes, busy, onYes, onNo, children }) {
   }
   return html`<span class="ask" role="group" aria-label=${text} onKeyDown=${onKeyDown}>
     <span>${text}</span>${children}
-    <button class="danger" ref=${first} disabled=${busy} onClick=${onYes}>${busy ? html`<i class="spin" aria-hidden="true"></i>` : ""}${yes}</button>
+    <button
+      class="danger"
+      ref=${first}
+      disabled=${busy}
+      onClick=${onYes}
+    >
+      ${busy ? html`<i class="spin" aria-hidden="true"></i>` : ""}${yes}
+    </button>
     <button class="plain" disabled=${busy} onClick=${onNo}>Keep</button>
   </span>`;
 }

@@ -25,10 +25,12 @@ export function App({ link, width, dark }) {
   const opened = ui.selected?.id;
   const came = useRef(null);
   useEffect(() => {
-    if (!opened && came.current) root.current?.querySelector('.row[tabindex="0"], .node[tabindex="0"]')?.focus({ preventScroll: true });
+    if (!opened && came.current)
+      root.current?.querySelector('.row[tabindex="0"], .node[tabindex="0"]')?.focus({ preventScroll: true });
     came.current = opened;
   }, [opened]);
-  if (!store.loaded) return html`<div class="root ${dark ? "dark" : ""}"><p class="empty"><i class="spin" aria-hidden="true"></i> Waiting for the run…</p></div>`;
+  if (!store.loaded)
+    return html`<div class="root ${dark ? "dark" : ""}"><p class="empty"><i class="spin" aria-hidden="true"></i> Waiting for the run…</p></div>`;
   const inner = Math.max(200, width - FRAME);
   const beside = inner >= BESIDE;
   const panel = ui.selected ? (beside ? Math.min(MOST, Math.round(inner * SHARE)) : inner) : 0;
@@ -56,7 +58,15 @@ export function App({ link, width, dark }) {
         <div class="main" role="tabpanel" id="view" aria-labelledby=${`tab-${ui.view}`}>
           <${View} link=${link} width=${beside ? inner - panel : inner} least=${beside && ui.selected ? HEIGHT : 0} />
         </div>
-        ${ui.selected && html`<div class="side" style=${beside ? { width: `${panel}px` } : {}}><${Panel} link=${link} /></div>`}
+        ${
+          ui.selected &&
+          html`<div
+          class="side"
+          style=${beside ? { width: `${panel}px` } : {}}
+        >
+          <${Panel} link=${link} />
+        </div>`
+        }
       </div>
     <//>
     <${Tip} root=${root} />

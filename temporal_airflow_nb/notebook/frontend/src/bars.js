@@ -59,7 +59,8 @@ function place({ begin, end }, from, to) {
 
 /** One row's bars: a task instance's tries, or those of several, a line each. */
 export function Track({ store, row, span, now }) {
-  const one = row.kind === "group" || (row.kind === "task" && row.open !== null) ? null : store.instance(row.id, row.index);
+  const one =
+    row.kind === "group" || (row.kind === "task" && row.open !== null) ? null : store.instance(row.id, row.index);
   if (one)
     return html`<span class="track">
       ${segments(one, now).map(
@@ -72,7 +73,15 @@ export function Track({ store, row, span, now }) {
     </span>`;
   const sum = store.summary(row.id);
   return html`<span class="track">
-    ${(sum.start !== null || sum.queued !== null) && html`<${Waterfall} store=${store} id=${row.id} span=${span} now=${now} />`}
+    ${
+      (sum.start !== null || sum.queued !== null) &&
+      html`<${Waterfall}
+      store=${store}
+      id=${row.id}
+      span=${span}
+      now=${now}
+    />`
+    }
   </span>`;
 }
 

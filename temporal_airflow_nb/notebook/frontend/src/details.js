@@ -10,27 +10,39 @@ export function Details({ data, looks }) {
   const tries = data.tries ?? [];
   return html`<div class="details">
     ${data.next_retry_at && html`<p class="notice">Next try at ${exact(moment(data.next_retry_at))} UTC.</p>`}
-    <${Values} title="XCom" values=${(data.xcoms ?? []).map(({ key, value }) => [key, value])} none="Nothing was returned or pushed." />
+    <${Values}
+      title="XCom"
+      values=${(data.xcoms ?? []).map(({ key, value }) => [key, value])}
+      none="Nothing was returned or pushed."
+    />
     <${Values} title="Rendered fields" values=${rendered} none="There are none." />
     <h4>Tries</h4>
-    ${tries.length
-      ? html`<table>
+    ${
+      tries.length
+        ? html`<table>
           <thead><tr><th scope="col">#</th><th scope="col">State</th><th scope="col">Started (UTC)</th><th scope="col" class="number">Took</th><th scope="col">Host</th></tr></thead>
           <tbody>
             ${tries.map(
-              (one) => html`<tr key=${one.try_number}><td>${one.try_number}</td><td><${StateText} looks=${looks} state=${one.state || "no_status"} /></td><td class="mono">${exact(moment(one.start_date)).slice(5, 19)}</td><td class="number">${duration(one.duration ?? null)}</td><td class="mono">${one.hostname}</td></tr>`,
+              (one) =>
+                html`<tr key=${one.try_number}><td>${one.try_number}</td><td><${StateText}
+                  looks=${looks}
+                  state=${one.state || "no_status"}
+                /></td><td class="mono">${exact(moment(one.start_date)).slice(5, 19)}</td><td class="number">${duration(one.duration ?? null)}</td><td class="mono">${one.hostname}</td></tr>`,
             )}
           </tbody>
         </table>`
-      : html`<p class="quiet">None yet.</p>`}
+        : html`<p class="quiet">None yet.</p>`
+    }
   </div>`;
 }
 
 function Values({ title, values, none }) {
   return html`<h4>${title}</h4>
-    ${values.length
-      ? html`<dl>${values.map(([key, value]) => html`<dt key=${`k${key}`}>${key}</dt><dd key=${`v${key}`}><pre>${text(value)}</pre></dd>`)}</dl>`
-      : html`<p class="quiet">${none}</p>`}`;
+    ${
+      values.length
+        ? html`<dl>${values.map(([key, value]) => html`<dt key=${`k${key}`}>${key}</dt><dd key=${`v${key}`}><pre>${text(value)}</pre></dd>`)}</dl>`
+        : html`<p class="quiet">${none}</p>`
+    }`;
 }
 
 function text(value) {
@@ -44,9 +56,18 @@ export function Failure({ error }) {
       ${(error.frames ?? []).map(
         (frame, i) => html`<li key=${i} class=${frame.user || frame.cell ? "user" : ""}>
           <span class="where">${frame.cell ?? `${short(frame.filename)}, line ${frame.lineno}`} <span class="quiet">in ${frame.name}</span></span>
-          ${frame.context?.length
-            ? html`<pre class="code">${frame.context.map(([number, line]) => html`<span key=${number} class=${number === frame.lineno ? "here" : ""}>${line || " "}</span>`)}</pre>`
-            : frame.line && html`<code>${frame.line.trim()}</code>`}
+          ${
+            frame.context?.length
+              ? html`<pre class="code">${frame.context.map(
+                  ([number, line]) => html`<span
+                key=${number}
+                class=${number === frame.lineno ? "here" : ""}
+              >
+                ${line || " "}</span>`,
+                )}
+              </pre>`
+              : frame.line && html`<code>${frame.line.trim()}</code>`
+          }
         </li>`,
       )}
     </ol>
@@ -55,5 +76,8 @@ export function Failure({ error }) {
 }
 
 function short(path) {
-  return String(path ?? "").split("/").slice(-2).join("/");
+  return String(path ?? "")
+    .split("/")
+    .slice(-2)
+    .join("/");
 }

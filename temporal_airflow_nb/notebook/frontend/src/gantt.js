@@ -27,18 +27,40 @@ export function Gantt({ link, width }) {
       <div class="name" role="columnheader"><span class="label">Task</span><span class="longest">${duration((span.end - span.begin) / 1000)}</span></div>
       <div role="columnheader"><span class="hidden">State</span></div>
       <div class="when" role="columnheader" aria-label="Time, UTC">
-        ${marks.map((mark) => html`<span key=${mark.text} class="mark ${mark.at > 92 ? "end" : ""}" style=${{ left: `${mark.at}%` }}>${mark.text}</span>`)}
+        ${marks.map(
+          (mark) => html`<span
+          key=${mark.text}
+          class="mark ${mark.at > 92 ? "end" : ""}"
+          style=${{ left: `${mark.at}%` }}
+        >
+          ${mark.text}
+        </span>`,
+        )}
       </div>
     `}
     over=${html`<div class="lines" aria-hidden="true" style=${{ left: `${name + SIGN}px` }}>
       ${marks.map((mark) => html`<span key=${mark.text} class="line" style=${{ left: `${mark.at}%` }}></span>`)}
     </div>
-    ${!store.final && html`<div class="lines present" aria-hidden="true" style=${{ left: `${name + SIGN}px` }}><span class="line" style=${{ left: `${present}%` }}></span></div>`}`}
+    ${
+      !store.final &&
+      html`<div
+      class="lines present"
+      aria-hidden="true"
+      style=${{ left: `${name + SIGN}px` }}
+    >
+      <span class="line" style=${{ left: `${present}%` }}></span>
+    </div>`
+    }`}
     cells=${(row) => {
       const one = row.kind === "group" ? null : store.instance(row.id, row.index);
       const state = one ? one.state : store.summary(row.id).state;
       return html`
-        <div role="gridcell" aria-label=${store.looks.words(state)}><${Sign} looks=${store.looks} state=${state} /></div>
+        <div
+          role="gridcell"
+          aria-label=${store.looks.words(state)}
+        >
+          <${Sign} looks=${store.looks} state=${state} />
+        </div>
         <div role="gridcell" class="when" aria-label=${timesTip(store, row, now)}>
           <${Track} store=${store} row=${row} span=${axis} now=${now} />
         </div>

@@ -22,7 +22,10 @@ const MARGIN = 24;
 const FOOT = 34;
 const STEP = 60;
 
-const size = (node) => ({ w: Math.max(WIDTHS[0], Math.min(WIDTHS[1], 48 + (node.group || node.mapped ? 44 : 0) + node.label.length * LETTER)), h: HEIGHT });
+const size = (node) => ({
+  w: Math.max(WIDTHS[0], Math.min(WIDTHS[1], 48 + (node.group || node.mapped ? 44 : 0) + node.label.length * LETTER)),
+  h: HEIGHT,
+});
 
 export function Graph({ link, width, least }) {
   const { store, ui } = link;
@@ -33,8 +36,15 @@ export function Graph({ link, width, least }) {
   const narrowed = passes !== null && seen.leaves.length > MOST_NODES;
   if (narrowed) seen = visible(store, ui.open, passes);
   if (seen.leaves.length > MOST_NODES) return html`<${TooLarge} link=${link} count=${seen.leaves.length} />`;
-  if (seen.leaves.length === 0) return html`<p class="empty">${store.nodes.size ? "No task passes the filter." : "No tasks yet."}</p>`;
-  return html`<${Picture} link=${link} width=${width} least=${least} seen=${seen} passes=${narrowed ? null : passes} />`;
+  if (seen.leaves.length === 0)
+    return html`<p class="empty">${store.nodes.size ? "No task passes the filter." : "No tasks yet."}</p>`;
+  return html`<${Picture}
+    link=${link}
+    width=${width}
+    least=${least}
+    seen=${seen}
+    passes=${narrowed ? null : passes}
+  />`;
 }
 
 function TooLarge({ link, count }) {
@@ -52,7 +62,11 @@ function Picture({ link, width, least, seen, passes }) {
   const { store, ui } = link;
   const [, redraw] = useState(0);
   const last = useRef(null);
-  const key = JSON.stringify([seen.leaves.map((node) => [node.id, node.label]), seen.boxes.map((node) => node.id), seen.edges]);
+  const key = JSON.stringify([
+    seen.leaves.map((node) => [node.id, node.label]),
+    seen.boxes.map((node) => node.id),
+    seen.edges,
+  ]);
   const found = layoutOf(
     key,
     {
@@ -67,7 +81,12 @@ function Picture({ link, width, least, seen, passes }) {
   const layout = shown?.layout ?? null;
   const scale = layout ? scaleOf(layout.width, width) : 1;
   const height = Math.max(HEIGHTS[0], least, Math.min(HEIGHTS[1], (layout?.height ?? 0) * scale + 2 * MARGIN) + FOOT);
-  const { box, view, fit, zoom, pan, reveal, handlers } = usePanZoom(layout, { width, height: height - FOOT }, shown?.key ?? "");
+  const { box, view, fit, zoom, pan, reveal, handlers } = usePanZoom(
+    layout,
+    { width, height: height - FOOT },
+    shown?.key ?? "",
+    layout?.leaves[shown.seen.leaves[0].id],
+  );
   const [active, setActive] = useState(null);
   useEffect(() => {
     if (layout?.leaves[ui.selected?.id]) reveal(layout.leaves[ui.selected.id]);
@@ -103,11 +122,34 @@ function Picture({ link, width, least, seen, passes }) {
     event.preventDefault();
   }
 
-  return html`<div class="graph" ref=${box} style=${{ height: `${height}px` }} role="group" aria-label=${`Graph of DAG ${store.dagId}; arrows move, plus, minus and 0 zoom`} tabindex="-1" onKeyDown=${onKeyDown} ...${handlers}>
+  return html`<div
+    class="graph"
+    ref=${box}
+    style=${{ height: `${height}px` }}
+    role="group"
+    aria-label=${`Graph of DAG ${store.dagId}; arrows move, plus, minus and 0 zoom`}
+    tabindex="-1"
+    onKeyDown=${onKeyDown}
+    ...${handlers}
+  >
     ${!layout && html`<p class="empty"><i class="spin" aria-hidden="true"></i> Laying out ${number(seen.leaves.length)} nodes…</p>`}
-    ${layout &&
-    html`<div class="world" style=${{ transform: `translate(${view.x}px,${view.y}px) scale(${view.k})`, width: `${layout.width}px`, height: `${layout.height}px` }}>
-      ${shown.seen.boxes.map((node) => layout.boxes[node.id] && html`<${Box} key=${`box ${node.id}`} node=${node} at=${layout.boxes[node.id]} store=${store} onClick=${() => toggle(node)} />`)}
+    ${
+      layout &&
+      html`<div
+        class="world"
+        style=${{ transform: `translate(${view.x}px,${view.y}px) scale(${view.k})`, width: `${layout.width}px`, height: `${layout.height}px` }}
+      >
+      ${shown.seen.boxes.map(
+        (node) =>
+          layout.boxes[node.id] &&
+          html`<${Box}
+        key=${`box ${node.id}`}
+        node=${node}
+        at=${layout.boxes[node.id]}
+        store=${store}
+        onClick=${() => toggle(node)}
+      />`,
+      )}
       <${Edges} layout=${layout} seen=${shown.seen} near=${selected} />
       ${shown.seen.leaves.map((node) => {
         const mark = markOf(store, node, now);
@@ -132,7 +174,8 @@ function Picture({ link, width, least, seen, passes }) {
           </button>
         `} />`;
       })}
-    </div>`}
+    </div>`
+    }
     <div class="zoom">
       <button class="plain" aria-label="Zoom in" onClick=${() => zoom(1.25)}>+</button>
       <button class="plain" aria-label="Zoom out" onClick=${() => zoom(0.8)}>−</button>
@@ -154,10 +197,21 @@ function markOf(store, node, now) {
   const took = seconds === null ? "" : sum.open ? elapsed(Math.floor(seconds * 2) / 2) : duration(seconds);
   const words = several ? looks.phrase(sum.counts) : looks.words(sum.state);
   const done = sum.state === "success" && took;
-  const about = [done ? "" : several ? tell(looks, sum) : looks.words(sum.state), attempt, took].filter(Boolean).join(" · ");
+  const about = [done ? "" : several ? tell(looks, sum) : looks.words(sum.state), attempt, took]
+    .filter(Boolean)
+    .join(" · ");
   const amount = node.group ? tasks(node) : several ? sum.total : 0;
   const text = `${sum.state} ${words} ${about} ${amount}`;
-  return { text, state: sum.state, words, about, several, counts: sum.counts, size: amount, going: sum.state === "running" };
+  return {
+    text,
+    state: sum.state,
+    words,
+    about,
+    several,
+    counts: sum.counts,
+    size: amount,
+    going: sum.state === "running",
+  };
 }
 
 function tell(looks, { counts, state, total }) {
@@ -172,7 +226,12 @@ function tasks(node) {
 function Box({ node, at, store, onClick }) {
   const { state, counts, total } = store.summary(node.id);
   return html`<div class="box s-${total ? state : "no_status"}" style=${frame(at)}>
-    <button data-box=${node.id} aria-expanded="true" aria-label=${`Fold group ${node.id}: ${store.looks.phrase(counts)}`} onClick=${onClick}>
+    <button
+      data-box=${node.id}
+      aria-expanded="true"
+      aria-label=${`Fold group ${node.id}: ${store.looks.phrase(counts)}`}
+      onClick=${onClick}
+    >
       <span class="chevron open" aria-hidden="true"></span>${node.label}
     </button>
   </div>`;
@@ -188,7 +247,13 @@ class Edges extends Component {
     return html`<svg class="edges" width=${layout.width} height=${layout.height} aria-hidden="true">
       ${layout.edges.map((points, i) => {
         const [from, to] = seen.edges[i];
-        return html`<path key=${i} class=${near === from || near === to ? "near" : ""} data-from=${from} data-to=${to} d=${curve(points)} />`;
+        return html`<path
+          key=${i}
+          class=${near === from || near === to ? "near" : ""}
+          data-from=${from}
+          data-to=${to}
+          d=${curve(points)}
+        />`;
       })}
     </svg>`;
   }

@@ -45,7 +45,15 @@ export function Grid({ link, width }) {
         ${runs.map((run) => html`<${Cell} key=${run.id} store=${store} row=${row} run=${run} />`)}
         <${State} store=${store} row=${row} />
         ${numbers && html`<${Numbers} store=${store} row=${row} now=${now} />`}
-        ${wide && html`<div class="when" role="gridcell"><${Track} store=${store} row=${row} span=${span} now=${now} /></div>`}
+        ${
+          wide &&
+          html`<div class="when" role="gridcell"><${Track}
+          store=${store}
+          row=${row}
+          span=${span}
+          now=${now}
+        /></div>`
+        }
       `}
     />
   </div>`;
@@ -62,7 +70,8 @@ function windowOf(store, most) {
 
 function Head({ link, runs, now, numbers, marks }) {
   const { store } = link;
-  const took = (run) => (run.start === null ? 0 : Math.max(0, (run.end ?? (FINAL.has(run.state) ? run.start : now)) - run.start));
+  const took = (run) =>
+    run.start === null ? 0 : Math.max(0, (run.end ?? (FINAL.has(run.state) ? run.start : now)) - run.start);
   const longest = Math.max(1, ...runs.map(took));
   const groups = [...store.nodes.values()].some((node) => node.group);
   const folded = link.ui.open.size === 0;
@@ -76,17 +85,35 @@ function Head({ link, runs, now, numbers, marks }) {
   return html`
     <div class="name" role="columnheader">
       <span class="label">Task</span>
-      ${groups &&
-      html`<button class="quiet small" onClick=${() => foldAll(link, folded)} onKeyDown=${(event) => event.key !== "Escape" && event.stopPropagation()}>
+      ${
+        groups &&
+        html`<button
+          class="quiet small"
+          onClick=${() => foldAll(link, folded)}
+          onKeyDown=${(event) => event.key !== "Escape" && event.stopPropagation()}
+        >
         ${folded ? "Unfold all" : "Fold all"}
-      </button>`}
-      ${runs.length > 1 && html`<span class="longest" title="The longest of these runs">${duration(longest / 1000)}</span>`}
+      </button>`
+      }
+      ${
+        runs.length > 1 &&
+        html`<span
+        class="longest"
+        title="The longest of these runs"
+      >
+        ${duration(longest / 1000)}
+      </span>`
+      }
     </div>
     ${runs.map((run) => {
       const on = run.id === store.runId;
       const words = store.looks.words(run.state);
       const length = took(run);
-      return html`<div key=${run.id} role="columnheader" class="runhead ${on ? "on" : ""} ${link.focusing === run.id ? "coming" : ""}">
+      return html`<div
+        key=${run.id}
+        role="columnheader"
+        class="runhead ${on ? "on" : ""} ${link.focusing === run.id ? "coming" : ""}"
+      >
         <button
           class="run"
           tabindex=${on ? 0 : -1}
@@ -100,21 +127,37 @@ function Head({ link, runs, now, numbers, marks }) {
             if (event.key === "Enter" || event.key === " ") event.stopPropagation();
           }}
         >
-          <span class="length s-${run.state} ${ACTIVE.has(run.state) ? "open" : ""}" style=${{ height: `${Math.max(3, (BAR * length) / longest)}px` }}></span>
+          <span
+            class="length s-${run.state} ${ACTIVE.has(run.state) ? "open" : ""}"
+            style=${{ height: `${Math.max(3, (BAR * length) / longest)}px` }}
+          ></span>
         </button>
       </div>`;
     })}
     <div role="columnheader">State</div>
     ${numbers && html`<div role="columnheader" class="number">Try</div><div role="columnheader" class="number">Duration</div>`}
-    ${marks &&
-    html`<div role="columnheader" class="when" aria-label="Timeline">
-      ${marks.map((mark) => html`<span key=${mark.text} class="mark ${mark.at > 88 ? "end" : ""}" style=${{ left: `${mark.at}%` }}>${mark.text}</span>`)}
-    </div>`}
+    ${
+      marks &&
+      html`<div role="columnheader" class="when" aria-label="Timeline">
+      ${marks.map(
+        (mark) => html`<span
+        key=${mark.text}
+        class="mark ${mark.at > 88 ? "end" : ""}"
+        style=${{ left: `${mark.at}%` }}
+      >
+        ${mark.text}
+      </span>`,
+      )}
+    </div>`
+    }
   `;
 }
 
 function runTip(run, words, length) {
-  const lines = [run.id, `${words}${run.type ? `, ${run.type}` : ""}${run.version ? `, DAG version ${run.version}` : ""}`];
+  const lines = [
+    run.id,
+    `${words}${run.type ? `, ${run.type}` : ""}${run.version ? `, DAG version ${run.version}` : ""}`,
+  ];
   if (run.logical !== null) lines.push(`logical date  ${exact(run.logical)}`);
   if (run.start !== null) lines.push(`started  ${exact(run.start)}`);
   if (run.end !== null) lines.push(`ended  ${exact(run.end)}`);
@@ -156,10 +199,15 @@ function Cell({ store, row, run }) {
 function State({ store, row }) {
   const { looks } = store;
   const one = row.kind === "group" ? null : store.instance(row.id, row.index);
-  if (one) return html`<div role="gridcell"><span class="state s-${one.state}"><span class="words">${looks.words(one.state)}</span></span></div>`;
+  if (one)
+    return html`<div role="gridcell"><span class="state s-${one.state}"><span class="words">${looks.words(one.state)}</span></span></div>`;
   const { counts, total } = store.summary(row.id);
   if (!total) return html`<div role="gridcell"></div>`;
-  return html`<div role="gridcell" class="many"><${Counts} looks=${looks} counts=${counts} /><${Shares} looks=${looks} counts=${counts} /></div>`;
+  return html`<div role="gridcell" class="many"><${Counts}
+    looks=${looks}
+    counts=${counts}
+  />
+    <${Shares} looks=${looks} counts=${counts} /></div>`;
 }
 
 function Numbers({ store, row, now }) {

@@ -26,20 +26,54 @@ export function Header({ link }) {
   return html`<header>
     ${store.production && html`<p class="production" role="note">${production(store.production)}</p>`}
     <div class="title">
-      <span class="pill s-${state} ${FINAL.has(state) ? "" : "going"}"><${Sign} looks=${looks} state=${state} />${looks.words(state)}</span>
+      <span
+        class="pill s-${state} ${FINAL.has(state) ? "" : "going"}"
+      >
+        <${Sign} looks=${looks} state=${state} />${looks.words(state)}
+      </span>
       <strong class="dag">${store.dagId}</strong>
       <span class="run-id" data-tip=${store.runId}>${store.runId}</span>
       <span class="took" aria-label="Elapsed">${FINAL.has(state) ? duration(seconds) : elapsed(seconds)}</span>
-      <span class="hidden" role="status" aria-live="polite">Run ${store.runId} of ${store.dagId}: ${looks.words(state)}</span>
+      <span
+        class="hidden"
+        role="status"
+        aria-live="polite"
+      >
+        Run ${store.runId} of ${store.dagId}: ${looks.words(state)}
+      </span>
       <span class="space"></span>
       <${RunButtons} link=${link} />
       <span class="links">${["airflow", "temporal"]
         .filter((name) => safe(store.links?.[name]))
-        .map((name) => html`<a key=${name} href=${store.links[name]} target="_blank" rel="noopener noreferrer" aria-label=${`Open in ${title(name)}`}>${title(name)} <span aria-hidden="true">↗</span></a>`)}</span>
+        .map(
+          (name) =>
+            html`<a
+              key=${name}
+              href=${store.links[name]}
+              target="_blank"
+              rel="noopener noreferrer"
+              aria-label=${`Open in ${title(name)}`}
+            >
+              ${title(name)} <span aria-hidden="true">↗</span>
+            </a>`,
+        )}</span>
     </div>
     ${!link.live && html`<p class="notice warn" role="status">The kernel is gone. This is what was seen last; the run goes on without it.</p>`}
     ${link.live && !store.connection.ok && html`<p class="notice warn" role="status"><i class="spin" aria-hidden="true"></i>${store.connection.text || "The connection is lost; trying again."}</p>`}
-    ${link.notice && html`<p class="notice ${link.notice.bad ? "bad" : ""}" role="status">${link.notice.text}${link.notice.hint ? html` <span class="quiet">${link.notice.hint}</span>` : ""}<button class="quiet close" aria-label="Dismiss" onClick=${() => ((link.notice = null), link.changed())}>×</button></p>`}
+    ${
+      link.notice &&
+      html`<p
+      class="notice ${link.notice.bad ? "bad" : ""}"
+      role="status"
+    >
+      ${link.notice.text}${link.notice.hint ? html` <span class="quiet">${link.notice.hint}</span>` : ""}<button
+      class="quiet close"
+      aria-label="Dismiss"
+      onClick=${() => ((link.notice = null), link.changed())}
+    >
+      ×</button>
+    </p>`
+    }
     <${Shares} looks=${looks} counts=${counts} />
     <${Failures} link=${link} total=${counts.failed ?? 0} />
     <${Bar} link=${link} counts=${counts} />
@@ -55,7 +89,14 @@ function Failures({ link, total }) {
     <${Sign} looks=${store.looks} state="failed" />
     ${shown.map((one) => {
       const name = nameOf(one);
-      return html`<button key=${name} class="why" aria-label=${`Why did ${name} fail?`} onClick=${() => link.choose({ selected: { id: one.id, index: one.index, attempt: null }, tab: null })}>${name}</button>`;
+      return html`<button
+        key=${name}
+        class="why"
+        aria-label=${`Why did ${name} fail?`}
+        onClick=${() => link.choose({ selected: { id: one.id, index: one.index, attempt: null }, tab: null })}
+      >
+        ${name}
+      </button>`;
     })}
     <span class="quiet">${total > shown.length ? `and ${number(total - shown.length)} more ` : ""}failed</span>
   </p>`;
@@ -89,12 +130,29 @@ function Bar({ link, counts }) {
   return html`<div class="controls">
     <div class="tabs" role="tablist" aria-label="View" onKeyDown=${onKeyDown}>
       ${VIEWS.map(
-        ([id, name]) => html`<button key=${id} role="tab" id=${`tab-${id}`} aria-controls="view" aria-selected=${String(ui.view === id)} tabindex=${ui.view === id ? 0 : -1} onClick=${() => link.show(id)}>${name}</button>`,
+        ([id, name]) =>
+          html`<button
+            key=${id}
+            role="tab"
+            id=${`tab-${id}`}
+            aria-controls="view"
+            aria-selected=${String(ui.view === id)}
+            tabindex=${ui.view === id ? 0 : -1}
+            onClick=${() => link.show(id)}
+          >
+            ${name}
+          </button>`,
       )}
     </div>
     <div class="legend" role="group" aria-label="States; choose some to show only those">
       ${all.map(
-        ([state, n]) => html`<button key=${state} class="chip s-${state}" data-state=${state} aria-pressed=${String(ui.states.has(state))} onClick=${() => toggle(state)}>
+        ([state, n]) => html`<button
+          key=${state}
+          class="chip s-${state}"
+          data-state=${state}
+          aria-pressed=${String(ui.states.has(state))}
+          onClick=${() => toggle(state)}
+        >
           <${Sign} looks=${looks} state=${state} /><b>${number(n)}</b> ${looks.words(state)}
         </button>`,
       )}
@@ -123,13 +181,40 @@ function RunButtons({ link }) {
   if (!store.canAct || !link.live) return null;
   const { counts, total } = store.summary();
   const failed = (counts.failed ?? 0) + (counts.upstream_failed ?? 0);
-  if (asking) return html`<${Ask} ...${asking} busy=${busy} onYes=${() => act(asking.body, asking.done)} onNo=${() => ask(null)} />`;
+  if (asking)
+    return html`<${Ask}
+      ...${asking}
+      busy=${busy}
+      onYes=${() => act(asking.body, asking.done)}
+      onNo=${() => ask(null)}
+    />`;
   return html`<span class="buttons">
-    ${!store.final &&
-    html`<button class="plain" onClick=${() => ask({ text: "Cancel this run?", yes: "Cancel run", body: { action: "cancel" }, done: () => "The run is being cancelled." })}>Cancel</button>`}
-    ${failed > 0 &&
-    html`<button class="plain" onClick=${() => ask({ text: `Clear ${number(failed)} failed, and run again?`, yes: "Clear failed", body: { action: "clear", only_failed: true }, done: cleared })}>Clear failed</button>`}
-    ${store.final &&
-    html`<button class="plain" onClick=${() => ask({ text: `Clear all ${count(total)}, and run again?`, yes: "Clear all", body: { action: "clear" }, done: cleared })}>Clear all</button>`}
+    ${
+      !store.final &&
+      html`<button
+        class="plain"
+        onClick=${() => ask({ text: "Cancel this run?", yes: "Cancel run", body: { action: "cancel" }, done: () => "The run is being cancelled." })}
+      >
+        Cancel
+      </button>`
+    }
+    ${
+      failed > 0 &&
+      html`<button
+        class="plain"
+        onClick=${() => ask({ text: `Clear ${number(failed)} failed, and run again?`, yes: "Clear failed", body: { action: "clear", only_failed: true }, done: cleared })}
+      >
+        Clear failed
+      </button>`
+    }
+    ${
+      store.final &&
+      html`<button
+        class="plain"
+        onClick=${() => ask({ text: `Clear all ${count(total)}, and run again?`, yes: "Clear all", body: { action: "clear" }, done: cleared })}
+      >
+        Clear all
+      </button>`
+    }
   </span>`;
 }

@@ -43,7 +43,13 @@ export function Log({ link, one, attempt }) {
         set((known) => {
           const lines = known.lines.concat(answer.lines);
           const cut = Math.max(0, lines.length - MOST);
-          return { lines: cut ? lines.slice(cut) : lines, cut: known.cut + cut, asked: true, problem: null, ended: answer.ended };
+          return {
+            lines: cut ? lines.slice(cut) : lines,
+            cut: known.cut + cut,
+            asked: true,
+            problem: null,
+            ended: answer.ended,
+          };
         });
         if (answer.ended && wasOver) return;
       } catch (problem) {
@@ -69,13 +75,26 @@ export function Log({ link, one, attempt }) {
     sticks.current = scrollHeight - scrollTop - clientHeight < NEAR;
   };
   if (!attempt) return html`<p class="empty">Not started yet.</p>`;
-  return html`<div class="log" ref=${box} onScroll=${onScroll} role="log" aria-label=${`Log of try ${attempt}`} tabindex="0">
+  return html`<div
+    class="log"
+    ref=${box}
+    onScroll=${onScroll}
+    role="log"
+    aria-label=${`Log of try ${attempt}`}
+    tabindex="0"
+  >
     ${log.problem && html`<p class="notice bad">${log.problem.message} <span class="quiet">${log.problem.hint}</span></p>`}
     ${log.cut > 0 && html`<p class="quiet">The first ${number(log.cut)} lines are left out.</p>`}
     ${!log.asked && html`<p class="quiet">Reading…</p>`}
     ${log.asked && !log.lines.length && !log.problem && html`<p class="quiet">${log.ended ? "The log is empty." : "Nothing yet."}</p>`}
     ${log.lines.map(
-      (line, i) => html`<div key=${log.cut + i} class="line l-${level(line.level)}"><time>${clock(line.time)}</time>${badge(line.level)}<span>${plain(line.text ?? "")}</span></div>`,
+      (line, i) =>
+        html`<div
+          key=${log.cut + i}
+          class="line l-${level(line.level)}"
+        >
+          <time>${clock(line.time)}</time>${badge(line.level)}<span>${plain(line.text ?? "")}</span>
+        </div>`,
     )}
   </div>`;
 }

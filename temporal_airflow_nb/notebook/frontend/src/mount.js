@@ -98,7 +98,8 @@ function keepKeys(host) {
   const suppress = () => host.setAttribute("data-lm-suppress-shortcuts", "true");
   function before(event) {
     const [target] = event.composedPath();
-    if (event.composedPath().includes(host) && concernsPage(event, target)) host.removeAttribute("data-lm-suppress-shortcuts");
+    if (event.composedPath().includes(host) && concernsPage(event, target))
+      host.removeAttribute("data-lm-suppress-shortcuts");
     else suppress();
   }
   suppress();
@@ -180,7 +181,9 @@ export function mountBesidePlaceholders(link) {
 
   hideStatics();
   const watch = new MutationObserver((records) => {
-    const concerns = records.some((record) => record.removedNodes.length > 0 || [...record.addedNodes].some(holdsPlace));
+    const concerns = records.some(
+      (record) => record.removedNodes.length > 0 || [...record.addedNodes].some(holdsPlace),
+    );
     if (concerns) update();
   });
   watch.observe(document.body, { childList: true, subtree: true });

@@ -55,11 +55,32 @@ export function Panel({ link }) {
     </div>
     ${store.mapped(one.id) && html`<${Instances} link=${link} one=${one} />`}
     <${TaskButtons} link=${link} one=${one} />
-    <div class="tabs small" role="tablist" aria-label="About this task" onKeyDown=${(event) => walk(event, tabs, shown, (id) => link.choose({ tab: id }))}>
+    <div
+      class="tabs small"
+      role="tablist"
+      aria-label="About this task"
+      onKeyDown=${(event) => walk(event, tabs, shown, (id) => link.choose({ tab: id }))}
+    >
       ${tabs.map(
-        ([id, name]) => html`<button key=${id} role="tab" aria-selected=${String(shown === id)} tabindex=${shown === id ? 0 : -1} onClick=${() => link.choose({ tab: id })}>${name}</button>`,
+        ([id, name]) =>
+          html`<button
+            key=${id}
+            role="tab"
+            aria-selected=${String(shown === id)}
+            tabindex=${shown === id ? 0 : -1}
+            onClick=${() => link.choose({ tab: id })}
+          >
+            ${name}
+          </button>`,
       )}
-      ${busy && html`<span class="busy quiet"><span class="late">The kernel is busy; the answer is to come. </span><i class="spin" role="img" aria-label="Waiting for the kernel"></i></span>`}
+      ${
+        busy &&
+        html`<span class="busy quiet"><span class="late">The kernel is busy; the answer is to come. </span><i
+        class="spin"
+        role="img"
+        aria-label="Waiting for the kernel"
+      ></i></span>`
+      }
     </div>
     <div class="panel-body" role="tabpanel" aria-label=${tabs.find(([id]) => id === shown)[1]}>
       ${answer?.problem && html`<p class="notice bad" role="alert">${answer.problem.message} <span class="quiet">${answer.problem.hint}</span></p>`}
@@ -115,7 +136,11 @@ function Tries({ link, one, attempt }) {
     const number = Number(event.target.value);
     link.choose({ selected: { id: one.id, index: one.index, attempt: number === one.attempt ? null : number } });
   };
-  return html`<label class="tries"><span class="quiet">try </span><select aria-label="Try" value=${attempt} onChange=${onChange}>
+  return html`<label class="tries"><span class="quiet">try </span><select
+    aria-label="Try"
+    value=${attempt}
+    onChange=${onChange}
+  >
     ${numbers.map((n) => html`<option key=${n} value=${n} selected=${n === attempt}>${n}</option>`)}
   </select><span class="quiet"> of ${Math.max(one.maxTries + 1, one.attempt)}</span></label>`;
 }
@@ -125,7 +150,10 @@ function Instances({ link, one }) {
   const { looks } = store;
   const all = [...store.tasks.get(one.id).values()];
   const place = (each) => looks.priority.get(each.state) ?? 1000;
-  const order = all.length > MOST_SQUARES ? all.sort((a, b) => place(a) - place(b) || a.index - b.index).slice(0, MOST_SQUARES) : all.sort((a, b) => a.index - b.index);
+  const order =
+    all.length > MOST_SQUARES
+      ? all.sort((a, b) => place(a) - place(b) || a.index - b.index).slice(0, MOST_SQUARES)
+      : all.sort((a, b) => a.index - b.index);
   const choose = (index) => link.choose({ selected: { id: one.id, index, attempt: null } });
   function onKeyDown(event) {
     const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
@@ -179,15 +207,37 @@ function TaskButtons({ link, one }) {
       onNo=${() => ask(null)}
     /></div>`;
   return html`<div class="buttons">
-    ${store.canAct &&
-    link.live &&
-    html`<button class="plain" onClick=${() => ask("clear")}>Clear…</button>
+    ${
+      store.canAct &&
+      link.live &&
+      html`<button class="plain" onClick=${() => ask("clear")}>Clear…</button>
       <span class="joined" role="group" aria-label="Mark as">
         <span class="quiet">Mark</span>
-        ${MARKS.map((state) => html`<button key=${state} class="plain s-${state}" aria-label=${`Mark ${store.looks.words(state)}`} data-tip=${`Mark ${store.looks.words(state)}`} disabled=${one.state === state} onClick=${() => ask(state)}><${Sign} looks=${store.looks} state=${state} /></button>`)}
-      </span>`}
+        ${MARKS.map(
+          (state) => html`<button
+          key=${state}
+          class="plain s-${state}"
+          aria-label=${`Mark ${store.looks.words(state)}`}
+          data-tip=${`Mark ${store.looks.words(state)}`}
+          disabled=${one.state === state}
+          onClick=${() => ask(state)}
+        >
+          <${Sign} looks=${store.looks} state=${state} />
+        </button>`,
+        )}
+      </span>`
+    }
     <span class="space"></span>
-    ${airflow && html`<a href=${airflow} target="_blank" rel="noopener noreferrer">Open in Airflow <span aria-hidden="true">↗</span></a>`}
+    ${
+      airflow &&
+      html`<a
+      href=${airflow}
+      target="_blank"
+      rel="noopener noreferrer"
+    >
+      Open in Airflow <span aria-hidden="true">↗</span>
+    </a>`
+    }
   </div>`;
 }
 
@@ -208,7 +258,12 @@ function Commands({ commands }) {
   }, [copied]);
   return html`<div class="commands" role="group" aria-label="Next steps; a click copies">
     ${commands.map(
-      (command) => html`<button key=${command} class="command" aria-label=${`Copy ${command}`} onClick=${async (event) => (await copy(command, event.currentTarget)) && setCopied(command)}>
+      (command) => html`<button
+        key=${command}
+        class="command"
+        aria-label=${`Copy ${command}`}
+        onClick=${async (event) => (await copy(command, event.currentTarget)) && setCopied(command)}
+      >
         <code>${command}</code><span class="quiet" aria-live="polite">${copied === command ? "copied" : "copy"}</span>
       </button>`,
     )}

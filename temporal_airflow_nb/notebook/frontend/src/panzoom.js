@@ -21,8 +21,9 @@ export function scaleOf(size, room) {
  * @param {{width: number, height: number} | null} picture
  * @param {{width: number, height: number}} frame
  * @param {string} subject another one is fitted in anew
+ * @param {{x: number, y: number, w: number, h: number} | undefined} start the part that is seen at first
  */
-export function usePanZoom(picture, frame, subject) {
+export function usePanZoom(picture, frame, subject, start) {
   const box = useRef(null);
   const [view, setView] = useState({ x: 0, y: 0, k: 1 });
   const moved = useRef(null);
@@ -32,8 +33,16 @@ export function usePanZoom(picture, frame, subject) {
     if (!picture) return;
     const whole = Math.min((frame.width - 2 * MARGIN) / picture.width, (frame.height - 2 * MARGIN) / picture.height, 1);
     const k = within(whole < least ? READABLE : whole, ZOOM);
-    const center = (room, size) => (size * k <= room - 2 * MARGIN ? (room - size * k) / 2 : MARGIN);
-    setView({ k, x: center(frame.width, picture.width), y: center(frame.height, picture.height) });
+    // What doesn't fit is seen from its first part on.
+    const center = (room, size, first, length) => {
+      if (size * k <= room - 2 * MARGIN) return (room - size * k) / 2;
+      return within(room / 2 - (first + length / 2) * k, [room - MARGIN - size * k, MARGIN]);
+    };
+    setView({
+      k,
+      x: center(frame.width, picture.width, start.x, start.w),
+      y: center(frame.height, picture.height, start.y, start.h),
+    });
   }
 
   function zoom(factor, x = frame.width / 2, y = frame.height / 2) {
@@ -97,7 +106,8 @@ export function usePanZoom(picture, frame, subject) {
       const was = drag.current;
       drag.current = null;
       // The click at the end of a drag is none.
-      if (was?.moves) box.current.addEventListener("click", (event) => event.stopPropagation(), { capture: true, once: true });
+      if (was?.moves)
+        box.current.addEventListener("click", (event) => event.stopPropagation(), { capture: true, once: true });
     },
     onPointerCancel() {
       drag.current = null;

@@ -11,13 +11,23 @@ export function Sign({ looks, state, several }) {
 
 /** Sign and words. */
 export function StateText({ looks, state }) {
-  return html`<span class="state s-${state}"><${Sign} looks=${looks} state=${state} /><span class="words">${looks.words(state)}</span></span>`;
+  return html`<span class="state s-${state}"><${Sign}
+    looks=${looks}
+    state=${state}
+  />
+    <span class="words">${looks.words(state)}</span></span>`;
 }
 
 /** A bar whose parts are as long as there are instances in each state. */
 export function Shares({ looks, counts, label }) {
   return html`<span class="shares" role="img" aria-label=${label ?? looks.phrase(counts)}>
-    ${byProgress(counts).map(([state, n]) => html`<span key=${state} class="share s-${state}" style=${{ flexGrow: n }}></span>`)}
+    ${byProgress(counts).map(
+      ([state, n]) => html`<span
+      key=${state}
+      class="share s-${state}"
+      style=${{ flexGrow: n }}
+    ></span>`,
+    )}
   </span>`;
 }
 
@@ -26,7 +36,13 @@ export function Counts({ looks, counts }) {
   const all = looks.byPriority(counts);
   return html`<span class="counts">
     ${all.map(
-      ([state, n]) => html`<span key=${state} class="count s-${state}"><b aria-hidden="true">${looks.sign(state)}</b>${number(n)}<span class=${all.length > 1 ? "hidden" : "quiet"}> ${looks.words(state)} </span></span>`,
+      ([state, n]) =>
+        html`<span
+          key=${state}
+          class="count s-${state}"
+        >
+          <b aria-hidden="true">${looks.sign(state)}</b>${number(n)}<span class=${all.length > 1 ? "hidden" : "quiet"}> ${looks.words(state)} </span>
+        </span>`,
     )}
   </span>`;
 }

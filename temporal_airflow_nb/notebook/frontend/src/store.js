@@ -185,8 +185,15 @@ export class RunStore {
   }
 
   #ensureGroup(id, above) {
-    if (above && !this.nodes.has(above)) this.#ensureGroup(above, above.includes(".") ? above.slice(0, above.lastIndexOf(".")) : "");
-    this.#addNode({ id, label: above ? id.slice(above.length + 1) : id, group: true, parent: above || null, operator: "" });
+    if (above && !this.nodes.has(above))
+      this.#ensureGroup(above, above.includes(".") ? above.slice(0, above.lastIndexOf(".")) : "");
+    this.#addNode({
+      id,
+      label: above ? id.slice(above.length + 1) : id,
+      group: true,
+      parent: above || null,
+      operator: "",
+    });
   }
 
   #addNode(partial) {

@@ -57,7 +57,8 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
     const headHeight = box.querySelector(".thead").offsetHeight;
     const y = target * ROW;
     if (y < box.scrollTop) box.scrollTop = y;
-    else if (y + ROW > box.scrollTop + box.clientHeight - headHeight) box.scrollTop = y + ROW - box.clientHeight + headHeight;
+    else if (y + ROW > box.scrollTop + box.clientHeight - headHeight)
+      box.scrollTop = y + ROW - box.clientHeight + headHeight;
     wantsFocus.current = true;
     activate(rows[target].key);
     measure();
@@ -129,7 +130,10 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
     <div class="tbody" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>
       ${over}
       ${shown.map(([row, i]) => {
-        const on = selected && selected.id === row.id && (row.kind === "instance" ? selected.index === row.index : row.kind === "task");
+        const on =
+          selected &&
+          selected.id === row.id &&
+          (row.kind === "instance" ? selected.index === row.index : row.kind === "task");
         return html`<div
           key=${row.key}
           class="tr row ${row.kind} ${on ? "selected" : ""}"
@@ -160,9 +164,11 @@ function Name({ row, link }) {
   const { kind, node } = row;
   const count = kind === "task" && row.open !== null ? link.store.tasks.get(row.id)?.size : 0;
   return html`<div class="name" role="rowheader" style=${{ paddingLeft: `${8 + row.depth * 14}px` }}>
-    ${row.open === null
-      ? html`<span class="nofold"></span>`
-      : html`<span class="chevron ${row.open ? "open" : ""}" aria-hidden="true"></span>`}
+    ${
+      row.open === null
+        ? html`<span class="nofold"></span>`
+        : html`<span class="chevron ${row.open ? "open" : ""}" aria-hidden="true"></span>`
+    }
     <span class="label">${row.name}</span>
     ${count > 0 && html`<span class="size">${number(count)}</span>`}
     ${kind === "group" && html`<span class="size">${number(leaves(node))}</span>`}

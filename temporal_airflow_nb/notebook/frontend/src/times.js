@@ -70,8 +70,14 @@ export function ticks(seconds, most) {
 
 function offset(seconds) {
   if (seconds < 60) return `${Number(seconds.toFixed(2))} s`;
-  if (seconds < 3600) return seconds % 60 ? `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}` : `${seconds / 60} min`;
-  if (seconds < 86400) return seconds % 3600 ? `${Math.floor(seconds / 3600)}:${String((seconds % 3600) / 60).padStart(2, "0")} h` : `${seconds / 3600} h`;
+  if (seconds < 3600)
+    return seconds % 60
+      ? `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`
+      : `${seconds / 60} min`;
+  if (seconds < 86400)
+    return seconds % 3600
+      ? `${Math.floor(seconds / 3600)}:${String((seconds % 3600) / 60).padStart(2, "0")} h`
+      : `${seconds / 3600} h`;
   return `${Number((seconds / 86400).toFixed(1))} d`;
 }
 
@@ -88,7 +94,14 @@ export function clockTicks(begin, end, most) {
   const marks = [];
   for (let time = Math.ceil(begin / every) * every; time <= end; time += every) {
     const iso = new Date(time).toISOString();
-    const text = every < 1000 ? iso.slice(14, 22) : every < 60000 ? iso.slice(11, 19) : every < 86400000 ? iso.slice(11, 16) : iso.slice(5, 10);
+    const text =
+      every < 1000
+        ? iso.slice(14, 22)
+        : every < 60000
+          ? iso.slice(11, 19)
+          : every < 86400000
+            ? iso.slice(11, 16)
+            : iso.slice(5, 10);
     marks.push({ at: (100 * (time - begin)) / (end - begin), text });
   }
   return marks;

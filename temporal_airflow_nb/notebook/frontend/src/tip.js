@@ -33,7 +33,10 @@ export function Tip({ root }) {
       if (target === over && !tip.hidden) return show(target, event.clientX, event.clientY);
       clearTimeout(timer);
       over = target;
-      timer = setTimeout(() => target.isConnected && show(target, event.clientX, event.clientY), tip.hidden ? DELAY : 0);
+      timer = setTimeout(
+        () => target.isConnected && show(target, event.clientX, event.clientY),
+        tip.hidden ? DELAY : 0,
+      );
     }
     function onFocus(event) {
       if (!event.target.matches(".gantt .row") || !event.target.matches(":focus-visible")) return;

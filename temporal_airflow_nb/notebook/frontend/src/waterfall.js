@@ -61,7 +61,12 @@ export function Waterfall({ store, id, span, now }) {
       paths.set(look, `${paths.get(look) ?? ""}M${from.toFixed(1)},${y}h${length.toFixed(1)}`);
     }
   });
-  return html`<svg class="waterfall" viewBox=${`0 0 ${LENGTH} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
+  return html`<svg
+    class="waterfall"
+    viewBox=${`0 0 ${LENGTH} ${HEIGHT}`}
+    preserveAspectRatio="none"
+    aria-hidden="true"
+  >
     ${[...paths].sort().map(
       ([look, path]) => html`<path
         key=${look}
