@@ -263,6 +263,11 @@ class _Search:
         if definitions:
             what = f"isn't defined any more: {definitions[0].place} did"
             hint = "execute that cell again"
+        elif (place := self.history.in_dag_cell(name)) is not None:
+            what = (
+                f"is defined only by {place}, and a cell under %%temporal_dag isn't executed in the notebook"
+            )
+            hint = "move its definition to a cell without the magic, for both to use"
         else:
             what = "isn't defined, neither in this cell nor in one that was executed"
             known = [n for n in self.namespace if not n.startswith("_")]

@@ -217,8 +217,8 @@ def file_name(tree: ast.Module, name: str | None, execution_count: int) -> str:
                 hint="Use letters, digits, `_`, `-` and `.`.",
             )
         return f"{stem}.py"
-    for dag_id in [*dag_ids(tree), *_made_ids(tree)]:
-        return re.sub(r"[^\w.-]", "_", dag_id).lstrip(".") + ".py"
+    for made in [*dag_ids(tree), *_made_ids(tree), *_made_by(tree)]:
+        return re.sub(r"[^\w.-]", "_", made).lstrip(".")[:80] + ".py"
     return f"cell_{execution_count}.py"
 
 
@@ -228,6 +228,13 @@ def _made_ids(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Call) and _name(node.func) in ("dag", "DAG"):
             for part in [*node.args[:1], *(k.value for k in node.keywords if k.arg == "dag_id")]:
                 yield re.sub(r"^f?['\"]|['\"]$|[{}]", "", ast.unparse(part))
+
+
+def _made_by(tree: ast.Module) -> Iterator[str]:
+    """Yield the calls by which other code is to make DAGs, as ``make_dag("a")``, the last one first."""
+    for node in reversed(tree.body):
+        if isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
+            yield re.sub(r"\W+", "_", ast.unparse(node.value)).strip("_")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from temporal_airflow_nb.notebook.bindings import Binding, bindings
 
 # Their bodies are executed in the notebook's namespace.
 _TRANSPARENT_MAGICS = frozenset({"time", "capture", "prun"})
+_DAG_MAGIC = frozenset({"temporal_dag"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,15 @@ class History:
                         self._by_name.setdefault(binding.name, []).append(Definition(count, part, binding))
         return self._by_name.get(name, [])[::-1]
 
+    def in_dag_cell(self, name: str) -> str | None:
+        """Return where a cell under ``%%temporal_dag``, which isn't executed in the notebook, binds a name."""
+        for count, cell in reversed(self._cells):
+            for part in parts(cell, _DAG_MAGIC):
+                for binding in bindings(part.tree.body):
+                    if binding.name == name:
+                        return Definition(count, part, binding).place
+        return None
+
     def star_imports(self) -> list[str]:
         """Return the modules of which ``from … import *`` was executed, the latest first."""
         return [
@@ -143,28 +153,37 @@ class History:
 
 
 @lru_cache(maxsize=1024)
-def parts(cell: str) -> tuple[Part, ...]:
+def parts(cell: str, magics: frozenset[str] = _TRANSPARENT_MAGICS) -> tuple[Part, ...]:
     """Return the Python source of a cell: all of it, or the body of a magic that executes it in the namespace.
 
     A cell that isn't Python even then has no parts.
+
+    Parameters
+    ----------
+    cell
+        The cell as it was entered.
+    magics
+        The names of such magics; where others are named, cells without one of them have no parts.
     """
-    blank = re.match(r"(?:[^\S\n]*\n)*", cell)
-    skipped = blank[0].count("\n") if blank else 0
-    return tuple(_parts(cell, 1 + skipped))
+    return tuple(_parts(cell, 1, magics))
 
 
-def _parts(cell: str, first_line: int) -> Iterator[Part]:
+def _parts(cell: str, first_line: int, magics: frozenset[str]) -> Iterator[Part]:
     from IPython.core.inputtransformer2 import TransformerManager
 
+    # IPython takes blank lines away.
+    if blank := re.match(r"(?:[^\S\n]*\n)+", cell):
+        first_line += blank[0].count("\n")
     try:
         source = TransformerManager().transform_cell(cell)
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return
     if (magic := _cell_magic(tree)) is None:
-        yield Part(source, tree, first_line)
-    elif magic[0] in _TRANSPARENT_MAGICS:
-        yield from _parts(magic[1], first_line + 1)
+        if magics is _TRANSPARENT_MAGICS:
+            yield Part(source, tree, first_line)
+    elif magic[0] in magics:
+        yield from _parts(magic[1], first_line + 1, _TRANSPARENT_MAGICS)
 
 
 def _cell_magic(tree: ast.Module) -> tuple[str, str] | None:

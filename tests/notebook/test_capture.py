@@ -310,6 +310,7 @@ def load():
         ("", "display", "exists only in the notebook", "Print it"),
         ("5", "_", "exists only in the notebook", "a name of its own"),
         ("", "In", "exists only in the notebook", "a name of its own"),
+        ("%%script false --no-raise-error\nx = 1", "x", "isn't defined, neither", "Define it in a cell."),
         ("x = 1\ndel x", "x", "isn't defined any more: In [1], line 1 did", "Execute that cell again"),
         ("loader = 1", "loadr", "isn't defined, neither", "Did you mean loader?"),
         ("", "pd", "isn't defined, neither", "Import it: import pandas as pd"),
@@ -324,6 +325,16 @@ def test_what_cannot_be_taken_along_is_said(notebook, define, name, message, hin
     assert problem[3].startswith(f"In task load, {name} ")
     assert message in problem[3]
     assert hint in problem[4]
+
+
+def test_what_only_another_dag_defines_is_said(notebook):
+    notebook.run("%%temporal_dag --name 'a/b'\n\ndef clean(): pass", errors=True)
+    [(_, code, line, message, hint)] = notebook.problems("clean()")
+    assert (code, line) == ("unknown-name", 2)
+    assert message.startswith(
+        "clean is defined only by In [1], line 3, and a cell under %%temporal_dag isn't"
+    )
+    assert hint == "Move its definition to a cell without the magic, for both to use."
 
 
 def test_all_problems_are_told_at_once_and_by_which_way_they_come(notebook):

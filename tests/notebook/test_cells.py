@@ -136,6 +136,8 @@ def test_what_only_a_notebook_can_execute_is_said(body, line, said, hint):
         ("for i in range(3):\n    DAG(f'a_{i}')", "a_i.py"),
         ("def make():\n    return DAG(dag_id='b')\nmake()", "b.py"),
         ("with DAG(NAME): ...", "NAME.py"),
+        ("from shop import make_dag\nmake_dag('a', n=1)", "make_dag_a_n_1.py"),
+        ("d = etl()", "etl.py"),
     ],
 )
 def test_a_file_keeps_its_name_where_ids_are_made(source, file):
