@@ -81,6 +81,7 @@ class Rendering:
     is_free: Callable[[str], bool]
     imports: set[Imported] = dataclasses.field(default_factory=set)
     names: set[str] = dataclasses.field(default_factory=set)
+    _written: int = 0
 
     def source(self, value: Any) -> str:
         """Return an expression that makes an equal value.
@@ -98,19 +99,30 @@ class Rendering:
         >>> [needed.statement() for needed in rendering.imports]
         ['from datetime import timedelta']
         """
-        text = self._of(value, 0)
-        if len(text) > LIMIT:
-            raise NotSimpleError(
-                f"is {len(text) / 1000:,.0f} kB as source, and only up to {LIMIT // 1000} kB are taken along: "
-                "write it to a file and read that in the task"
-            )
+        try:
+            text = self._of(value, ())
+        except NotSimpleError:
+            raise
+        except Exception:
+            # Attributes and comparisons are code of whoever wrote the class.
+            raise NotSimpleError(advice(value)) from None
         if len(text) > _WIDTH and _is_plain(value):
             text = pprint.pformat(value, width=_WIDTH, sort_dicts=False)
         return text
 
-    def _of(self, value: Any, depth: int) -> str:
-        if depth > 20:
-            raise NotSimpleError("is nested too deeply to be written down: build it in the task")
+    def _of(self, value: Any, around: tuple[int, ...]) -> str:
+        if id(value) in around:
+            raise NotSimpleError("holds itself: build it in the task")
+        text = self._text(value, (*around, id(value)))
+        self._written += len(text) if isinstance(value, (str, bytes, int, float)) else 2
+        if self._written > LIMIT:
+            raise NotSimpleError(
+                f"takes more than {LIMIT // 1000} kB as source, which isn't taken along: "
+                "write it to a file and read that in the task"
+            )
+        return text
+
+    def _text(self, value: Any, around: tuple[int, ...]) -> str:
         kind = type(value)
         if kind is float and not math.isfinite(value):
             return f'float("{value}")'
@@ -122,12 +134,12 @@ class Rendering:
             return (
                 f"{self._known(kind)}.{value.name}" if value.name else f"{self._known(kind)}({value.value!r})"
             )
-        if (text := self._container(value, depth + 1)) is not None:
+        if (text := self._container(value, around)) is not None:
             return text
         if (text := self._of_a_library(value)) is not None:
             return text
         if dataclasses.is_dataclass(value):
-            return self._dataclass(value, depth + 1)
+            return self._dataclass(value, around)
         raise NotSimpleError(advice(value))
 
     def _known(self, thing: Any) -> str:
@@ -163,16 +175,16 @@ class Rendering:
         self.imports.add(Imported(module, None, name))
         return name
 
-    def _container(self, value: Any, depth: int) -> str | None:
+    def _container(self, value: Any, around: tuple[int, ...]) -> str | None:
         kind = type(value)
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             fields = (
-                f"{name}={self._of(part, depth)}" for name, part in zip(kind._fields, value, strict=True)
+                f"{name}={self._of(part, around)}" for name, part in zip(kind._fields, value, strict=True)
             )
             return f"{self._known(kind)}({', '.join(fields)})"
         if kind in (list, tuple, set, frozenset) or (isinstance(value, list) and _is_ipythons(kind)):
             members = sorted(value, key=repr) if kind in (set, frozenset) else value
-            parts = ", ".join(self._of(part, depth) for part in members)
+            parts = ", ".join(self._of(part, around) for part in members)
             match kind.__name__:
                 case "tuple":
                     return f"({parts},)" if len(value) == 1 else f"({parts})"
@@ -182,7 +194,7 @@ class Rendering:
                     return f"frozenset({{{parts}}})" if value else "frozenset()"
             return f"[{parts}]"
         if kind is dict:
-            items = (f"{self._of(key, depth)}: {self._of(part, depth)}" for key, part in value.items())
+            items = (f"{self._of(key, around)}: {self._of(part, around)}" for key, part in value.items())
             return f"{{{', '.join(items)}}}"
         return None
 
@@ -199,7 +211,7 @@ class Rendering:
             return f"{self._attribute('pandas', kind.__name__)}({str(value)!r})"
         if module == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
             plain = value.item()
-            return self._of(plain, 0) if type(plain).__module__ in ("builtins", "datetime") else None
+            return self._of(plain, ()) if type(plain).__module__ in ("builtins", "datetime") else None
         if kind in (datetime.datetime, datetime.time):
             zone = getattr(value, "tzinfo", None)
             if zone is not None and type(zone) is not datetime.timezone:
@@ -225,9 +237,9 @@ class Rendering:
                 )
         return None
 
-    def _dataclass(self, value: Any, depth: int) -> str:
+    def _dataclass(self, value: Any, around: tuple[int, ...]) -> str:
         fields = [field for field in dataclasses.fields(value) if field.init]
-        parts = (f"{field.name}={self._of(getattr(value, field.name), depth)}" for field in fields)
+        parts = (f"{field.name}={self._of(getattr(value, field.name), around)}" for field in fields)
         return f"{self._known(type(value))}({', '.join(parts)})"
 
 
@@ -280,9 +292,9 @@ def described(value: Any) -> str:
         return "a lambda"
     if isinstance(value, types.FunctionType):
         return f"the function {value.__qualname__}"
-    shape = getattr(value, "shape", None)
+    shape = value.shape if kind.__name__ == "DataFrame" else None
     size = ""
-    if isinstance(shape, tuple) and len(shape) == 2 and kind.__name__ == "DataFrame":
+    if isinstance(shape, tuple) and len(shape) == 2:
         size = f" of {shape[0]:,} rows × {shape[1]:,} columns"
     module = kind.__module__
     # Where a class is defined says something of a connection, nothing of a DataFrame.
@@ -315,7 +327,7 @@ def _instead(value: Any) -> str:
         return "make it inside the task, or write it to a file; a small one can be a list: .tolist()"
     if isinstance(value, (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)):
         return "it can be used up only here: make it inside the task, or a list of it"
-    if hasattr(value, "read") or hasattr(value, "fileno"):
+    if hasattr(kind, "read") or hasattr(kind, "fileno"):
         return "open it inside the task"
     if _CONNECTIONS.search(kind.__name__) or module in ("sqlite3", "psycopg2", "psycopg", "sqlalchemy"):
         return "open it inside the task, with an Airflow connection (BaseHook.get_connection(…), or a hook)"
