@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
@@ -43,7 +43,7 @@ def routes(app: FastAPI, pages: Pages) -> None:
     async def feed(body: _Feed) -> Response:
         grid = (body.dag_id, body.run_id, body.runs)
         answer = await long_poll(lambda: feeds.changes(*grid, body.after), body.timeout)
-        return Response(await run_in_threadpool(json.dumps, answer), media_type="application/json")
+        return Response(await run_in_threadpool(msgspec.json.encode, answer), media_type="application/json")
 
     @app.post("/v1/task")
     def task(body: _Try) -> dict[str, Any]:

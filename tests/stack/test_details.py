@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
+from temporal_airflow_nb.notebook import page_requests
+from temporal_airflow_nb.notebook.feed import Feed
 from tests.waiting import until
 
 DETAILED = """\
@@ -196,6 +200,19 @@ def test_code_that_has_changed_since_is_not_shown(detailed):
     assert helpers()["user"]
     (detailed.folder / "detailed_helper.py").write_text("# not what was executed\n" + HELPER)
     assert (helpers()["line"], helpers()["context"]) == ("", [])
+
+
+def test_a_page_gets_what_it_asks_for(detailed):
+    detailed.ended("many", map_index=1)
+    live = SimpleNamespace(feed=Feed(detailed.stack.client, detailed.run.dag_id, detailed.run.run_id))
+    asked = {"task_id": "many", "map_index": 1, "try_number": 1}
+    told = page_requests.answer(live, {"op": "task", **asked})
+    assert told.pop("commands")
+    assert told == detailed.task(**asked)
+    log = page_requests.answer(live, {"op": "log", **asked, "after": 1})
+    assert log["lines"] == detailed.tail(**asked)["lines"][1:]
+    with pytest.raises(RunNotFoundError, match="has no task"):
+        page_requests.answer(live, {"op": "log", "task_id": "nothing", "map_index": -1, "try_number": 1})
 
 
 def test_xcoms_are_short_texts(detailed):
