@@ -102,6 +102,12 @@ class RunNotFoundError(InvalidInputError):
     code = "run_not_found"
 
 
+class UnavailableHereError(InvalidInputError):
+    """What was asked for needs a service that this connection doesn't reach. ``facts``: ``operation``."""
+
+    code = "unavailable_here"
+
+
 class UnsupportedVersionError(InvalidInputError):
     """The installed Airflow is of another minor version than the one this package knows."""
 

@@ -10,6 +10,7 @@ from airflow.models.dag_version import DagVersion
 from airflow.models.taskinstance import TaskInstance as TI
 from sqlalchemy import func, select
 
+from temporal_airflow_nb.orchestration.graph import graph_of
 from temporal_airflow_nb.orchestration.grid_shapes import packed
 from temporal_airflow_nb.orchestration.models import MAX_PAYLOAD
 from temporal_airflow_nb.orchestration.structure import structure_of
@@ -74,12 +75,18 @@ def differences(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
 
 
 def structure_text(dag: SerializedDAG) -> str | None:
-    """Return a DAG's structure without its documentation, packed; None where it is too large."""
+    """
+    Return a DAG's structure without its documentation, packed; None where it is too large.
+
+    ``order`` are the places of its tasks among the nodes, as they can run.
+    """
     text = getattr(dag, "_temporal_airflow_packed", "")
     if text == "":
         structure = structure_of(dag)
         nodes = [{**node, "doc": None} for node in structure["nodes"]]
-        text = packed({**structure, "nodes": nodes})
+        places = {node["id"]: place for place, node in enumerate(nodes) if node["kind"] == "task"}
+        order = [places[task_id] for task_id in graph_of(dag).order]
+        text = packed({**structure, "nodes": nodes, "order": order})
         text = text if len(text) <= _MOST_STRUCTURE else None
         dag._temporal_airflow_packed = text  # type: ignore[attr-defined]
     return text

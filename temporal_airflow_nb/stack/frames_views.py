@@ -50,7 +50,7 @@ class _Nothing(BaseModel):
 
 def routes(app: FastAPI, temporal: Client | None) -> None:
     """Add the operations. ``temporal`` is the client that the process has; one is made where it has none."""
-    history = History(temporal)
+    history = History(temporal, _check)
 
     @app.post("/v1/tasks_columns")
     def tasks_columns(body: _RunRef) -> Response:
@@ -79,6 +79,11 @@ def routes(app: FastAPI, temporal: Client | None) -> None:
     @app.post("/v1/pools")
     def pools_columns(_: _Nothing) -> Response:
         return _answer(pools())
+
+
+def _check(dag_id: str, run_id: str) -> None:
+    with reading() as session:
+        find_run(dag_id, run_id, session)
 
 
 def _answer(columns: Columns) -> Response:

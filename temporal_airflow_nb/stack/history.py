@@ -18,8 +18,6 @@ from temporal_airflow_nb.client_config import connect_client
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.errors import ServiceUnavailableError
 from temporal_airflow_nb.orchestration.calls import try_of
-from temporal_airflow_nb.stack.lookup import find_run
-from temporal_airflow_nb.tasks.database import reading
 
 COLUMNS: Final = (
     "event_id",
@@ -50,10 +48,13 @@ class History:
     ----------
     client
         The client to use; one is connected at the first need where it is None.
+    check
+        Raises where there is no such run; called in a thread.
     """
 
-    def __init__(self, client: Client | None) -> None:
+    def __init__(self, client: Client | None, check: Callable[[str, str], object]) -> None:
         self._client = client
+        self._check = check
         self._connecting = asyncio.Lock()
 
     async def events(self, dag_id: str, run_id: str) -> dict[str, list[Any]]:
@@ -66,17 +67,8 @@ class History:
         ServiceUnavailableError
             Temporal can't be reached.
         """
-        await asyncio.to_thread(_check, dag_id, run_id)
-        client = await self._connected()
-        try:
-            rows = [row async for row in _rows(client, workflow_id(dag_id, run_id))]
-        except RPCError as error:
-            raise ServiceUnavailableError(
-                f"Temporal doesn't tell the history of {dag_id} {run_id}: {error.message}",
-                hint="See `temporal-airflow status`.",
-                service="temporal",
-            ) from error
-        return {name: [row.get(name) for row in rows] for name in COLUMNS}
+        await asyncio.to_thread(self._check, dag_id, run_id)
+        return await events_of(await self._connected(), dag_id, run_id)
 
     async def _connected(self) -> Client:
         async with self._connecting:
@@ -85,9 +77,23 @@ class History:
         return self._client
 
 
-def _check(dag_id: str, run_id: str) -> None:
-    with reading() as session:
-        find_run(dag_id, run_id, session)
+async def events_of(client: Client, dag_id: str, run_id: str) -> dict[str, list[Any]]:
+    """Return the events of a run's workflow, column by column.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        Temporal can't be reached.
+    """
+    try:
+        rows = [row async for row in _rows(client, workflow_id(dag_id, run_id))]
+    except RPCError as error:
+        raise ServiceUnavailableError(
+            f"Temporal doesn't tell the history of {dag_id} {run_id}: {error.message}",
+            hint="See `temporal-airflow status`.",
+            service="temporal",
+        ) from error
+    return {name: [row.get(name) for row in rows] for name in COLUMNS}
 
 
 async def _rows(client: Client, workflow: str) -> Any:
