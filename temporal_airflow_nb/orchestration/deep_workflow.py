@@ -185,6 +185,8 @@ class ExecuteAirflowDagDeepWorkflow:
     async def _load(self) -> None:
         self._dag = await transaction("load_serialized_dag", self._run.ref, LoadedDag)
         self._grid.run, self._grid.structure = self._dag.run, self._dag.structure
+        if self._dag.former:
+            self._grid.remember(unpacked(self._dag.former))
 
     async def _step(self) -> None:
         """Hand what has happened to one pass, and do what it says."""

@@ -50,6 +50,10 @@ class GridMemory:
             if former:
                 self._former[key] = former
 
+    def remember(self, former: Iterable[Sequence[Any]]) -> None:
+        """Note former tries as the database has them: ``[task_id, map_index, tries]``."""
+        self._former.update({(task_id, map_index): tries for task_id, map_index, tries in former})
+
     def put(self, rows: Iterable[Sequence[Any]]) -> None:
         """Note task instances as the database has them."""
         for told in rows:
@@ -94,11 +98,16 @@ class GridMemory:
 
     def rows(self) -> list[list[Any]]:
         """Return each row with its former tries, ``[try_number, state, queued, start, end]``, as a last element."""
-        return [[*row, self._former.get(key, [])] for key, row in self._rows.items()]
+        return [[*row, self._tries(key, row)] for key, row in self._rows.items()]
 
     def pack(self) -> str:
         """Return the rows as a short text, for a query or for the execution that continues this one."""
         return packed(self.rows())
+
+    def _tries(self, key: Key, row: list[Any]) -> list[list[Any]]:
+        # One that waits to be tried again is among the database's former tries, too.
+        upcoming = row[_TRY] if row[_STATE] == "up_for_retry" else row[_TRY] + 1
+        return [tried for tried in self._former.get(key, ()) if tried[0] < upcoming]
 
     def _end_try(self, key: Key, before: list[Any], row: list[Any]) -> None:
         state = before[_STATE] if before[_STATE] in ENDED else "failed"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.models.dag_version import DagVersion
 from airflow.models.taskinstance import TaskInstance as TI
-from sqlalchemy import func, select
+from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
+from sqlalchemy import and_, func, select
 
 from temporal_airflow_nb.orchestration.graph import graph_of
 from temporal_airflow_nb.orchestration.grid_shapes import packed
-from temporal_airflow_nb.orchestration.models import MAX_PAYLOAD
+from temporal_airflow_nb.orchestration.models import MAX_PAYLOAD, Key
 from temporal_airflow_nb.orchestration.structure import structure_of
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ COLUMNS = (
     TI._rendered_map_index.label("label"),
 )
 _MOST_STRUCTURE = 300_000
-_MOST_WITH_TIMES = 5_000
+_MOST_FORMER = 300_000
+_SURELY_FEW = 5_000
+_MOST_WITH_TIMES = 1_000_000
+_NAMED = 500
 _PLAIN = 4
 
 
@@ -56,7 +61,9 @@ def row_of(row: Any) -> list[Any]:
 
 def within_limits(rows: list[list[Any]]) -> list[list[Any]]:
     """Return rows without their times where there are very many: Temporal bounds what a pass may return."""
-    return [row[:_PLAIN] for row in rows] if len(rows) > _MOST_WITH_TIMES else rows
+    if len(rows) <= _SURELY_FEW or len(json.dumps(rows)) <= _MOST_WITH_TIMES:
+        return rows
+    return [row[:_PLAIN] for row in rows]
 
 
 def differences(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
@@ -72,6 +79,24 @@ def differences(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
     if len(text) > MAX_PAYLOAD:
         text = packed([row[:_PLAIN] for row in rows])
     return text if len(text) <= MAX_PAYLOAD else ""
+
+
+def former_tries(dag_run: DagRun, session: Session) -> str | None:
+    """Return the tries of a run that are over, packed; None where there is none, or there are too many."""
+    of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
+    tried = session.scalars(select(TI.task_id).where(of_run, TI.try_number > 0).distinct()).all()
+    if not tried:
+        return None
+    query = select(
+        TIH.task_id, TIH.map_index, TIH.try_number, TIH.state, TIH.queued_dttm, TIH.start_date, TIH.end_date
+    ).where(TIH.dag_id == dag_run.dag_id, TIH.run_id == dag_run.run_id, TIH.try_number > 0)
+    if len(tried) <= _NAMED:
+        query = query.where(TIH.task_id.in_(tried))
+    former: dict[Key, list[Any]] = {}
+    for task_id, map_index, number, state, *times in session.execute(query.order_by(TIH.try_number)):
+        former.setdefault((task_id, map_index), []).append([number, state, *map(_seconds, times)])
+    text = packed([[*key, tries] for key, tries in former.items()])
+    return text if former and len(text) <= _MOST_FORMER else None
 
 
 def structure_text(dag: SerializedDAG) -> str | None:

@@ -94,6 +94,10 @@ class LoadedDag:
     """Its groups, tasks and edges, packed; None where they are too many."""
     run: dict[str, Any] = field(default_factory=dict)
     """Facts of the run: its type, its times in seconds since the epoch, the version of its DAG."""
+    former: str | None = None
+    """
+    Tries that are over, packed: ``[task_id, map_index, tries]``, each try ``[try_number, state, queued, start, end]``.
+    """
 
 
 @dataclass

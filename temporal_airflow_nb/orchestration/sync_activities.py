@@ -25,6 +25,7 @@ from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.grid_rows import (
     differences,
     facts_of,
+    former_tries,
     structure_text,
     times_of,
 )
@@ -105,8 +106,14 @@ def load_serialized_dag(ref: RunRef) -> LoadedDag:
         if dag.dagrun_timeout and dag_run.start_date:
             timeout_at = (dag_run.start_date + dag.dagrun_timeout).timestamp()
         chosen = outbox.on_worker_lost(ref.dag_id, ref.run_id, session) or on_worker_lost()
-        facts = facts_of(dag_run, session)
-        return LoadedDag(len(dag.task_dict), timeout_at, chosen, structure_text(dag), facts)
+        return LoadedDag(
+            len(dag.task_dict),
+            timeout_at,
+            chosen,
+            structure=structure_text(dag),
+            run=facts_of(dag_run, session),
+            former=former_tries(dag_run, session),
+        )
 
 
 @activity.defn

@@ -123,7 +123,7 @@ class RunView:
         structure, found = self._structure
         places = {node["id"]: place for place, node in enumerate(structure["nodes"])}
         changed = {run_id for run_id, _ in self._runs.since(known)}
-        tasks: list[dict[str, Any]] = [task for _, task in self._tasks.since(known)]
+        tasks = [dict(task) for _, task in self._tasks.since(known)]
         tasks.sort(key=lambda task: (places.get(task["task_id"], len(places)), task["map_index"]))
         news: dict[str, Any] = {
             "structure": structure if found > known else None,
@@ -140,7 +140,9 @@ class RunView:
             "run_id": self.run_id,
             "workflow_id": workflow_id(self.dag_id, self.run_id),
             "links": {},
-            "runs": [self._runs.values[run] for run in self._order if run in changed or run == self.run_id],
+            "runs": [
+                dict(self._runs.values[run]) for run in self._order if run in changed or run == self.run_id
+            ],
             **news,
         }
         return answer, bool(full or changed or any(news.values()))

@@ -71,3 +71,19 @@ def test_the_next_execution_knows_the_same():
     )
     memory.put([["load", -1, "scheduled", 2, 1, 4.0, 6.0, 7.0]])
     assert GridMemory(memory.pack()).rows() == memory.rows()
+
+
+def test_an_execution_anew_remembers_the_tries_of_the_one_before():
+    memory = GridMemory()
+    memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
+    memory.put([["load", -1, "queued", 2, 1, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    memory.put([["load", -1, "success", 2, 1, 8.0, 9.0, 9.5]])
+    assert only(memory)[5:] == [8.0, 9.0, 9.5, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+
+
+def test_a_try_that_waits_for_the_next_one_is_no_former_one():
+    memory = GridMemory()
+    memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
+    memory.put([["load", -1, "up_for_retry", 1, 1, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [4.0, 6.0, 7.0, None, []]
