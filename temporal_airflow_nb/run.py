@@ -30,6 +30,7 @@ class Client(Protocol):
     """What a run needs of :class:`~temporal_airflow_nb.stack.gateway_client.GatewayClient`."""
 
     patience: float
+    address: str
 
     def call(self, op: str, *, timeout: float = ..., **body: Any) -> dict[str, Any]:
         """Call an operation of the gateway."""

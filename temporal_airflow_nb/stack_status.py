@@ -52,23 +52,20 @@ def status_of(stack: Stack) -> Status:
     """Return where a stack is, and how it does."""
     from temporal_airflow_nb.stack.local import LocalStack
 
-    found = stack.status()
-    known = _embedded(stack, found) if isinstance(stack, LocalStack) else {}
-    known |= getattr(stack, "where", None) or {}
-    production = bool(known.pop("production", False))
-    where = {name: str(value) for name, value in known.items() if value}
-    return Status(**found, where={**where, "versions": _versions()}, production=production)
+    found, where = stack.status(), dict(stack.where)
+    production = where.pop("production")
+    known = _embedded(stack, where) if isinstance(stack, LocalStack) else {"stack": "connected", **where}
+    told = {name: str(value) for name, value in known.items() if value}
+    facts = {"where": {**told, "versions": _versions()}, "production": production}
+    return Status({**found, **facts})
 
 
-def _embedded(stack: LocalStack, found: dict[str, Any]) -> dict[str, Any]:
-    env, services = found["env"], {row["name"]: row for row in found["services"]}
-    running = services.get("worker", {}).get("state") == "running"
+def _embedded(stack: LocalStack, where: dict[str, Any]) -> dict[str, Any]:
     return {
-        "stack": "embedded" if running else "embedded, not running",
+        "stack": "embedded" if stack.is_running else "embedded, not running",
         "state folder": stack.home,
-        "airflow": f"database {services['database']['address']}" if running else "",
-        "temporal": f"{env['TEMPORAL_ADDRESS']} / {env['TEMPORAL_NAMESPACE']}" if running and env else "",
-        "pages": ", ".join(stack.links.values()) if running else "",
+        **where,
+        "pages": ", ".join(stack.links.values()) if stack.is_running else "",
     }
 
 

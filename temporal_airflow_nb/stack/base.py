@@ -14,8 +14,7 @@ from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from temporal_airflow_nb.run import Run
-    from temporal_airflow_nb.stack.gateway_client import GatewayClient
+    from temporal_airflow_nb.run import Client, Run
 
 MODES = ("deep", "standalone")
 
@@ -25,8 +24,13 @@ class Stack(ABC):
 
     @property
     @abstractmethod
-    def client(self) -> GatewayClient:
-        """Client of the stack's gateway."""
+    def client(self) -> Client:
+        """What operations are called through: the client of the stack's gateway, mostly."""
+
+    @property
+    @abstractmethod
+    def where(self) -> dict[str, Any]:
+        """Where the stack is: ``airflow``, ``temporal`` (texts), ``profile`` (or None), ``production`` (a bool)."""
 
     @abstractmethod
     def start(self) -> Self:

@@ -1,44 +1,51 @@
-"""A door to a configured Airflow and Temporal: the user's own settings, and no service but a warm gateway."""
+"""Doors to a configured Airflow and Temporal: by Airflow's database, by its REST API, or by Temporal alone."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb import config
-from temporal_airflow_nb.errors import ServiceUnavailableError
+from temporal_airflow_nb import config, session
+from temporal_airflow_nb.client_config import connect_client, connect_settings
+from temporal_airflow_nb.errors import ServiceUnavailableError, UnavailableHereError
 from temporal_airflow_nb.stack import launch, processes, state
+from temporal_airflow_nb.stack import where as places
 from temporal_airflow_nb.stack.base import Stack
 from temporal_airflow_nb.stack.gateway_client import GatewayClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from temporal_airflow_nb.run import Client, Run
 
-class ConnectedStack(Stack):
-    """A gateway to the Airflow and the Temporal that the environment configures. See :func:`connect`."""
+_PATIENCE = 10.0
+_NONE = "none: Temporal only"
 
-    def __init__(self) -> None:
+
+class _Gateway:
+    """A private process that has Airflow loaded, on the database that the environment configures."""
+
+    def __init__(self, profile: str | None) -> None:
         self._home: Path | None = None
         self._owner: launch.Owner | None = None
+        # Without it, a host that swallows packets is waited for for minutes.
+        self._settings = {"PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT") or f"{_PATIENCE:.0f}"}
+        if profile is not None:
+            self._settings["TEMPORAL_PROFILE"] = profile
 
-    def __repr__(self) -> str:
-        return f"ConnectedStack({'connected' if self._home else 'closed'})"
+    def open(self) -> None:
+        home = Path(tempfile.mkdtemp(prefix="temporal-airflow-"))
+        state.prepare_home(home)
+        command = processes.python_command(launch.KEEPER_MODULE, str(home), "--gateway-only")
+        self._owner = launch.start_keeper(home, detach=False, command=command, settings=self._settings)
+        self._home = home
 
-    def start(self) -> Self:
-        """Start the gateway, a private process that ends with this one."""
-        if self._home is None:
-            home = Path(tempfile.mkdtemp(prefix="temporal-airflow-"))
-            state.prepare_home(home)
-            command = processes.python_command(launch.KEEPER_MODULE, str(home), "--gateway-only")
-            self._owner = launch.start_keeper(home, detach=False, command=command)
-            self._home = home
-        return self
-
-    def stop(self) -> None:
-        """End the gateway. The cluster and its runs go on."""
+    def close(self) -> None:
         if self._home is not None:
             stack = state.read_stack(self._home)
             if state.keeper_lives(self._home):
@@ -48,9 +55,120 @@ class ConnectedStack(Stack):
             self._owner.release()
             self._owner = None
 
+    @property
+    def services(self) -> list[dict[str, Any]]:
+        return state.read_stack(self._home).get("services", []) if self._home else []
+
+    @property
+    def client(self) -> Client | None:
+        if self._home is None or not state.keeper_lives(self._home):
+            return None
+        gateway = state.read_stack(self._home)["gateway"]
+        return GatewayClient(gateway["address"], gateway["token"])
+
+
+class _Direct:
+    """A client in this process: the REST API's, or Temporal's."""
+
+    def __init__(self, name: str, address: str, make: Any) -> None:
+        self._name, self._address, self._make = name, address, make
+        self.client: Any = None
+
+    def open(self) -> None:
+        self.client = self._make()
+
+    def close(self) -> None:
+        client, self.client = self.client, None
+        if client is not None:
+            client.close()
+
+    @property
+    def services(self) -> list[dict[str, Any]]:
+        told = "running" if self.client is not None else "stopped"
+        return [{"name": self._name, "state": told, "address": self._address, "pid": None}]
+
+
+class ConnectedStack(Stack):
+    """A connection to the Airflow and the Temporal that are configured; made by :func:`connect`.
+
+    Parameters
+    ----------
+    profile
+        A profile of Temporal's client settings.
+    airflow
+        Address of Airflow's REST API.
+    production
+        Patterns of profiles, namespaces and addresses that are production; as configured where left out.
+    """
+
+    def __init__(
+        self,
+        profile: str | None = None,
+        *,
+        airflow: str | None = None,
+        production: Sequence[str] | None = None,
+    ) -> None:
+        self._profile = profile
+        self._settings = connect_settings(profile)
+        address, namespace = self._settings["target_host"], self._settings["namespace"]
+        door: _Gateway | _Direct
+        if airflow is not None:
+            from temporal_airflow_nb.stack.rest_door import RestDoor, base_address
+
+            url = base_address(airflow)
+            self._airflow, names = f"REST {places.masked(url)}", places.names_of(url)
+            door = _Direct("airflow", places.masked(url), lambda: RestDoor(airflow))
+        elif places.database_is_configured(os.environ):
+            url = places.database_url(os.environ)
+            self._airflow, names = f"database {url}", places.names_of(url)
+            door = _Gateway(profile)
+        else:
+            self._airflow, names = _NONE, []
+            door = _Direct("temporal", address, self._temporal_door)
+        self._door = door
+        self._temporal = f"{address} / {namespace}"
+        chosen = places.profile_in_use(profile)
+        self._where = {
+            "airflow": self._airflow,
+            "temporal": self._temporal,
+            "profile": chosen,
+            "production": places.is_production(
+                [chosen, namespace, address, *names], _patterns() if production is None else production
+            ),
+        }
+
+    def __repr__(self) -> str:
+        if self._door.client is None:
+            return "ConnectedStack(closed)"
+        profile = f", profile {self._where['profile']!r}" if self._where["profile"] else ""
+        alarm = ", production" if self._where["production"] else ""
+        return f"ConnectedStack(Airflow {self._airflow}, Temporal {self._temporal}{profile}{alarm})"
+
+    def start(self) -> Self:
+        """Connect; functions and magics work with this connection from now on.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Temporal, Airflow or its database can't be reached.
+        InvalidInputError
+            A setting can't be used, or the REST API refuses the token.
+        """
+        if self._door.client is None:
+            if isinstance(self._door, _Gateway):
+                _check_temporal(self._profile)
+            self._door.open()
+        session.use(self)
+        return self
+
+    def stop(self) -> None:
+        """Close the connection. The cluster and its runs go on."""
+        self._door.close()
+        if session.connected() and session.current() is self:
+            session.use(None)
+
     def status(self) -> dict[str, Any]:
-        """Return the gateway's state, and the variables that say where Airflow and Temporal are."""
-        services = state.read_stack(self._home).get("services", []) if self._home else []
+        """Return the state of what the connection consists of, :attr:`where` it leads, and the variables it is from."""
         names = (
             "AIRFLOW_HOME",
             "AIRFLOW_CONFIG",
@@ -59,31 +177,124 @@ class ConnectedStack(Stack):
             "TEMPORAL_PROFILE",
         )
         env = {name: os.environ[name] for name in names if name in os.environ}
-        return {"services": services, "env": {**env, "TEMPORAL_TASK_QUEUE": config.task_queue()}}
+        if self._profile is not None:
+            env["TEMPORAL_PROFILE"] = self._profile
+        return {
+            "services": self._door.services,
+            "env": {**env, "TEMPORAL_TASK_QUEUE": config.task_queue()},
+            "where": self.where,
+        }
 
     @property
-    def client(self) -> GatewayClient:
-        """Client of the gateway."""
-        if self._home is None or not state.keeper_lives(self._home):
+    def where(self) -> dict[str, Any]:
+        """Where the connection leads: ``airflow``, ``temporal``, ``profile``, and whether that is ``production``."""
+        return dict(self._where)
+
+    @property
+    def client(self) -> Client:
+        """The open connection.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            It isn't open.
+        """
+        client = self._door.client
+        if client is None:
             raise ServiceUnavailableError(
-                "Not connected.", hint="Use connect() to start a gateway to the cluster.", service="worker"
+                "Not connected.", hint="Use connect() to connect to the cluster.", service="worker"
             )
-        gateway = state.read_stack(self._home)["gateway"]
-        return GatewayClient(gateway["address"], gateway["token"])
+        return client
+
+    def trigger(
+        self, dag_id: str, *, conf: Mapping[str, Any] | None = None, run_id: str | None = None
+    ) -> Run:
+        """Run a DAG that Airflow knows already; by the REST API alone.
+
+        Raises
+        ------
+        DagNotFoundError
+            Airflow has no such DAG.
+        UnavailableHereError
+            The connection isn't one by the REST API.
+        """
+        from temporal_airflow_nb.run import Run
+
+        if not self._airflow.startswith("REST "):
+            raise UnavailableHereError(
+                "A DAG is triggered by its id through Airflow's REST API alone.",
+                hint='Run its file, or connect with connect(airflow="https://…").',
+                op="trigger",
+            )
+        answer = self.client.call("submit", dag_id=dag_id, conf=dict(conf or {}), run_id=run_id)
+        return Run(self.client, answer["dag_id"], answer["run_id"])
+
+    def _temporal_door(self) -> Any:
+        from temporal_airflow_nb.stack.temporal_door import TemporalDoor
+
+        return TemporalDoor(self._profile)
 
 
-def connect() -> ConnectedStack:
-    """Connect to the configured Airflow and Temporal cluster.
+def connect(profile: str | None = None, *, airflow: str | None = None) -> ConnectedStack:
+    """Connect to a configured Airflow and Temporal, in place of an embedded stack.
 
-    Airflow is configured as for its own command line (``AIRFLOW_HOME``, ``AIRFLOW__SECTION__KEY``), Temporal
-    by its standard variables and profiles (``TEMPORAL_ADDRESS``, ``TEMPORAL_PROFILE``). Runs are executed by
-    the cluster's workers.
+    Airflow is reached by its REST API where ``airflow`` names one; else by its database, where one is configured as
+    for Airflow's own command line (``AIRFLOW_CONFIG``, ``AIRFLOW_HOME`` with an ``airflow.cfg``,
+    ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN``); else not at all: runs are followed through Temporal then. Runs are
+    executed by the cluster's workers.
+
+    Parameters
+    ----------
+    profile
+        A profile of ``temporal.toml``, with address, namespace, TLS or an API key; ``$TEMPORAL_PROFILE``, or
+        ``default``, where left out. ``TEMPORAL_*`` variables come before it.
+    airflow
+        Address of Airflow: ``"https://airflow.example.com"``. The token is ``$AIRFLOW_API_TOKEN``, or is asked for
+        with ``$AIRFLOW_API_USER`` and ``$AIRFLOW_API_PASSWORD``.
+
+    Returns
+    -------
+    ConnectedStack
+        The connection, in use by functions and magics from now on; a context manager.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such profile, or a setting can't be used.
+    ServiceUnavailableError
+        Temporal, or Airflow, can't be reached.
 
     Examples
     --------
     >>> import temporal_airflow_nb as ta
-    >>> with ta.connect() as cluster:                         # doctest: +SKIP
+    >>> with ta.connect(profile="staging") as cluster:        # doctest: +SKIP
     ...     cluster.run("dags/etl.py").wait()
     'success'
     """
-    return ConnectedStack().start()
+    for name, value in (("profile", profile), ("airflow", airflow)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
+    return ConnectedStack(profile, airflow=airflow).start()
+
+
+def _patterns() -> Sequence[str]:
+    from temporal_airflow_nb.notebook import settings
+
+    return settings.get("production")
+
+
+def _check_temporal(profile: str | None) -> None:
+    """Refuse a Temporal that doesn't answer. In a thread: a notebook's own loop runs in this one."""
+    failure: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            asyncio.run(connect_client(profile=profile, timeout=_PATIENCE))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=look, name="temporal-airflow-connect")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]

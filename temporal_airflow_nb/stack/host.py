@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 from temporal_airflow_nb.airflow_hooks import signals
 from temporal_airflow_nb.config import queues
-from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.stack.services import GATEWAY_ONLY, READY_FD
 from temporal_airflow_nb.stack.state import ui_urls
+from temporal_airflow_nb.stack.where import database_url
 from temporal_airflow_nb.versions import check_airflow
 
 _SERVER_PATIENCE = 60.0
@@ -52,12 +53,35 @@ def _prepare(home: Path) -> Any:
     # Airflow leaves a DAG that it stored in the last 30 s as it is; one that somebody runs now is to be as it is now.
     os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
     # Not at the top: the version is checked, and the settings are made, before Airflow is imported.
-    from temporal_airflow_nb.tasks.zygotes import preload_and_fork
+    try:
+        from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
-    zygotes = preload_and_fork()
-    _quieten()
-    _prepare_database(home if embedded else None, version)
+        zygotes = preload_and_fork()
+        _quieten()
+        _prepare_database(home if embedded else None, version)
+    except Exception as error:
+        if embedded or (known := _database_error(error)) is None:
+            raise
+        raise known from None
     return zygotes
+
+
+def _database_error(error: Exception) -> TemporalAirflowError | None:
+    """Return what is wrong with the database that somebody has configured, if that is what an exception is about."""
+    from sqlalchemy.exc import ArgumentError, OperationalError
+
+    url = database_url(os.environ)
+    hint = "Check AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, or sql_alchemy_conn in airflow.cfg."
+    if isinstance(error, OperationalError):
+        reason = str(error.orig).strip().splitlines()[0]
+        return ServiceUnavailableError(
+            f"Airflow's database {url} can't be reached: {reason}", hint=hint, service="database", address=url
+        )
+    if isinstance(error, (ArgumentError, ModuleNotFoundError)):
+        return InvalidInputError(
+            f"Airflow's database setting {url} can't be used: {error}", hint=hint, address=url
+        )
+    return None
 
 
 def _quieten() -> None:

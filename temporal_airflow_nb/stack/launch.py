@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,12 @@ def hold(home: Path) -> Hold | None:
 
 
 def start_keeper(
-    home: Path, *, detach: bool, command: Sequence[str] | None = None, options: Sequence[str] = ()
+    home: Path,
+    *,
+    detach: bool,
+    command: Sequence[str] | None = None,
+    options: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> Owner | None:
     """Start a keeper and wait until its stack is ready.
 
@@ -99,6 +104,8 @@ def start_keeper(
         The keeper's command, up to and with its folder.
     options
         Its options that say what is to run.
+    settings
+        Variables that it has beside this process's own.
 
     Returns
     -------
@@ -119,7 +126,12 @@ def start_keeper(
     if not detach:
         arguments += ["--owner-fd", str(owner_end)]
         pass_fds.append(owner_end)
-    env = {**os.environ, **processes.python_path(os.environ), processes.MARKER: marker}
+    env = {
+        **os.environ,
+        **(settings or {}),
+        **processes.python_path(os.environ),
+        processes.MARKER: marker,
+    }
     process = None
     try:
         process = processes.spawn(

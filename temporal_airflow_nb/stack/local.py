@@ -194,6 +194,17 @@ class LocalStack(Stack):
         return GatewayClient(gateway["address"], gateway["token"])
 
     @property
+    def where(self) -> dict[str, Any]:
+        """Addresses of the stack's database and Temporal, empty texts while it doesn't run; never production."""
+        temporal = state.read_stack(self.home).get("temporal") if self.is_running else None
+        return {
+            "airflow": f"database {database.address(self.home)}" if temporal else "",
+            "temporal": f"{temporal['address']} / {temporal['namespace']}" if temporal else "",
+            "profile": None,
+            "production": False,
+        }
+
+    @property
     def links(self) -> dict[str, str]:
         """Addresses of the stack's pages."""
         return state.ui_urls(self.home)
