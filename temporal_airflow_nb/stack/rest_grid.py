@@ -1,0 +1,299 @@
+"""The grid of a DAG's runs, read through Airflow's REST API."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from graphlib import TopologicalSorter
+from threading import Lock
+from typing import Any, Final
+
+from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS
+from temporal_airflow_nb.errors import TemporalAirflowError
+from temporal_airflow_nb.stack.changes import Changes
+from temporal_airflow_nb.stack.rest_api import RestApi, path_of
+
+_OVERLAP: Final = timedelta(seconds=6)
+_LOOK_SECONDS: Final = 0.5
+_SCAN_SECONDS: Final = 15.0
+_SCANS_PER_COST: Final = 20
+_COUNT_SECONDS: Final = 5.0
+_DOC: Final = 2_000
+
+Key = tuple[str, int]
+
+
+def moment(text: str | None) -> str | None:
+    """Return a time as the gateway writes it.
+
+    >>> moment("2026-01-01T00:00:00Z")
+    '2026-01-01T00:00:00+00:00'
+    """
+    if text is None:
+        return None
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc).isoformat()
+
+
+def task_row(ti: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task instance as the gateway tells it, but for its group and its former tries."""
+    label = ti.get("rendered_map_index")
+    return {
+        "task_id": ti["task_id"],
+        "map_index": ti["map_index"],
+        "state": ti["state"],
+        "try_number": ti["try_number"],
+        "max_tries": ti["max_tries"],
+        "operator": ti.get("operator_name") or ti["operator"],
+        "start_date": moment(ti["start_date"]),
+        "end_date": moment(ti["end_date"]),
+        "duration": ti["duration"],
+        "queued_dttm": moment(ti["queued_when"]),
+        "pool": ti["pool"],
+        # Without a template for it, the API gives the map index.
+        "label": None if label == str(ti["map_index"]) else label,
+    }
+
+
+def run_row(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run as the gateway tells it."""
+    versions = [version["version_number"] for version in run.get("dag_versions") or ()]
+    return {
+        "run_id": run["dag_run_id"],
+        "state": run["state"],
+        "run_type": run["run_type"],
+        "start_date": moment(run["start_date"]),
+        "end_date": moment(run["end_date"]),
+        "queued_at": moment(run["queued_at"]),
+        "logical_date": moment(run["logical_date"]),
+        "run_after": moment(run["run_after"]),
+        "version": max(versions, default=None),
+        "note": run.get("note"),
+    }
+
+
+class RestGrid:
+    """What is known of a DAG's latest runs, and of the task instances of one of them. Safe in threads."""
+
+    def __init__(self, api: RestApi, dag_id: str, run_id: str, window: int) -> None:
+        self.dag_id = dag_id
+        self.run_id = run_id
+        self._api = api
+        self._window = window
+        self._lock = Lock()
+        self._name = secrets.token_hex(4)
+        self._look = 0
+        self._looked = self._scanned = self._scan_cost = 0.0
+        self._since: datetime | None = None
+        self._structure: dict[str, Any] | None = None
+        self._structure_look = 0
+        self._order: list[str] = []
+        self._places: dict[str, tuple[int, str | None]] = {}
+        self._runs, self._tasks, self._cells = Changes(), Changes(), Changes()
+        self._counted: dict[str, tuple[Any, float]] = {}
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The run in focus."""
+        return self._runs.values[self.run_id]
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Where the run is in Airflow's UI."""
+        path = path_of("dags", self.dag_id, "runs", self.run_id)
+        return {"airflow": f"{self._api.address}/{path}"}
+
+    def refresh(self) -> None:
+        """Ask what has changed, unless that was asked just now."""
+        with self._lock:
+            now = time.monotonic()
+            if self._looked and now - self._looked < _LOOK_SECONDS:
+                return
+            self._look += 1
+            ended = self._read_runs()
+            since = self._api.server_time - _OVERLAP
+            if self._structure is None:
+                self._read_structure()
+            scan = ended or now - self._scanned > max(_SCAN_SECONDS, _SCANS_PER_COST * self._scan_cost)
+            self._read_tasks(None if scan else self._since)
+            self._read_cells(now)
+            self._looked, self._since = now, since
+            if scan:
+                self._scanned, self._scan_cost = now, time.monotonic() - now
+
+    def answer(self, after: str | None) -> tuple[dict[str, Any], bool]:
+        """Return what has changed after the cursor ``after``, and whether anything has."""
+        with self._lock:
+            name, _, number = (after or "").partition(".")
+            full = name != self._name or not number.isdigit()
+            known = 0 if full else int(number)
+            changed = {run_id for run_id, _ in self._runs.since(known)}
+            cells: dict[str, dict[str, Any]] = defaultdict(dict)
+            for (run_id, task_id), counts in self._cells.since(known):
+                cells[run_id][task_id] = counts
+            news: dict[str, Any] = {
+                "structure": self._structure if self._structure_look > known else None,
+                "tasks": self._sorted(task for _, task in self._tasks.since(known)),
+                "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
+                "cells": dict(cells),
+                "dropped": [] if full else self._runs.lost_since(known),
+            }
+            shown = [run for run in self._order if run in changed or run == self.run_id]
+            answer = {
+                "cursor": f"{self._name}.{self._look}",
+                "full": full,
+                "now": datetime.now(timezone.utc).isoformat(),
+                "dag_id": self.dag_id,
+                "run_id": self.run_id,
+                "workflow_id": workflow_id(self.dag_id, self.run_id),
+                "links": self.links,
+                "runs": [self._runs.values[run] for run in shown],
+                **news,
+            }
+            return answer, bool(full or changed or any(news.values()))
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return the task instances of the run in focus, in the grid's order."""
+        with self._lock:
+            return self._sorted(self._tasks.values.values())
+
+    def _sorted(self, tasks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        last = (len(self._places), None)
+        return sorted(tasks, key=lambda task: (self._places.get(task["task_id"], last)[0], task["map_index"]))
+
+    def _read_runs(self) -> bool:
+        """Read the runs that are shown; return whether the one in focus has just ended, or begun anew."""
+        runs = path_of("dags", self.dag_id, "dagRuns")
+        found = self._api.get(runs, limit=self._window, order_by="-run_after")["dag_runs"]
+        rows = [run_row(run) for run in found]
+        if all(row["run_id"] != self.run_id for row in rows):
+            rows.append(run_row(self._api.get(f"{runs}/{path_of(self.run_id)}")))
+        before = self._runs.values.get(self.run_id, {}).get("state")
+        for row in rows:
+            self._runs.put(row["run_id"], row, self._look)
+        self._order = [row["run_id"] for row in rows]
+        self._runs.keep(self._order, self._look)
+        return before != self.run["state"]
+
+    def _read_structure(self) -> None:
+        tasks = self._api.get(path_of("dags", self.dag_id, "tasks"))["tasks"]
+        try:
+            grid = self._api.get(path_of("grid", "structure", self.dag_id), root="ui")
+        except TemporalAirflowError:
+            grid = None
+        self._structure = {"version": self.run["version"], **structure_of(tasks, grid)}
+        self._structure_look = self._look
+        self._places = {
+            node["id"]: (place, node["parent"]) for place, node in enumerate(self._structure["nodes"])
+        }
+
+    def _read_tasks(self, since: datetime | None) -> None:
+        path = path_of("dags", self.dag_id, "dagRuns", self.run_id, "taskInstances")
+        recent = None if since is None else since.isoformat()
+        seen = []
+        for ti in self._api.pages(path, "task_instances", updated_at_gte=recent, order_by="id"):
+            task = task_row(ti)
+            task["group"] = self._places.get(ti["task_id"], (0, None))[1]
+            key = (ti["task_id"], ti["map_index"])
+            known = self._tasks.values.get(key)
+            if known is None or {**known, "tries": None} != {**task, "tries": None}:
+                task["tries"] = self._former_tries(path, task) if ti["try_number"] > 1 else []
+                self._tasks.put(key, task, self._look)
+            seen.append(key)
+        if since is None:
+            self._tasks.keep(seen, self._look)
+
+    def _former_tries(self, path: str, task: Mapping[str, Any]) -> list[list[Any]]:
+        mapped = (str(task["map_index"]),) if task["map_index"] >= 0 else ()
+        answer = self._api.get(f"{path}/{path_of(task['task_id'], *mapped, 'tries')}")
+        return [
+            [
+                one["try_number"],
+                one["state"],
+                moment(one["queued_when"]),
+                moment(one["start_date"]),
+                moment(one["end_date"]),
+            ]
+            for one in answer["task_instances"]
+            if 0 < one["try_number"] < task["try_number"]
+        ]
+
+    def _read_cells(self, now: float) -> None:
+        """Count the states of other runs: once of those that have ended, now and then of those that go on."""
+        for run_id in self._order:
+            row = self._runs.values[run_id]
+            counted, at = self._counted.get(run_id, (None, 0.0))
+            goes_on = row["state"] not in FINAL_RUN_STATES and now - at >= _COUNT_SECONDS
+            if run_id == self.run_id or not (goes_on or counted != row):
+                continue
+            self._counted[run_id] = (row, now)
+            path = path_of("dags", self.dag_id, "dagRuns", run_id, "taskInstances")
+            counts: dict[str, Counter[str]] = defaultdict(Counter)
+            for ti in self._api.pages(path, "task_instances", order_by="id"):
+                counts[ti["task_id"]][ti["state"] or NO_STATUS] += 1
+            for task_id, states in counts.items():
+                self._cells.put((run_id, task_id), dict(states), self._look)
+        self._cells.keep([key for key in self._cells.values if key[0] in self._runs.values], self._look)
+
+
+def structure_of(tasks: list[Mapping[str, Any]], grid: list[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Return a DAG's structure from its tasks and, for groups and order, from what Airflow's own grid is made of."""
+    known = {task["task_id"]: task for task in tasks}
+    nodes: list[dict[str, Any]] = []
+
+    def add(children: Iterable[Mapping[str, Any]], parent: str | None) -> None:
+        for child in children:
+            if child["id"] in known:
+                nodes.append(_task_node(known[child["id"]], child, parent))
+            elif child.get("children"):
+                nodes.append(_group_node(child, parent))
+                add(child["children"], child["id"])
+
+    if grid is None:
+        upstream: dict[str, list[str]] = {task_id: [] for task_id in known}
+        for task_id, task in known.items():
+            for below in task["downstream_task_ids"] or ():
+                upstream.setdefault(below, []).append(task_id)
+        order = TopologicalSorter({task_id: sorted(ids) for task_id, ids in upstream.items()}).static_order()
+        grid = [{"id": task_id, "label": known[task_id]["task_display_name"]} for task_id in order]
+    add(grid, None)
+    edges = [
+        [task_id, below] for task_id, task in known.items() for below in task["downstream_task_ids"] or ()
+    ]
+    return {"nodes": nodes, "edges": sorted(edges)}
+
+
+def _task_node(task: Mapping[str, Any], shown: Mapping[str, Any], parent: str | None) -> dict[str, Any]:
+    doc = task.get("doc_md")
+    return {
+        "id": task["task_id"],
+        "label": shown["label"],
+        "kind": "task",
+        "parent": parent,
+        "operator": task["operator_name"],
+        "mapped": bool(shown.get("is_mapped") or task["is_mapped"]),
+        "trigger_rule": task["trigger_rule"],
+        "retries": int(task["retries"] or 0),
+        "setup": shown.get("setup_teardown_type") == "setup",
+        "teardown": shown.get("setup_teardown_type") == "teardown",
+        "doc": doc[:_DOC] if doc else None,
+    }
+
+
+def _group_node(group: Mapping[str, Any], parent: str | None) -> dict[str, Any]:
+    return {
+        "id": group["id"],
+        "label": group["label"],
+        "kind": "group",
+        "parent": parent,
+        "operator": None,
+        "mapped": bool(group.get("is_mapped")),
+        "trigger_rule": None,
+        "retries": 0,
+        "setup": False,
+        "teardown": False,
+        "doc": group.get("doc_md"),
+    }
