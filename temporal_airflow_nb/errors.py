@@ -103,7 +103,7 @@ class RunNotFoundError(InvalidInputError):
 
 
 class UnavailableHereError(InvalidInputError):
-    """What was asked for needs a service that this connection doesn't reach. ``facts``: ``operation``."""
+    """What was asked for needs a service that this connection doesn't reach. ``facts``: ``op``."""
 
     code = "unavailable_here"
 

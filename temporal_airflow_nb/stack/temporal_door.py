@@ -138,7 +138,7 @@ class TemporalDoor:
                 f"{_NEEDED.get(op, f'For `{op}`')}, Airflow's database or its API is needed; this process is "
                 "connected to Temporal alone.",
                 hint='Set AIRFLOW_HOME or AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, or use connect(airflow="https://…").',
-                operation=op,
+                op=op,
             )
         if op in ("watch", "feed"):
             body["timeout"] = timeout

@@ -99,7 +99,7 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
         raise UnavailableHereError(
             f"The workers can't tell the grid of {dag_id} {run_id}: {error}",
             hint="They may be of an older version: upgrade them.",
-            operation="grid",
+            op="grid",
         ) from error
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
