@@ -10,7 +10,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const target = join(here, "..", "static");
 const bundled = ["preact", "htm", "@dagrejs/dagre", "@dagrejs/graphlib"];
 
-/** What the built file is made of; tests/test_widget_build.py computes the same. */
+/** What the built file is made of; tests/notebook/test_widget_build.py computes the same. */
 function fingerprint() {
   const names = ["build.mjs", "package.json", ...readdirSync(join(here, "src")).map((name) => `src/${name}`)].sort();
   const hash = createHash("sha256");
@@ -39,6 +39,28 @@ const layoutFactory = {
   },
 };
 
+const minifiedStyle = {
+  name: "minified-style",
+  setup(builder) {
+    builder.onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const loader = { ".css": "css" };
+      const { outputFiles } = await build({ entryPoints: [path], minify: true, write: false, loader, charset: "utf8" });
+      return { contents: outputFiles[0].text, loader: "text" };
+    });
+  },
+};
+
+/** What stands between a line's end and the next one's begin has no meaning in a template of htm, and takes place. */
+const minifiedTemplates = {
+  name: "minified-templates",
+  setup(builder) {
+    builder.onLoad({ filter: /frontend[\\/]src[\\/]\w+\.js$/ }, ({ path }) => ({
+      contents: readFileSync(path, "utf8").replace(/\n\s+/g, "\n"),
+      loader: "js",
+    }));
+  },
+};
+
 await build({
   entryPoints: [join(here, "src", "index.js")],
   outfile: join(target, "widget.js"),
@@ -49,29 +71,11 @@ await build({
   charset: "utf8",
   loader: { ".css": "text" },
   legalComments: "none",
-  plugins: [layoutFactory, minifiedStyle()],
+  plugins: [layoutFactory, minifiedStyle, minifiedTemplates],
   banner: {
     js: `/*! temporal_airflow_nb, Apache-2.0; with preact, htm, dagre, graphlib: see LICENSES.txt. Sources ${fingerprint()} */`,
   },
 });
-
-function minifiedStyle() {
-  return {
-    name: "minified-style",
-    setup(builder) {
-      builder.onLoad({ filter: /\.css$/ }, async ({ path }) => {
-        const { outputFiles } = await build({
-          entryPoints: [path],
-          minify: true,
-          write: false,
-          loader: { ".css": "css" },
-          charset: "utf8",
-        });
-        return { contents: outputFiles[0].text, loader: "text" };
-      });
-    },
-  };
-}
 
 const licences = bundled.map((name) => {
   const folder = join(here, "node_modules", name);

@@ -17,32 +17,44 @@ export function Details({ data, looks }) {
     />
     <${Values} title="Rendered fields" values=${rendered} none="There are none." />
     <h4>Tries</h4>
-    ${
-      tries.length
-        ? html`<table>
-          <thead><tr><th scope="col">#</th><th scope="col">State</th><th scope="col">Started (UTC)</th><th scope="col" class="number">Took</th><th scope="col">Host</th></tr></thead>
-          <tbody>
-            ${tries.map(
-              (one) =>
-                html`<tr key=${one.try_number}><td>${one.try_number}</td><td><${StateText}
-                  looks=${looks}
-                  state=${one.state || "no_status"}
-                /></td><td class="mono">${exact(moment(one.start_date)).slice(5, 19)}</td><td class="number">${duration(one.duration ?? null)}</td><td class="mono">${one.hostname}</td></tr>`,
-            )}
-          </tbody>
-        </table>`
-        : html`<p class="quiet">None yet.</p>`
-    }
+    ${tries.length ? html`<${Tries} tries=${tries} looks=${looks} />` : html`<p class="quiet">None yet.</p>`}
   </div>`;
+}
+
+function Tries({ tries, looks }) {
+  return html`<table>
+    <thead>
+      <tr>
+        <th scope="col">#</th>
+        <th scope="col">State</th>
+        <th scope="col">Started (UTC)</th>
+        <th scope="col" class="number">Took</th>
+        <th scope="col">Host</th>
+      </tr>
+    </thead>
+    <tbody>
+      ${tries.map(
+        (one) =>
+          html`<tr key=${one.try_number}>
+            <td>${one.try_number}</td>
+            <td><${StateText} looks=${looks} state=${one.state || "no_status"} /></td>
+            <td class="mono">${exact(moment(one.start_date)).slice(5, 19)}</td>
+            <td class="number">${duration(one.duration ?? null)}</td>
+            <td class="mono">${one.hostname}</td>
+          </tr>`,
+      )}
+    </tbody>
+  </table>`;
 }
 
 function Values({ title, values, none }) {
   return html`<h4>${title}</h4>
-    ${
-      values.length
-        ? html`<dl>${values.map(([key, value]) => html`<dt key=${`k${key}`}>${key}</dt><dd key=${`v${key}`}><pre>${text(value)}</pre></dd>`)}</dl>`
-        : html`<p class="quiet">${none}</p>`
-    }`;
+    ${values.length ? html`<dl>${values.map(pair)}</dl>` : html`<p class="quiet">${none}</p>`}`;
+}
+
+function pair([key, value]) {
+  return html`<dt key=${`k${key}`}>${key}</dt>
+    <dd key=${`v${key}`}><pre>${text(value)}</pre></dd>`;
 }
 
 function text(value) {
@@ -55,7 +67,9 @@ export function Failure({ error }) {
     <ol class="frames">
       ${(error.frames ?? []).map(
         (frame, i) => html`<li key=${i} class=${frame.user || frame.cell ? "user" : ""}>
-          <span class="where">${frame.cell ?? `${short(frame.filename)}, line ${frame.lineno}`} <span class="quiet">in ${frame.name}</span></span>
+          <span class="where">
+            ${frame.cell ?? `${short(frame.filename)}, line ${frame.lineno}`} ${" "}<span class="quiet">in ${frame.name}</span>
+          </span>
           ${
             frame.context?.length
               ? html`<pre class="code">${frame.context.map(

@@ -137,7 +137,11 @@ function Picture({ link, width, least, seen, passes }) {
       layout &&
       html`<div
         class="world"
-        style=${{ transform: `translate(${view.x}px,${view.y}px) scale(${view.k})`, width: `${layout.width}px`, height: `${layout.height}px` }}
+        style=${{
+          transform: `translate(${view.x}px,${view.y}px) scale(${view.k})`,
+          width: `${layout.width}px`,
+          height: `${layout.height}px`,
+        }}
       >
       ${shown.seen.boxes.map(
         (node) =>
@@ -154,10 +158,18 @@ function Picture({ link, width, least, seen, passes }) {
       ${shown.seen.leaves.map((node) => {
         const mark = markOf(store, node, now);
         const faint = passes !== null && !passes.has(node.id);
+        const kinds = {
+          group: node.group,
+          several: mark.several,
+          faint,
+          selected: selected === node.id,
+          going: mark.going,
+        };
+        const classes = ["node", `s-${mark.state}`, ...Object.keys(kinds).filter((kind) => kinds[kind])].join(" ");
         const signature = `${mark.text} ${faint} ${selected === node.id} ${at === node.id}`;
         return html`<${Leaf} key=${node.id} signature=${signature} layout=${layout} draw=${() => html`
           <button
-            class=${`node s-${mark.state} ${node.group ? "group" : ""} ${mark.several ? "several" : ""} ${faint ? "faint" : ""} ${selected === node.id ? "selected" : ""} ${mark.going ? "going" : ""}`}
+            class=${classes}
             style=${frame(layout.leaves[node.id])}
             data-node=${node.id}
             data-state=${mark.state}

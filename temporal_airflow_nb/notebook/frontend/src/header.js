@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { Ask, cleared, count, nameOf, useAct } from "./actions.js";
 import { byProgress, FINAL } from "./looks.js";
+import { Notice } from "./notice.js";
 import { number } from "./numbers.js";
 import { Shares, safe, Sign } from "./signs.js";
 import { duration, elapsed } from "./times.js";
@@ -15,6 +16,8 @@ const VIEWS = [
 ];
 
 const MOST_FAILURES = 3;
+const GONE = "The kernel is gone. This is what was seen last; the run goes on without it.";
+const LOST = "The connection is lost; trying again.";
 
 export function Header({ link }) {
   const { store } = link;
@@ -23,6 +26,10 @@ export function Header({ link }) {
   const begun = run?.start ?? null;
   const seconds = begun === null ? null : Math.max(0, ((run.end ?? now) - begun) / 1000);
   const { counts } = store.summary();
+  function dismiss() {
+    link.notice = null;
+    link.changed();
+  }
   return html`<header>
     ${store.production && html`<p class="production" role="note">${production(store.production)}</p>`}
     <div class="title">
@@ -58,22 +65,9 @@ export function Header({ link }) {
             </a>`,
         )}</span>
     </div>
-    ${!link.live && html`<p class="notice warn" role="status">The kernel is gone. This is what was seen last; the run goes on without it.</p>`}
-    ${link.live && !store.connection.ok && html`<p class="notice warn" role="status"><i class="spin" aria-hidden="true"></i>${store.connection.text || "The connection is lost; trying again."}</p>`}
-    ${
-      link.notice &&
-      html`<p
-      class="notice ${link.notice.bad ? "bad" : ""}"
-      role="status"
-    >
-      ${link.notice.text}${link.notice.hint ? html` <span class="quiet">${link.notice.hint}</span>` : ""}<button
-      class="quiet close"
-      aria-label="Dismiss"
-      onClick=${() => ((link.notice = null), link.changed())}
-    >
-      ×</button>
-    </p>`
-    }
+    ${!link.live && html`<${Notice} kind="warn" text=${GONE} />`}
+    ${link.live && !store.connection.ok && html`<${Notice} kind="warn" waits text=${store.connection.text || LOST} />`}
+    ${link.notice && html`<${Notice} ...${link.notice} kind=${link.notice.bad ? "bad" : ""} onClose=${dismiss} />`}
     <${Shares} looks=${looks} counts=${counts} />
     <${Failures} link=${link} total=${counts.failed ?? 0} />
     <${Bar} link=${link} counts=${counts} />
@@ -181,6 +175,29 @@ function RunButtons({ link }) {
   if (!store.canAct || !link.live) return null;
   const { counts, total } = store.summary();
   const failed = (counts.failed ?? 0) + (counts.upstream_failed ?? 0);
+  const questions = {
+    Cancel: {
+      if: !store.final,
+      text: "Cancel this run?",
+      yes: "Cancel run",
+      body: { action: "cancel" },
+      done: () => "The run is being cancelled.",
+    },
+    "Clear failed": {
+      if: failed > 0,
+      text: `Clear ${number(failed)} failed, and run again?`,
+      yes: "Clear failed",
+      body: { action: "clear", only_failed: true },
+      done: cleared,
+    },
+    "Clear all": {
+      if: store.final,
+      text: `Clear all ${count(total)}, and run again?`,
+      yes: "Clear all",
+      body: { action: "clear" },
+      done: cleared,
+    },
+  };
   if (asking)
     return html`<${Ask}
       ...${asking}
@@ -189,32 +206,9 @@ function RunButtons({ link }) {
       onNo=${() => ask(null)}
     />`;
   return html`<span class="buttons">
-    ${
-      !store.final &&
-      html`<button
-        class="plain"
-        onClick=${() => ask({ text: "Cancel this run?", yes: "Cancel run", body: { action: "cancel" }, done: () => "The run is being cancelled." })}
-      >
-        Cancel
-      </button>`
-    }
-    ${
-      failed > 0 &&
-      html`<button
-        class="plain"
-        onClick=${() => ask({ text: `Clear ${number(failed)} failed, and run again?`, yes: "Clear failed", body: { action: "clear", only_failed: true }, done: cleared })}
-      >
-        Clear failed
-      </button>`
-    }
-    ${
-      store.final &&
-      html`<button
-        class="plain"
-        onClick=${() => ask({ text: `Clear all ${count(total)}, and run again?`, yes: "Clear all", body: { action: "clear" }, done: cleared })}
-      >
-        Clear all
-      </button>`
-    }
+    ${Object.entries(questions).map(
+      ([name, question]) =>
+        question.if && html`<button key=${name} class="plain" onClick=${() => ask(question)}>${name}</button>`,
+    )}
   </span>`;
 }

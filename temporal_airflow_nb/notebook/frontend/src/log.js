@@ -3,6 +3,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { FINAL } from "./looks.js";
+import { Notice } from "./notice.js";
 import { number } from "./numbers.js";
 
 const PAUSE = 700;
@@ -75,6 +76,7 @@ export function Log({ link, one, attempt }) {
     sticks.current = scrollHeight - scrollTop - clientHeight < NEAR;
   };
   if (!attempt) return html`<p class="empty">Not started yet.</p>`;
+  const nothing = log.asked && !log.lines.length && !log.problem;
   return html`<div
     class="log"
     ref=${box}
@@ -83,10 +85,10 @@ export function Log({ link, one, attempt }) {
     aria-label=${`Log of try ${attempt}`}
     tabindex="0"
   >
-    ${log.problem && html`<p class="notice bad">${log.problem.message} <span class="quiet">${log.problem.hint}</span></p>`}
+    ${log.problem && html`<${Notice} kind="bad" text=${log.problem.message} hint=${log.problem.hint} />`}
     ${log.cut > 0 && html`<p class="quiet">The first ${number(log.cut)} lines are left out.</p>`}
     ${!log.asked && html`<p class="quiet">Reading…</p>`}
-    ${log.asked && !log.lines.length && !log.problem && html`<p class="quiet">${log.ended ? "The log is empty." : "Nothing yet."}</p>`}
+    ${nothing && html`<p class="quiet">${log.ended ? "The log is empty." : "Nothing yet."}</p>`}
     ${log.lines.map(
       (line, i) =>
         html`<div

@@ -6,6 +6,7 @@ import { Ask, cleared, copy, nameOf, useAct } from "./actions.js";
 import { secondsOf, tryOf } from "./bars.js";
 import { Details, Failure } from "./details.js";
 import { Log } from "./log.js";
+import { Notice } from "./notice.js";
 import { number } from "./numbers.js";
 import { safe, Sign, StateText } from "./signs.js";
 import { duration, elapsed } from "./times.js";
@@ -34,7 +35,11 @@ export function Panel({ link }) {
   const close = () => link.choose({ selected: null });
   if (!one)
     return html`<aside class="panel" aria-label=${`Task ${ui.selected.id}`}>
-      <div class="panel-title"><strong class="mono">${ui.selected.id}</strong><span class="space"></span><${Close} onClick=${close} /></div>
+      <div class="panel-title">
+        <strong class="mono">${ui.selected.id}</strong>
+        <span class="space"></span>
+        <${Close} onClick=${close} />
+      </div>
       <p class="empty">This run has no such task.</p>
     </aside>`;
   const now = store.now();
@@ -42,7 +47,8 @@ export function Panel({ link }) {
   const tabs = [["log", "Log"], ["details", "Details"], ...(error || shown === "error" ? [["error", "Error"]] : [])];
   return html`<aside class="panel" aria-label=${`Task ${one.id}`}>
     <div class="panel-title">
-      <strong class="mono" data-tip=${one.id}>${one.id}</strong>${one.index >= 0 && html`<span class="size">${one.label || one.index}</span>`}
+      <strong class="mono" data-tip=${one.id}>${one.id}</strong>
+      ${one.index >= 0 && html`<span class="size">${one.label || one.index}</span>`}
       <span class="space"></span>
       <${Close} onClick=${close} />
     </div>
@@ -75,15 +81,17 @@ export function Panel({ link }) {
       )}
       ${
         busy &&
-        html`<span class="busy quiet"><span class="late">The kernel is busy; the answer is to come. </span><i
-        class="spin"
-        role="img"
-        aria-label="Waiting for the kernel"
-      ></i></span>`
+        html`<span class="busy quiet">
+          <span class="late">The kernel is busy; the answer is to come. </span>
+          <i class="spin" role="img" aria-label="Waiting for the kernel"></i>
+        </span>`
       }
     </div>
     <div class="panel-body" role="tabpanel" aria-label=${tabs.find(([id]) => id === shown)[1]}>
-      ${answer?.problem && html`<p class="notice bad" role="alert">${answer.problem.message} <span class="quiet">${answer.problem.hint}</span></p>`}
+      ${
+        answer?.problem &&
+        html`<${Notice} kind="bad" role="alert" text=${answer.problem.message} hint=${answer.problem.hint} />`
+      }
       ${shown === "log" && html`<${Log} link=${link} one=${one} attempt=${attempt} />`}
       ${shown === "details" && data && html`<${Details} data=${data} looks=${store.looks} />`}
       ${shown === "error" && error && html`<${Failure} error=${error} log=${data.log} />`}
@@ -197,13 +205,20 @@ function TaskButtons({ link, one }) {
       busy=${busy}
       onYes=${() => act({ action: "clear", ...target, downstream }, cleared)}
       onNo=${() => ask(null)}
-    ><label class="check"><input type="checkbox" checked=${downstream} onChange=${(event) => setDownstream(event.target.checked)} /> and downstream</label><//></div>`;
+    >
+      <label class="check">
+        <input type="checkbox" checked=${downstream} onChange=${(event) => setDownstream(event.target.checked)} />
+        <span>and downstream</span>
+      </label>
+    <//></div>`;
+  const words = asking && store.looks.words(asking);
+  const marked = () => `${nameOf(one)} is marked ${words}.`;
   if (asking)
     return html`<div class="buttons"><${Ask}
-      text=${`Mark ${nameOf(one)} as ${store.looks.words(asking)}?`}
-      yes=${`Mark ${store.looks.words(asking)}`}
+      text=${`Mark ${nameOf(one)} as ${words}?`}
+      yes=${`Mark ${words}`}
       busy=${busy}
-      onYes=${() => act({ action: "mark", state: asking, ...target }, () => `${nameOf(one)} is marked ${store.looks.words(asking)}.`)}
+      onYes=${() => act({ action: "mark", state: asking, ...target }, marked)}
       onNo=${() => ask(null)}
     /></div>`;
   return html`<div class="buttons">
