@@ -12,6 +12,7 @@ _WIDTH = 9
 _STATE, _TRY = 2, 3
 _TIMES = slice(5, 8)
 _START = 6
+_MOST_WITH_TIMES = 25_000
 
 
 class GridMemory:
@@ -101,8 +102,14 @@ class GridMemory:
         return [[*row, self._tries(key, row)] for key, row in self._rows.items()]
 
     def pack(self) -> str:
-        """Return the rows as a short text, for a query or for the execution that continues this one."""
-        return packed(self.rows())
+        """
+        Return the rows as a short text, for a query or for the execution that continues this one.
+
+        Of very many, times and former tries are left out: Temporal bounds a payload, and how long this may take.
+        """
+        if len(self._rows) <= _MOST_WITH_TIMES:
+            return packed(self.rows())
+        return packed([[*row[: _TIMES.start], None, None, None, row[-1], []] for row in self._rows.values()])
 
     def _tries(self, key: Key, row: list[Any]) -> list[list[Any]]:
         # One that waits to be tried again is among the database's former tries, too.

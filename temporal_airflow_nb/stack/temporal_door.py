@@ -67,7 +67,7 @@ class TemporalDoor:
     - what is changed in Airflow shows when its workflow has been told, at the latest with its next look;
     - of runs by the list alone, ``start_date`` and ``end_date`` are those of the workflow;
     - of a DAG with very many tasks (300 kB of structure, compressed) the grid is flat, in alphabetical order; of
-      changes of more than about 10,000 task instances at once the times aren't told.
+      more than 25,000 task instances, or about 10,000 that change at once, the times aren't told.
 
     Safe to use from several threads. No Airflow is needed.
 

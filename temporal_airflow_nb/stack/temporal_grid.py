@@ -61,10 +61,7 @@ class WorkflowGrid:
     def in_topological_order(self) -> list[dict[str, Any]]:
         """Return the task instances in the order in which they can run."""
         last = len(self._topological)
-        return sorted(
-            self.tasks,
-            key=lambda task: (self._topological.get(task["task_id"], last), task["map_index"]),
-        )
+        return sorted(self.tasks, key=lambda task: self._topological.get(task["task_id"], last))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many instances of each task are in each state."""

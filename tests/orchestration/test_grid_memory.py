@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from temporal_airflow_nb.orchestration.grid_memory import GridMemory
+from temporal_airflow_nb.orchestration.grid_shapes import unpacked
+from temporal_airflow_nb.orchestration.models import MAX_PAYLOAD
 
 LOAD = ("load", -1)
 
@@ -87,3 +89,13 @@ def test_a_try_that_waits_for_the_next_one_is_no_former_one():
     memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
     memory.put([["load", -1, "up_for_retry", 1, 1, 4.0, 6.0, 7.0]])
     assert only(memory)[5:] == [4.0, 6.0, 7.0, None, []]
+
+
+def test_very_many_task_instances_are_packed_without_times():
+    memory = GridMemory()
+    memory.put(
+        [["load", index, "success", 1, 0, 4.123456, 6.1, 7.2, f"x{index}"] for index in range(100_000)]
+    )
+    text = memory.pack()
+    assert len(text) < MAX_PAYLOAD
+    assert unpacked(text)[7] == ["load", 7, "success", 1, 0, None, None, None, "x7", []]
