@@ -232,7 +232,9 @@ class ConnectedStack(Stack):
     def _temporal_door(self) -> Any:
         from temporal_airflow_nb.stack.temporal_door import TemporalDoor
 
-        return TemporalDoor(self._profile)
+        door = TemporalDoor(self._profile)
+        door.connect()
+        return door
 
 
 def connect(profile: str | None = None, *, airflow: str | None = None) -> ConnectedStack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -154,3 +155,22 @@ address = "staging:7233"
     assert ConnectedStack("staging").where["airflow"] == (
         "database postgresql://airflow:***@db.prod.example.com/airflow"
     )
+
+
+def test_without_an_airflow_runs_are_seen_through_temporal(configured, monkeypatch, tmp_path):
+    (tmp_path / "greet.py").write_text(DAG)
+    run = configured.run(tmp_path / "greet.py")
+    assert run.wait(timeout=60) == "success"
+    for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+        monkeypatch.delenv(name)
+    with ta.connect() as cluster:
+        assert cluster.where["airflow"] == "none: Temporal only"
+        assert cluster.status()["services"][0]["state"] == "running"
+        seen = ta.runs.get(run.dag_id, run.run_id)
+        assert seen.state == "success"
+        assert list(seen.tasks["task_id"]) == ["hello"]
+        with pytest.raises(UnavailableHereError):
+            seen.logs("hello")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{closed_port()}")
+    with pytest.raises(ServiceUnavailableError, match="can't be reached"):
+        ta.connect()

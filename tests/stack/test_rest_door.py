@@ -116,7 +116,7 @@ def test_a_task_is_told_with_its_error_and_its_log(run, native):
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
     users = [frame["name"] for frame in ours["error"]["frames"] if frame["user"]]
     assert users[-1] == "fail"
-    assert "counting" in run.logs("numbers")
+    assert "counting" in run.logs("group.numbers")
     assert "not yet" in run.logs("group.second_time", try_number=1)
     tail = run.client.call("log_tail", **{**body, "map_index": -1, "try_number": 1, "after": 0})
     assert tail["ended"]
