@@ -26,11 +26,11 @@ BAD = {
     "cycle": (
         f"{HEAD}with DAG('cycle'):\n    a, b = EmptyOperator(task_id='a'), EmptyOperator(task_id='b')\n"
         "    a >> b >> a\n",
-        "Cycle detected in Dag: cycle",
+        "there is a cycle with 'b' in it",
     ),
     "duplicate_task": (
         f"{HEAD}with DAG('duplicate_task'):\n    EmptyOperator(task_id='a')\n    EmptyOperator(task_id='a')\n",
-        "Task id 'a' has already been added",
+        "Two tasks have the task_id 'a'",
     ),
     "not_serializable": (
         f"{HEAD}with DAG('not_serializable', params={{'x': object()}}):\n    EmptyOperator(task_id='a')\n",
