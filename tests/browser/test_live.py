@@ -67,6 +67,7 @@ orders()"""
 
 NAPS = """%%temporal_dag
 import time
+from pathlib import Path
 from airflow.sdk import dag, task
 
 @dag(schedule=None)
@@ -77,7 +78,8 @@ def naps():
 
     @task
     def long():
-        time.sleep(15)
+        while not Path("{alarm}").exists():
+            time.sleep(0.1)
 
     short() >> long()
 
@@ -171,7 +173,7 @@ def expect_log(cell, task_id: str, text: str) -> None:
 def saved(page, path: Path, cell: int):
     """Save the notebook; returns the outputs of a cell in the file."""
     before = path.stat().st_mtime_ns
-    page.locator('[data-command="docmanager:save"]').first.click()
+    page.keyboard.press("Control+s")
 
     def written():
         text = path.read_text() if path.stat().st_mtime_ns != before else ""
@@ -216,8 +218,10 @@ def test_a_run_is_seen_live_while_the_kernel_does_other_things(page, open_notebo
     keep_picture("grid-gantt.png", dag.locator("ta-live"))
 
 
-def test_it_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, lab):
-    load, dag, again = open_notebook("survives.ipynb", LOAD, NAPS, f"{LOAD}\n%temporal_show")
+def test_it_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, lab, tmp_path):
+    alarm = tmp_path / "alarm"
+    naps = NAPS.format(alarm=alarm)
+    load, dag, again = open_notebook("survives.ipynb", LOAD, naps, f"{LOAD}\n%temporal_show")
     run(page, load)
     run(page, dag)
     expect(row(dag, "long")).to_contain_text("running", timeout=60_000)
@@ -236,6 +240,8 @@ def test_it_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, l
     expect_idle(page)
 
     run(page, again)
+    expect(state_of(again)).to_contain_text("running", timeout=60_000)
+    alarm.touch()
     expect(state_of(again)).to_contain_text("success", timeout=60_000)
     (output,) = saved(page, lab.folder / "survives.ipynb", cell=2)
     assert output.metadata["temporal_airflow"]["state"] == "success"
