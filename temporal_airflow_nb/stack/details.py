@@ -21,7 +21,7 @@ from temporal_airflow_nb.display.text import cut
 from temporal_airflow_nb.notebook.line_map import cell_of
 from temporal_airflow_nb.stack import try_log
 from temporal_airflow_nb.stack.lookup import Try, find_run, find_try
-from temporal_airflow_nb.stack.views import iso, xcom_value
+from temporal_airflow_nb.stack.views import iso, own_times, xcom_value
 from temporal_airflow_nb.task_log import TaskLog, seconds, traceback_lines
 from temporal_airflow_nb.tasks.database import reading
 
@@ -51,7 +51,7 @@ def task(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
             "operator": one.ti.custom_operator_name or one.ti.operator,
             "rendered": fields.rendered_fields if fields is not None else {},
             "xcoms": list(_xcoms(one.ti, session)),
-            "tries": [_try(row) for row in _tries(one)],
+            "tries": list(_tries(one)),
             "error": _error(failure, _Sources(one, session)) if failure is not None else None,
             "log": _log(logged, failure, one.number),
             "next_retry_at": _next_retry(one.ti),
@@ -71,10 +71,14 @@ def _xcoms(ti: TI, session: Session) -> Iterator[dict[str, str]]:
         yield {"key": key, "value": cut(value if isinstance(value, str) else repr(value), _XCOM_CHARS)}
 
 
-def _tries(one: Try) -> Iterator[Any]:
-    yield from one.former
-    if one.ti.try_number > max((row.try_number for row in one.former), default=0):
-        yield one.ti
+def _tries(one: Try) -> Iterator[dict[str, Any]]:
+    before: dict[str, Any] = {"try_number": 0, "queued_dttm": None, "start_date": None}
+    for row in one.former:
+        before = _try(row)
+        yield before
+    if one.ti.try_number > before["try_number"]:
+        latest = _try(one.ti)
+        yield latest | own_times(latest, before["queued_dttm"], before["start_date"])
 
 
 def _try(row: Any) -> dict[str, Any]:

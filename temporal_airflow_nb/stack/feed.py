@@ -23,7 +23,7 @@ from temporal_airflow_nb.orchestration.grid_shapes import flat_structure
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
 from temporal_airflow_nb.orchestration.structure import structure_of
 from temporal_airflow_nb.stack.changes import Changes
-from temporal_airflow_nb.stack.views import TASK_COLUMNS, iso, links
+from temporal_airflow_nb.stack.views import TASK_COLUMNS, iso, links, own_times
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import commits, reading
 
@@ -311,10 +311,8 @@ def _task(row: Any, history: Any) -> dict[str, Any]:
     # One that waits to be tried again is in the history, too.
     waits = row.state == "up_for_retry"
     task["tries"] = [one for one in history if one[0] < row.try_number + (not waits)]
-    if task["tries"] and not waits and task["tries"][-1][3] == task["start_date"]:
-        # Cleared: the row still has the times of the former try.
-        task.update(dict.fromkeys((*_MOMENTS, "duration")))
-    return task
+    _, _, queued, start, _ = task["tries"][-1] if task["tries"] and not waits else [None] * 5
+    return task | own_times(task, queued, start)
 
 
 class Feeds:

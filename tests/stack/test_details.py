@@ -177,6 +177,8 @@ def test_a_task_that_waits_says_when_it_is_tried_again(detailed):
 def test_a_former_try_keeps_its_error_and_its_log(detailed):
     detailed.ended("reads")
     detailed.run.clear("reads")
+    told = detailed.task("reads")["tries"]
+    assert len({one["start_date"] for one in told}) == len(told)
     until(lambda: detailed.task("reads")["try_number"] == 2 and detailed.ended("reads"))
     former = detailed.task("reads", try_number=1)
     assert former["try_number"] == 1
