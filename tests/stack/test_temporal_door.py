@@ -262,6 +262,11 @@ def test_temporal_out_of_reach_is_named(monkeypatch):
     door.close()
 
 
+def test_an_unknown_profile_is_named():
+    with pytest.raises(InvalidInputError, match="no profile 'nowhere'"):
+        TemporalDoor("nowhere").call("runs")
+
+
 def test_no_airflow_is_imported():
     code = "import sys; import temporal_airflow_nb.stack.temporal_door; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
