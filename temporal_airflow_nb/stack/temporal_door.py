@@ -79,6 +79,9 @@ class TemporalDoor:
         Seconds for which a Temporal or a worker that doesn't answer is tried again.
     """
 
+    can_act = False
+    """Whether a page offers buttons that clear and mark tasks."""
+
     def __init__(self, profile: str | None = None, *, patience: float = 20.0) -> None:
         self.patience = patience
         self.profile = profile

@@ -240,6 +240,7 @@ def test_workers_that_do_not_answer_are_named(stack, door):
 
 def test_what_temporal_alone_cannot_do_says_what_it_needs(door, followed):
     run = Run(door, DAG, followed[0].run_id)
+    assert not door.can_act
     with pytest.raises(UnavailableHereError, match="To read a log, Airflow's database or its API is needed"):
         run.logs("sizes")
     with pytest.raises(UnavailableHereError, match="For `elsewhere`"):
