@@ -23,6 +23,7 @@ from temporal_airflow_nb.stack.temporal_runs import described, executions, grid_
 # A query is answered by a worker: what follows at once goes into the same answer.
 _REST_SECONDS: Final = 0.05
 _RESTS_PER_COST: Final = 2
+_LONGEST_REST: Final = 1.0
 # New runs, and executions anew of one that has ended, are looked for at this interval.
 _LOOK_SECONDS: Final = 2.0
 # Other runs that go on are asked at this interval, and each look at them takes no longer than that.
@@ -107,7 +108,8 @@ class RunView:
                 except BaseException:
                     self._stale = True
                     raise
-                self._rests_until = clock() + max(_REST_SECONDS, _RESTS_PER_COST * (clock() - began))
+                rest = min(_RESTS_PER_COST * (clock() - began), _LONGEST_REST)
+                self._rests_until = clock() + max(_REST_SECONDS, rest)
             due = self._some_untold or window != self._window or clock() - self._runs_read > _LOOK_SECONDS
             if window and due:
                 await self._read_runs(window)
