@@ -56,8 +56,14 @@ def detailed():
             while not (folder / str(number)).exists():
                 time.sleep(0.02)
 
+    @task
+    def writes():
+        for number in range(15_000):
+            print("number", number)
+
     reads()
     helped()
+    writes()
     many.expand(item=[1, 2])
     speaks()
     PythonOperator(
@@ -136,6 +142,21 @@ def test_a_log_is_told_while_it_is_written(detailed):
     again = detailed.tail("speaks", after=len(told))
     assert again == {"lines": [], "next": len(told), "ended": True}
     assert detailed.tail("speaks", after=2)["lines"] == told[2:]
+
+
+def test_a_long_log_is_told_in_parts(detailed):
+    detailed.ended("writes")
+    parts = [detailed.tail("writes")]
+    while not parts[-1]["ended"]:
+        parts.append(detailed.tail("writes", after=parts[-1]["next"]))
+    lines = [line for part in parts for line in part["lines"]]
+    assert len([part for part in parts if part["lines"]]) > 1
+    assert [line["text"] for line in lines if line["text"].startswith("number")] == [
+        f"number {number}" for number in range(15_000)
+    ]
+    # A place that nobody has got to in the gateway's memory.
+    assert detailed.tail("writes", after=14_123)["lines"][0] == lines[14_123]
+    assert any("number 14999" in line for line in detailed.task("writes")["log"])
 
 
 def test_an_error_leads_to_the_cells_lines(detailed):
