@@ -34,7 +34,10 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ("quickstart", "kill_the_kernel", "etl")
 PREFIX = "/user/somebody/"
 TOKEN = "binder-check"
-LIMIT_MB = 1200
+STACK_MB = 1200
+"""What the embedded stack may take; Airflow's own processes come on top where somebody wants its UI."""
+CONTAINER_MB = 2000
+"""What mybinder.org gives to everything."""
 GROUPS = ("server", "kernel", "stack")
 _PATIENCE = 1800
 _NOT_INHERITED = ("AIRFLOW", "TEMPORAL_", "JUPYTER", "PYTHON", "VIRTUAL_ENV", "CONDA")
@@ -47,6 +50,9 @@ class Image:
     folder: Path
     process: psutil.Popen | None = None
     rows: list[tuple[str, float, dict[str, float]]] = field(default_factory=list)
+    with_ui: bool = False
+    stack_mb: float = 0.0
+    """The most that the stack has taken without Airflow's UI."""
 
     @property
     def repository(self) -> Path:
@@ -92,6 +98,8 @@ class Image:
                 peaks[group] = max(peaks[group], used)
             time.sleep(0.5)
         self.rows.append((title, time.monotonic() - begun, peaks))
+        if not self.with_ui:
+            self.stack_mb = max(self.stack_mb, peaks["stack"])
         if process.returncode:
             raise SystemExit(f"{title} failed with exit code {process.returncode}")
 
@@ -178,17 +186,17 @@ def main() -> int:
 
 
 def _use(image: Image, visitor: Visitor, idle: float) -> None:
-    *alone, with_ui = NOTEBOOKS
     demo = ("python", "-m", "temporal_airflow_nb.demo")
-    for name in alone:
+    for name in NOTEBOOKS:
         image.step(name, *demo, f"notebooks/{name}.ipynb", started=True)
+    image.with_ui = True
     image.step("up --ui", "temporal-airflow", "up", "--ui", "--detach", started=True)
     stack = json.loads((image.home / "stack.json").read_text())
     for name in ("airflow", "temporal"):
         files = visitor.load(stack[name]["ui_url"])
         print(f"{name}: the page and its {files} files have loaded from {stack[name]['ui_url']}")
     image.idle(idle)
-    image.step(f"{with_ui}, with the UIs", *demo, f"notebooks/{with_ui}.ipynb", started=True)
+    image.step(f"{NOTEBOOKS[-1]}, with the UIs", *demo, f"notebooks/{NOTEBOOKS[-1]}.ipynb", started=True)
 
 
 def _report(image: Image) -> int:
@@ -196,10 +204,15 @@ def _report(image: Image) -> int:
     print(f"\n{'':{width}}  seconds" + "".join(f"{group + ' MB':>12}" for group in GROUPS))
     for title, seconds, used in image.rows:
         print(f"{title:{width}}  {seconds:7.1f}" + "".join(f"{used[group]:12.0f}" for group in GROUPS))
-    most = max(used["stack"] for _, _, used in image.rows)
-    verdict = "within" if most <= LIMIT_MB else "ABOVE"
-    print(f"\nThe stack took at most {most:.0f} MB, {verdict} its {LIMIT_MB} MB.")
-    return int(most > LIMIT_MB)
+    print()
+    whole = max(sum(used.values()) for _, _, used in image.rows)
+    limits = {
+        "The stack without Airflow's UI": (image.stack_mb, STACK_MB),
+        "Everything together": (whole, CONTAINER_MB),
+    }
+    for what, (most, limit) in limits.items():
+        print(f"{what}: at most {most:.0f} MB, {'within' if most <= limit else 'ABOVE'} {limit} MB.")
+    return int(any(most > limit for most, limit in limits.values()))
 
 
 def _is_kernel(process: psutil.Process) -> bool:
