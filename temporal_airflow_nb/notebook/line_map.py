@@ -73,6 +73,23 @@ def cell_of(source: str, lineno: int) -> CellLine | None:
     return None
 
 
+def lines_around(source: str, lineno: int, distance: int) -> list[tuple[int, str]]:
+    """Return the numbered lines around one; of a generated file only those that stand by it in the cell, too.
+
+    >>> text = "import math\\n\\n# %% In [4], line 2\\ndef area(r):\\n    return math.pi * r**2\\n"
+    >>> lines_around(text, 5, 3)
+    [(4, 'def area(r):'), (5, '    return math.pi * r**2')]
+    """
+    lines = source.splitlines()
+    around = range(max(1, lineno - distance), min(len(lines), lineno + distance) + 1)
+    cell = cell_of(source, lineno)
+    if cell is not None:
+        beside = [n for n in around if cell_of(source, n) == (cell.execution_count, cell.line + n - lineno)]
+        written = [n for n in beside if lines[n - 1].strip()] or [lineno]
+        around = range(written[0], written[-1] + 1)
+    return [(n, lines[n - 1]) for n in around]
+
+
 def own_cell(source: str) -> int | None:
     """Return the execution count of the cell whose DAG a generated file holds: its last part is that cell's."""
     for line in reversed(source.splitlines()):

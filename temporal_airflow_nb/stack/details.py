@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 import temporal_airflow_nb
 from temporal_airflow_nb.display.text import cut
-from temporal_airflow_nb.notebook.line_map import cell_of
+from temporal_airflow_nb.notebook.line_map import cell_of, lines_around
 from temporal_airflow_nb.stack import try_log
 from temporal_airflow_nb.stack.lookup import Try, find_run, find_try
 from temporal_airflow_nb.stack.views import iso, own_times, xcom_value
@@ -136,22 +136,11 @@ def _frame(frame: Mapping[str, Any], at: float | None, sources: _Sources) -> dic
     if told["user"]:
         source = sources.of(filename, at)
         lines = source.splitlines()
-        told["context"] = _context(source, lines, lineno)
+        told["context"] = lines_around(source, lineno, _AROUND)
         told["line"] = lines[lineno - 1].strip() if 0 < lineno <= len(lines) else ""
         cell = cell_of(source, lineno)
         told["cell"] = None if cell is None else str(cell)
     return told
-
-
-def _context(source: str, lines: Sequence[str], lineno: int) -> list[list[Any]]:
-    """Return the numbered lines around one; of a generated file only those that stand by it in the cell, too."""
-    cell = cell_of(source, lineno)
-    around = range(max(1, lineno - _AROUND), min(len(lines), lineno + _AROUND) + 1)
-    if cell is not None:
-        beside = [n for n in around if cell_of(source, n) == (cell.execution_count, cell.line + n - lineno)]
-        written = [n for n in beside if lines[n - 1].strip()]
-        around = range(written[0], written[-1] + 1)
-    return [[number, lines[number - 1]] for number in around]
 
 
 def _is_users(filename: str) -> bool:

@@ -261,8 +261,12 @@ def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab, keep_pictur
     row(dag, "parse").click()
     panel = dag.get_by_role("complementary", name="Task parse")
     expect(panel.locator(".failure .what")).to_have_text("ValueError: <b>not a date</b>")
-    expect(panel.locator(".failure .user .where")).to_contain_text(re.compile(r"In \[\d+\], line 8\s+in parse"))
-    expect(panel.locator(".failure .user .here")).to_have_text('        raise ValueError("<b>not a date</b>")')
+    expect(panel.locator(".failure .user .where")).to_contain_text(
+        re.compile(r"In \[\d+\], line 8\s+in parse")
+    )
+    expect(panel.locator(".failure .user .here")).to_have_text(
+        '        raise ValueError("<b>not a date</b>")'
+    )
     page.keyboard.press("Escape")
     run(page, logs)
     expect(logs.locator(".jp-OutputArea-output")).to_contain_text("<b>not a date</b>")

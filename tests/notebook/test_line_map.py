@@ -6,6 +6,7 @@ from temporal_airflow_nb.notebook.line_map import (
     CellLine,
     cell_of,
     cell_of_file,
+    lines_around,
     magic_line,
     marker,
     own_cell,
@@ -61,3 +62,11 @@ def test_a_file_that_has_changed_since_is_not_what_was_executed(tmp_path):
     os.utime(path, (1000, 1000))
     assert cell_of_file(str(path), 7, not_after=1001) == CellLine(3, 6)
     assert cell_of_file(str(path), 7, not_after=999) is None
+
+
+def test_the_lines_around_one_are_of_its_cell():
+    source = "import math\n\n# %% In [3], line 2\ndef half(n):\n    return n / 0\n\n\n# %% In [4], line 2\nx = half(1)\n"
+    assert lines_around(source, 5, 3) == [(4, "def half(n):"), (5, "    return n / 0")]
+    assert lines_around(source, 9, 3) == [(9, "x = half(1)")]
+    assert lines_around("a\nb\nc\n", 1, 1) == [(1, "a"), (2, "b")]
+    assert lines_around("", 4, 3) == []
