@@ -15,7 +15,8 @@ demo: setup
 
 # Apart: what starts a whole Airflow needs both cores of a small machine for itself, and Playwright leaves an event loop
 # running in the thread of the tests.
-HEAVY := tests/airflow_hooks tests/production tests/stack/test_ui_stack.py tests/stack/test_rest_door.py
+HEAVY := tests/airflow_hooks tests/production tests/stack/test_ui_stack.py tests/stack/test_rest_door.py \
+	tests/test_binder.py tests/test_notebooks.py
 
 test: $(VENV)/.installed-test
 ifeq ($(TESTS),tests)

@@ -65,7 +65,8 @@ def test_a_file_that_has_changed_since_is_not_what_was_executed(tmp_path):
 
 
 def test_the_lines_around_one_are_of_its_cell():
-    source = "import math\n\n# %% In [3], line 2\ndef half(n):\n    return n / 0\n\n\n# %% In [4], line 2\nx = half(1)\n"
+    half = "# %% In [3], line 2\ndef half(n):\n    return n / 0\n"
+    source = f"import math\n\n{half}\n\n# %% In [4], line 2\nx = half(1)\n"
     assert lines_around(source, 5, 3) == [(4, "def half(n):"), (5, "    return n / 0")]
     assert lines_around(source, 9, 3) == [(9, "x = half(1)")]
     assert lines_around("a\nb\nc\n", 1, 1) == [(1, "a"), (2, "b")]
