@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -119,10 +119,12 @@ class Submissions:
         # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
         threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags, findings = self._checked(file)
-        if wrong := [finding for finding in findings if finding.level == "error"]:
-            raise PreflightError.of(wrong, file.path)
         dag_ids = [dag.dag_id for dag in dags]
         chosen = _choose(dag_ids, dag_id, path) if launch or dag_id is not None else dag_ids[0]
+        if launch:
+            findings = [_seen_from(chosen, finding) for finding in findings]
+        if wrong := [finding for finding in findings if finding.level == "error"]:
+            raise PreflightError.of(wrong, file.path)
         if params:
             dag = next(dag for dag in dags if dag.dag_id == chosen)
             _check_names(params, [name for name, _ in dag.data["dag"].get("params") or ()], chosen)
@@ -266,6 +268,13 @@ class Submissions:
 def _versions(dag_ids: list[str], session: Session) -> dict[str, int]:
     latest = select(DagVersion.dag_id, func.max(DagVersion.version_number)).group_by(DagVersion.dag_id)
     return dict(session.execute(latest.where(DagVersion.dag_id.in_(dag_ids))).tuples().all())
+
+
+def _seen_from(dag_id: str, finding: Finding) -> Finding:
+    """Return a finding as a run of one of the file's DAGs is concerned: what is wrong with another doesn't stop it."""
+    if finding.dag_id in (None, dag_id):
+        return finding
+    return replace(finding, level="warning")
 
 
 def _store_bundles() -> None:

@@ -104,8 +104,8 @@ class Case:
         The folder of the file, if it isn't this repository's ``tests/dags``, nor a package's.
     runs
         How many runs of a DAG are started, each with its ``number`` in its conf. All write to the same file.
-    needs, lacks
-        Modules that were, and that weren't, installed when the recording was made, and that it depends on.
+    needs
+        Modules that were installed when the recording was made, and that it depends on.
     start
         The DAGs to run, one after the other, each when what the one before has set off has ended; all DAGs of the
         file at once where left out.
@@ -138,7 +138,6 @@ class Case:
     place: Path = DAGS
     runs: int = 1
     needs: Sequence[str] = ()
-    lacks: Sequence[str] = ()
     start: Sequence[str] = ()
     after: Sequence[str] = ()
     answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -457,7 +456,7 @@ SEMANTICS = [
     Case("trigger_rules"),
     Case("xcom_access"),
     Case("xcom_numpy", needs=["numpy"]),
-    Case("xcom_pandas", needs=["pandas"], lacks=["pyarrow"]),
+    Case("xcom_pandas", needs=["pandas", "pyarrow"]),
     Case("xcom_values", timeout=300),
 ]
 

@@ -107,6 +107,21 @@ def test_errors_stop_a_submission_before_anything_is_stored(stack, tmp_path):
     assert stack.client.call("runs", dag_id="stopped")["runs"] == []
 
 
+def test_what_is_wrong_with_another_dag_of_the_file_is_a_warning(stack, tmp_path):
+    path = tmp_path / "beside.py"
+    path.write_text(
+        HEAD
+        + 'with DAG("sound_one", schedule=None):\n    BashOperator(task_id="a", bash_command="true")\n'
+        + 'with DAG("other_one", schedule=None):\n    BashOperator(task_id="b", bash_command="x", pool="none")\n'
+    )
+    answer = stack.client.call("submit", path=str(path), dag_id="sound_one", launch=True)
+    assert [(f["level"], f["code"], f["dag_id"]) for f in answer["findings"]] == [
+        ("warning", "missing-pool", "other_one")
+    ]
+    with pytest.raises(PreflightError, match="There is no pool 'none'"):
+        stack.run(path, dag_id="other_one")
+
+
 def test_a_sound_file_has_no_findings_and_a_hash(stack, tmp_path):
     path = tmp_path / "sound.py"
     path.write_text(
