@@ -11,8 +11,8 @@ from tests.production.cluster import HERE, Cluster, quoted
 def new_cluster(folder: Path) -> Cluster:
     """Return a cluster that isn't running yet."""
     ours = {"dags": "*, !native_*"}
-    cluster = Cluster(folder, dags=[HERE / "dags_of_pages"], settings={"temporal_airflow": ours})
-    cluster.url += "/behind/a/path"
+    settings = {"temporal_airflow": ours}
+    cluster = Cluster(folder, dags=[HERE / "dags_of_pages"], settings=settings, path="/behind/a/path")
     ours["ui_url"] = temporal_ui(cluster)
     return cluster
 

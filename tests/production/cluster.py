@@ -73,6 +73,8 @@ class Cluster:
         Overrides for ``airflow.cfg``, by section and option.
     managed
         Whether Temporal executes the runs.
+    path
+        Below which path of its address Airflow is served.
 
     Examples
     --------
@@ -93,6 +95,7 @@ class Cluster:
         plugins: Path | None = None,
         settings: Mapping[str, Mapping[str, str]] | None = None,
         managed: bool = True,
+        path: str = "",
     ) -> None:
         self.folder = Path(folder).absolute()
         self.dags_folder = self.folder / "dags"
@@ -105,7 +108,7 @@ class Cluster:
         self.ports = ports.choose(
             ["airflow", "temporal", "temporal_ui", "temporal_http", "temporal_metrics"],
         )
-        self.url = f"http://{ports.LOOPBACK}:{self.ports['airflow']}"
+        self.url = f"http://{ports.LOOPBACK}:{self.ports['airflow']}{path}"
         self.on_sqlite = database_url is None
         self.database_url = database_url or f"sqlite:///{self.folder / 'airflow.db'}?timeout={LOCK_TIMEOUT}"
         self.engine = create_engine(self.database_url, poolclass=NullPool)

@@ -57,7 +57,11 @@ def test_database_commands_see_to_our_tables(airflow):
     airflow.airflow("db", "migrate")
     assert tables(airflow) >= TABLES
     with airflow.engine.begin() as connection:
-        connection.execute(text("INSERT INTO temporal_airflow_run VALUES ('d', 'r', CURRENT_TIMESTAMP)"))
+        connection.execute(
+            text(
+                "INSERT INTO temporal_airflow_run (dag_id, run_id, created_at) VALUES ('d', 'r', CURRENT_TIMESTAMP)"
+            )
+        )
         connection.execute(text("DROP TABLE temporal_airflow_workflow"))
         connection.execute(text("ALTER TABLE temporal_airflow_outbox DROP COLUMN task_id"))
     assert exit_code(airflow, *check) == 1

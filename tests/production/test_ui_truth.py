@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -172,14 +172,16 @@ def no_process_starts(cluster: Cluster) -> Iterator[None]:
     for kind in ("worker", "scheduler"):
         for pid in cluster.pids(kind):
             for process in psutil.Process(pid).children(recursive=True) if psutil.pid_exists(pid) else ():
-                if kind == "worker" or "LocalExecutor: <idle>" in " ".join(process.cmdline()):
-                    process.suspend()
-                    stopped.append(process)
+                with suppress(psutil.NoSuchProcess):  # some end meanwhile
+                    if kind == "worker" or "LocalExecutor: <idle>" in " ".join(process.cmdline()):
+                        process.suspend()
+                        stopped.append(process)
     try:
         yield
     finally:
         for process in stopped:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 @pytest.mark.parametrize("name", MOVING)
