@@ -100,8 +100,8 @@ class Cluster:
         self.folder = Path(folder).absolute()
         self.dags_folder = self.folder / "dags"
         self.traces = self.folder / "traces"
-        for path in (self.folder, self.traces, self.folder / "temporal", self.folder / "tmp"):
-            path.mkdir(parents=True, exist_ok=True)
+        for needed in (self.folder, self.traces, self.folder / "temporal", self.folder / "tmp"):
+            needed.mkdir(parents=True, exist_ok=True)
         _copy(dags, self.dags_folder)
         if plugins is not None:
             _copy([plugins], self.folder / "plugins")
