@@ -83,7 +83,7 @@ def command(program: Path, *, ports: Mapping[str, int], namespace: str) -> list[
         *("--ip", LOOPBACK),
         *("--port", str(ports["temporal"])),
         *("--ui-port", str(ports["temporal_ui"])),
-        *("--ui-public-path", urlsplit(ui_url(ports["temporal_ui"])).path or "/"),
+        *(("--ui-public-path", path) if (path := urlsplit(ui_url(ports["temporal_ui"])).path) else ()),
         *("--http-port", str(ports["temporal_http"])),
         *("--metrics-port", str(ports["temporal_metrics"])),
         *("--db-filename", DATABASE),
