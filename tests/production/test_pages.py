@@ -145,7 +145,9 @@ def test_runs_wait_while_temporal_cannot_be_reached_and_say_so(airflow):
         airflow.wait_for(lambda: airflow.query(later, seen=seen[0]["seen_at"]), "another look")
         assert len(told()) == 1
         assert "can't be reached" in told()[0]["extra"]
-        assert "can't be reached since" in page_of(airflow, "lasting", "waits")[1]
+        airflow.wait_for(
+            lambda: "can't be reached since" in page_of(airflow, "lasting", "waits")[1], "the page to say so"
+        )
         facts = status(airflow)
         assert [worker["state"] for worker in facts["workers"]].count("unreachable") == 1
         assert facts["outbox"]["messages"] >= 1
