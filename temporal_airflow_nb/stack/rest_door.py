@@ -6,16 +6,15 @@ import hashlib
 import json
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
 from typing import Any, Final
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
-from temporal_airflow_nb.errors import (
-    UnavailableHereError,
-)
+from temporal_airflow_nb.errors import UnavailableHereError
 from temporal_airflow_nb.stack import rest_actions, rest_tasks
+from temporal_airflow_nb.stack.columns import TASK_COLUMNS, as_columns
 from temporal_airflow_nb.stack.rest_api import RestApi, base_address, path_of
 from temporal_airflow_nb.stack.rest_grid import RestGrid, run_row, task_row
 
@@ -37,21 +36,6 @@ _RUN_COLUMNS = (
     "version",
     "note",
 )
-_TASK_COLUMNS = (
-    "task_id",
-    "map_index",
-    "state",
-    "try_number",
-    "max_tries",
-    "operator",
-    "start_date",
-    "end_date",
-    "duration",
-    "queued_dttm",
-    "pool",
-    "label",
-    "group",
-)
 _TRY_COLUMNS = (
     "task_id",
     "map_index",
@@ -66,11 +50,13 @@ _TRY_COLUMNS = (
     "pool",
     "queue",
 )
-_OPERATIONS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
+_LOOKS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "xcoms": rest_tasks.xcoms,
     "logs": rest_tasks.logs,
     "log_tail": rest_tasks.log_tail,
     "task": rest_tasks.task,
+}
+_ACTIONS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "submit": rest_actions.submit,
     "cancel": rest_actions.cancel,
     "mark": rest_actions.mark,
@@ -140,8 +126,12 @@ class RestDoor:
             What else Airflow refuses.
         """
         answer = getattr(self, f"_op_{op}", None)
-        if op in _OPERATIONS:
-            return _OPERATIONS[op](self._api, **body)
+        if op in _LOOKS:
+            return _LOOKS[op](self._api, **body)
+        if op in _ACTIONS:
+            done = _ACTIONS[op](self._api, **body)
+            self._expire(body.get("dag_id"))
+            return done
         if answer is None:
             raise UnavailableHereError(
                 f"Airflow's REST API can't answer `{op}`.",
@@ -151,6 +141,12 @@ class RestDoor:
         if op in ("watch", "feed"):
             body["timeout"] = timeout
         return answer(**body)
+
+    def _expire(self, dag_id: str | None) -> None:
+        with self._lock:
+            grids = [grid for grid in self._grids.values() if grid.dag_id == dag_id]
+        for grid in grids:
+            grid.expire()
 
     def _op_ping(self) -> dict[str, Any]:
         return {"airflow": self._api.get("version")["version"]}
@@ -167,7 +163,7 @@ class RestDoor:
             "start_date": run["start_date"],
             "end_date": run["end_date"],
             "airflow_state_counts": dict(Counter(task["state"] or "none" for task in tasks)),
-            "tasks": [{name: task[name] for name in _TASK_COLUMNS} for task in tasks],
+            "tasks": [{name: task[name] for name in TASK_COLUMNS} for task in tasks],
         }
         digest = hashlib.sha1(json.dumps(told).encode(), usedforsecurity=False).hexdigest()[:16]
         return {**told, "version": digest, "links": grid.links}
@@ -224,7 +220,7 @@ class RestDoor:
         self, dag_id: str | None = None, state: str | None = None, limit: int | None = None
     ) -> dict[str, Any]:
         rows = [{"dag_id": run["dag_id"], **run_row(run)} for run in self._latest_runs(dag_id, state, limit)]
-        return _columns(rows, _RUN_COLUMNS)
+        return as_columns(rows, _RUN_COLUMNS)
 
     def _latest_runs(self, dag_id: str | None, state: str | None, limit: int | None) -> Iterator[Any]:
         path = path_of("dags", dag_id or "~", "dagRuns")
@@ -236,7 +232,7 @@ class RestDoor:
     def _op_tasks_columns(self, dag_id: str, run_id: str) -> dict[str, Any]:
         grid = self._grid(dag_id, run_id, 1)
         grid.refresh()
-        return _columns(grid.tasks(), _TASK_COLUMNS)
+        return as_columns(grid.tasks(), TASK_COLUMNS)
 
     def _op_tries(self, dag_id: str, run_id: str) -> dict[str, Any]:
         grid = self._grid(dag_id, run_id, 1)
@@ -248,12 +244,12 @@ class RestDoor:
                 rows += [
                     {**task_row(one), "hostname": one["hostname"], "queue": one["queue"]} for one in told
                 ]
-        return _columns(rows, _TRY_COLUMNS)
+        return as_columns(rows, _TRY_COLUMNS)
 
     def _op_pools(self) -> dict[str, Any]:
         rows = list(self._api.pages("pools", "pools"))
         names = {"name": "pool"}
-        return _columns(
+        return as_columns(
             [{names.get(name, name): value for name, value in row.items()} for row in rows],
             [names.get(name, name) for name in (rows[0] if rows else ("name",))],
         )
@@ -266,7 +262,3 @@ class RestDoor:
             while len(self._grids) > _GRIDS:
                 self._grids.popitem(last=False)
         return grid
-
-
-def _columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    return {"columns": {name: [row.get(name) for row in rows] for name in names}, "rows": len(rows)}

@@ -124,6 +124,11 @@ class RestGrid:
             if scan:
                 self._scanned, self._scan_cost = now, time.monotonic() - now
 
+    def expire(self) -> None:
+        """Have the next refresh ask in any case: somebody has changed a run here."""
+        with self._lock:
+            self._looked = 0.0
+
     def answer(self, after: str | None) -> tuple[dict[str, Any], bool]:
         """Return what has changed after the cursor ``after``, and whether anything has."""
         with self._lock:

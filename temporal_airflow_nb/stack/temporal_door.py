@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, UnavailableHereError
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
+from temporal_airflow_nb.stack.columns import TASK_COLUMNS, as_columns
 from temporal_airflow_nb.stack.history import events_of
 from temporal_airflow_nb.stack.temporal_loop import TemporalLoop
 from temporal_airflow_nb.stack.temporal_runs import check_dag, described, executions, ids_of
@@ -22,21 +23,6 @@ from temporal_airflow_nb.stack.temporal_view import RunView
 _VIEWS = 16
 _RUN_STATES = ("queued", "running", *FINAL_RUN_STATES)
 _RUN_COLUMNS = ("dag_id", "run_id", "state", "run_type", "start_date", "end_date")
-_TASK_COLUMNS = (
-    "task_id",
-    "map_index",
-    "state",
-    "try_number",
-    "max_tries",
-    "operator",
-    "start_date",
-    "end_date",
-    "duration",
-    "queued_dttm",
-    "pool",
-    "label",
-    "group",
-)
 _NEEDED = {
     "submit": "To run a DAG",
     "logs": "To read a log",
@@ -203,11 +189,7 @@ class TemporalDoor:
 
     async def _op_tasks_columns(self, client: Client, *, dag_id: str, run_id: str) -> dict[str, Any]:
         grid = await self._view(client, dag_id, run_id).refresh()
-        tasks = grid.in_topological_order()
-        return {
-            "columns": {name: [task[name] for task in tasks] for name in _TASK_COLUMNS},
-            "rows": len(tasks),
-        }
+        return as_columns(grid.in_topological_order(), TASK_COLUMNS)
 
     async def _op_runs(self, client: Client, *, dag_id: str | None = None, limit: int = 20) -> dict[str, Any]:
         return {"runs": [described(execution) for execution in await executions(client, dag_id, limit)]}
@@ -222,7 +204,7 @@ class TemporalDoor:
         found = [described(execution) for execution in await executions(client, dag_id, limit, state)]
         if dag_id is not None and not found:
             await check_dag(client, dag_id)
-        return {"columns": {name: [run[name] for run in found] for name in _RUN_COLUMNS}, "rows": len(found)}
+        return as_columns(found, _RUN_COLUMNS)
 
     async def _op_events(self, client: Client, *, dag_id: str, run_id: str) -> dict[str, Any]:
         await self._view(client, dag_id, run_id).refresh()
@@ -275,6 +257,6 @@ def _snapshot(view: RunView) -> dict[str, Any]:
         "end_date": grid.run["end_date"],
         "version": view.cursor,
         "airflow_state_counts": dict(Counter(task["state"] or "none" for task in grid.tasks)),
-        "tasks": [{name: task[name] for name in _TASK_COLUMNS} for task in grid.in_topological_order()],
+        "tasks": [{name: task[name] for name in TASK_COLUMNS} for task in grid.in_topological_order()],
         "links": {},
     }
