@@ -1,32 +1,11 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-TOKEN = "browser-tests"
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},
-}
+from tests.browser.jupyter_lab import CHROMIUM_FLAGS, jupyter_lab
 
 
 def pytest_addoption(parser):
@@ -47,64 +26,8 @@ def chromium():
         browser.close()
 
 
-@dataclass
-class Lab:
-    """A running JupyterLab."""
-
-    folder: Path
-    address: str
-
-    def url(self, notebook: str) -> str:
-        return f"{self.address}/lab/tree/{notebook}?token={TOKEN}&reset"
-
-
 @pytest.fixture(scope="session")
 def lab(stack, tmp_path_factory):
     """JupyterLab, its kernels using the stack that tests share."""
-    root = tmp_path_factory.mktemp("lab")
-    folder = root / "notebooks"
-    folder.mkdir()
-    for plugin, values in SETTINGS.items():
-        file = root / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
-    port = _free_port()
-    env = {
-        **os.environ,
-        "TEMPORAL_AIRFLOW_HOME": str(stack.home),
-        "JUPYTER_CONFIG_DIR": str(root / "config"),
-        "JUPYTER_RUNTIME_DIR": str(root / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
-    }
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += [
-        f"--IdentityProvider.token={TOKEN}",
-        f"--ServerApp.root_dir={folder}",
-        "--ServerApp.port_retries=0",
-    ]
-    with (root / "lab.log").open("wb") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/api?token={TOKEN}", server, root / "lab.log")
-        yield Lab(folder, f"http://127.0.0.1:{port}")
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"JupyterLab doesn't answer:\n{log.read_text()[-2000:]}")
+    with jupyter_lab(tmp_path_factory.mktemp("lab"), stack.home) as lab:
+        yield lab
