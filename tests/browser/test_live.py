@@ -98,6 +98,35 @@ def breaks():
 breaks()"""
 
 
+LARGE = """%%temporal_dag
+from pathlib import Path
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import dag, task, task_group
+
+@dag(schedule=None)
+def large():
+    @task
+    def begin():
+        import time
+        while not Path("{alarm}").exists():
+            time.sleep(0.1)
+
+    @task
+    def end():
+        print("all of them")
+
+    @task_group
+    def part():
+        for n in range(50):
+            EmptyOperator(task_id=f"step_{{n:02}}")
+
+    first, last = begin(), end()
+    for _ in range(20):
+        first >> part() >> last
+
+large()"""
+
+
 @pytest.fixture
 def page(chromium):
     context = chromium.new_context(viewport={"width": 1280, "height": 1100}, device_scale_factor=2)
@@ -296,3 +325,30 @@ def test_a_notebook_of_somebody_else_shows_a_table(open_notebook):
     expect(cell.locator("table")).to_contain_text("20 success")
     expect(cell.locator(".jp-OutputArea")).to_contain_text("ended 2026-01-01 12:00:03 UTC")
     expect(cell.locator(".jp-OutputArea")).to_contain_text('run.logs("price", map_index=20)')
+
+
+def test_a_thousand_tasks_in_the_dark_theme(page, open_notebook, tmp_path, keep_picture):
+    alarm = tmp_path / "alarm"
+    load, dag = open_notebook("large.ipynb", LOAD, LARGE.format(alarm=alarm))
+    run(page, load)
+    run(page, dag)
+    expect(row(dag, "begin")).to_contain_text("running", timeout=60_000)
+    root = dag.locator("ta-live .root")
+    expect(root).to_have_css("background-color", "rgb(255, 255, 255)")
+    for item in ("Settings", "Theme", "JupyterLab Dark"):
+        page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel").get_by_text(item, exact=True).click()
+    expect(root).to_have_css("background-color", "rgb(33, 33, 33)", timeout=30_000)
+
+    expect(dag.locator("ta-live .row.group")).to_have_count(20)
+    expect(row(dag, "part")).to_contain_text("50")
+    alarm.touch()
+    expect(state_of(dag)).to_contain_text("success", timeout=120_000)
+    expect(dag.locator("ta-live")).to_contain_text("1,002 success")
+    dag.get_by_role("button", name="Unfold all").click()
+    expect(dag.locator("ta-live .row")).not_to_have_count(0)
+    assert dag.locator("ta-live .row").count() < 60, "only what is in view is in the page"
+    row(dag, "begin").click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("End")
+    expect_log(dag, "end", "all of them")
+    keep_picture("grid-dark.png", dag.locator("ta-live"))
