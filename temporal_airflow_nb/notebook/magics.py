@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from difflib import get_close_matches
 from typing import Any
 
+from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
@@ -34,6 +37,20 @@ def _params(pairs: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def _parsed(magic: Any, line: str) -> argparse.Namespace:
+    """Return a magic's arguments; what isn't known is answered with what may be meant."""
+    try:
+        return parse_argstring(magic, line)
+    except UsageError as error:
+        hints = []
+        for word in str(error).partition("unrecognized arguments: ")[2].split():
+            flags = [flag for action in magic.parser._actions for flag in action.option_strings]
+            hints += [f"Is {near} meant?" for near in get_close_matches(word, flags, 1)]
+        if not hints and "{" in line:
+            hints = ["JSON goes in quotes: --conf '{\"day\": 1}'"]
+        raise UsageError(" ".join([str(error), *hints])) from None
+
+
 _home = argument("--home", type=_unquoted, metavar="DIR", help="state folder of the embedded stack")
 
 
@@ -60,7 +77,7 @@ class TemporalMagics(Magics):
     @cell_magic
     def temporal_dag(self, line: str, cell: str) -> None:
         """Run the DAG that this cell defines, and show it; `run`, or `runs`, is left."""
-        arguments = parse_argstring(self.temporal_dag, line)
+        arguments = _parsed(self.temporal_dag, line)
         outcome = functions.run_cell(
             cell,
             name=arguments.name,
@@ -93,7 +110,9 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_up(self, line: str) -> Any:
         """Start the embedded stack, or attach to it, and show where it is."""
-        arguments = parse_argstring(self.temporal_up, line)
+        arguments = _parsed(self.temporal_up, line)
+        if not session.embedded(arguments.home).is_running:
+            print("Starting the stack …")
         functions.up(arguments.home, ui=arguments.ui, db=arguments.db)
         return functions.status(arguments.home)
 
@@ -103,7 +122,7 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_down(self, line: str) -> None:
         """End the embedded stack. Runs that haven't ended go on when it is started again."""
-        arguments = parse_argstring(self.temporal_down, line)
+        arguments = _parsed(self.temporal_down, line)
         stack = session.current(arguments.home)
         where = f" in {stack.home}" if hasattr(stack, "home") else ""
         print("The stack is down." if functions.down(arguments.home) else f"No stack runs{where}.")
@@ -114,7 +133,7 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_status(self, line: str) -> Any:
         """Show where you are: stack, addresses, versions, services."""
-        return functions.status(parse_argstring(self.temporal_status, line).home)
+        return functions.status(_parsed(self.temporal_status, line).home)
 
     @no_var_expand
     @magic_arguments()
@@ -124,7 +143,7 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_runs(self, line: str) -> Any:
         """Return the latest runs as a frame."""
-        arguments = parse_argstring(self.temporal_runs, line)
+        arguments = _parsed(self.temporal_runs, line)
         from temporal_airflow_nb import runs
 
         return runs(arguments.dag_id, arguments.state, arguments.limit)
@@ -136,7 +155,7 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_show(self, line: str) -> None:
         """Show a run, the latest where none is named, also after a restart of the kernel; `run` is left."""
-        arguments = parse_argstring(self.temporal_show, line)
+        arguments = _parsed(self.temporal_show, line)
         self._leave(run=functions.show(arguments.run, view=arguments.view))
 
     @no_var_expand
@@ -145,7 +164,7 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_ui(self, line: str) -> Any:
         """Show a link to Airflow's UI, or Temporal's."""
-        return functions.ui(parse_argstring(self.temporal_ui, line).page)
+        return functions.ui(_parsed(self.temporal_ui, line).page)
 
     def _leave(self, **names: Any) -> None:
         assert self.shell is not None

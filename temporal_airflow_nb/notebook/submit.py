@@ -59,7 +59,7 @@ def submit(cell: str, order: Order, shell: InteractiveShell | None) -> Run | Run
         write_to.check(order.write_to, prepared.plain, force=order.force)
     shows = shell is not None and order.run and order.view != "none"
     grid = live.LiveGrid(shell) if shows else None
-    _start(stack, grid)
+    _start(stack, grid, shell)
     answer = _submitted(prepared, order, stack, grid)
     found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
     shells.show_findings(shell, _distinct([*prepared.findings, *found]))
@@ -100,8 +100,10 @@ def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> ce
     return prepared
 
 
-def _start(stack: Stack, grid: live.LiveGrid | None) -> None:
+def _start(stack: Stack, grid: live.LiveGrid | None, shell: InteractiveShell | None) -> None:
     running = getattr(stack, "is_running", True)
+    if grid is None and not running:
+        shells.say(shell, "Starting the stack …")
     with shells.busy(grid, "Connecting to the stack" if running else "Starting the stack"):
         session.start(stack)
 

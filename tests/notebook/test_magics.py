@@ -108,7 +108,7 @@ def test_a_cell_that_does_not_import_leaves_the_file_before(dag, stack):
 
 def test_a_cell_without_a_dag_leaves_nothing(dag, stack, shell):
     with pytest.raises(DagFileError, match="the cell defines no DAG"):
-        dag(body="x = 1\n")
+        dag(body="x = str(1)\n")
     assert not cell_file(stack, f"cell_{shell.ip.execution_count}.py").exists()
 
 
@@ -122,7 +122,19 @@ def test_nothing_starts_for_bad_options(shell, tmp_path):
     ]:
         with pytest.raises(error):
             shell.run(f"%%temporal_dag --home {home} {options}\n{CELL}")
+    with pytest.raises(DagFileError, match="the cell defines no DAG"):
+        shell.run(f"%%temporal_dag --home {home}\n# later\n")
     assert not home.exists()
+
+
+def test_flags_that_cannot_be_taken_are_answered_with_what_may_be_meant(shell):
+    for options, hint in [
+        ("--cnof '{}'", "Is --conf meant?"),
+        ("--no-runs", "Is --no-run meant?"),
+        ('--conf {"day": 1}', "JSON goes in quotes"),
+    ]:
+        with pytest.raises(UsageError, match=hint):
+            shell.run(f"%%temporal_dag {options}\n{CELL}")
 
 
 def test_errors_are_one_message_without_a_traceback(dag, shell, capsys):
