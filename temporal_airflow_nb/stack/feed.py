@@ -14,7 +14,7 @@ from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun, DagRunNote
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from temporal_airflow_nb.config import workflow_id
@@ -81,7 +81,7 @@ class GridView:
         self._commits = -1
         self._looked = self._scanned = self._scan_cost = 0.0
         self._since: datetime | None = None
-        self._updated: dict[Key, datetime | None] = {}
+        self._marks: dict[Key, Any] = {}
         self._dag: Any = None
         self._structure: tuple[dict[str, Any], int] = ({}, 0)
         self._order: list[str] = []
@@ -209,6 +209,8 @@ class GridView:
     def _show(self, structure: dict[str, Any]) -> None:
         if structure != self._structure[0]:
             self._structure = (structure, self._look)
+            # A task may be in another group now.
+            self._marks.clear()
             self._places = {
                 node["id"]: (place, node["parent"]) for place, node in enumerate(structure["nodes"])
             }
@@ -218,15 +220,20 @@ class GridView:
         query = select(*TASK_COLUMNS, TI.updated_at).where(of_run)
         if since is not None:
             rows = session.execute(query.where(TI.updated_at >= since)).all()
-            self._put([row for row in rows if self._updated.get(_key(row)) != row.updated_at], session)
+            self._put([row for row in rows if self._marks.get(_key(row)) != _mark(row)], session)
             count = session.scalar(select(func.count()).select_from(TI).where(of_run))
             if count == len(self._tasks.values):
                 return
             # Some were added by a longer transaction, or some are gone: an expansion reuses a row.
-        rows = session.execute(query).all()
-        self._put(rows, session)
-        self._updated = {_key(row): row.updated_at for row in rows}
-        self._tasks.keep(self._updated, self._look)
+        marks = select(TI.task_id, TI.map_index, TI.state, TI.updated_at).where(of_run)
+        there = {(row[0], row[1]): (row[2], row[3]) for row in session.execute(marks)}
+        outdated = [key for key, mark in there.items() if self._marks.get(key) != mark]
+        if len(outdated) < _MANY:
+            query = query.where(tuple_(TI.task_id, TI.map_index).in_(outdated))
+        if outdated:
+            self._put(session.execute(query).all(), session)
+        self._marks = {key: mark for key, mark in self._marks.items() if key in there}
+        self._tasks.keep(there, self._look)
 
     def _put(self, rows: Any, session: Session) -> None:
         former = self._former_tries({row.task_id for row in rows}, session)
@@ -235,7 +242,7 @@ class GridView:
             task = _task(row, former.get(key, ()))
             task["group"] = self._places.get(row.task_id, (0, None))[1]
             self._tasks.put(key, task, self._look)
-            self._updated[key] = row.updated_at
+            self._marks[key] = _mark(row)
 
     def _former_tries(self, task_ids: set[str], session: Session) -> dict[Key, list[Any]]:
         if not task_ids:
@@ -301,6 +308,11 @@ def _run(row: Any) -> dict[str, Any]:
 
 def _key(row: Any) -> Key:
     return row.task_id, row.map_index
+
+
+def _mark(row: Any) -> tuple[Any, Any]:
+    """Return what tells whether a task instance has changed."""
+    return row.state, row.updated_at
 
 
 def _task(row: Any, history: Any) -> dict[str, Any]:
