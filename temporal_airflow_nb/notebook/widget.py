@@ -53,6 +53,12 @@ class RunWidget(anywidget.AnyWidget):
         with suppress(Exception):
             self.send(dict(message))
 
+    def close(self) -> None:
+        """Take the widget out of the kernel and the page, and its layout, which is a widget too."""
+        layout = self.layout
+        super().close()
+        layout.close()
+
     def _handle_custom_msg(self, content: Any, _: Any) -> None:
         # Overridden, and not a callback: the page may ask as soon as the widget opens.
         if isinstance(content, dict) and content.get("type") == "request":

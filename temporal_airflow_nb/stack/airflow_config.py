@@ -26,8 +26,8 @@ _WATCHED_FILE = "watched.json"
 _BUNDLES_LOCK = "bundles.lock"
 _LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
-# Counted up with each change of our tables: the other services of a stack wait for it.
-_OUR_TABLES = 2
+# What defines our tables: the other services of a stack wait for those of a changed one.
+_OUR_TABLES = Path(__file__).parents[1] / "orchestration" / "outbox.py"
 
 
 def airflow_home(home: Path) -> Path:
@@ -57,7 +57,7 @@ def forget_migration(home: Path) -> None:
 
 
 def _tables(version: str) -> str:
-    return f"{version}, ours {_OUR_TABLES}"
+    return f"{version}, ours {hashlib.sha256(_OUR_TABLES.read_bytes()).hexdigest()[:16]}"
 
 
 def _migrated_mark(home: Path) -> Path:

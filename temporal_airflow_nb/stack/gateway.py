@@ -13,10 +13,11 @@ from typing import Any, Literal
 import structlog
 import uvicorn
 from airflow.models.serialized_dag import SerializedDagModel
-from fastapi import Depends, FastAPI, Header, Request
+from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 from temporalio.client import Client
 
 from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
@@ -25,6 +26,7 @@ from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.orchestration.schedules import table as schedule_table
 from temporal_airflow_nb.stack import actions, frames_views, grid_routes, views
 from temporal_airflow_nb.stack.long_poll import long_poll
+from temporal_airflow_nb.stack.ports import LOOPBACK
 from temporal_airflow_nb.stack.submission import Submissions, import_stored, warnings_of
 from temporal_airflow_nb.tasks.database import reading
 
@@ -117,14 +119,8 @@ def application(
     temporal: Client | None = None,
 ) -> FastAPI:
     """Return the gateway as an application; every request has to carry ``token``."""
-
-    def authorised(authorization: str = Header("")) -> None:
-        if not hmac.compare_digest(authorization, f"Bearer {token}"):
-            raise InvalidInputError(
-                "this stack belongs to somebody else", hint="Use a state folder of your own."
-            )
-
-    app = FastAPI(openapi_url=None, dependencies=[Depends(authorised)])
+    app = FastAPI(openapi_url=None)
+    app.add_middleware(_Guard, token=token)
 
     @app.exception_handler(TemporalAirflowError)
     def _known(_: Request, error: TemporalAirflowError) -> JSONResponse:
@@ -252,6 +248,26 @@ def application(
     return app
 
 
+class _Guard:
+    """Refuses who hasn't got the token before anything that he sends is read, be it a page that a browser shows."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not hmac.compare_digest(
+            dict(scope["headers"]).get(b"authorization", b""), self._expected
+        ):
+            error = InvalidInputError(
+                "This stack belongs to somebody else.", hint="Use a state folder of your own."
+            )
+            refusal = JSONResponse({"error": error.to_dict()}, status_code=401)
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 def _has_happened(watch: _Watch) -> bool:
     if watch.until_ended:
         return views.run_state(watch.dag_id, watch.run_id) in FINAL_RUN_STATES
@@ -263,7 +279,9 @@ class Gateway:
 
     def __init__(self, app: FastAPI, port: int) -> None:
         self._server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+            uvicorn.Config(
+                app, host=LOOPBACK, port=port, ws="none", log_level="warning", timeout_graceful_shutdown=1
+            )
         )
         self._thread = threading.Thread(target=self._server.run, name="gateway", daemon=True)
 

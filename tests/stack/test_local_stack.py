@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from temporal_airflow_nb import LocalStack
 from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
-from temporal_airflow_nb.stack import processes, state
+from temporal_airflow_nb.stack import airflow_config, processes, state
+from temporal_airflow_nb.stack.gateway_client import GatewayClient
+from temporal_airflow_nb.versions import check_airflow
 from tests.waiting import until
+
+SMALL = Path(__file__).parents[1] / "dags" / "small.py"
 
 
 def command(*arguments, **options):
@@ -45,6 +52,34 @@ def test_a_fresh_and_a_used_folder_work(home):
             assert {r["state"] for r in stack.status()["services"]} == {"running"}
             marker = state.read_stack(home)["id"]
         assert not list(processes.marked(marker))
+
+
+def test_a_folder_of_an_older_version_is_brought_up_to_date(home):
+    with contextlib.closing(sqlite3.connect(home / "airflow" / "airflow.db")) as database:
+        database.execute("DROP TABLE temporal_airflow_schedule")
+        database.execute("ALTER TABLE temporal_airflow_run DROP COLUMN on_worker_lost")
+        database.commit()
+    (home / "airflow" / "migrated").write_text("3.3.0")
+    assert not airflow_config.is_migrated(home, check_airflow())
+    with LocalStack(home) as stack:
+        assert stack.run(SMALL, dag_id="one_task").wait(timeout=60) == "success"
+        assert airflow_config.is_migrated(home, check_airflow())
+
+
+@pytest.mark.parametrize("token", [None, "Bearer 0", "Bearer \xe9"])
+def test_the_gateway_answers_nobody_without_the_token_and_reads_nothing_of_his(stack, token):
+    headers = {"Content-Type": "text/plain", "Content-Length": "1000000000", "Origin": "http://elsewhere"}
+    connection = http.client.HTTPConnection(stack.client.address, timeout=10)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", "/v1/ping")
+        for name, value in {**headers, **({"Authorization": token} if token else {})}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert answer.status == 401
+        assert not [name for name, _ in answer.getheaders() if name.startswith("access-control")]
+    with pytest.raises(InvalidInputError, match="belongs to somebody else"):
+        GatewayClient(stack.client.address, "nonsense").call("ping")
 
 
 def test_a_killed_worker_comes_back_and_its_zygotes_are_gone(home):
