@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from temporal_airflow_nb import LocalStack
 from tests.notebook.conftest import state_shown
+from tests.waiting import until
 
 DAG = """%%temporal_dag {options}
 import time
@@ -209,6 +210,22 @@ def test_an_error_is_shown_in_place_of_the_progress(kernel):
     assert reply["traceback"] == [f"DagFileError: {reply['evalue']}"]
     kernel.collect()
     assert "didn't succeed" in kernel.displays()[-1]["content"]["data"]["text/plain"]
+
+
+def test_a_grid_that_is_closed_leaves_nothing_in_the_kernel(start_kernel, stack, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "some.ipynb")
+    kernel = start_kernel(stack.home)
+    kernel.run(dag("""--wait --conf '{"seconds": 0}'"""))
+    kernel.run("from comm import get_comm_manager\nfrom temporal_airflow_nb.notebook import live")
+    comms = "len(get_comm_manager().comms)"
+    threads = "[t.name for t in __import__('threading').enumerate() if t.name == 'temporal-airflow-watched']"
+    until(lambda: kernel.value(comms))
+    before = kernel.value(comms)
+    kernel.run("for _ in range(3): run.show()")
+    until(lambda: kernel.value(comms) > before)
+    kernel.run("live.close_all('')")
+    until(lambda: kernel.value(threads) == [])
+    assert kernel.value(comms) == 0
 
 
 @pytest.fixture
