@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 METADATA = "temporal_airflow"
 
-_VIEW = "application/vnd.jupyter.widget-view+json"
 # A picture takes time to make, to send and to lay out: it is made in a tenth of the time at most.
 _SHARE_OF_TIME = 10
 
@@ -84,11 +83,15 @@ class Document:
             "text/html": html.render(shown, key=self.key),
             "text/plain": text.plain(shown),
         }
-        if widget is not None:
-            data[_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-        self._shows_widget = widget is not None
         facts = {"dag_id": shown.dag_id, "run_id": shown.run_id, "state": shown.state}
-        self._publish(data, {METADATA: facts})
+        metadata: dict[str, Any] = {METADATA: facts}
+        if widget is not None:
+            # anywidget knows what else a front end needs: Colab, where its widget manager is.
+            view, about = widget._repr_mimebundle_() or ({}, {})
+            data = {**view, **data}
+            metadata |= about
+        self._shows_widget = widget is not None
+        self._publish(data, metadata)
         now = time.monotonic()
         self._due = now + max(self._pace, (now - begun) * _SHARE_OF_TIME)
 

@@ -19,6 +19,8 @@ class FrontEnd(Enum):
 
 
 _BUNDLES = ("VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
+# In the name that VS Code gives a notebook on a Jupyter server.
+_REMOTE = "-jvsc-"
 
 
 def front_end(shell: Any, environ: Mapping[str, str] = os.environ) -> FrontEnd:
@@ -29,6 +31,7 @@ def front_end(shell: Any, environ: Mapping[str, str] = os.environ) -> FrontEnd:
     """
     if getattr(shell, "kernel", None) is None:
         return FrontEnd.TEXT
-    if any(environ.get(name) for name in _BUNDLES):
+    session = environ.get("JPY_SESSION_NAME", "")
+    if _REMOTE in session or any(environ.get(name) for name in _BUNDLES):
         return FrontEnd.BUNDLE
-    return FrontEnd.MOUNTING if environ.get("JPY_SESSION_NAME") else FrontEnd.HTML
+    return FrontEnd.MOUNTING if session else FrontEnd.HTML

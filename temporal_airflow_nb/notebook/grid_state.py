@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporal_airflow_nb.config import workflow_id
@@ -42,7 +44,8 @@ class GridState:
         self.run_id = run_id
         self.cursor: str | None = None
         self.links: Mapping[str, str] = {}
-        self.now: str | None = None
+        self._now: str | None = None
+        self._heard = 0.0
         self._structure: Mapping[str, Any] | None = None
         self._runs: dict[str, Mapping[str, Any]] = {}
         self._tasks: dict[tuple[str, int], Mapping[str, Any]] = {}
@@ -72,7 +75,8 @@ class GridState:
             The change as a page takes it, a full state where the answer is one; None if nothing has changed.
         """
         self.cursor = answer["cursor"]
-        self.now = answer["now"]
+        self._now = answer["now"]
+        self._heard = time.monotonic()
         self.links = answer.get("links") or self.links
         if answer["full"]:
             self._replace(answer)
@@ -95,7 +99,7 @@ class GridState:
             "run_id": self.run_id,
             "workflow_id": workflow_id(self.dag_id, self.run_id),
             "links": dict(self.links),
-            "now": self.now,
+            "now": self._present(),
             "structure": self._structure or {"version": None, "nodes": [], "edges": []},
             "runs": self._newest_first(),
             "tasks": self._in_order(),
@@ -116,6 +120,13 @@ class GridState:
             "tasks": self._in_order(),
             "links": dict(self.links),
         }
+
+    def _present(self) -> str | None:
+        """Return what the stack's clock says by now; it was last heard of when something was."""
+        if self._now is None:
+            return None
+        since = timedelta(seconds=time.monotonic() - self._heard)
+        return (datetime.fromisoformat(self._now) + since).isoformat()
 
     def _replace(self, answer: Answer) -> None:
         self._structure = answer["structure"]

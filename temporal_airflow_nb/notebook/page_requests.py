@@ -51,7 +51,8 @@ def answer(live: Live, request: Mapping[str, Any]) -> Any:
 
 def _mounted(live: Live, _: Mapping[str, Any]) -> dict[str, Any]:
     live.wake()
-    return {}
+    with live.feed.lock:
+        return {"seq": live.feed.state.seq}
 
 
 def _full(live: Live, _: Mapping[str, Any]) -> dict[str, Any]:

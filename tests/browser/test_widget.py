@@ -151,11 +151,13 @@ def test_changes_are_applied_in_order_and_a_gap_asks_for_everything(page, addres
     expect(row(page, "clean.deep.parse")).to_contain_text("success")
     expect(row(page, "clean.deep.parse")).to_contain_text("4.50 s")
     # Once more, and late: without an effect. From the future: everything is asked for, once.
+    now = {**state, "seq": 6, "tasks": [task("extract", "skipped"), done]}
+    page.evaluate("state => {model.answers.full = {data: state}}", now)
     say(page, {**delta, "seq": 2, "runs": [], "tasks": [task("extract", "failed")]})
     say(page, {**delta, "seq": 5, "runs": [], "tasks": [task("extract", "failed")]})
     say(page, {**delta, "seq": 6, "runs": [], "tasks": [task("extract", "failed")]})
     assert len(until_sent(page, "full")) == 1
-    expect(row(page, "extract")).to_contain_text("success")
+    expect(row(page, "extract")).to_contain_text("skipped")
     ended = full(NODES, EDGES, [*tasks()[:2], done], state="success", end=12)
     say(page, {"type": "full", "state": {**ended, "seq": 6}})
     expect(page.locator("ta-live .pill")).to_have_text(re.compile("success"))
@@ -164,6 +166,14 @@ def test_changes_are_applied_in_order_and_a_gap_asks_for_everything(page, addres
     expanded = [task("load", "success", map_index=i) for i in range(2)]
     say(page, {**delta, "seq": 7, "runs": [], "tasks": expanded, "removed": [["load", -1]]})
     expect(row(page, "load").locator(".size")).to_have_text("2")
+
+
+def test_what_changed_before_the_page_listened_is_asked_for(page, address):
+    state = story()
+    later = {**state, "seq": 4, "tasks": [task("extract", "failed", (0, 1, 3))]}
+    open_page(page, address, state, answers={"mounted": {"data": {"seq": 4}}, "full": {"data": later}})
+    expect(row(page, "extract")).to_contain_text("failed")
+    assert len(sent(page, "full")) == 1
 
 
 def test_groups_and_mapped_tasks_fold(page, address):
@@ -291,9 +301,11 @@ def test_what_changes_a_run_asks_once_and_says_what_came_of_it(page, address):
     answers = {"task": {"data": DETAILS}, "log": {"data": {"lines": [], "next": 0, "ended": True}}}
     open_page(page, address, story(), answers={**answers, "act": {"data": {"affected": 3}}})
     page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.get_by_role("button", name="Cancel run")).to_be_focused()
     assert sent(page, "act") == []
-    page.get_by_role("button", name="Keep").click()
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
     page.get_by_role("button", name="Cancel run").click()
     assert until_sent(page, "act") == [{"action": "cancel"}]
     page.get_by_role("button", name="Clear failed").click()
@@ -318,18 +330,31 @@ def test_what_changes_a_run_asks_once_and_says_what_came_of_it(page, address):
     expect(page.get_by_role("status").filter(has_text="The run is over. Clear it.")).to_be_visible()
 
 
-def test_who_may_not_act_has_no_buttons_and_production_is_said_in_red(page, address):
+def test_what_is_refused_says_why_and_production_is_said_in_red(page, address):
     lost = {"ok": False, "text": "The stack doesn't answer."}
-    open_page(page, address, story(can_act=False, production="namespace payments-prod", connection=lost))
+    reason = "Without Airflow's database nothing can be cleared."
+    refused = {"clear": reason, "mark": reason, "log": "There are no logs here."}
+    open_page(page, address, story(refused=refused, production="namespace payments-prod", connection=lost))
     expect(page.locator("ta-live .production")).to_have_text("Production: namespace payments-prod")
     expect(page.locator("ta-live .production")).to_have_css("background-color", "rgb(185, 28, 28)")
     expect(page.get_by_role("status").filter(has_text="The stack doesn't answer.")).to_be_visible()
-    expect(page.get_by_role("button", name=re.compile("Cancel|Clear"))).to_have_count(0)
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_enabled()
     row(page, "load").click()
     expect(page.get_by_role("link", name="Open in Airflow").last).to_have_attribute(
         "href", re.compile("/tasks/load$")
     )
-    expect(page.get_by_role("button", name=re.compile("Mark|Clear"))).to_have_count(0)
+    buttons = page.get_by_role("button", name=re.compile("^(Mark [sf]|Clear)"))
+    expect(buttons).to_have_count(5)
+    for button in buttons.all():
+        expect(button).to_be_disabled()
+    clear = page.get_by_role("button", name="Clear failed")
+    expect(clear).to_have_accessible_description(reason)
+    clear.focus()
+    page.keyboard.press("Enter")
+    expect(clear).to_be_focused()
+    page.get_by_role("tab", name="Log").click()
+    expect(page.get_by_role("status").filter(has_text="There are no logs here.")).to_be_visible()
+    assert sent(page, "log") == []
     say(page, {"type": "connection", "ok": True, "text": ""})
     expect(page.get_by_role("status").filter(has_text="answer")).to_have_count(0)
 
@@ -338,7 +363,7 @@ def test_next_steps_are_copied_by_a_click(page, address):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     open_page(page, address, story(), answers={"task": {"data": DETAILS}})
     row(page, "load").click()
-    page.get_by_role("button", name='Copy run.logs("load")').click()
+    page.get_by_role("button", name='run.logs("load") copy').click()
     expect(page.get_by_text("copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == 'run.logs("load")'
 
@@ -347,8 +372,8 @@ def test_the_graph_has_one_edge_for_many_where_a_group_is_folded(page, address):
     open_page(page, address, story(), view="graph")
     edges = page.locator("ta-live .edges path")
     expect(edges).to_have_count(4)
-    expect(page.locator('[data-node="price"]')).to_have_attribute(
-        "aria-label", "price: 1 failed, 1 no status, 1 success"
+    expect(page.locator('[data-node="price"]')).to_have_accessible_name(
+        re.compile("price.*: 1 failed, 1 no status, 1 success")
     )
     page.locator('[data-box="clean"]').click()
     expect(page.locator('[data-node="clean"]')).to_have_attribute("data-state", "running")
@@ -450,9 +475,13 @@ def test_colours_are_the_theme_s(page, address):
     expect(root).to_have_css("color", "rgb(255, 255, 255)")
     expect(row(page, "extract").locator(".cell.on .sign")).to_have_css("background-color", "rgb(22, 163, 74)")
     expect(row(page, "extract").locator(".cell.on .sign")).to_have_text("✓")
-    # Without a theme of JupyterLab's, the browser's own.
+    # A light theme of VS Code's has both classes.
     page.evaluate("delete document.body.dataset.jpThemeLight")
     page.emulate_media(color_scheme="dark")
+    page.evaluate("document.body.className = 'vscode-high-contrast vscode-high-contrast-light'")
+    expect(root).to_have_css("background-color", "rgb(255, 255, 255)")
+    # Without a theme of the page's, the browser's own.
+    page.evaluate("document.body.className = ''")
     expect(root).to_have_css("background-color", "rgb(13, 17, 23)")
 
 
@@ -511,6 +540,13 @@ def test_an_output_of_its_own_is_the_classic_way(page, address):
     page.evaluate("classic.comm_live = false; classic.emit('comm_live_update')")
     expect(page.get_by_role("status").filter(has_text="The kernel is gone.")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+    # The clock stands, and nothing is asked for any more.
+    was = page.locator("ta-live .took").text_content()
+    page.evaluate("classic.sent.length = 0; Date.now = (now => () => now() + 60_000)(Date.now)")
+    page.get_by_role("row").filter(has_text="load").locator(".name").click()
+    expect(page.get_by_role("complementary")).to_contain_text("The kernel is gone.")
+    expect(page.locator("ta-live .took")).to_have_text(was)
+    assert page.evaluate("classic.sent.length") == 0
     page.evaluate("end()")
     expect(page.locator("ta-live")).to_have_count(0)
 

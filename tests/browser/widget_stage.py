@@ -57,7 +57,7 @@ window.Model = Model;
 window.widget = widget;
 window.start = (traits, answers = {{}}) => {{
   window.model = new Model(traits);
-  model.answers = {{view: {{data: {{}}}}, mounted: {{data: {{}}}}, ...answers}};
+  model.answers = {{view: {{data: {{}}}}, mounted: {{data: {{seq: 0}}}}, ...answers}};
   window.destroy = widget.initialize({{model}});
 }};
 window.ready = true;

@@ -39,6 +39,42 @@ export function useAct(link, over) {
   return [act, busy];
 }
 
+/**
+ * Which question stands in place of the buttons; the focus comes back to the one that asked it.
+ *
+ * @returns {[string | null, (question: string | null) => void, {current: HTMLElement | null}]} the last for the element
+ * around the buttons
+ */
+export function useAsking() {
+  const [asking, ask] = useState(null);
+  const box = useRef(null);
+  const asked = useRef(null);
+  useEffect(() => {
+    const [from, around] = [asked.current, box.current];
+    asked.current = asking;
+    if (asking !== null || from === null || !around || around.getRootNode().activeElement) return;
+    (around.querySelector(`[data-asks="${from}"]`) ?? around.querySelector("button"))?.focus({ preventScroll: true });
+  }, [asking]);
+  return [asking, ask, box];
+}
+
+/** A button that leads to a question; where the answer would be no, it says why. */
+export function AskButton({ asks, refused = "", label, kind = "", disabled = false, onAsk, children }) {
+  const tip = [label, refused].filter(Boolean).join("\n");
+  return html`<button
+    class="plain ${kind}"
+    data-asks=${asks}
+    data-tip=${tip || undefined}
+    aria-label=${label}
+    aria-disabled=${refused ? "true" : undefined}
+    aria-description=${refused || undefined}
+    disabled=${disabled}
+    onClick=${() => refused || onAsk(asks)}
+  >
+    ${children}
+  </button>`;
+}
+
 /** A question in place of the buttons that it is about. */
 export function Ask({ text, yes, busy, onYes, onNo, children }) {
   const first = useRef(null);

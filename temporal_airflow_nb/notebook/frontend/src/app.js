@@ -18,6 +18,8 @@ const MOST = 460;
 /** The least height of a view that the panel stands beside. */
 const HEIGHT = 430;
 const FRAME = 2;
+/** Where the keyboard walks through the tasks. */
+const PLACE = '.row[tabindex="0"], .node[tabindex="0"]';
 
 export function App({ link, width, dark }) {
   const root = useRef(null);
@@ -26,7 +28,7 @@ export function App({ link, width, dark }) {
   const came = useRef(null);
   useEffect(() => {
     if (!opened && came.current)
-      root.current?.querySelector('.row[tabindex="0"], .node[tabindex="0"]')?.focus({ preventScroll: true });
+      root.current?.querySelector(PLACE)?.focus({ preventScroll: true });
     came.current = opened;
   }, [opened]);
   if (!store.loaded)
@@ -38,8 +40,8 @@ export function App({ link, width, dark }) {
   function onKeyDown(event) {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "checkbox";
     if (event.key === "Escape" && (ui.selected || typing)) {
-      if (typing) event.target.blur();
       if (ui.selected) link.choose({ selected: null });
+      else root.current.querySelector(PLACE)?.focus({ preventScroll: true });
     } else if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
       root.current.querySelector(".filter input").focus();
     } else return;

@@ -15,7 +15,7 @@ export function Gantt({ link, width }) {
   const name = Math.min(280, Math.max(140, Math.round(width * 0.28)));
   // What happens now isn't at the very edge.
   const axis = store.final ? span : { begin: span.begin, end: span.end + (span.end - span.begin) * 0.03 };
-  const marks = clockTicks(axis.begin, axis.end, Math.max(2, Math.floor((width - name) / 90)));
+  const marks = span.known ? clockTicks(axis.begin, axis.end, Math.max(2, Math.floor((width - name) / 90))) : [];
   const present = (100 * (now - axis.begin)) / (axis.end - axis.begin);
   return html`<${Table}
     kind="gantt"
@@ -24,12 +24,12 @@ export function Gantt({ link, width }) {
     columns=${`${name}px ${SIGN}px minmax(0, 1fr)`}
     tip=${(row) => timesTip(store, row, now)}
     head=${html`
-      <div class="name" role="columnheader"><span class="label">Task</span><span class="longest">${duration((span.end - span.begin) / 1000)}</span></div>
+      <div class="name" role="columnheader"><span class="label">Task</span>${span.known && html`<span class="longest">${duration((span.end - span.begin) / 1000)}</span>`}</div>
       <div role="columnheader"><span class="hidden">State</span></div>
       <div class="when" role="columnheader" aria-label="Time, UTC">
         ${marks.map(
-          (mark) => html`<span
-          key=${mark.text}
+          (mark, i) => html`<span
+          key=${i}
           class="mark ${mark.at > 92 ? "end" : ""}"
           style=${{ left: `${mark.at}%` }}
         >
@@ -39,9 +39,10 @@ export function Gantt({ link, width }) {
       </div>
     `}
     over=${html`<div class="lines" aria-hidden="true" style=${{ left: `${name + SIGN}px` }}>
-      ${marks.map((mark) => html`<span key=${mark.text} class="line" style=${{ left: `${mark.at}%` }}></span>`)}
+      ${marks.map((mark, i) => html`<span key=${i} class="line" style=${{ left: `${mark.at}%` }}></span>`)}
     </div>
     ${
+      span.known &&
       !store.final &&
       html`<div
       class="lines present"

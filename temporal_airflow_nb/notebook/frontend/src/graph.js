@@ -14,7 +14,7 @@ import { visible } from "./visible.js";
 
 const MOST_NODES = 600;
 const LETTER = 7.2;
-const WIDTHS = [128, 260];
+const WIDTHS = [144, 260];
 const HEIGHT = 44;
 const HEIGHTS = [210, 450];
 const MARGIN = 24;
@@ -166,7 +166,7 @@ function Picture({ link, width, least, seen, passes }) {
           going: mark.going,
         };
         const classes = ["node", `s-${mark.state}`, ...Object.keys(kinds).filter((kind) => kinds[kind])].join(" ");
-        const signature = `${mark.text} ${faint} ${selected === node.id} ${at === node.id}`;
+        const signature = `${node.label} ${mark.text} ${faint} ${selected === node.id} ${at === node.id}`;
         return html`<${Leaf} key=${node.id} signature=${signature} layout=${layout} draw=${() => html`
           <button
             class=${classes}
@@ -174,15 +174,17 @@ function Picture({ link, width, least, seen, passes }) {
             data-node=${node.id}
             data-state=${mark.state}
             tabindex=${at === node.id ? 0 : -1}
-            aria-label=${`${node.group ? "Group " : ""}${node.id}: ${mark.words}`}
             aria-expanded=${node.group ? "false" : undefined}
             data-tip=${timesTip(store, { id: node.id, kind: node.group ? "group" : "task", index: -1, open: null }, now)}
             onClick=${() => act(node)}
           >
             <${Sign} looks=${store.looks} state=${mark.state} />
-            <span class="lines2"><span class="label">${node.label}</span><span class="about">${mark.about}</span></span>
+            <span class="lines2">
+              ${node.group && html`<span class="hidden">Group </span>`}<span class="label">${node.label}</span>
+              <span class="about">${mark.about}</span><span class="hidden">: ${mark.words}</span>
+            </span>
             ${mark.size > 0 && html`<span class="size">${number(mark.size)}</span>`}
-            ${mark.several && html`<${Shares} looks=${store.looks} counts=${mark.counts} label="" />`}
+            ${mark.several && html`<${Shares} counts=${mark.counts} />`}
           </button>
         `} />`;
       })}
@@ -209,8 +211,9 @@ function markOf(store, node, now) {
   const took = seconds === null ? "" : sum.open ? elapsed(Math.floor(seconds * 2) / 2) : duration(seconds);
   const words = several ? looks.phrase(sum.counts) : looks.words(sum.state);
   const done = sum.state === "success" && took;
-  const about = [done ? "" : several ? tell(looks, sum) : looks.words(sum.state), attempt, took]
+  const about = [done ? "" : several ? tell(looks, sum) : looks.words(sum.state), done || sum.open ? "" : attempt, took]
     .filter(Boolean)
+    .slice(0, 2)
     .join(" · ");
   const amount = node.group ? tasks(node) : several ? sum.total : 0;
   const text = `${sum.state} ${words} ${about} ${amount}`;

@@ -15,6 +15,8 @@ const STATE = 146;
 const NUMBERS = 44 + 78;
 const TIMELINE = 150;
 const BAR = 34;
+/** How a run came about, by the first letter. */
+const TYPES = { manual: "M", scheduled: "S", backfill: "B", asset_triggered: "A", asset_materialization: "A" };
 
 export function Grid({ link, width }) {
   const { store } = link;
@@ -26,12 +28,12 @@ export function Grid({ link, width }) {
   const runs = windowOf(store, Math.max(1, Math.min(MOST_RUNS, Math.floor((width - NAME - detail - 24) / COLUMN))));
   const columns = [
     `minmax(${NAME - 40}px, ${wide ? 1 : 2}fr)`,
-    `repeat(${runs.length}, ${COLUMN}px)`,
+    runs.length ? `repeat(${runs.length}, ${COLUMN}px)` : "",
     `minmax(96px, ${STATE}px)`,
     numbers ? "44px 78px" : "",
     wide ? `minmax(${TIMELINE}px, 1.5fr)` : "",
   ].join(" ");
-  const marks = ticks((span.end - span.begin) / 1000, width > 1000 ? 5 : 3);
+  const marks = span.known ? ticks((span.end - span.begin) / 1000, width > 1000 ? 5 : 3) : [];
   const gap = marks.length > 1 ? `${marks[1].at - marks[0].at}%` : "100%";
   return html`<div class="grid" style=${{ "--tick": gap }}>
     <${Table}
@@ -73,6 +75,7 @@ function Head({ link, runs, now, numbers, marks }) {
   const took = (run) =>
     run.start === null ? 0 : Math.max(0, (run.end ?? (FINAL.has(run.state) ? run.start : now)) - run.start);
   const longest = Math.max(1, ...runs.map(took));
+  const several = new Set(runs.map((run) => run.type)).size > 1;
   const groups = [...store.nodes.values()].some((node) => node.group);
   const folded = link.ui.open.size === 0;
   function onKeyDown(event) {
@@ -118,7 +121,7 @@ function Head({ link, runs, now, numbers, marks }) {
           class="run"
           tabindex=${on ? 0 : -1}
           aria-pressed=${String(on)}
-          aria-label=${`Run ${run.id}, ${words}${length ? `, ${duration(length / 1000)}` : ""}`}
+          aria-label=${`Run ${run.id}, ${words}${run.type ? `, ${typeOf(run)}` : ""}${length ? `, ${duration(length / 1000)}` : ""}`}
           data-run-head=${run.id}
           data-tip=${runTip(run, words, length)}
           onClick=${() => link.focus(run.id)}
@@ -127,6 +130,7 @@ function Head({ link, runs, now, numbers, marks }) {
             if (event.key === "Enter" || event.key === " ") event.stopPropagation();
           }}
         >
+          ${several && html`<span class="type" aria-hidden="true">${TYPES[run.type]}</span>`}
           <span
             class="length s-${run.state} ${ACTIVE.has(run.state) ? "open" : ""}"
             style=${{ height: `${Math.max(3, (BAR * length) / longest)}px` }}
@@ -153,10 +157,12 @@ function Head({ link, runs, now, numbers, marks }) {
   `;
 }
 
+const typeOf = (run) => run.type.replaceAll("_", " ");
+
 function runTip(run, words, length) {
   const lines = [
     run.id,
-    `${words}${run.type ? `, ${run.type}` : ""}${run.version ? `, DAG version ${run.version}` : ""}`,
+    `${words}${run.type ? `, ${typeOf(run)}` : ""}${run.version ? `, DAG version ${run.version}` : ""}`,
   ];
   if (run.logical !== null) lines.push(`logical date  ${exact(run.logical)}`);
   if (run.start !== null) lines.push(`started  ${exact(run.start)}`);
@@ -207,7 +213,7 @@ function State({ store, row }) {
     looks=${looks}
     counts=${counts}
   />
-    <${Shares} looks=${looks} counts=${counts} /></div>`;
+    <${Shares} counts=${counts} /></div>`;
 }
 
 function Numbers({ store, row, now }) {

@@ -1,8 +1,7 @@
 /** What is true of the whole run, and what can be done with it. */
 
-import { useState } from "preact/hooks";
 import { html } from "htm/preact";
-import { Ask, cleared, count, nameOf, useAct } from "./actions.js";
+import { Ask, AskButton, cleared, count, nameOf, useAct, useAsking } from "./actions.js";
 import { byProgress, FINAL } from "./looks.js";
 import { Notice } from "./notice.js";
 import { number } from "./numbers.js";
@@ -30,7 +29,7 @@ export function Header({ link }) {
     link.notice = null;
     link.changed();
   }
-  return html`<header>
+  return html`<div class="head">
     ${store.production && html`<p class="production" role="note">${production(store.production)}</p>`}
     <div class="title">
       <span
@@ -38,9 +37,9 @@ export function Header({ link }) {
       >
         <${Sign} looks=${looks} state=${state} />${looks.words(state)}
       </span>
-      <strong class="dag">${store.dagId}</strong>
+      <strong class="dag" data-tip=${store.dagId}>${store.dagId}</strong>
       <span class="run-id" data-tip=${store.runId}>${store.runId}</span>
-      <span class="took" aria-label="Elapsed">${FINAL.has(state) ? duration(seconds) : elapsed(seconds)}</span>
+      <span class="hidden">Elapsed </span><span class="took">${FINAL.has(state) ? duration(seconds) : elapsed(seconds)}</span>
       <span
         class="hidden"
         role="status"
@@ -68,10 +67,10 @@ export function Header({ link }) {
     ${!link.live && html`<${Notice} kind="warn" text=${GONE} />`}
     ${link.live && !store.connection.ok && html`<${Notice} kind="warn" waits text=${store.connection.text || LOST} />`}
     ${link.notice && html`<${Notice} ...${link.notice} kind=${link.notice.bad ? "bad" : ""} onClose=${dismiss} />`}
-    <${Shares} looks=${looks} counts=${counts} />
+    <${Shares} counts=${counts} />
     <${Failures} link=${link} total=${counts.failed ?? 0} />
     <${Bar} link=${link} counts=${counts} />
-  </header>`;
+  </div>`;
 }
 
 /** What failed, by name, each a way to see why. */
@@ -169,10 +168,10 @@ function Bar({ link, counts }) {
 }
 
 function RunButtons({ link }) {
-  const [asking, ask] = useState(null);
+  const [asking, ask, box] = useAsking();
   const [act, busy] = useAct(link, () => ask(null));
   const { store } = link;
-  if (!store.canAct || !link.live) return null;
+  if (!link.live) return null;
   const { counts, total } = store.summary();
   const failed = (counts.failed ?? 0) + (counts.upstream_failed ?? 0);
   const questions = {
@@ -198,17 +197,21 @@ function RunButtons({ link }) {
       done: cleared,
     },
   };
-  if (asking)
-    return html`<${Ask}
-      ...${asking}
-      busy=${busy}
-      onYes=${() => act(asking.body, asking.done)}
-      onNo=${() => ask(null)}
-    />`;
-  return html`<span class="buttons">
-    ${Object.entries(questions).map(
-      ([name, question]) =>
-        question.if && html`<button key=${name} class="plain" onClick=${() => ask(question)}>${name}</button>`,
-    )}
+  const question = questions[asking];
+  return html`<span class="buttons" ref=${box}>
+    ${
+      question
+        ? html`<${Ask}
+        ...${question}
+        busy=${busy}
+        onYes=${() => act(question.body, question.done)}
+        onNo=${() => ask(null)}
+      />`
+        : Object.entries(questions).map(
+            ([name, { if: fits, body }]) =>
+              fits &&
+              html`<${AskButton} key=${name} asks=${name} refused=${store.refused[body.action]} onAsk=${ask}>${name}<//>`,
+          )
+    }
   </span>`;
 }

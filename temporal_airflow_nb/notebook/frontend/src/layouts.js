@@ -3,6 +3,8 @@
 import { factory } from "layout-factory";
 
 const KEPT = 12;
+/** How long a worker without work is kept: each widget has its own. */
+const IDLE = 10_000;
 /** Where a page allows no worker, the layout takes its turn after what is to be drawn first. */
 const SOON = 30;
 
@@ -52,9 +54,16 @@ onmessage = ({ data: [id, input] }) => postMessage([id, place(input)]);`;
     url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
     const thread = new Worker(url);
     const asked = new Map();
+    let idle;
+    function end() {
+      thread.terminate();
+      URL.revokeObjectURL(url);
+      worker = undefined;
+    }
     thread.onmessage = ({ data: [id, layout] }) => {
       asked.get(id)?.resolve(layout);
       asked.delete(id);
+      if (asked.size === 0) idle = setTimeout(end, IDLE);
     };
     thread.onerror = (event) => {
       event.preventDefault();
@@ -64,6 +73,7 @@ onmessage = ({ data: [id, input] }) => postMessage([id, place(input)]);`;
     return (input) =>
       new Promise((resolve, reject) => {
         const id = ++lastId;
+        clearTimeout(idle);
         asked.set(id, { resolve, reject });
         thread.postMessage([id, input]);
       });

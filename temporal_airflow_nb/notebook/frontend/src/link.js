@@ -3,6 +3,7 @@
 import { RunStore } from "./store.js";
 
 const PATIENCE = 60_000;
+const GONE = "The kernel is gone.";
 const VIEWS = ["grid", "graph", "gantt"];
 /** A DAG of more nodes than this starts with its groups folded. */
 const LARGE = 80;
@@ -76,9 +77,19 @@ export class Link {
     this.request("view", { view }).catch(() => {});
   }
 
-  /** Open a task in the panel. */
+  /** Say that the widget is seen. What changed before this page listened is asked for. */
+  mounted() {
+    this.request("mounted").then(
+      ({ seq }) => seq > this.store.seq && this.#askForAll(),
+      () => {},
+    );
+  }
+
+  /** Open a task in the panel; a mapped one at the instance that matters most now. */
   open(id, index = -1) {
-    this.choose({ selected: { id, index, attempt: null }, tab: this.ui.tab === "error" ? null : this.ui.tab });
+    const one = this.store.instance(id, index) ?? this.store.foremost(id);
+    const selected = { id, index: one?.index ?? index, attempt: null };
+    this.choose({ selected, tab: this.ui.tab === "error" ? null : this.ui.tab });
   }
 
   /** Follow another run of the DAG. */
@@ -101,6 +112,7 @@ export class Link {
   request(op, body = {}) {
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {
+      if (!this.live) return reject(new Error(GONE));
       const timer = setTimeout(() => {
         this.pending.delete(id);
         reject(new Error("The kernel doesn't answer. It may be busy with a cell."));
@@ -154,7 +166,7 @@ export class Link {
     if (Date.now() - this.askedForAll < 2000) return;
     this.askedForAll = Date.now();
     this.request("full").then(
-      (data) => data?.state && this.#load(data.state),
+      (state) => this.#load(state),
       () => {},
     );
   }
@@ -174,10 +186,11 @@ export class Link {
 
   #setLive(live) {
     this.live = live;
+    this.store.stand(!live);
     if (!live) {
       for (const { reject, timer } of this.pending.values()) {
         clearTimeout(timer);
-        reject(new Error("The kernel is gone."));
+        reject(new Error(GONE));
       }
       this.pending.clear();
     }

@@ -41,10 +41,11 @@ class Root {
     this.unsubscribe = link.subscribe(() => this.schedule());
     this.unsubscribeTheme = onTheme(() => this.schedule());
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.clock = setInterval(() => link.store.final || !link.store.follows || this.schedule(), still ? 1000 : STEP);
+    const stands = () => link.store.final || !link.store.follows || !link.live;
+    this.clock = setInterval(() => stands() || this.schedule(), still ? 1000 : STEP);
     this.width = parent.clientWidth;
     this.#render();
-    link.request("mounted").catch(() => {});
+    link.mounted();
   }
 
   /** Draw once in the next frame, however much changes before it. */
@@ -117,15 +118,18 @@ function concernsPage(event, target) {
 function isDark(host) {
   const themed = (host.closest("[data-jp-theme-light]") ?? document.body).getAttribute("data-jp-theme-light");
   if (themed) return themed === "false";
-  const names = `${document.body.className} ${document.documentElement.className} ${document.documentElement.dataset.theme ?? ""}`;
-  if (/\b(vscode-dark|vscode-high-contrast|dark)\b/.test(names)) return true;
-  if (/\b(vscode-light|light)\b/.test(names)) return false;
+  const page = document.documentElement;
+  const names = `${document.body.className} ${page.className} ${page.dataset.theme ?? ""} ${page.getAttribute("theme") ?? ""}`;
+  const is = (...themes) => themes.some((theme) => names.split(" ").includes(theme));
+  // A light theme of high contrast is told by both of VS Code's names for one.
+  if (is("vscode-light", "vscode-high-contrast-light", "light")) return false;
+  if (is("vscode-dark", "vscode-high-contrast", "dark")) return true;
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
 function onTheme(listener) {
   const observer = new MutationObserver(listener);
-  const options = { attributes: true, attributeFilter: ["class", "data-theme", "data-jp-theme-light"] };
+  const options = { attributes: true, attributeFilter: ["class", "theme", "data-theme", "data-jp-theme-light"] };
   for (const element of [document.body, document.documentElement]) observer.observe(element, options);
   const media = matchMedia("(prefers-color-scheme: dark)");
   media.addEventListener("change", listener);
@@ -181,10 +185,7 @@ export function mountBesidePlaceholders(link) {
 
   hideStatics();
   const watch = new MutationObserver((records) => {
-    const concerns = records.some(
-      (record) => record.removedNodes.length > 0 || [...record.addedNodes].some(holdsPlace),
-    );
-    if (concerns) update();
+    if (records.some(({ addedNodes, removedNodes }) => [...addedNodes, ...removedNodes].some(holdsPlace))) update();
   });
   watch.observe(document.body, { childList: true, subtree: true });
   const unsubscribe = link.subscribe(() => {

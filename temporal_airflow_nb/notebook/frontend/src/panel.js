@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { html } from "htm/preact";
-import { Ask, cleared, copy, nameOf, useAct } from "./actions.js";
+import { Ask, AskButton, cleared, copy, nameOf, useAct, useAsking } from "./actions.js";
 import { secondsOf, tryOf } from "./bars.js";
 import { Details, Failure } from "./details.js";
 import { Log } from "./log.js";
@@ -13,18 +13,9 @@ import { duration, elapsed } from "./times.js";
 
 const MOST_SQUARES = 240;
 
-/** The instance that the panel shows: of a mapped task, the one that matters most until one is chosen. */
-export function chosen(store, selected) {
-  const one = store.instance(selected.id, selected.index);
-  if (one) return one;
-  const { state } = store.summary(selected.id);
-  const all = [...(store.tasks.get(selected.id)?.values() ?? [])];
-  return all.find((each) => each.state === state) ?? all[0];
-}
-
 export function Panel({ link }) {
   const { store, ui } = link;
-  const one = chosen(store, ui.selected);
+  const one = store.instance(ui.selected.id, ui.selected.index) ?? store.foremost(ui.selected.id);
   const node = store.nodes.get(ui.selected.id);
   const attempt = ui.selected.attempt ?? one?.attempt ?? 0;
   const [answer, busy] = useTask(link, ui.selected.id, one, attempt);
@@ -88,13 +79,15 @@ export function Panel({ link }) {
       }
     </div>
     <div class="panel-body" role="tabpanel" aria-label=${tabs.find(([id]) => id === shown)[1]}>
+      ${store.refused.task && shown !== "log" && html`<${Notice} text=${store.refused.task} />`}
       ${
         answer?.problem &&
         html`<${Notice} kind="bad" role="alert" text=${answer.problem.message} hint=${answer.problem.hint} />`
       }
-      ${shown === "log" && html`<${Log} link=${link} one=${one} attempt=${attempt} />`}
+      ${shown === "log" && store.refused.log && html`<${Notice} text=${store.refused.log} />`}
+      ${shown === "log" && !store.refused.log && html`<${Log} link=${link} one=${one} attempt=${attempt} />`}
       ${shown === "details" && data && html`<${Details} data=${data} looks=${store.looks} />`}
-      ${shown === "error" && error && html`<${Failure} error=${error} log=${data.log} />`}
+      ${shown === "error" && error && html`<${Failure} error=${error} />`}
     </div>
     ${data?.commands?.length > 0 && html`<${Commands} commands=${data.commands} />`}
   </aside>`;
@@ -122,7 +115,7 @@ function useTask(link, id, one, attempt) {
   const index = one?.index ?? -1;
   useEffect(() => set(null), [store.runId, id, index, attempt]);
   useEffect(() => {
-    if (!one) return;
+    if (!one || store.refused.task) return;
     let over = false;
     setBusy(true);
     const body = { task_id: id, map_index: index, ...(attempt ? { try_number: attempt } : {}) };
@@ -192,14 +185,14 @@ const MARKS = ["success", "failed", "skipped"];
 
 function TaskButtons({ link, one }) {
   const { store } = link;
-  const [asking, ask] = useState(null);
+  const [asking, ask, box] = useAsking();
   const [downstream, setDownstream] = useState(true);
   const [act, busy] = useAct(link, () => ask(null));
   useEffect(() => ask(null), [one.id, one.index]);
   const airflow = safe(store.links?.airflow) && runPage(store, one);
   const target = { task_ids: [one.id], map_indexes: one.index >= 0 ? [one.index] : null };
   if (asking === "clear")
-    return html`<div class="buttons"><${Ask}
+    return html`<div class="buttons" ref=${box}><${Ask}
       text=${`Clear ${nameOf(one)}, and run it again?`}
       yes="Clear"
       busy=${busy}
@@ -214,31 +207,31 @@ function TaskButtons({ link, one }) {
   const words = asking && store.looks.words(asking);
   const marked = () => `${nameOf(one)} is marked ${words}.`;
   if (asking)
-    return html`<div class="buttons"><${Ask}
+    return html`<div class="buttons" ref=${box}><${Ask}
       text=${`Mark ${nameOf(one)} as ${words}?`}
       yes=${`Mark ${words}`}
       busy=${busy}
       onYes=${() => act({ action: "mark", state: asking, ...target }, marked)}
       onNo=${() => ask(null)}
     /></div>`;
-  return html`<div class="buttons">
+  return html`<div class="buttons" ref=${box}>
     ${
-      store.canAct &&
       link.live &&
-      html`<button class="plain" onClick=${() => ask("clear")}>Clear…</button>
+      html`<${AskButton} asks="clear" refused=${store.refused.clear} onAsk=${ask}>Clear…<//>
       <span class="joined" role="group" aria-label="Mark as">
         <span class="quiet">Mark</span>
         ${MARKS.map(
-          (state) => html`<button
+          (state) => html`<${AskButton}
           key=${state}
-          class="plain s-${state}"
-          aria-label=${`Mark ${store.looks.words(state)}`}
-          data-tip=${`Mark ${store.looks.words(state)}`}
+          asks=${state}
+          kind="s-${state}"
+          label=${`Mark ${store.looks.words(state)}`}
+          refused=${store.refused.mark}
           disabled=${one.state === state}
-          onClick=${() => ask(state)}
+          onAsk=${ask}
         >
           <${Sign} looks=${store.looks} state=${state} />
-        </button>`,
+        <//>`,
         )}
       </span>`
     }
@@ -276,7 +269,6 @@ function Commands({ commands }) {
       (command) => html`<button
         key=${command}
         class="command"
-        aria-label=${`Copy ${command}`}
         onClick=${async (event) => (await copy(command, event.currentTarget)) && setCopied(command)}
       >
         <code>${command}</code><span class="quiet" aria-live="polite">${copied === command ? "copied" : "copy"}</span>

@@ -105,9 +105,12 @@ export function usePanZoom(picture, frame, subject, start) {
     onPointerUp() {
       const was = drag.current;
       drag.current = null;
-      // The click at the end of a drag is none.
-      if (was?.moves)
-        box.current.addEventListener("click", (event) => event.stopPropagation(), { capture: true, once: true });
+      if (!was?.moves) return;
+      // The click at the end of a drag is none; not every browser tells of one.
+      const stop = (event) => event.stopPropagation();
+      const element = box.current;
+      element.addEventListener("click", stop, { capture: true });
+      setTimeout(() => element.removeEventListener("click", stop, { capture: true }));
     },
     onPointerCancel() {
       drag.current = null;

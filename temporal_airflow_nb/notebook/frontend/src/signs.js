@@ -18,9 +18,9 @@ export function StateText({ looks, state }) {
     <span class="words">${looks.words(state)}</span></span>`;
 }
 
-/** A bar whose parts are as long as there are instances in each state. */
-export function Shares({ looks, counts, label }) {
-  return html`<span class="shares" role="img" aria-label=${label ?? looks.phrase(counts)}>
+/** A bar whose parts are as long as there are instances in each state; words for them are beside it. */
+export function Shares({ counts }) {
+  return html`<span class="shares" aria-hidden="true">
     ${byProgress(counts).map(
       ([state, n]) => html`<span
       key=${state}

@@ -37,6 +37,9 @@ import { moment } from "./times.js";
  */
 
 const ROOT = "";
+const UNCHANGEABLE = Object.fromEntries(
+  ["cancel", "clear", "mark"].map((action) => [action, "Nothing can be changed from here."]),
+);
 /** Milliseconds. */
 export const STEP = 250;
 
@@ -93,6 +96,9 @@ export class RunStore {
     this.looks = new Looks();
     this.links = {};
     this.follows = true;
+    /** Why the kernel refuses something: `cancel`, `clear`, `mark`, `task`, `log`. */
+    this.refused = {};
+    this.stood = null;
     this.connection = { ok: true, text: "" };
     /** @type {Map<string, Map<number, Instance>>} */
     this.tasks = new Map();
@@ -109,7 +115,7 @@ export class RunStore {
     this.looks = new Looks(state.looks ?? this.looks.of, state.state_order ?? [...this.looks.priority.keys()]);
     this.connection = state.connection ?? this.connection;
     this.production = state.production ?? null;
-    this.canAct = Boolean(state.can_act);
+    this.refused = state.refused ?? (state.can_act ? {} : UNCHANGEABLE);
     this.follows = state.follows !== false;
     this.tasks = new Map();
     this.runs = new Map();
@@ -263,19 +269,26 @@ export class RunStore {
     return FINAL.has(this.state);
   }
 
+  /** Stop the clock at this moment, or let it go on. */
+  stand(still) {
+    this.stood = still ? this.now() : null;
+  }
+
   /** The present, by the clock of the stack; for a run that nobody follows any more, when that was heard of last. */
   now() {
+    if (this.stood) return this.stood;
     if (!this.follows && this.heard) return this.heard;
     // In steps, so that what changes in between moves nothing else.
     return Math.floor((Date.now() + (this.skew ?? 0)) / STEP) * STEP;
   }
 
-  /** From when to when the run's time axis reaches. */
+  /** From when to when the run's time axis reaches; it isn't `known` before anything has begun. */
   span() {
     const all = this.summary();
     const begin = Math.min(this.run?.start ?? Infinity, all.queued ?? Infinity, all.start ?? Infinity);
     const end = this.final ? Math.max(this.run?.end ?? 0, all.end ?? 0) || this.now() : this.now();
-    return Number.isFinite(begin) ? { begin, end: Math.max(end, begin + 1) } : { begin: end - 1, end };
+    const known = Number.isFinite(begin);
+    return known ? { begin, end: Math.max(end, begin + 1), known } : { begin: end - 1, end, known };
   }
 
   mapped(id) {
@@ -286,6 +299,13 @@ export class RunStore {
   /** @returns {Instance | undefined} */
   instance(id, index = -1) {
     return this.tasks.get(id)?.get(index);
+  }
+
+  /** Of a task's instances, the first in the state that stands for all of them. */
+  foremost(id) {
+    const all = [...(this.tasks.get(id)?.values() ?? [])];
+    const { state } = this.summary(id);
+    return all.find((one) => one.state === state) ?? all[0];
   }
 
   /**

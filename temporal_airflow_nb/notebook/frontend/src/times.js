@@ -99,7 +99,7 @@ export function clockTicks(begin, end, most) {
         ? iso.slice(14, 22)
         : every < 60000
           ? iso.slice(11, 19)
-          : every < 86400000
+          : every < 86400000 && time % 86400000
             ? iso.slice(11, 16)
             : iso.slice(5, 10);
     marks.push({ at: (100 * (time - begin)) / (end - begin), text });
