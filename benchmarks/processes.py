@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import psutil
 
@@ -66,22 +64,3 @@ def memory_bytes(processes: Iterable[psutil.Process]) -> int:
             info = process.memory_full_info()
             total += getattr(info, "pss", info.rss)
     return total
-
-
-class PeakMemory:
-    """Samples the memory of a family while something runs."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self._next = 0.0
-
-    def sample(self, processes: Iterable[psutil.Process], *, every: float = 1.0) -> None:
-        """Take a sample, unless the last one is younger than ``every`` seconds."""
-        if time.monotonic() >= self._next:
-            self.peak = max(self.peak, memory_bytes(processes))
-            self._next = time.monotonic() + every
-
-
-def load_average() -> float | None:
-    """Return the machine's load over the last minute, where the system tells it."""
-    return os.getloadavg()[0] if Path("/proc/loadavg").exists() else None

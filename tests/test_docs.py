@@ -69,6 +69,11 @@ def test_links_lead_somewhere(document):
             assert (document.parent / link).exists(), link
 
 
+def test_the_readme_leads_to_every_document():
+    linked = set(re.findall(r"\]\(([^)#]+\.md)", (ROOT / "README.md").read_text()))
+    assert {str(path.relative_to(ROOT)) for path in DOCUMENTS} - {"README.md"} <= linked
+
+
 def test_every_setting_is_documented():
     named = r"TEMPORAL_AIRFLOW_[A-Z_]+"
     documented = set(re.findall(named, (ROOT / "docs" / "settings.md").read_text()))
