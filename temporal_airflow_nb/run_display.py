@@ -118,6 +118,10 @@ class RunDisplay:
             raise NotImplementedError
         self.show()
 
+    def _display_(self) -> RunWidget:
+        """Return what marimo shows of a run."""
+        return self.widget()
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from temporal_airflow_nb.display import html, model, text
 
@@ -125,7 +129,7 @@ class RunDisplay:
         if snapshot is None:
             return {"text/plain": repr(self)}
         shown = model.grid(snapshot)
-        return {"text/html": html.render(shown), "text/plain": text.plain(shown)}
+        return {"text/html": str(html.render(shown)), "text/plain": text.plain(shown)}
 
     def _repr_html_(self) -> str | None:
         return self._repr_mimebundle_().get("text/html")

@@ -80,6 +80,7 @@ def test_pages_are_links(stack):
     link = ta.ui("temporal")
     assert link == stack.links["temporal"]
     assert f'href="{link}"' in link._repr_html_()
+    assert {type(each._repr_html_()) for each in (link, ta.status())} == {str}
     with pytest.raises(InvalidInputError, match="no Airflow UI"):
         ta.ui("airflow")
     with pytest.raises(InvalidInputError, match="no page 'x'"):

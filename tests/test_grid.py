@@ -329,6 +329,7 @@ def test_failures_are_objects_with_facts():
     assert found[1].name == "add[1]"
     assert repr(found).splitlines()[0] == "✗ load failed at try 3 of 3, after 1.00 s"
     assert Page(found._repr_html_()).tags.count("summary") == 4
+    assert {type(each._repr_html_()) for each in (found, found[1])} == {str}
     assert Page(found[1]._repr_html_()).tags.count("summary") == 1
     assert repr(failures(grid(snapshot(task("a", "success", 0, 1))))) == "Nothing failed."
 

@@ -81,7 +81,7 @@ class Failure:
     def _repr_html_(self) -> str:
         from temporal_airflow_nb.display.html import failure_card
 
-        return failure_card(self)
+        return str(failure_card(self))
 
 
 class Failures(tuple[Failure, ...]):
@@ -95,7 +95,7 @@ class Failures(tuple[Failure, ...]):
     def _repr_html_(self) -> str:
         from temporal_airflow_nb.display.html import failure_cards
 
-        return failure_cards(self)
+        return str(failure_cards(self))
 
 
 def failures(grid: Grid, limit: int = SHOWN) -> Failures:

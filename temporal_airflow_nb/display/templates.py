@@ -11,7 +11,7 @@ from string import Template
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is HTML already. What a front end gets is plain text: marimo takes no other kind of `str`."""
 
     __slots__ = ()
 
