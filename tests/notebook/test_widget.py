@@ -16,6 +16,7 @@ from temporal_airflow_nb.notebook.front_end import FrontEnd, front_end
 from temporal_airflow_nb.notebook.grid_state import GridState
 from tests.notebook.conftest import state_shown
 from tests.snapshots import at, mapped, task
+from tests.waiting import until
 
 
 def run_row(run_id="one", state="running", second=0, **facts):
@@ -292,7 +293,7 @@ def test_a_page_moves_to_another_run_of_the_dag(lab_kernel):
     assert (moved["run_id"], len(moved["tasks"])) == (earlier, 3)
     assert page.ask("act", action="mark", state="success", task_ids=["parse"])["data"] == {"affected": 1}
     lab_kernel.run("first.wait()")
-    assert page.ask("full")["data"]["tasks"][-1]["state"] == "success"
+    until(lambda: page.ask("full")["data"]["tasks"][-1]["state"] == "success")
 
 
 def test_a_page_is_answered_while_a_cell_is_executed(lab_kernel):
