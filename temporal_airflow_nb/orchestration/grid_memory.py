@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from temporal_airflow_nb.orchestration.grid_shapes import ENDED, packed, unpacked
-from temporal_airflow_nb.orchestration.models import Key
+from temporal_airflow_nb.orchestration.models import MAX_PAYLOAD, Key
 
 _WIDTH = 9
 _STATE, _TRY = 2, 3
@@ -105,11 +105,18 @@ class GridMemory:
         """
         Return the rows as a short text, for a query or for the execution that continues this one.
 
-        Of very many, times and former tries are left out: Temporal bounds a payload, and how long this may take.
+        Of very many, former tries are left out, then times, then labels: Temporal bounds a payload, and how long this
+        may take.
         """
-        if len(self._rows) <= _MOST_WITH_TIMES:
-            return packed(self.rows())
-        return packed([[*row[: _TIMES.start], None, None, None, row[-1], []] for row in self._rows.values()])
+        times = len(self._rows) <= _MOST_WITH_TIMES
+        if times and len(text := packed(self.rows())) <= MAX_PAYLOAD:
+            return text
+        if times and len(text := packed([[*row, []] for row in self._rows.values()])) <= MAX_PAYLOAD:
+            return text
+        text = packed([[*row[: _TIMES.start], None, None, None, row[-1], []] for row in self._rows.values()])
+        if len(text) <= MAX_PAYLOAD:
+            return text
+        return packed([[*row[: _TIMES.start], None, None, None, None, []] for row in self._rows.values()])
 
     def _tries(self, key: Key, row: list[Any]) -> list[list[Any]]:
         # One that waits to be tried again is among the database's former tries, too.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from temporal_airflow_nb.orchestration.grid_memory import GridMemory
 from temporal_airflow_nb.orchestration.grid_shapes import unpacked
 from temporal_airflow_nb.orchestration.models import MAX_PAYLOAD
@@ -89,6 +91,27 @@ def test_a_try_that_waits_for_the_next_one_is_no_former_one():
     memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
     memory.put([["load", -1, "up_for_retry", 1, 1, 4.0, 6.0, 7.0]])
     assert only(memory)[5:] == [4.0, 6.0, 7.0, None, []]
+
+
+def test_many_former_tries_or_labels_are_left_out_where_temporal_would_refuse_them():
+    draw = random.Random(7).random
+
+    def moments():
+        return [1.7e9 + draw() * 1e6 for _ in range(3)]
+
+    retried = GridMemory()
+    retried.put([["load", n, "success", 3, 3, *moments()] for n in range(25_000)])
+    retried.remember([["load", n, [[k, "failed", *moments()] for k in (1, 2)]] for n in range(25_000)])
+    text = retried.pack()
+    assert len(text) < MAX_PAYLOAD
+    assert unpacked(text)[0][6] is not None
+    assert unpacked(text)[0][-1] == []
+
+    labelled = GridMemory()
+    labelled.put([["load", n, "success", 1, 0, *moments(), str(draw())] for n in range(140_000)])
+    text = labelled.pack()
+    assert len(text) < MAX_PAYLOAD
+    assert unpacked(text)[7] == ["load", 7, "success", 1, 0, None, None, None, None, []]
 
 
 def test_very_many_task_instances_are_packed_without_times():
