@@ -74,6 +74,15 @@ def test_what_cant_be_used_is_told(profiles, monkeypatch, tmp_path):
     monkeypatch.setenv("TEMPORAL_PROFILE", "nope")
     with pytest.raises(InvalidInputError, match="no profile 'nope'"):
         connect_settings()
-    (tmp_path / "temporal.toml").write_text("[profile.default\n")
-    with pytest.raises(InvalidInputError, match="can't be used"):
+    file = tmp_path / "temporal.toml"
+    file.write_text("[profile.default\n")
+    with pytest.raises(InvalidInputError, match=rf"in {file} can't be used: .* at line 1"):
+        connect_settings("mtls")
+    file.write_text(
+        '[profile.mtls]\naddress = "x:1"\n[profile.mtls.tls]\nclient_cert_path = "/no/client.pem"\n'
+    )
+    with pytest.raises(InvalidInputError, match=r"/no/client.pem, a file of Temporal's profile 'mtls',"):
+        connect_settings("mtls")
+    file.write_text('[profile.mtls]\nadress = "x:1"\n')
+    with pytest.raises(InvalidInputError, match="'mtls' has no address"):
         connect_settings("mtls")

@@ -6,18 +6,20 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_airflow_nb.client_config import check_namespace
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, UnavailableHereError
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
 from temporal_airflow_nb.stack.columns import TASK_COLUMNS, as_columns
 from temporal_airflow_nb.stack.history import events_of
 from temporal_airflow_nb.stack.temporal_loop import TemporalLoop
-from temporal_airflow_nb.stack.temporal_runs import check_dag, described, executions, ids_of
+from temporal_airflow_nb.stack.temporal_runs import check_dag, described, executions, ids_of, no_run
 from temporal_airflow_nb.stack.temporal_view import RunView
 
 _VIEWS = 16
@@ -67,6 +69,13 @@ class TemporalDoor:
 
     can_act = False
     """Whether a page offers buttons that clear and mark tasks."""
+    refused: Final = MappingProxyType(
+        {
+            op: f"{_NEEDED[op]}, Airflow's database or its API is needed."
+            for op in ("submit", "clear", "mark", "task", "log_tail")
+        }
+    )
+    """What can't be asked for, by operation, and why."""
 
     def __init__(self, profile: str | None = None, *, patience: float = 20.0) -> None:
         self.patience = patience
@@ -83,15 +92,12 @@ class TemporalDoor:
         Raises
         ------
         InvalidInputError
-            The settings can't be used.
+            The settings can't be used, or there is no such namespace.
         ServiceUnavailableError
             Temporal can't be reached.
         """
 
-        async def nothing(_: Client) -> None:
-            pass
-
-        self._loop.run(nothing, 10.0)
+        self._loop.run(check_namespace, 10.0)
 
     def close(self) -> None:
         """Drop the connection; the next call makes a new one."""
@@ -207,8 +213,9 @@ class TemporalDoor:
         return as_columns(found, _RUN_COLUMNS)
 
     async def _op_events(self, client: Client, *, dag_id: str, run_id: str) -> dict[str, Any]:
-        await self._view(client, dag_id, run_id).refresh()
         columns = await events_of(client, dag_id, run_id)
+        if not columns["event_id"]:
+            raise await no_run(client, dag_id, run_id)
         return {"columns": columns, "rows": len(columns["event_id"])}
 
     async def _op_cancel(self, client: Client, *, dag_id: str, run_id: str | None = None) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowQueryFailedError
@@ -38,15 +39,24 @@ async def executions(
     """Return the latest execution of each of the latest runs, newest first."""
     conditions = [f"WorkflowType = '{DEEP_WORKFLOW}'"]
     conditions += [f"AirflowDagId = {_quoted(dag_id)}"] if dag_id is not None else []
-    found: dict[str, WorkflowExecution] = {}
+    seen: set[str] = set()
+    runs: list[WorkflowExecution] = []
+    latest: list[datetime] = []
+    # Temporal lists those that go on first, then the others, the last one to end first.
     async for execution in _listed(client, " AND ".join(conditions)):
-        # A run that was cleared, or continued as new, has several; they come newest first.
-        if execution.id in found or execution.typed_search_attributes.get(_RUN_ID) is None:
-            continue
-        found[execution.id] = execution
-        if limit is not None and state is None and len(found) >= limit:
+        if len(latest) == limit and execution.close_time and execution.close_time < latest[0]:
             break
-    runs = [execution for execution in found.values() if state in (None, state_of(execution))]
+        # A run that was cleared, or continued as new, has several; they come newest first.
+        if execution.id in seen or execution.typed_search_attributes.get(_RUN_ID) is None:
+            continue
+        seen.add(execution.id)
+        if state in (None, state_of(execution)):
+            runs.append(execution)
+            if limit is not None:
+                heapq.heappush(latest, execution.start_time)
+                if len(latest) > limit:
+                    heapq.heappop(latest)
+    runs.sort(key=lambda execution: execution.start_time, reverse=True)
     return runs if limit is None else runs[:limit]
 
 
@@ -103,7 +113,7 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
         ) from error
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
-            raise await _no_run(client, dag_id, run_id) from error
+            raise await no_run(client, dag_id, run_id) from error
         if error.status in _NO_WORKER:
             raise ServiceUnavailableError(
                 f"No worker answers for {dag_id} {run_id}: {error.message}",
@@ -113,7 +123,8 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
         raise
 
 
-async def _no_run(client: Client, dag_id: str, run_id: str) -> RunNotFoundError:
+async def no_run(client: Client, dag_id: str, run_id: str) -> RunNotFoundError:
+    """Return the error that says that Temporal has no such run, and which ones it has."""
     known = [ids_of(execution)[1] for execution in await executions(client, dag_id, _SHOWN)]
     latest = f"Its latest are: {', '.join(known)}." if known else "It has none of this DAG."
     return RunNotFoundError(

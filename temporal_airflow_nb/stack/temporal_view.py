@@ -39,6 +39,10 @@ _QUIET = frozenset(
 )
 
 
+# A run, and how many instances of each of its tasks are in each state.
+_Told = tuple[dict[str, Any], dict[str, dict[str, int]]]
+
+
 class RunView:
     """
     What is known of a run, and of its DAG's latest runs.
@@ -72,7 +76,7 @@ class RunView:
         self._runs = Changes()
         self._tasks = Changes()
         self._cells = Changes()
-        self._others: dict[str, tuple[Any, WorkflowGrid | None]] = {}
+        self._others: dict[str, tuple[Any, _Told | None]] = {}
         self._order: list[str] = [run_id]
         self._watcher = asyncio.ensure_future(self._watch())
 
@@ -177,9 +181,10 @@ class RunView:
         await self._ask_others(others)
         counted = []
         for run_id, execution in others.items():
-            _, grid = self._others.get(run_id, (None, None))
-            self._runs.put(run_id, grid.run if grid else _listed(execution), self.number)
-            for task_id, counts in (grid.counts() if grid else {}).items():
+            _, told = self._others.get(run_id, (None, None))
+            run, cells = told or (_listed(execution), {})
+            self._runs.put(run_id, run, self.number)
+            for task_id, counts in cells.items():
                 self._cells.put((run_id, task_id), counts, self.number)
                 counted.append((run_id, task_id))
         self._runs.keep([self.run_id, *others], self.number)
@@ -205,9 +210,10 @@ class RunView:
                 return
             self._others[run_id] = (version, await self._told(run_id, execution))
 
-    async def _told(self, run_id: str, execution: WorkflowExecution) -> WorkflowGrid | None:
+    async def _told(self, run_id: str, execution: WorkflowExecution) -> _Told | None:
         try:
-            return await grid_of(self._client, self.dag_id, run_id, execution.run_id)
+            grid = await grid_of(self._client, self.dag_id, run_id, execution.run_id)
+            return grid.run, grid.counts()
         except (TemporalAirflowError, RPCError):
             # A workflow of an older version, say: the run is shown without its tasks.
             return None

@@ -20,11 +20,13 @@ from temporal_airflow_nb.errors import (
     ServiceUnavailableError,
     UnavailableHereError,
 )
+from temporal_airflow_nb.notebook.feed import Feed
 from temporal_airflow_nb.notebook.grid_state import GridState
 from temporal_airflow_nb.orchestration.models import DEEP_WORKFLOW, DagRunInput
 from temporal_airflow_nb.run import Run
 from temporal_airflow_nb.stack.temporal_door import TemporalDoor
 from tests.engine.helpers import with_client
+from tests.stack.proxy import Authority, Proxy
 from tests.waiting import until
 
 FILE = Path(__file__).parent / "dags" / "two_doors.py"
@@ -261,6 +263,61 @@ def test_temporal_out_of_reach_is_named(monkeypatch):
     with pytest.raises(ServiceUnavailableError, match=r"127\.0\.0\.1:9 can't be reached"):
         door.call("runs")
     door.close()
+
+
+def test_a_namespace_that_is_not_there_is_named(door, monkeypatch):
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "nowhere")
+    with pytest.raises(InvalidInputError, match="has no namespace 'nowhere'"):
+        TemporalDoor().connect()
+
+
+def test_certificates_are_shown_and_asked_for(door, stack, tmp_path, monkeypatch):
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("client")
+    with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"], authority.context()) as proxy:
+        where = f'address = "{proxy.address}"\n'
+        ours = f'client_cert_path = "{certificate}"\nclient_key_path = "{key}"\n'
+        theirs = f'server_ca_cert_path = "{authority.certificate}"\n'
+        profiles = {"good": ours + theirs, "doubtful": ours, "anonymous": theirs}
+        text = "".join(
+            f"[profile.{name}]\n{where}[profile.{name}.tls]\n{tls}" for name, tls in profiles.items()
+        )
+        (tmp_path / "temporal.toml").write_text(text)
+        monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "temporal.toml"))
+        monkeypatch.delenv("TEMPORAL_ADDRESS")
+        TemporalDoor("good").call("runs")
+        with pytest.raises(ServiceUnavailableError, match="signed by nobody who is trusted"):
+            TemporalDoor("doubtful").connect()
+        with pytest.raises(ServiceUnavailableError, match="a certificate of the client"):
+            TemporalDoor("anonymous").connect()
+
+
+def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, followed, monkeypatch):
+    run, *_ = followed
+    with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"]) as proxy:
+        monkeypatch.setenv("TEMPORAL_ADDRESS", proxy.address)
+        feed = Feed(TemporalDoor(), DAG, run.run_id)
+        feed.poll(patient=True)
+        proxy.cut()
+
+        def lost():
+            try:
+                feed.poll(0.5)
+            except ServiceUnavailableError:
+                return not feed.connected
+            return False
+
+        until(lost, "the connection is lost")
+        proxy.mend()
+
+        def back():
+            try:
+                feed.poll()
+            except ServiceUnavailableError:
+                return False
+            return feed.connected
+
+        until(back, "the connection is back")
 
 
 def test_an_unknown_profile_is_named():
