@@ -36,6 +36,9 @@ _MOST = 50
 _LOST = "The connection to the stack is lost; trying again. The run goes on as soon as its worker is back."
 _REFUSED = "The stack doesn't tell how the run goes on; trying again."
 
+# As a page calls the operations.
+_PAGE_NAMES = {"log_tail": "log"}
+
 _open: list[LiveGrid] = []
 
 
@@ -192,6 +195,10 @@ class LiveGrid:
             "connection": {"ok": self.feed.connected, "text": "" if self.feed.connected else _LOST},
             "production": _production(),
             "can_act": getattr(self.feed.client, "can_act", True),
+            "refused": {
+                _PAGE_NAMES.get(op, op): reason
+                for op, reason in getattr(self.feed.client, "refused", {}).items()
+            },
             "follows": not self._closed.is_set(),
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import session
-from temporal_airflow_nb.errors import InvalidInputError, PreflightError
+from temporal_airflow_nb.errors import InvalidInputError, PreflightError, UnavailableHereError
 from temporal_airflow_nb.notebook import cells, live, shells, write_to
 from temporal_airflow_nb.notebook.line_map import cell_of, own_cell
 from temporal_airflow_nb.notebook.preflight import Finding
@@ -60,6 +60,13 @@ def submit(cell: str, order: Order, shell: InteractiveShell | None) -> Run | Run
     shows = shell is not None and order.run and order.view != "none"
     grid = live.LiveGrid(shell) if shows else None
     _start(stack, grid, shell)
+    if refused := getattr(stack.client, "refused", {}).get("submit"):
+        raise UnavailableHereError(
+            refused,
+            hint="Have the cell written as a file, ta.write_dag(…), where that Airflow looks for DAGs, "
+            "or connect to its database.",
+            op="submit",
+        )
     answer = _submitted(prepared, order, stack, grid)
     found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
     shells.show_findings(shell, _distinct([*prepared.findings, *found]))

@@ -1,4 +1,4 @@
-"""Rows as columns, for the doors that have no gateway to make them."""
+"""What all doors do with rows: the times of a try, and columns for those that have no gateway to make them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,30 @@ def as_columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[
     {'columns': {'a': [1, 2], 'b': [None, 3]}, 'rows': 2}
     """
     return {"columns": {name: [row.get(name) for row in rows] for name in names}, "rows": len(rows)}
+
+
+def own_times(task: Mapping[str, Any], queued: str | None, start: str | None) -> dict[str, Any]:
+    """
+    Return the times of a task instance's try, without those that its row still has of the try before.
+
+    Parameters
+    ----------
+    task
+        The times on the row, as text.
+    queued, start
+        When the try before was queued, and began.
+
+    Examples
+    --------
+    >>> row = {"queued_dttm": "09:05", "start_date": "09:01", "end_date": "09:02", "duration": 60.0}
+    >>> own_times(row, queued="09:00", start="09:01")
+    {'queued_dttm': '09:05', 'start_date': None, 'end_date': None, 'duration': None}
+    """
+    times = {name: task[name] for name in ("queued_dttm", "start_date", "end_date", "duration")}
+    if times["start_date"] == start:
+        times["start_date"] = times["end_date"] = None
+    if times["queued_dttm"] == queued:
+        times["queued_dttm"] = None
+    if times["end_date"] is None:
+        times["duration"] = None
+    return times

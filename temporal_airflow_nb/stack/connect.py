@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import config, session
-from temporal_airflow_nb.client_config import connect_client, connect_settings
+from temporal_airflow_nb.client_config import (
+    check_namespace,
+    connect_client,
+    connect_settings,
+    is_configured,
+)
 from temporal_airflow_nb.errors import ServiceUnavailableError, UnavailableHereError
 from temporal_airflow_nb.stack import launch, processes, state
 from temporal_airflow_nb.stack import where as places
@@ -117,7 +122,8 @@ class ConnectedStack(Stack):
 
             url = base_address(airflow)
             self._airflow, names = f"REST {places.masked(url)}", places.names_of(url)
-            door = _Direct("airflow", places.masked(url), lambda: RestDoor(airflow))
+            history = self._history if is_configured(profile) else None
+            door = _Direct("airflow", places.masked(url), lambda: RestDoor(airflow, history=history))
         elif places.database_is_configured(os.environ):
             url = places.database_url(os.environ)
             self._airflow, names = f"database {url}", places.names_of(url)
@@ -126,7 +132,9 @@ class ConnectedStack(Stack):
             self._airflow, names = _NONE, []
             door = _Direct("temporal", address, self._temporal_door)
         self._door = door
-        self._temporal = f"{address} / {namespace}"
+        self._temporal_client: Any = None
+        named = airflow is None or is_configured(profile)
+        self._temporal = f"{address} / {namespace}" if named else "not configured"
         chosen = places.profile_in_use(profile)
         self._where = {
             "airflow": self._airflow,
@@ -164,6 +172,8 @@ class ConnectedStack(Stack):
     def stop(self) -> None:
         """Close the connection. The cluster and its runs go on."""
         self._door.close()
+        if self._temporal_client is not None:
+            self._temporal_client.close()
         if session.connected() and session.current() is self:
             session.use(None)
 
@@ -229,6 +239,19 @@ class ConnectedStack(Stack):
         answer = self.client.call("submit", dag_id=dag_id, conf=dict(conf or {}), run_id=run_id)
         return Run(self.client, answer["dag_id"], answer["run_id"])
 
+    @property
+    def links(self) -> dict[str, str]:
+        """The address of Airflow's UI by the name ``airflow``, where it is known."""
+        if not self._airflow.startswith("REST "):
+            return {}
+        return {"airflow": self.client.address}
+
+    def _history(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run's events, for a door that has none."""
+        if self._temporal_client is None:
+            self._temporal_client = self._temporal_door()
+        return self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
+
     def _temporal_door(self) -> Any:
         from temporal_airflow_nb.stack.temporal_door import TemporalDoor
 
@@ -289,9 +312,12 @@ def _check_temporal(profile: str | None) -> None:
     """Refuse a Temporal that doesn't answer. In a thread: a notebook's own loop runs in this one."""
     failure: list[BaseException] = []
 
+    async def ask() -> None:
+        await check_namespace(await connect_client(profile=profile, timeout=_PATIENCE))
+
     def look() -> None:
         try:
-            asyncio.run(connect_client(profile=profile, timeout=_PATIENCE))
+            asyncio.run(ask())
         except BaseException as error:
             failure.append(error)
 

@@ -20,8 +20,9 @@ import temporal_airflow_nb
 from temporal_airflow_nb.display.text import cut
 from temporal_airflow_nb.notebook.line_map import cell_of, lines_around
 from temporal_airflow_nb.stack import try_log
+from temporal_airflow_nb.stack.columns import own_times
 from temporal_airflow_nb.stack.lookup import Try, find_run, find_try
-from temporal_airflow_nb.stack.views import iso, own_times, xcom_value
+from temporal_airflow_nb.stack.views import iso, xcom_value
 from temporal_airflow_nb.task_log import TaskLog, seconds, traceback_lines
 from temporal_airflow_nb.tasks.database import reading
 

@@ -23,7 +23,8 @@ from temporal_airflow_nb.orchestration.grid_shapes import flat_structure
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
 from temporal_airflow_nb.orchestration.structure import structure_of
 from temporal_airflow_nb.stack.changes import Changes
-from temporal_airflow_nb.stack.views import TASK_COLUMNS, iso, links, own_times
+from temporal_airflow_nb.stack.columns import own_times
+from temporal_airflow_nb.stack.views import TASK_COLUMNS, iso, links
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import commits, reading
 

@@ -230,7 +230,8 @@ def dags() -> Columns:
             select(
                 DagModel.dag_id,
                 DagModel.is_paused,
-                DagModel.timetable_summary.label("schedule"),
+                # A DAG without a schedule has the word there.
+                func.nullif(DagModel.timetable_summary, "None").label("schedule"),
                 _text(DagModel.next_dagrun_create_after, session).label("next_run"),
                 DagModel.owners,
                 func.coalesce(DagModel.relative_fileloc, DagModel.fileloc).label("file"),

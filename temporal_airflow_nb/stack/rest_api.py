@@ -6,6 +6,7 @@ import copy
 import http.client
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,7 @@ _PAGE = 100
 _TIMEOUT = 15.0
 _TOKEN, _USER, _PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD"
 _PAUSE = 0.3
+_REDIRECTIONS = (301, 302, 303, 307, 308)
 
 
 def base_address(text: str) -> str:
@@ -64,6 +66,24 @@ def path_of(*parts: str) -> str:
     return "/".join(quote(part, safe="~") for part in parts)
 
 
+class _Shared:
+    """What all who ask the same Airflow share."""
+
+    def __init__(self) -> None:
+        self.token: str | None = None
+        self.server_time = datetime.now(timezone.utc)
+
+
+class _Straight(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: it would take the token elsewhere, and make a GET of a POST."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_Straight)
+
+
 class RestApi:
     """
     Calls ``/api/v2`` of an Airflow.
@@ -82,15 +102,18 @@ class RestApi:
     def __init__(self, address: str, *, patience: float = 10.0) -> None:
         self.address = base_address(address)
         self.patience = patience
-        self.server_time = datetime.now(timezone.utc)
-        """When the server sent its latest answer, by its own clock, to the second."""
-        self._token: str | None = None
+        self._shared = _Shared()
 
     def with_patience(self, patience: float) -> RestApi:
         """Return the same API, asked with another patience."""
         other = copy.copy(self)
         other.patience = patience
         return other
+
+    @property
+    def server_time(self) -> datetime:
+        """When the server sent its latest answer, by its own clock, to the second."""
+        return self._shared.server_time
 
     def get(self, path: str, *, root: str = "api/v2", **query: Any) -> Any:
         """Return what a path holds."""
@@ -105,11 +128,12 @@ class RestApi:
                     raise
                 time.sleep(_PAUSE)
 
-    def pages(self, path: str, key: str, **query: Any) -> Iterator[Any]:
-        """Yield all that a path holds, page by page."""
+    def pages(self, path: str, key: str, *, most: int | None = None, **query: Any) -> Iterator[Any]:
+        """Yield all that a path holds, or the first ``most`` of it, page by page."""
         offset = 0
-        while True:
-            answer = self.get(path, limit=_PAGE, offset=offset, **query)
+        while most is None or offset < most:
+            limit = _PAGE if most is None else min(_PAGE, most - offset)
+            answer = self.get(path, limit=limit, offset=offset, **query)
             yield from answer[key]
             offset += len(answer[key])
             if not answer[key] or offset >= (answer.get("total_entries") or 0):
@@ -130,15 +154,16 @@ class RestApi:
         InvalidInputError
             The token is refused, or what was asked for is.
         """
-        known = self._token
-        self._token = known or self._new_token()
+        known = self._shared.token
+        token = known or self._new_token()
+        self._shared.token = token
         try:
-            return self._send(method, f"{root}/{path}", body)
+            return self._send(method, f"{root}/{path}", body, token)
         except urllib.error.HTTPError as error:
             reason = _reason(error)
-            # A token that was asked for may have expired.
-            if _is_about_token(error, reason) and known and not os.environ.get(_TOKEN):
-                self._token = None
+            # One that was asked for may have expired, and there may be a new one in the environment.
+            if _is_about_token(error, reason) and known and known != os.environ.get(_TOKEN):
+                self._shared.token = None
                 return self.call(method, path, body, root=root)
             self._refused(error, reason)
 
@@ -154,6 +179,10 @@ class RestApi:
             return answer["access_token"]
         except urllib.error.HTTPError as error:
             error.close()
+            if error.code in _REDIRECTIONS:
+                self._refused(error, "")
+            if error.code == http.client.NOT_FOUND:
+                raise self._no_airflow("auth/token") from None
             raise InvalidInputError(
                 f"Airflow at {self.address} gives no token{f' to {user!r}' if user else ''}: HTTP {error.code}.",
                 hint=f"Set {_TOKEN}, or {_USER} and {_PASSWORD}.",
@@ -162,17 +191,20 @@ class RestApi:
         except (KeyError, TypeError):
             raise self._no_airflow("auth/token") from None
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None
+    ) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.address}/{path}", content, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            with _opener.open(request, timeout=_TIMEOUT) as response:
                 text = response.read()
+                by_line = response.headers.get_content_type() == "application/x-ndjson"
                 if sent := response.headers.get("Date"):
-                    self.server_time = parsedate_to_datetime(sent)
+                    self._shared.server_time = parsedate_to_datetime(sent)
         except urllib.error.HTTPError as error:
             if error.code in (502, 503, 504):
                 raise self._unavailable(f"HTTP {error.code}") from None
@@ -180,13 +212,22 @@ class RestApi:
         except TimeoutError:
             raise self._unavailable(f"no answer in {_TIMEOUT:.0f} s") from None
         except (OSError, http.client.HTTPException) as error:
-            raise self._unavailable(str(getattr(error, "reason", error))) from None
+            reason = getattr(error, "reason", error)
+            raise self._unavailable(str(reason), _encryption_hint(reason)) from None
         try:
+            if by_line:
+                return [json.loads(line) for line in text.splitlines()]
             return json.loads(text) if text else None
         except ValueError:
             raise self._no_airflow(path) from None
 
     def _refused(self, error: urllib.error.HTTPError, reason: str) -> NoReturn:
+        if error.code in _REDIRECTIONS:
+            raise InvalidInputError(
+                f"Airflow at {self.address} isn't there: it redirects to {_place(error.headers['Location'])}.",
+                hint="Give that address, if it is the Airflow's; a login page in between needs another way in.",
+                address=self.address,
+            ) from None
         if _is_about_token(error, reason):
             raise InvalidInputError(
                 f"Airflow at {self.address} refuses the token.",
@@ -209,10 +250,10 @@ class RestApi:
             address=self.address,
         ) from None
 
-    def _unavailable(self, reason: str) -> ServiceUnavailableError:
+    def _unavailable(self, reason: str, hint: str = "") -> ServiceUnavailableError:
         return ServiceUnavailableError(
             f"Airflow at {self.address} can't be reached: {reason}",
-            hint="Check the address, and whether its API server runs.",
+            hint=hint or "Check the address, and whether its API server runs.",
             service="airflow",
             address=self.address,
         )
@@ -223,6 +264,22 @@ class RestApi:
             hint='Give the address as in a browser: airflow="https://airflow.example.com"',
             address=self.address,
         )
+
+
+def _place(location: str | None) -> str:
+    """Return where a redirection leads, without what it says there: that may be secret."""
+    parts = urlsplit(location or "")
+    return f"{parts.scheme}://{parts.hostname}{parts.path}" if parts.hostname else parts.path or "nowhere"
+
+
+def _encryption_hint(reason: Any) -> str:
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return "Have the authority that signed its certificate trusted: SSL_CERT_FILE=/path/to/ca.pem"
+    if isinstance(reason, ssl.SSLError):
+        return "If it isn't encrypted, its address begins with http://."
+    if isinstance(reason, (http.client.BadStatusLine, ConnectionResetError)):
+        return "If it is encrypted, its address begins with https://."
+    return ""
 
 
 def _is_about_token(error: urllib.error.HTTPError, reason: str) -> bool:

@@ -6,55 +6,34 @@ import hashlib
 import json
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Final
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
 from temporal_airflow_nb.errors import UnavailableHereError
-from temporal_airflow_nb.stack import rest_actions, rest_tasks
+from temporal_airflow_nb.stack import rest_actions, rest_frames, rest_logs, rest_tasks
 from temporal_airflow_nb.stack.columns import TASK_COLUMNS, as_columns
 from temporal_airflow_nb.stack.rest_api import RestApi, base_address, path_of
-from temporal_airflow_nb.stack.rest_grid import RestGrid, run_row, task_row
+from temporal_airflow_nb.stack.rest_grid import RestGrid
+from temporal_airflow_nb.stack.rest_logs import RestLogTails
 
 __all__ = ["RestDoor", "base_address"]
 
 _INTERVAL: Final = 1.0
-_GRIDS: Final = 32
+_GRIDS: Final = 16
 _WINDOW: Final = 14
-_RUN_COLUMNS = (
-    "dag_id",
-    "run_id",
-    "state",
-    "run_type",
-    "logical_date",
-    "run_after",
-    "queued_at",
-    "start_date",
-    "end_date",
-    "version",
-    "note",
-)
-_TRY_COLUMNS = (
-    "task_id",
-    "map_index",
-    "try_number",
-    "state",
-    "operator",
-    "queued_dttm",
-    "start_date",
-    "end_date",
-    "duration",
-    "hostname",
-    "pool",
-    "queue",
-)
 _LOOKS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "xcoms": rest_tasks.xcoms,
-    "logs": rest_tasks.logs,
-    "log_tail": rest_tasks.log_tail,
+    "logs": rest_logs.logs,
     "task": rest_tasks.task,
+    "runs": rest_frames.runs,
+    "runs_columns": rest_frames.runs_columns,
+    "assets": rest_frames.assets,
+    "dags": rest_frames.dags,
+    "pools": rest_frames.pools,
 }
 _ACTIONS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "submit": rest_actions.submit,
@@ -75,6 +54,8 @@ class RestDoor:
         Of Airflow, as in a browser.
     patience
         Seconds for which a question is asked again where nobody listens.
+    history
+        Returns the events of a run, by DAG id and run id, where Temporal is in reach too.
 
     Raises
     ------
@@ -84,8 +65,21 @@ class RestDoor:
         What answers isn't Airflow, or refuses the token.
     """
 
-    def __init__(self, address: str, *, patience: float = 10.0) -> None:
+    refused: Final = MappingProxyType(
+        {"submit": "A cell's file can't be handed to Airflow through its REST API."}
+    )
+    """What can't be asked for, by operation, and why."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        patience: float = 10.0,
+        history: Callable[[str, str], dict[str, Any]] | None = None,
+    ) -> None:
         self._api = RestApi(address, patience=patience)
+        self._history = history
+        self._tails = RestLogTails()
         self._grids: OrderedDict[tuple[str, str, int], RestGrid] = OrderedDict()
         self._lock = Lock()
         self._api.get("dags", limit=1)
@@ -153,7 +147,7 @@ class RestDoor:
 
     def _op_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         grid = self._grid(dag_id, run_id, 1)
-        grid.refresh()
+        grid.refresh(self._api)
         tasks, run = grid.tasks(), grid.run
         told = {
             "dag_id": dag_id,
@@ -189,7 +183,7 @@ class RestDoor:
         grid = self._grid(dag_id, run_id, runs)
 
         def look() -> tuple[dict[str, Any], bool]:
-            grid.refresh()
+            grid.refresh(self._api)
             return grid.answer(after)
 
         return self._until_news(look, timeout)
@@ -203,61 +197,33 @@ class RestDoor:
                 return answer
             time.sleep(min(_INTERVAL, left))
 
-    def _op_runs(self, dag_id: str | None = None, limit: int = 100) -> dict[str, Any]:
-        rows = [{"dag_id": run["dag_id"], **run_row(run)} for run in self._latest_runs(dag_id, None, limit)]
-        names = ("dag_id", "run_id", "state", "run_type", "start_date", "end_date")
-        return {
-            "runs": [
-                {
-                    **{name: row[name] for name in names},
-                    "workflow_id": workflow_id(row["dag_id"], row["run_id"]),
-                }
-                for row in rows
-            ]
-        }
-
-    def _op_runs_columns(
-        self, dag_id: str | None = None, state: str | None = None, limit: int | None = None
-    ) -> dict[str, Any]:
-        rows = [{"dag_id": run["dag_id"], **run_row(run)} for run in self._latest_runs(dag_id, state, limit)]
-        return as_columns(rows, _RUN_COLUMNS)
-
-    def _latest_runs(self, dag_id: str | None, state: str | None, limit: int | None) -> Iterator[Any]:
-        path = path_of("dags", dag_id or "~", "dagRuns")
-        for number, run in enumerate(self._api.pages(path, "dag_runs", order_by="-id", state=state)):
-            if limit is not None and number >= limit:
-                return
-            yield run
-
     def _op_tasks_columns(self, dag_id: str, run_id: str) -> dict[str, Any]:
         grid = self._grid(dag_id, run_id, 1)
-        grid.refresh()
+        grid.refresh(self._api)
         return as_columns(grid.tasks(), TASK_COLUMNS)
 
     def _op_tries(self, dag_id: str, run_id: str) -> dict[str, Any]:
         grid = self._grid(dag_id, run_id, 1)
-        grid.refresh()
-        rows = []
-        for task in grid.tasks():
-            if task["try_number"] > 0:
-                told = rest_tasks.tries_of(self._api, dag_id, run_id, task["task_id"], task["map_index"])
-                rows += [
-                    {**task_row(one), "hostname": one["hostname"], "queue": one["queue"]} for one in told
-                ]
-        return as_columns(rows, _TRY_COLUMNS)
+        grid.refresh(self._api)
+        return rest_frames.tries(self._api, grid.task_instances())
 
-    def _op_pools(self) -> dict[str, Any]:
-        rows = list(self._api.pages("pools", "pools"))
-        names = {"name": "pool"}
-        return as_columns(
-            [{names.get(name, name): value for name, value in row.items()} for row in rows],
-            [names.get(name, name) for name in (rows[0] if rows else ("name",))],
-        )
+    def _op_log_tail(self, **body: Any) -> dict[str, Any]:
+        return self._tails.read(self._api, **body)
+
+    def _op_events(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        if self._history is None:
+            raise UnavailableHereError(
+                "A run's events are in Temporal, which isn't configured here.",
+                hint="Set TEMPORAL_ADDRESS, or choose a profile: connect(profile=…, airflow=…).",
+                op="events",
+            )
+        self._api.get(path_of("dags", dag_id, "dagRuns", run_id))
+        return self._history(dag_id, run_id)
 
     def _grid(self, dag_id: str, run_id: str, window: int) -> RestGrid:
         key = (dag_id, run_id, window)
         with self._lock:
-            grid = self._grids.pop(key, None) or RestGrid(self._api, *key)
+            grid = self._grids.pop(key, None) or RestGrid(self.address, *key)
             self._grids[key] = grid
             while len(self._grids) > _GRIDS:
                 self._grids.popitem(last=False)

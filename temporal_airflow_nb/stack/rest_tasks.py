@@ -1,4 +1,4 @@
-"""Tasks of a run in detail, as Airflow's REST API tells them: XComs, logs, tries, errors."""
+"""Tasks of a run in detail, as Airflow's REST API tells them: XComs, tries, errors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from temporal_airflow_nb.display.text import cut
-from temporal_airflow_nb.errors import RunNotFoundError
 from temporal_airflow_nb.stack.rest_api import RestApi, path_of
-from temporal_airflow_nb.stack.rest_grid import moment, task_row
-from temporal_airflow_nb.task_log import TaskLog, log_lines, traceback_lines
+from temporal_airflow_nb.stack.rest_grid import moment, task_row, tries_of
+from temporal_airflow_nb.stack.rest_logs import find, logs
+from temporal_airflow_nb.task_log import TaskLog, traceback_lines
 
 _LOG_LINES: Final = 20
 _XCOM_CHARS: Final = 2_000
@@ -43,51 +43,12 @@ def _xcoms(
     return sorted(told, key=lambda row: (row["timestamp"], row["task_id"], row["map_index"], row["key"]))
 
 
-def logs(
-    api: RestApi, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int | None = None
-) -> dict[str, Any]:
-    """Return the log of one try, the latest one where ``try_number`` is None."""
-    ti = _find(api, dag_id, run_id, task_id, map_index)
-    number = try_number or ti["try_number"]
-    path = path_of("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", str(number))
-    try:
-        answer = api.get(path, map_index=map_index, full_content=True)
-    except RunNotFoundError:
-        raise RunNotFoundError(
-            f"task {task_id!r} has no try {number}",
-            hint=f"It had {ti['try_number']}.",
-            task_id=task_id,
-        ) from None
-    lines = [{"event": line} if isinstance(line, str) else line for line in answer["content"]]
-    return {"try_number": number, "lines": lines}
-
-
-def log_tail(
-    api: RestApi,
-    dag_id: str,
-    run_id: str,
-    task_id: str,
-    map_index: int = -1,
-    try_number: int | None = None,
-    after: int = 0,
-) -> dict[str, Any]:
-    """Return what a log has after its first ``after`` records; each call reads all of it."""
-    ti = _find(api, dag_id, run_id, task_id, map_index)
-    over = ti["state"] not in ("running", "queued", "restarting") or (try_number or 0) < ti["try_number"]
-    told = logs(api, dag_id, run_id, task_id, map_index, try_number)
-    lines = log_lines(told["lines"])[after:]
-    return {"lines": lines, "next": after + len(lines), "ended": over}
-
-
 def task(
     api: RestApi, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int | None = None
 ) -> dict[str, Any]:
     """Return what is known of a try of a task, the latest one where ``try_number`` is None."""
-    ti = _find(api, dag_id, run_id, task_id, map_index)
-    tries = [
-        task_row(one) | {"hostname": one["hostname"] or ""}
-        for one in tries_of(api, dag_id, run_id, task_id, map_index)
-    ]
+    ti = find(api, dag_id, run_id, task_id, map_index)
+    tries = [task_row(one) | {"hostname": one["hostname"] or ""} for one in tries_of(api, ti)]
     number = try_number or ti["try_number"]
     told = next((one for one in tries if one["try_number"] == number), task_row(ti))
     lines = logs(api, dag_id, run_id, task_id, map_index, number)["lines"] if number else []
@@ -109,26 +70,6 @@ def task(
         "log": TaskLog(lines, number).splitlines()[-_LOG_LINES:],
         "next_retry_at": None,
     }
-
-
-def _find(api: RestApi, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
-    base = path_of("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id)
-    try:
-        return api.get(base if map_index < 0 else f"{base}/{map_index}")
-    except RunNotFoundError as error:
-        raise RunNotFoundError(
-            f"run {run_id!r} has no task {task_id!r} with map_index {map_index}: {error.message}",
-            hint="Check the task_id; a mapped task needs a map_index.",
-            task_id=task_id,
-        ) from None
-
-
-def tries_of(api: RestApi, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[Mapping[str, Any]]:
-    """Return the tries of a task instance as the API tells them, the first one first."""
-    mapped = (str(map_index),) if map_index >= 0 else ()
-    path = path_of("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, *mapped, "tries")
-    found = api.get(path)["task_instances"]
-    return sorted((one for one in found if one["try_number"] > 0), key=lambda one: one["try_number"])
 
 
 def _text(value: Any) -> str:

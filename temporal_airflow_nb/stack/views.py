@@ -114,33 +114,6 @@ def iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(timezone.utc).isoformat()
 
 
-def own_times(task: Mapping[str, Any], queued: str | None, start: str | None) -> dict[str, Any]:
-    """
-    Return the times of a task instance's try, without those that its row still has of the try before.
-
-    Parameters
-    ----------
-    task
-        The times on the row, as text.
-    queued, start
-        When the try before was queued, and began.
-
-    Examples
-    --------
-    >>> row = {"queued_dttm": "09:05", "start_date": "09:01", "end_date": "09:02", "duration": 60.0}
-    >>> own_times(row, queued="09:00", start="09:01")
-    {'queued_dttm': '09:05', 'start_date': None, 'end_date': None, 'duration': None}
-    """
-    times = {name: task[name] for name in ("queued_dttm", "start_date", "end_date", "duration")}
-    if times["start_date"] == start:
-        times["start_date"] = times["end_date"] = None
-    if times["queued_dttm"] == queued:
-        times["queued_dttm"] = None
-    if times["end_date"] is None:
-        times["duration"] = None
-    return times
-
-
 def runs(dag_id: str | None, limit: int) -> list[dict[str, Any]]:
     """Return the latest runs, newest first."""
     query = select(DagRun).order_by(DagRun.id.desc()).limit(limit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pandas as pd
 import pytest
 
@@ -14,18 +16,23 @@ from temporal_airflow_nb.errors import (
     ServiceUnavailableError,
     UnavailableHereError,
 )
+from temporal_airflow_nb.notebook.feed import Feed
 from temporal_airflow_nb.stack.rest_api import base_address
+from temporal_airflow_nb.stack.rest_door import RestDoor
+from tests.stack.proxy import Proxy
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
 DAG = """
 from datetime import datetime, timedelta
 
-from airflow.sdk import DAG, TaskGroup, task
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import DAG, Asset, TaskGroup, task
 
 with DAG("by_rest", schedule=None, start_date=datetime(2026, 1, 1)):
 
-    @task
+    @task(outlets=[Asset("counted")])
     def numbers():
         print("counting")
         return [1, 2]
@@ -46,6 +53,18 @@ with DAG("by_rest", schedule=None, start_date=datetime(2026, 1, 1)):
     with TaskGroup("group"):
         double.expand(number=numbers()) >> second_time()
     fail()
+
+with DAG("asks_by_rest", schedule="@yearly", start_date=datetime(2026, 1, 1), catchup=False, tags=["b", "a"]):
+
+    @task
+    def talk():
+        import time
+
+        print("first word", flush=True)
+        time.sleep(3)
+        print("last word")
+
+    ApprovalOperator(task_id="ask", subject="May I?") >> talk()
 """
 
 
@@ -56,7 +75,8 @@ def door(ui_stack, airflow_api, tmp_path_factory):
     (folder / "by_rest.py").write_text(DAG)
     ui_stack.register_folder(folder)
     airflow_api.dag_appears("by_rest")
-    airflow_api.unpause("by_rest")
+    for dag_id in ("by_rest", "asks_by_rest"):
+        airflow_api.unpause(dag_id)
     with ta.connect(airflow=ui_stack.links["airflow"] + "/") as cluster:
         yield cluster
 
@@ -123,10 +143,71 @@ def test_a_task_is_told_with_its_error_and_its_log(run, native):
     assert "not today" in "".join(line["text"] for line in tail["lines"])
 
 
-def test_runs_and_pools_are_listed(door, run):
-    listed = ta.runs("by_rest")
-    assert list(listed["run_id"]) == ["first"]
-    assert "default_pool" in set(ta.pools()["pool"])
+def test_tables_are_those_of_the_gateway(run, native):
+    doors = run.client, native.client
+    for table in (ta.runs, ta.dags, ta.pools):
+        rest, database = (table(client=client) for client in doors)
+        pd.testing.assert_frame_equal(rest, database)
+    assert list(run.assets["asset"]) == ["counted"]
+    pd.testing.assert_frame_equal(run.assets, native.assets)
+    with pytest.raises(DagNotFoundError):
+        ta.runs("nowhere", client=run.client)
+    with pytest.raises(InvalidInputError, match="no run state 'lost'"):
+        ta.runs("by_rest", "lost", client=run.client)
+
+
+def test_a_task_that_asks_is_answered_and_its_log_is_read_on(door):
+    run = door.trigger("asks_by_rest")
+    until(lambda: "awaiting_input" in set(run.tasks["state"].dropna()), "the task asks", 60)
+    run.respond("ask", "Approve")
+    until(lambda: (run.tasks.set_index("task_id")["state"] == "running").get("talk"), "the other runs", 60)
+
+    def tail(after):
+        where = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "talk", "try_number": 1}
+        return run.client.call("log_tail", **where, after=after)
+
+    first = until(
+        lambda: told if "first word" in str((told := tail(0))["lines"]) else None, "the first word", 60
+    )
+    assert not first["ended"]
+    assert run.wait(timeout=60) == "success"
+    last = tail(first["next"])
+    assert last["ended"]
+    assert "last word" in str(last["lines"])
+    assert "first word" not in str(last["lines"])
+    whole = tail(0)
+    assert whole["lines"] == first["lines"] + last["lines"]
+
+
+def test_a_live_grid_says_that_airflow_is_out_of_reach_and_comes_back(ui_stack, run):
+    with Proxy(ui_stack.links["airflow"]) as proxy:
+        feed = Feed(RestDoor(f"http://{proxy.address}"), run.dag_id, run.run_id)
+        feed.poll(patient=True)
+        proxy.cut()
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailableError):
+            feed.poll(2.0)
+        assert time.monotonic() - began < 5
+        assert not feed.connected
+        proxy.mend()
+        feed.poll()
+        assert feed.connected
+
+
+def test_what_was_cleared_is_told_as_through_the_gateway(ui_stack, door):
+    run = door.trigger("by_rest")
+    run.wait(timeout=120)
+    run.clear("fail")
+    run.cancel()
+    run.wait(timeout=60)
+    native = Run(ui_stack.client, run.dag_id, run.run_id)
+    body = {"dag_id": run.dag_id, "run_id": run.run_id, "timeout": 0}
+    ours, theirs = (one.client.call("feed", **body) for one in (run, native))
+    assert ours["tasks"] == theirs["tasks"]
+    assert ours["cells"] == theirs["cells"]
+    key = ["task_id", "map_index", "try_number"]
+    rest, database = (one.tries.set_index(key).sort_index() for one in (run, native))
+    pd.testing.assert_frame_equal(rest, database)
 
 
 def test_tasks_are_marked_and_cleared_and_a_run_is_cancelled(door):
@@ -158,14 +239,26 @@ def test_what_cant_be_done_by_rest_is_refused(door, run, tmp_path):
     (tmp_path / "dag.py").write_text(DAG)
     with pytest.raises(UnavailableHereError, match="file can't be handed to Airflow"):
         door.run(tmp_path / "dag.py")
-    with pytest.raises(UnavailableHereError, match="can't answer `events`"):
+    with pytest.raises(UnavailableHereError, match="in Temporal, which isn't configured here"):
         _ = run.events
+    target = tmp_path / "cell.py"
+    with pytest.raises(UnavailableHereError, match="can't be handed to Airflow"):
+        ta.run_cell(DAG, write_to=target)
+    assert not target.exists()
 
 
 def test_a_wrong_token_is_told(ui_stack, monkeypatch):
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "no-token")
     with pytest.raises(InvalidInputError, match="refuses the token"):
         ta.connect(airflow=ui_stack.links["airflow"])
+
+
+def test_a_new_token_in_the_environment_is_taken(ui_stack, airflow_api, monkeypatch, run):
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", token := RestDoor(ui_stack.links["airflow"])._api._new_token())
+    door = RestDoor(ui_stack.links["airflow"])
+    door._api._shared.token = "expired"
+    assert door.call("run", dag_id=run.dag_id, run_id=run.run_id)["state"] == "failed"
+    assert door._api._shared.token == token
 
 
 def test_an_airflow_that_is_out_of_reach_is_named():
