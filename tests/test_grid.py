@@ -334,6 +334,39 @@ def test_failures_are_objects_with_facts():
     assert repr(failures(grid(snapshot(task("a", "success", 0, 1))))) == "Nothing failed."
 
 
+def test_the_first_failures_are_of_as_many_tasks_as_there_are():
+    run = snapshot(*mapped("add", "failed", "failed", "failed"), task("load", "failed", 0, 1))
+    assert [failed.name for failed in failures(grid(run))] == ["add[0]", "load", "add[1]"]
+    assert "… and 1 more in run.failures" in html.render(grid(run))
+    assert "more in run" not in failures(grid(run), limit=4)._repr_html_()
+
+
+def test_a_message_is_shown_line_by_line_with_notes_and_causes_and_without_colours():
+    error = {
+        "type": "OSError",
+        "value": "\x1b[31mdown\x1b[0m\n  at 9",
+        "more": ["ask Ada", "from KeyError: 'a'"],
+    }
+    shown = grid(failed_run(), details={("load", -1): {"error": error, "log": ["\x1b[1mbye\x1b[0m"]}})
+    assert text.plain(shown).split("\n✗ load failed")[1].splitlines()[1:7] == [
+        "    OSError: down",
+        "      at 9",
+        "      ask Ada",
+        "      from KeyError: 'a'",
+        "    The end of its log:",
+        "      bye",
+    ]
+    page = html.render(shown)
+    assert "<b>OSError: down</b>" in page
+    assert ">  at 9\nask Ada\nfrom KeyError: &#x27;a&#x27;</pre>" in page
+
+
+def test_where_no_line_is_the_users_none_is_shown():
+    frames = [{"filename": "/lib/bash.py", "lineno": 9, "name": "execute", "user": False}]
+    details = {"error": {"type": "E", "value": "exit code 5", "frames": frames}}
+    assert failures(grid(failed_run(), details={("load", -1): details}))[0].place == ""
+
+
 def test_html_of_many_mapped_instances_is_small():
     few = html.render(grid(snapshot(*mapped("add", *["success"] * 119, "running"))))
     many = html.render(grid(snapshot(*mapped("add", *["success"] * 5000, "failed"))))

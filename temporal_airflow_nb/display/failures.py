@@ -15,6 +15,8 @@ _LOG_LINES = 10
 _MESSAGE = 500
 _TRACEBACK = 6000
 _AROUND = 3
+# Colours of a terminal, and what else isn't text.
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Failure:
     task_id, map_index, try_number
         Which try of which task instance.
     exception : str
-        ``"ValueError: not a date"``; empty where nothing was recorded.
+        ``"ValueError: not a date"``, or how the process ended; empty where nothing was recorded.
+    more : tuple of str
+        The exception's notes, what it was raised from, and the members of a group, a line each.
     place : str
         ``"In [7], line 3, in parse"``, the innermost frame of the user's own code.
     source : tuple of SourceLine
@@ -52,6 +56,7 @@ class Failure:
     max_tries: int = 0
     seconds: float | None = None
     exception: str = ""
+    more: tuple[str, ...] = ()
     place: str = ""
     source: tuple[SourceLine, ...] = ()
     log: tuple[str, ...] = ()
@@ -118,10 +123,11 @@ def failure(instance: Instance, details: Mapping[str, Any] | None = None) -> Fai
         max_tries=instance.max_tries,
         seconds=instance.seconds,
         exception=_exception(error),
+        more=tuple(_clipped(line) for line in error.get("more") or ()),
         place=_place(frame) if frame else "",
         source=tuple(_source(frame)) if frame else (),
-        log=tuple(known.get("log") or ())[-_LOG_LINES:],
-        traceback=str(error.get("text") or "")[-_TRACEBACK:],
+        log=tuple(map(_without_controls, known.get("log") or ()))[-_LOG_LINES:],
+        traceback=_without_controls(str(error.get("text") or ""))[-_TRACEBACK:],
         commands=tuple(commands(instance.task_id, instance.map_index, instance.state)),
     )
 
@@ -130,7 +136,8 @@ def lines(failed: Failure) -> Iterator[str]:
     """Yield a failure as lines of text."""
     yield " ".join(f"✗ {failed.name} failed {failed.after}".split())
     if failed.exception:
-        yield from (f"    {line}" for line in failed.exception.splitlines())
+        yield from (f"    {line}".rstrip() for line in failed.exception.splitlines())
+    yield from (f"      {line}" for line in failed.more)
     if failed.place:
         yield f"    {failed.place}"
     width = len(str(failed.source[-1].number)) if failed.source else 0
@@ -138,19 +145,26 @@ def lines(failed: Failure) -> Iterator[str]:
         yield f"    {'▸' if line.failing else ' '} {line.number:>{width}} {line.text}".rstrip()
     if failed.log:
         yield "    The end of its log:"
-        yield from (f"      {line}" for line in failed.log)
+        yield from (f"      {line}".rstrip() for line in failed.log)
     yield "    Next: " + "   ".join(failed.commands)
 
 
 def _exception(error: Mapping[str, Any]) -> str:
-    name, value = str(error.get("type") or ""), str(error.get("value") or "")
-    value = value if len(value) <= _MESSAGE else value[: _MESSAGE - 1] + "…"
+    name, value = str(error.get("type") or ""), _clipped(str(error.get("value") or ""))
     return ": ".join(part for part in (name, value) if part)
 
 
+def _clipped(message: str) -> str:
+    message = _without_controls(message)
+    return message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
+
+
+def _without_controls(text: str) -> str:
+    return _CONTROLS.sub("", text)
+
+
 def _users_frame(frames: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    users = [frame for frame in frames if frame.get("user")]
-    return next(reversed(users or list(frames)), None)
+    return next((frame for frame in reversed(frames) if frame.get("user")), None)
 
 
 def _place(frame: Mapping[str, Any]) -> str:

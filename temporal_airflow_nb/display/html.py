@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
 
-from temporal_airflow_nb.display.failures import SHOWN, Failure, failures
+from temporal_airflow_nb.display.failures import Failure, failures
 from temporal_airflow_nb.display.model import Grid, Instance, Row, duration
 from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, by_progress, look, words
 from temporal_airflow_nb.display.templates import Markup, fill, joined
@@ -66,11 +66,13 @@ def failure_cards(failed: Iterable[Failure]) -> str:
 
 def failure_card(failed: Failure) -> Markup:
     """Return a failure with its code, its log's end and what to call next."""
+    message = failed.exception.splitlines() or [""]
     return fill(
         "failure",
         name=failed.name,
         after=f"{failed.after}:" if failed.after and failed.exception else failed.after,
-        exception=failed.exception,
+        exception=message[0],
+        more=_pre("message", "\n".join(more)) if (more := [*message[1:], *failed.more]) else "",
         place=fill("place", text=failed.place) if failed.place else "",
         source=fill("pre", kind="source", text=_source(failed)) if failed.source else "",
         log=joined([fill("place", text="The end of its log:"), _pre("log", "\n".join(failed.log))])
@@ -85,8 +87,8 @@ def _cards(shown: tuple[Failure, ...], total: int) -> Markup | str:
     if not shown:
         return ""
     cards = [failure_card(failed) for failed in shown]
-    if total > SHOWN:
-        cards.append(fill("more", text=f"… and {total - SHOWN} more"))
+    if total > len(shown):
+        cards.append(fill("more", text=f"… and {total - len(shown)} more in run.failures"))
     return fill("failures", failures=joined(cards))
 
 

@@ -144,8 +144,10 @@ class Grid:
 
     @property
     def failures(self) -> list[Instance]:
-        """The instances that failed themselves."""
-        return [instance for instance in self.instances if instance.state == "failed"]
+        """The instances that failed themselves, of each task the first one before any other."""
+        failed = [instance for instance in self.instances if instance.state == "failed"]
+        firsts = {instance.task_id: instance for instance in reversed(failed)}
+        return sorted(failed, key=lambda instance: firsts[instance.task_id] is not instance)
 
     def seconds_of(self, row: Row) -> float | None:
         """Return how long a row took: the task's own duration, or the span of all its instances."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from airflow.models.dag import DagModel
 from airflow.models.dagcode import DagCode
+from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.xcom import XComModel
 from airflow.utils.state import TaskInstanceState
@@ -17,21 +17,20 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 import temporal_airflow_nb
+from temporal_airflow_nb import task_error
 from temporal_airflow_nb.display.text import cut
 from temporal_airflow_nb.notebook.line_map import cell_of, lines_around
 from temporal_airflow_nb.stack import try_log
 from temporal_airflow_nb.stack.columns import own_times
 from temporal_airflow_nb.stack.lookup import Try, find_run, find_try
 from temporal_airflow_nb.stack.views import iso, xcom_value
-from temporal_airflow_nb.task_log import TaskLog, seconds, traceback_lines
+from temporal_airflow_nb.task_log import seconds
 from temporal_airflow_nb.tasks.database import reading
 
 _XCOM_CHARS: Final = 2_000
 _LOG_LINES: Final = 20
 _AROUND: Final = 3
-_TASK_FAILED: Final = "Task failed with exception"
 _FAILED = frozenset({TaskInstanceState.FAILED, TaskInstanceState.UP_FOR_RETRY})
-_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d\.\d+[/\\]|^<frozen ")
 _NOT_THE_USERS = (sysconfig.get_path("stdlib"), str(Path(temporal_airflow_nb.__file__).parent))
 
 
@@ -42,7 +41,7 @@ def task(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
         one = find_try(dag_run, task_id, map_index, try_number, session)
         state = _try_state(one)
         logged = try_log.last_records(one)
-        failure = _failure(logged) if state in _FAILED else None
+        failure = task_error.failure(logged) if state in _FAILED else None
         fields = one.ti.rendered_task_instance_fields
         return {
             "task_id": task_id,
@@ -53,8 +52,8 @@ def task(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
             "rendered": fields.rendered_fields if fields is not None else {},
             "xcoms": list(_xcoms(one.ti, session)),
             "tries": list(_tries(one)),
-            "error": _error(failure, _Sources(one, session)) if failure is not None else None,
-            "log": _log(logged, failure, one.number),
+            "error": _error(failure, one, session) if state in _FAILED else None,
+            "log": task_error.last_lines(logged, failure, one.number, _LOG_LINES),
             "next_retry_at": _next_retry(one.ti),
         }
 
@@ -100,28 +99,23 @@ def _next_retry(ti: TI) -> str | None:
     return iso(ti.next_retry_datetime())
 
 
-def _failure(logged: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the record that has the exception with which a try failed."""
-    raised = [record for record in logged if record.get("error_detail")]
-    of_task = [record for record in raised if record.get("event") == _TASK_FAILED]
-    return next(reversed(of_task or raised), None)
+def _error(failure: Mapping[str, Any] | None, one: Try, session: Session) -> dict[str, Any] | None:
+    if failure is None:
+        return _worker_lost(one, session)
+    at, sources = seconds(failure), _Sources(one, session)
+    frames = [_frame(frame, at, sources) for frame in task_error.frames(failure)]
+    return {**task_error.error(failure), "frames": frames}
 
 
-def _log(logged: Sequence[Mapping[str, Any]], failure: Mapping[str, Any] | None, number: int) -> list[str]:
-    """Return the end of a log; the traceback that is told apart isn't repeated in it."""
-    shown = [{**record, "error_detail": None} if record is failure else record for record in logged]
-    return TaskLog(shown[-_LOG_LINES * 10 :], number).splitlines()[-_LOG_LINES:]
-
-
-def _error(failure: Mapping[str, Any], sources: _Sources) -> dict[str, Any]:
-    details, at = failure["error_detail"], seconds(failure)
-    raised = details[0]
-    return {
-        "type": raised.get("exc_type"),
-        "value": raised.get("exc_value"),
-        "frames": [_frame(frame, at, sources) for frame in raised.get("frames") or ()],
-        "text": "\n".join(traceback_lines(details, at=at)),
-    }
+def _worker_lost(one: Try, session: Session) -> dict[str, Any] | None:
+    """Return what was recorded of a try that its worker could tell nothing of."""
+    ti = one.ti
+    which = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+    query = select(Log.extra).filter_by(event="worker lost", try_number=one.number, **which)
+    reason = session.scalar(query.order_by(Log.id.desc()).limit(1))
+    if reason is None:
+        return None
+    return {"type": "Worker lost", "value": reason, "more": [], "text": "", "frames": []}
 
 
 def _frame(frame: Mapping[str, Any], at: float | None, sources: _Sources) -> dict[str, Any]:
@@ -145,7 +139,7 @@ def _frame(frame: Mapping[str, Any], at: float | None, sources: _Sources) -> dic
 
 
 def _is_users(filename: str) -> bool:
-    return not _LIBRARY.search(filename) and not filename.startswith(_NOT_THE_USERS)
+    return not task_error.is_library(filename) and not filename.startswith(_NOT_THE_USERS)
 
 
 class _Sources:

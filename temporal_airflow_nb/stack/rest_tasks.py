@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
+from temporal_airflow_nb import task_error
 from temporal_airflow_nb.display.text import cut
 from temporal_airflow_nb.stack.rest_api import RestApi, path_of
 from temporal_airflow_nb.stack.rest_grid import moment, task_row, tries_of
 from temporal_airflow_nb.stack.rest_logs import find, logs
-from temporal_airflow_nb.task_log import TaskLog, traceback_lines
 
 _LOG_LINES: Final = 20
 _XCOM_CHARS: Final = 2_000
-_LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d\.\d+[/\\]|^<frozen ")
 
 
 def xcoms(api: RestApi, dag_id: str, run_id: str) -> dict[str, Any]:
@@ -52,7 +50,7 @@ def task(
     number = try_number or ti["try_number"]
     told = next((one for one in tries if one["try_number"] == number), task_row(ti))
     lines = logs(api, dag_id, run_id, task_id, map_index, number)["lines"] if number else []
-    failed = told["state"] in ("failed", "up_for_retry")
+    failure = task_error.failure(lines) if told["state"] in ("failed", "up_for_retry") else None
     names = ("try_number", "state", "queued_dttm", "start_date", "end_date", "duration", "hostname")
     return {
         "task_id": task_id,
@@ -66,8 +64,8 @@ def task(
             for one in _xcoms(api, dag_id, run_id, task_id, map_index)
         ],
         "tries": [{name: one[name] for name in names} for one in tries],
-        "error": _error(lines) if failed else None,
-        "log": TaskLog(lines, number).splitlines()[-_LOG_LINES:],
+        "error": None if failure is None else _error(failure),
+        "log": task_error.last_lines(lines, failure, number, _LOG_LINES),
         "next_retry_at": None,
     }
 
@@ -76,24 +74,16 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def _error(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    failure = next((line for line in reversed(lines) if line.get("error_detail")), None)
-    if failure is None:
-        return None
-    details = failure["error_detail"]
-    return {
-        "type": details[0].get("exc_type"),
-        "value": details[0].get("exc_value"),
-        "frames": [
-            {
-                "filename": frame["filename"],
-                "lineno": frame["lineno"],
-                "name": frame["name"],
-                "line": "",
-                "cell": None,
-                "user": not _LIBRARY.search(frame["filename"]),
-            }
-            for frame in details[0].get("frames") or ()
-        ],
-        "text": "\n".join(traceback_lines(details)),
-    }
+def _error(failure: Mapping[str, Any]) -> dict[str, Any]:
+    frames = [
+        {
+            "filename": frame["filename"],
+            "lineno": frame["lineno"],
+            "name": frame["name"],
+            "line": "",
+            "cell": None,
+            "user": not task_error.is_library(frame["filename"]),
+        }
+        for frame in task_error.frames(failure)
+    ]
+    return {**task_error.error(failure), "frames": frames}
