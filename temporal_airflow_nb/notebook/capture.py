@@ -73,7 +73,14 @@ def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) ->
     found = search.captured
     if unsure:
         found.problems = [problem for problem in found.problems if problem.code == "secret-value"]
-    found.chunks = _ordered(search.chunks)
+    named = {(c.execution_count, c.line) for key, c in search.chunks.items() if key in found.names}
+    found.chunks = _ordered(
+        {
+            key: chunk
+            for key, chunk in search.chunks.items()
+            if key in found.names or (chunk.execution_count, chunk.line) not in named
+        }
+    )
     found.imports = sorted(search.imports, key=lambda one: (one.module, one.attribute or "", one.name))
     if found.chunks:
         found.future = history.future_features()
@@ -154,6 +161,15 @@ class _Search:
         return replay.gives(expression, value, self.namespace)
 
     def _add_source(self, name: str, definition: Definition, use: Use, through: tuple[str, ...]) -> None:
+        needed = self._add_chunk(name, definition)
+        self.captured.names[name] = definition.place
+        if definition.binding.how in ("def", "class"):
+            for change in self.history.changes(definition):
+                needed |= self._add_chunk(change.place, change)
+        for found in sorted(needed):
+            self.find(found, use, (*through, f"{name} ({definition.place})"))
+
+    def _add_chunk(self, key: str, definition: Definition) -> set[str]:
         text, line = definition.text()
         tree = ast.Module([definition.binding.node], [])
         deferred = "annotations" in self.history.future_features()
@@ -163,10 +179,10 @@ class _Search:
             if not (found.deferred and found.name in self.own)
             and not (found.annotation and deferred and found.name not in self.namespace)
         ]
-        self.chunks[name] = Chunk(text, definition.execution_count, line, {found.name for found in needed})
-        self.captured.names[name] = definition.place
-        for found in needed:
-            self.find(found.name, use, (*through, f"{name} ({definition.place})"))
+        names = {found.name for found in needed}
+        at_once = {found.name for found in needed if not found.deferred}
+        self.chunks[key] = Chunk(text, definition.execution_count, line, names, at_once)
+        return names
 
     def _add_import(self, name: str, needed: Imported) -> None:
         self.imports.add(needed)
@@ -214,12 +230,44 @@ class _Search:
             place.execution_count if place else None,
             place.line if place else None,
             set(rendering.names),
+            set(rendering.names),
         )
         self.captured.names[name] = f"value of {place.place}" if place else "value"
         self._warn_of_secret(name, value, use, through)
         for needed in sorted(rendering.names):
             self.find(needed, use, (*through, name))
         self.assigned.discard(name)
+        for needed in sorted(rendering.names):
+            if name in self._executed_with(needed):
+                self._as_it_began(name, needed, use, through)
+                return
+
+    def _executed_with(self, name: str) -> set[str]:
+        """Return what may be used when the definition of a name is executed."""
+        found: set[str] = set()
+        waiting = list(self.chunks[name].at_once) if name in self.chunks else []
+        while waiting:
+            if (one := waiting.pop()) not in found:
+                found.add(one)
+                waiting += self.chunks[one].needs if one in self.chunks else ()
+        return found
+
+    def _as_it_began(self, name: str, member: str, use: Use, through: tuple[str, ...]) -> None:
+        """Take along what a registry was at first: the definitions of its members, decorated with it, fill it."""
+        match self.history.definitions(name)[:1]:
+            case [
+                Definition(
+                    binding=Binding(
+                        how="assign", node=ast.Assign(value=made) | ast.AnnAssign(value=ast.expr() as made)
+                    )
+                ) as definition
+            ] if replay.is_pure(made, self.namespace):
+                self._add_chunk(name, definition)
+                self.captured.names[name] = definition.place
+                return
+        what = f"holds {member}, whose definition needs {name}"
+        hint = "write both into this cell, or into a module beside the notebook"
+        self._problem(name, "captured-name", use, through, what, hint)
 
     def _name_of(self, thing: Any) -> str | None:
         """Return the name under which code can be taken along."""

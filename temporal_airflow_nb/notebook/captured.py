@@ -20,12 +20,15 @@ class Chunk:
         Cell and line that it comes from, if known.
     needs : set of str
         The names that it uses.
+    at_once : set of str
+        Those of them that it uses when it is executed, not only when it is called later.
     """
 
     text: str
     execution_count: int | None
     line: int | None
     needs: set[str]
+    at_once: set[str]
 
     @property
     def end(self) -> int:

@@ -20,7 +20,7 @@ from temporal_airflow_nb.notebook.capture import capture
 from temporal_airflow_nb.notebook.captured import Problem
 from temporal_airflow_nb.notebook.compose import compose
 from temporal_airflow_nb.notebook.history import History
-from temporal_airflow_nb.notebook.line_map import cell_of, magic_line, own_cell
+from temporal_airflow_nb.notebook.line_map import cell_of, lines_of, magic_line, own_cell
 from temporal_airflow_nb.notebook.preflight import Finding
 
 _NOT_PYTHON = re.compile(r"\s*(?:[\w, .]+=\s*)?(?:[!%]\w|!|\?\w)|.*\w\?{1,2}$")
@@ -161,7 +161,7 @@ def parse(source: str) -> ast.Module:
 
 
 def _syntax_error(error: SyntaxError, source: str) -> DagFileError:
-    lines = source.splitlines()
+    lines = lines_of(source)
     line = error.lineno or 1
     text = lines[line - 1].rstrip() if line <= len(lines) else ""
     place = f"cell line {line}: "

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from temporal_airflow_nb.notebook import local_modules
 from temporal_airflow_nb.notebook.captured import Captured
 from temporal_airflow_nb.notebook.imports import import_lines
-from temporal_airflow_nb.notebook.line_map import NO_CELL, marker
+from temporal_airflow_nb.notebook.line_map import NO_CELL, lines_of, marker
 from temporal_airflow_nb.notebook.plain import About, plain_file
 
 
@@ -76,7 +76,7 @@ def compose(
             lines += [""] * (chunk.line - line)
         else:
             lines += ["", "", marker(chunk.execution_count, chunk.line)]
-        lines += chunk.text.splitlines()
+        lines += lines_of(chunk.text)
         end = chunk.execution_count, chunk.end
     lines += ["", "", marker(execution_count, 2 + len(head) + blank), *rest[blank:]]
     return DagFile("\n".join(lines) + "\n", plain)
@@ -84,7 +84,7 @@ def compose(
 
 def _split(cell: str, tree: ast.Module) -> tuple[list[str], list[str]]:
     """Part the cell's lines into its docstring and ``__future__`` imports, which a file begins with, and the rest."""
-    lines = cell.splitlines()[1:]
+    lines = lines_of(cell)[1:]
     end = 1
     for index, node in enumerate(tree.body):
         is_docstring = index == 0 and ast.get_docstring(tree, clean=False) is not None

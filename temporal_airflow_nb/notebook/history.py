@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from temporal_airflow_nb.notebook.bindings import Binding, bindings
+from temporal_airflow_nb.notebook.line_map import lines_of
 
 # Their bodies are executed in the notebook's namespace.
 _TRANSPARENT_MAGICS = frozenset({"time", "capture", "prun"})
@@ -36,7 +37,7 @@ class Part:
     @property
     def lines(self) -> list[str]:
         """The source line by line."""
-        return self.source.splitlines()
+        return lines_of(self.source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +91,12 @@ class Definition:
         indent = " " * node.col_offset
         while first > 1 and re.match(rf"{indent}#(?! %%)", lines[first - 2]):
             first -= 1
-        chosen = lines[first - 1 : node.end_lineno]
-        if indent:
-            chosen = [line.removeprefix(indent) for line in chosen]
-        return "\n".join(line.rstrip() for line in chosen), self.part.first_line + first - 1
+        in_text = _lines_within_text(node)
+        chosen = [
+            line if number in in_text else line.removeprefix(indent)
+            for number, line in enumerate(lines[first - 1 : node.end_lineno], first)
+        ]
+        return "\n".join(chosen), self.part.first_line + first - 1
 
 
 class History:
@@ -121,6 +124,21 @@ class History:
                     for binding in bindings(part.tree.body):
                         self._by_name.setdefault(binding.name, []).append(Definition(count, part, binding))
         return self._by_name.get(name, [])[::-1]
+
+    def changes(self, definition: Definition) -> list[Definition]:
+        """Return what has been done to a function or class since: ``A.x = 1``, ``@kind.register``, in order."""
+        name = definition.binding.name
+        found: dict[str, Definition] = {}
+        for count, cell in self._cells:
+            for part in parts(cell):
+                for node in part.tree.body:
+                    change = Definition(count, part, Binding(name, "other", node))
+                    later = (count, change.line) > (definition.execution_count, definition.line)
+                    if later and _changes(node, name):
+                        text = ast.dump(node)
+                        found.pop(text, None)
+                        found[text] = change
+        return list(found.values())
 
     def in_dag_cell(self, name: str) -> str | None:
         """Return where a cell under ``%%temporal_dag``, which isn't executed in the notebook, binds a name."""
@@ -199,6 +217,34 @@ def _cell_magic(tree: ast.Module) -> tuple[str, str] | None:
         ]:
             return name, body
     return None
+
+
+def _changes(node: ast.stmt, name: str) -> bool:
+    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+    decorators = getattr(node, "decorator_list", [])
+    return any(_is_part_of(part, name) for part in [*targets, *decorators])
+
+
+def _is_part_of(expression: ast.AST | None, name: str, depth: int = 0) -> bool:
+    match expression:
+        case ast.Attribute(value=value) | ast.Subscript(value=value):
+            return _is_part_of(value, name, depth + 1)
+        case ast.Call(func=function):
+            return _is_part_of(function, name, depth)
+        case ast.Name(id=found):
+            return depth > 0 and found == name
+    return False
+
+
+def _lines_within_text(node: ast.AST) -> set[int]:
+    """Return the lines that begin inside a string: their indentation is part of it."""
+    return {
+        line
+        for part in ast.walk(node)
+        if isinstance(part, ast.JoinedStr)
+        or (isinstance(part, ast.Constant) and isinstance(part.value, (str, bytes)))
+        for line in range(part.lineno + 1, (part.end_lineno or part.lineno) + 1)
+    }
 
 
 def _siblings(tree: ast.Module, node: ast.stmt) -> list[ast.stmt]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,15 @@ class CellLine(NamedTuple):
 
     def __str__(self) -> str:
         return f"In [{self.execution_count}], line {self.line}"
+
+
+def lines_of(text: str) -> list[str]:
+    r"""Return the lines of source as Python counts them: not all that ``splitlines`` parts at ends one.
+
+    >>> lines_of("a = '\u2028'\r\nb\n")
+    ["a = '\u2028'", 'b']
+    """
+    return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
 def marker(execution_count: int, line: int) -> str:
@@ -60,7 +70,7 @@ def cell_of(source: str, lineno: int) -> CellLine | None:
     >>> cell_of(text, 1) is None
     True
     """
-    lines = source.splitlines()
+    lines = lines_of(source)
     if not 1 <= lineno <= len(lines):
         return None
     for index in range(lineno - 1, -1, -1):
@@ -80,7 +90,7 @@ def lines_around(source: str, lineno: int, distance: int) -> list[tuple[int, str
     >>> lines_around(text, 5, 3)
     [(4, 'def area(r):'), (5, '    return math.pi * r**2')]
     """
-    lines = source.splitlines()
+    lines = lines_of(source)
     around = range(max(1, lineno - distance), min(len(lines), lineno + distance) + 1)
     cell = cell_of(source, lineno)
     if cell is not None:
@@ -92,7 +102,7 @@ def lines_around(source: str, lineno: int, distance: int) -> list[tuple[int, str
 
 def own_cell(source: str) -> int | None:
     """Return the execution count of the cell whose DAG a generated file holds: its last part is that cell's."""
-    for line in reversed(source.splitlines()):
+    for line in reversed(lines_of(source)):
         if found := _MARKER.match(line) or _MAGIC_LINE.match(line):
             return int(found[1])
     return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from temporal_airflow_nb.notebook.captured import Captured
 from temporal_airflow_nb.notebook.imports import import_lines
+from temporal_airflow_nb.notebook.line_map import lines_of
 from temporal_airflow_nb.notebook.values import Imported
 
 _BLOCK = re.compile(r"@|#|(?:async )?def |class ")
@@ -75,7 +76,7 @@ def plain_file(
     for text in texts:
         apart = _BLOCK.match(text) or _BLOCK.match(before)
         lines += ["", ""] if apart else [""] if not before or text is texts[-1] else []
-        lines += text.splitlines()
+        lines += lines_of(text)
         before = text
     return "\n".join(lines) + "\n"
 
@@ -116,4 +117,4 @@ def _imports_of(node: ast.stmt) -> list[Imported]:
 
 
 def _stripped(lines: Sequence[str]) -> list[str]:
-    return "\n".join(lines).strip("\n").splitlines()
+    return lines_of("\n".join(lines).strip("\n"))

@@ -69,7 +69,7 @@ def gives(expression: ast.expr, value: Any, namespace: Mapping[str, Any]) -> boo
     namespace
         The notebook's.
     """
-    if not _is_pure(expression, namespace):
+    if not is_pure(expression, namespace):
         return False
     code = compile(ast.Expression(expression), "<assignment>", "eval", dont_inherit=True)
     try:
@@ -89,21 +89,22 @@ def _is_another(value: Any, again: Any) -> bool:
     return type(value) is type(again) and type(value).__eq__ is object.__eq__
 
 
-def _is_pure(node: ast.AST, namespace: Mapping[str, Any]) -> bool:
+def is_pure(node: ast.AST, namespace: Mapping[str, Any]) -> bool:
+    """Return whether what an expression gives depends on simple values alone, and changes nothing."""
     if isinstance(node, ast.Name):
         value = namespace.get(node.id, getattr(builtins, node.id, _MISSING))
         return isinstance(value, (*_SIMPLE, *_CODE)) or _is_typing(value)
     if isinstance(node, ast.Attribute):
         return _is_pure_attribute(node, namespace)
     if isinstance(node, ast.Subscript):
-        return _is_typing(_static(node.value, namespace)) and _is_pure(node.slice, namespace)
+        return _is_typing(_static(node.value, namespace)) and is_pure(node.slice, namespace)
     if isinstance(node, ast.Call):
         if not _is_pure_function(node.func, namespace):
             return False
-        return all(_is_pure(part, namespace) for part in [*node.args, *node.keywords])
+        return all(is_pure(part, namespace) for part in [*node.args, *node.keywords])
     if not isinstance(node, _NODES):
         return False
-    return all(_is_pure(child, namespace) for child in ast.iter_child_nodes(node))
+    return all(is_pure(child, namespace) for child in ast.iter_child_nodes(node))
 
 
 _MISSING = object()

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 import temporal_airflow_nb
 from temporal_airflow_nb import task_error
 from temporal_airflow_nb.display.text import cut
-from temporal_airflow_nb.notebook.line_map import cell_of, lines_around
+from temporal_airflow_nb.notebook.line_map import cell_of, lines_around, lines_of
 from temporal_airflow_nb.stack import try_log
 from temporal_airflow_nb.stack.columns import own_times
 from temporal_airflow_nb.stack.lookup import Try, find_run, find_try
@@ -130,7 +130,7 @@ def _frame(frame: Mapping[str, Any], at: float | None, sources: _Sources) -> dic
     }
     if told["user"]:
         source = sources.of(filename, at)
-        lines = source.splitlines()
+        lines = lines_of(source)
         told["context"] = lines_around(source, lineno, _AROUND)
         told["line"] = lines[lineno - 1].strip() if 0 < lineno <= len(lines) else ""
         cell = cell_of(source, lineno)

@@ -222,6 +222,46 @@ def test_default_args_with_functions_are_carried(notebook):
     )
 
 
+def test_what_was_done_to_code_after_its_definition_is_carried(notebook):
+    notebook.run(
+        "from functools import singledispatch\n@singledispatch\ndef kind(x): return 'any'\nclass A: pass",
+        "@kind.register\ndef _(x: int): return 'int'\n@kind.register\ndef _(x: str): return 'str'",
+        "def double(self): return self.n * 2\nA.double = double\nA.n = 1",
+        "A.n = 3",
+    )
+    made = notebook.executed("result = kind(1), kind('a'), kind(None), A().double()")
+    assert made["result"] == ("int", "str", "any", 6)
+
+
+@pytest.mark.parametrize("used", ["[f() for f in STEPS]", "[a(), b()]"])
+def test_decorators_that_register_fill_their_registry_in_the_file_too(notebook, used):
+    notebook.run(
+        "STEPS = []\ndef step(f):\n    STEPS.append(f)\n    return f",
+        "@step\ndef a(): return 'a'\n@step\ndef b(): return len(STEPS)",
+    )
+    assert notebook.executed(f"result = {used}, len(STEPS)")["result"] == (["a", 2], 2)
+
+
+def test_a_registry_that_cannot_be_begun_anew_is_refused(notebook):
+    notebook.run(
+        "import json\nSTEPS = json.loads('{}')\ndef step(f):\n    STEPS['a'] = f\n    return f",
+        "@step\ndef a(): return 'a'",
+    )
+    [(_, code, _, message, _)] = notebook.problems("a()")
+    assert code == "captured-name"
+    assert "uses STEPS, which holds a, whose definition needs STEPS" in message
+
+
+@pytest.mark.filterwarnings("ignore:`make_tokens_by_line` received:UserWarning")
+def test_text_keeps_its_indentation_its_spaces_and_its_odd_line_breaks(notebook):
+    notebook.run(
+        "if True:\n    def f(n):\n        return '''a\n    b''' + f'''\n      {n}\n    c'''\n    X = '''d  \n    e'''",
+        "Y = 'a\u2028b'\n\x0cZ = 1",
+    )
+    made = notebook.executed("result = f(1), X, Y, Z, 'c\u2028d'")
+    assert made["result"] == ("a\n    b\n      1\n    c", "d  \n    e", "a\u2028b", 1, "c\u2028d")
+
+
 def test_the_latest_definition_counts(notebook):
     notebook.run("def f(): return 1\ndef g(): return 1", "def f(): return 2")
     notebook.run("def g(: return 3", "raise ValueError\ndef g(): return 4", errors=True)
