@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from temporal_airflow_nb.errors import InvalidConfError
@@ -43,6 +44,36 @@ def parse_conf(text: str | None) -> dict[str, Any] | None:
             position=1,
         )
     return conf
+
+
+def checked_conf(conf: Mapping[str, Any] | None, name: str = "conf") -> dict[str, Any] | None:
+    """Return what a function was given as ``conf`` or ``params``, as JSON has it.
+
+    Raises
+    ------
+    InvalidConfError
+        It isn't a mapping, or holds what JSON can't.
+
+    Examples
+    --------
+    >>> checked_conf({"days": (1, 2)})
+    {'days': [1, 2]}
+    """
+    if conf is None:
+        return None
+    if not isinstance(conf, Mapping):
+        raise InvalidConfError(
+            f"{name} must be a mapping of names to values, not {type(conf).__name__}.",
+            hint='For example {"day": 1}.',
+        )
+    try:
+        written: dict[str, Any] = json.loads(json.dumps(dict(conf), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidConfError(
+            f"{name} can't be written as JSON: {error}",
+            hint="Use strings, numbers, booleans, lists and dicts.",
+        ) from None
+    return written
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import session
+from temporal_airflow_nb.conf import checked_conf
 from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError
 from temporal_airflow_nb.links import Link, page
 from temporal_airflow_nb.run import Run
+from temporal_airflow_nb.similar import similar
 from temporal_airflow_nb.stack_status import Status, status_of
 
 if TYPE_CHECKING:
@@ -54,8 +56,13 @@ def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str 
     LocalStack('/home/ada/etl/.temporal_airflow', running)
     """
     stack = session.embedded(home)
+    before = stack.ui, stack.db
     stack.ui, stack.db = ui, db
-    session.start(stack)
+    try:
+        session.start(stack)
+    except BaseException:
+        stack.ui, stack.db = before
+        raise
     session.use(None if home is None else stack)
     return stack
 
@@ -159,15 +166,17 @@ def run_cell(
     """
     from temporal_airflow_nb.notebook import settings, shells, submit
 
+    if not isinstance(name, (str, type(None))):
+        raise InvalidInputError(f"name must be a string, not {type(name).__name__}.")
     order = submit.Order(
         name=name,
         dag_id=dag_id,
-        conf=conf,
-        params=params or {},
+        conf=checked_conf(conf),
+        params=checked_conf(params, "params") or {},
         run=run,
         wait=settings.get("wait") if wait is None else wait,
         backfill=_span(backfill),
-        write_to=None if write_to is None else Path(write_to).expanduser(),
+        write_to=None if write_to is None else _path("write_to", write_to),
         force=force,
         view=_chosen("view", view, settings.VIEWS),
         worker_lost=_chosen("worker_lost", worker_lost, settings.WORKER_LOST),
@@ -246,6 +255,8 @@ def find_run(name: str | None = None) -> Run:
     RunNotFoundError
         There is no such run.
     """
+    if not isinstance(name, (str, type(None))):
+        raise InvalidInputError(f"A run is named by a string, not by {name!r}.")
     client = session.client()
     known = client.call("runs", limit=_SEARCHED)["runs"]
     for found in known:
@@ -255,10 +266,8 @@ def find_run(name: str | None = None) -> Run:
         raise RunNotFoundError("There is no run yet.", hint="Run a DAG first.")
     if older := client.call("runs", dag_id=name, limit=1)["runs"]:
         return Run(client, name, older[0]["run_id"])
-    from difflib import get_close_matches
-
     names = [text for found in known for text in (found["dag_id"], found["run_id"])]
-    close = get_close_matches(name, dict.fromkeys(names))
+    close = similar(name, names)
     raise RunNotFoundError(
         f"There is no run, and no DAG with runs, of the name {name!r}.",
         hint=f"Did you mean {' or '.join(close)}?" if close else "`ta.runs()` lists the runs.",
@@ -308,7 +317,7 @@ def write_dag(source: str, path: str | os.PathLike[str], *, force: bool = False)
     """
     from temporal_airflow_nb.notebook import submit
 
-    return submit.write(source, Path(path).expanduser(), force=force)
+    return submit.write(source, _path("path", path), force=force)
 
 
 def _chosen(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
@@ -326,8 +335,19 @@ def _chosen(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
 def _span(backfill: tuple[str | date, str | date] | None) -> tuple[str, str] | None:
     if backfill is None:
         return None
+    if isinstance(backfill, str) or len(backfill) != 2:
+        raise InvalidInputError(
+            f"backfill is {backfill!r}, not a first and a last date.",
+            hint='For example backfill=("2026-01-01", "2026-01-07").',
+        )
     start, end = backfill
     return _moment(start), _moment(end)
+
+
+def _path(name: str, path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidInputError(f"{name} must be a path, not {type(path).__name__}.")
+    return Path(path).expanduser()
 
 
 def _moment(text: str | date) -> str:
@@ -335,7 +355,7 @@ def _moment(text: str | date) -> str:
         text = text.isoformat()
     try:
         moment = text if isinstance(text, datetime) else datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+    except (AttributeError, ValueError):
         raise InvalidInputError(
             f"{text!r} isn't a date.", hint="Write it as 2026-01-31 or 2026-01-31T06:00+00:00.", value=text
         ) from None

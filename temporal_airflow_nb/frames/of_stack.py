@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.errors import RunNotFoundError
+from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError
 from temporal_airflow_nb.frames.columns import (
     ANYTHING,
     FLAG,
@@ -113,10 +113,14 @@ class RunsOfStack:
         DagNotFoundError
             There is no such DAG.
         InvalidInputError
-            There is no such state.
+            There is no such state, or ``limit`` isn't a number of runs.
         ServiceUnavailableError
             No stack is running.
         """
+        if not (limit is None or (isinstance(limit, int) and limit > 0)):
+            raise InvalidInputError(
+                f"limit is {limit!r}, not a number of runs.", hint="Give 1 or more, or None for all."
+            )
         answer = _client(client).call("runs_columns", dag_id=dag_id, state=state, limit=limit)
         return runs_frame(answer, dtype_backend=dtype_backend)
 

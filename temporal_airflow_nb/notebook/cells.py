@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from temporal_airflow_nb.config import NOTEBOOK_BUNDLE
-from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidInputError
+from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
 from temporal_airflow_nb.notebook import preflight
 from temporal_airflow_nb.notebook.capture import capture
 from temporal_airflow_nb.notebook.captured import Problem
@@ -243,7 +243,7 @@ def _made_by(tree: ast.Module) -> Iterator[str]:
 
 @contextmanager
 def placed(home: Path, name: str, source: str) -> Iterator[Path]:
-    """Have a cell's file in the notebook bundle; the one before comes back if it is no DAG file.
+    """Have a cell's file in the notebook bundle; the one before comes back if this one is refused.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def placed(home: Path, name: str, source: str) -> Iterator[Path]:
         _write(path, source)
     try:
         yield path
-    except (DagFileError, DagNotFoundError) as error:
+    except (DagFileError, DagNotFoundError, InvalidConfError) as error:
         if before is None:
             path.unlink(missing_ok=True)
         elif before != source:

@@ -4,54 +4,55 @@ from __future__ import annotations
 
 import argparse
 import json
-from difflib import get_close_matches
+import shlex
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.core.magic_arguments import argument, magic_arguments
 
 from temporal_airflow_nb import functions, session
 from temporal_airflow_nb.conf import parse_conf
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.notebook import settings
-
-
-def _unquoted(text: str) -> str:
-    """Return an argument without its quotes: IPython's splitting leaves them on."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+from temporal_airflow_nb.similar import similar
 
 
 def _params(pairs: list[str] | None) -> dict[str, Any]:
     found = {}
     for pair in pairs or ():
-        name, equals, text = _unquoted(pair).partition("=")
+        name, equals, text = pair.partition("=")
         if not equals or not name:
             raise InvalidInputError(
                 f"--params {pair} has no value.", hint="Write --params name=value.", value=pair
             )
         try:
-            found[name] = json.loads(_unquoted(text) if text[:1] == "'" else text)
+            found[name] = json.loads(text)
         except ValueError:
-            found[name] = _unquoted(text)
+            found[name] = text
     return found
 
 
 def _parsed(magic: Any, line: str) -> argparse.Namespace:
-    """Return a magic's arguments; what isn't known is answered with what may be meant."""
+    """Return a magic's arguments, split as a shell does; what isn't known is answered with what may be meant."""
     try:
-        return parse_argstring(magic, line)
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{str(error).rstrip('.')} in: {line.strip()}") from None
+    try:
+        arguments: argparse.Namespace = magic.parser.parse_args(words)
     except UsageError as error:
         hints = []
         for word in str(error).partition("unrecognized arguments: ")[2].split():
             flags = [flag for action in magic.parser._actions for flag in action.option_strings]
-            hints += [f"Is {near} meant?" for near in get_close_matches(word, flags, 1)]
+            hints += [f"Is {near} meant?" for near in similar(word, flags, 1)]
         if not hints and "{" in line:
             hints = ["JSON goes in quotes: --conf '{\"day\": 1}'"]
         raise UsageError(" ".join([str(error), *hints])) from None
+    return arguments
 
 
-_home = argument("--home", type=_unquoted, metavar="DIR", help="state folder of the embedded stack")
+_home = argument("--home", metavar="DIR", help="state folder of the embedded stack")
 
 
 @magics_class
@@ -64,12 +65,12 @@ class TemporalMagics(Magics):
     @argument("--no-run", dest="run", action="store_false", help="only check and store it")
     @argument("--wait", action="store_true", default=None, help="wait for the run to end")
     @argument("--no-wait", dest="wait", action="store_false", default=None, help="don't (default)")
-    @argument("--conf", type=_unquoted, metavar="JSON", help="the run's conf, an object in quotes")
+    @argument("--conf", metavar="JSON", help="the run's conf, an object in quotes")
     @argument("--params", nargs="+", action="extend", metavar="NAME=VALUE", help="values, JSON or text")
-    @argument("--name", type=_unquoted, metavar="NAME", help="name of the DAG file (default: its DAG's)")
-    @argument("--dag-id", type=_unquoted, metavar="ID", help="which DAG, if the cell defines several")
-    @argument("--backfill", nargs=2, type=_unquoted, metavar=("START", "END"), help="a run for each date")
-    @argument("--write-to", type=_unquoted, metavar="PATH", help="write a plain Airflow file, too")
+    @argument("--name", metavar="NAME", help="name of the DAG file (default: its DAG's)")
+    @argument("--dag-id", metavar="ID", help="which DAG, if the cell defines several")
+    @argument("--backfill", nargs=2, metavar=("START", "END"), help="a run for each date")
+    @argument("--write-to", metavar="PATH", help="write a plain Airflow file, too")
     @argument("--force", action="store_true", help="even if that replaces one that was edited")
     @argument("--view", choices=settings.VIEWS, help="what is shown of the run (default: grid)")
     @argument("--worker-lost", choices=settings.WORKER_LOST, help="what a lost worker's tries are (rerun)")
@@ -137,7 +138,7 @@ class TemporalMagics(Magics):
 
     @no_var_expand
     @magic_arguments()
-    @argument("dag_id", nargs="?", type=_unquoted, metavar="DAG_ID", help="of which DAG")
+    @argument("dag_id", nargs="?", metavar="DAG_ID", help="of which DAG")
     @argument("--state", choices=("queued", "running", "success", "failed"), help="in which state")
     @argument("--limit", type=int, default=20, metavar="N", help="how many at most (20)")
     @line_magic
@@ -150,7 +151,7 @@ class TemporalMagics(Magics):
 
     @no_var_expand
     @magic_arguments()
-    @argument("run", nargs="?", type=_unquoted, metavar="RUN|DAG_ID", help="a run, or a DAG's latest one")
+    @argument("run", nargs="?", metavar="RUN|DAG_ID", help="a run, or a DAG's latest one")
     @argument("--view", choices=settings.VIEWS[:-1], help="what is shown of it (default: grid)")
     @line_magic
     def temporal_show(self, line: str) -> None:

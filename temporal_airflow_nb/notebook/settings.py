@@ -6,15 +6,15 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from traitlets import Bool, Enum, Float, List, Unicode, validate
+from traitlets import Bool, Enum, Float, List, Unicode
 from traitlets.config import Configurable
 
 from temporal_airflow_nb import project
 from temporal_airflow_nb.config import home_path
 from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.similar import similar
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -48,6 +48,7 @@ class TemporalDag(Configurable):
     ).tag(config=True)
     linger = Float(
         None,
+        min=0,
         allow_none=True,
         help="Seconds for which an embedded stack waits for a kernel that died to come back (default: 600).",
     ).tag(config=True)
@@ -57,13 +58,6 @@ class TemporalDag(Configurable):
         allow_none=True,
         help="Patterns of profiles, namespaces and addresses that are production (default: *prod*).",
     ).tag(config=True)
-
-    @validate("linger")
-    def _linger_is_a_span(self, proposal: Mapping[str, Any]) -> float | None:
-        value: float | None = proposal["value"]
-        if value is not None and value < 0:
-            raise InvalidInputError("TemporalDag.linger can't be negative.", hint="Give seconds, 0 for none.")
-        return value
 
 
 class _Setting(NamedTuple):
@@ -138,8 +132,6 @@ def _checked(name: str, value: Any, convert: Callable[[Any], Any], place: str) -
     trait = TemporalDag.class_traits()[name]
     try:
         return trait._validate(TemporalDag(), convert(value))
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{place}: {error.message}", hint=error.hint) from None
     except Exception:
         raise InvalidInputError(
             f"{place} is {json.dumps(value, default=str)}.", hint=_possible(name), setting=name
@@ -150,7 +142,11 @@ def _possible(name: str) -> str:
     choices = {"view": VIEWS, "worker_lost": WORKER_LOST, "wait": ("true", "false")}
     if name in choices:
         return f"It can be {', '.join(choices[name])}."
-    return "It is a number of seconds." if name == "linger" else "It is a list of patterns: *prod*, live-?"
+    return (
+        "It is a number of seconds, 0 for none."
+        if name == "linger"
+        else "It is a list of patterns: *prod*, live-?"
+    )
 
 
 def _warn_of_unknown(path: Any, found: Mapping[str, Any]) -> None:
@@ -158,6 +154,6 @@ def _warn_of_unknown(path: Any, found: Mapping[str, Any]) -> None:
         if name in _SETTINGS or f"{path} {name}" in _reported:
             continue
         _reported.add(f"{path} {name}")
-        close = get_close_matches(name, _SETTINGS)
+        close = similar(name, _SETTINGS)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_SETTINGS)}."
         warnings.warn(f"{path}: [tool.temporal-airflow-nb] has no {name}; {hint}", UserWarning, stacklevel=4)

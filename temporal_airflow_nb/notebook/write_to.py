@@ -30,9 +30,15 @@ def check(path: Path, text: str, *, force: bool = False) -> None:
         )
     if not path.parent.is_dir():
         raise InvalidInputError(f"There is no folder {path.parent}.", hint="Create it first.", path=str(path))
-    if force or not path.exists():
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            there = path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path} can't be written: {error.strerror}.", hint="Choose another path.", path=str(path)
+        ) from None
+    if force or there is None:
         return
-    there = path.read_bytes()
     if there != text.encode() and _known().get(str(path.resolve())) != _hash(there):
         raise InvalidInputError(
             f"{path} isn't as a cell has left it: it would be overwritten.",

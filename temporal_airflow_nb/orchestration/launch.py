@@ -103,7 +103,7 @@ def create_run(
         except ParamValidationError as error:
             raise InvalidConfError(
                 f"conf doesn't fit the params of DAG {dag_id!r}: {str(error).splitlines()[0]}",
-                hint="Correct it with --conf.",
+                hint="Correct it with --params or --conf.",
             ) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None

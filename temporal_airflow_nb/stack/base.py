@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
+from temporal_airflow_nb.conf import checked_conf
+from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,8 +113,8 @@ class Stack(ABC):
             "submit",
             path=_absolute(path, "path"),
             dag_id=dag_id,
-            conf=_checked_conf(conf),
-            params=_checked_conf(params),
+            conf=checked_conf(conf),
+            params=checked_conf(params, "params"),
             worker_lost=worker_lost,
             run_id=run_id,
             logical_date=_checked_date(logical_date),
@@ -152,21 +153,3 @@ def _checked_date(moment: datetime | None) -> str | None:
             logical_date=moment.isoformat(),
         )
     return moment.isoformat()
-
-
-def _checked_conf(conf: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if conf is None:
-        return None
-    if not isinstance(conf, Mapping):
-        raise InvalidConfError(
-            f"conf must be a mapping of names to values, not {type(conf).__name__}.",
-            hint='For example {"day": 1}.',
-        )
-    import json
-
-    try:
-        return json.loads(json.dumps(dict(conf), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InvalidConfError(
-            f"conf can't be written as JSON: {error}", hint="Use strings, numbers, booleans, lists and dicts."
-        ) from None

@@ -15,6 +15,7 @@ import uvicorn
 from airflow.models.serialized_dag import SerializedDagModel
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -124,6 +125,15 @@ def application(
 
     @app.exception_handler(TemporalAirflowError)
     def _known(_: Request, error: TemporalAirflowError) -> JSONResponse:
+        return JSONResponse({"error": error.to_dict()}, status_code=_STATUS[error.exit_code])
+
+    @app.exception_handler(RequestValidationError)
+    def _unfit(request: Request, unfit: RequestValidationError) -> JSONResponse:
+        wrong = unfit.errors()[0]
+        name = ".".join(str(part) for part in wrong["loc"][1:])
+        error = InvalidInputError(
+            f"`{request.url.path.rpartition('/')[2]}` can't take {wrong['input']!r} as {name}: {wrong['msg']}."
+        )
         return JSONResponse({"error": error.to_dict()}, status_code=_STATUS[error.exit_code])
 
     @app.exception_handler(Exception)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError, from_dict
+from temporal_airflow_nb.errors import (
+    InvalidInputError,
+    ServiceUnavailableError,
+    TemporalAirflowError,
+    from_dict,
+)
 
 # What mustn't be sent twice, and how to find out whether it has arrived.
 _NOT_REPEATABLE = {
@@ -17,6 +23,13 @@ _NOT_REPEATABLE = {
     "respond": "The answer may have been taken: look at the task's state.",
 }
 _HELD_BACK = ("watch", "feed")
+
+
+def _payload(op: str, body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"`{op}` can't take what JSON can't hold: {error}.") from None
 
 
 class GatewayClient:
@@ -64,7 +77,7 @@ class GatewayClient:
         if op in _HELD_BACK:
             body["timeout"] = timeout
             timeout += 10
-        payload = json.dumps(body).encode()
+        payload = _payload(op, body)
         give_up = time.monotonic() + self.patience
         pause = 0.05
         while True:

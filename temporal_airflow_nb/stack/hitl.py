@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError
 from temporal_airflow_nb.orchestration import outbox
-from temporal_airflow_nb.tasks.database import transaction
+from temporal_airflow_nb.stack.lookup import find_run, find_try
+from temporal_airflow_nb.tasks.database import reading, transaction
 
 _NOT_FOUND = 404
 _CONFLICT = 409
@@ -44,6 +45,8 @@ def respond(
     InvalidInputError
         The answer isn't one of those that the task allows, or it has one already.
     """
+    with reading() as session:
+        find_try(find_run(dag_id, run_id, session), task_id, map_index, None, session)
     create_auth_manager()
     user: Any = SimpleAuthManagerUser(username=getpass.getuser(), role="admin")
     where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
@@ -69,7 +72,7 @@ def respond(
     except HTTPException as error:
         if error.status_code == _NOT_FOUND:
             raise RunNotFoundError(
-                f"task {task_id!r} with map_index {map_index} of run {run_id!r} doesn't ask anything",
+                f"task {task_id!r} of run {run_id!r} doesn't ask anything",
                 hint="It can be answered as soon as its state is awaiting_input.",
                 **where,
             ) from None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SERVICE_NAMES = ("temporal", "database", "worker")
+_END = "End it (`temporal-airflow down`, or %temporal_down in a notebook)"
 
 
 class LocalStack(Stack):
@@ -250,7 +251,7 @@ class LocalStack(Stack):
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
                     f"The stack in {self.home} is {stack.get('state', 'unknown')} for too long.",
-                    hint=f"End it with `temporal-airflow down`; its logs are in {self.home / state.LOGS}.",
+                    hint=f"{_END}; its logs are in {self.home / state.LOGS}.",
                 )
             time.sleep(0.05)
         return False
@@ -269,14 +270,14 @@ class LocalStack(Stack):
         if stack.get("version") != __version__:
             raise InvalidInputError(
                 f"The stack in {self.home} is of version {stack.get('version')}, and this is {__version__}.",
-                hint="End it with `temporal-airflow down`, then start again.",
+                hint=f"{_END}, then start again.",
             )
 
     def _check_ui(self, stack: dict[str, Any]) -> None:
         if self.ui and not stack.get("airflow"):
             raise InvalidInputError(
                 f"The stack in {self.home} runs without Airflow's UI.",
-                hint="End it with `temporal-airflow down`, then start it with `temporal-airflow up --ui`.",
+                hint=f"{_END}, then start it with --ui.",
             )
 
     def _release_hold(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from airflow.models.dag import DagModel
@@ -16,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
+from temporal_airflow_nb.similar import similar
 from temporal_airflow_nb.tasks.dags import dag_of_run
 
 _SHOWN = 5
@@ -25,7 +25,7 @@ def check_dag(dag_id: str, session: Session) -> None:
     """Refuse a DAG that Airflow doesn't know."""
     if session.get(DagModel, dag_id) is None:
         known = session.scalars(select(DagModel.dag_id)).all()
-        raise DagNotFoundError(f"There is no DAG {dag_id!r}.", hint=similar(dag_id, known), dag_id=dag_id)
+        raise DagNotFoundError(f"There is no DAG {dag_id!r}.", hint=meant(dag_id, known), dag_id=dag_id)
 
 
 def find_run(dag_id: str, run_id: str | None, session: Session) -> DagRun:
@@ -80,14 +80,7 @@ def find_try(dag_run: DagRun, task_id: str, map_index: int, try_number: int | No
     options = joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields)
     ti = session.scalar(select(TI).filter_by(**where, map_index=map_index).options(*options))
     if ti is None:
-        known = session.scalars(select(TI.map_index).filter_by(**where)).all()
-        raise RunNotFoundError(
-            f"run {dag_run.run_id!r} has no task {task_id!r} with map_index {map_index}",
-            hint=f"It is mapped: choose a map_index of {min(known)} to {max(known)}."
-            if known
-            else "Check the task_id.",
-            task_id=task_id,
-        )
+        raise _no_task(dag_run, task_id, map_index, session)
     history = select(TIH).filter_by(**where, map_index=map_index).where(TIH.try_number > 0)
     former = list(session.scalars(history.options(joinedload(TIH.dag_run)).order_by(TIH.try_number)))
     number = try_number or ti.try_number
@@ -104,10 +97,25 @@ def find_try(dag_run: DagRun, task_id: str, map_index: int, try_number: int | No
     return Try(ti, row, former, number)
 
 
-def similar(name: str, known: Iterable[str]) -> str:
+def _no_task(dag_run: DagRun, task_id: str, map_index: int, session: Session) -> RunNotFoundError:
+    of_run = select(TI.task_id, TI.map_index).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id)
+    instances = session.execute(of_run).tuples().all()
+    indexes = [index for known, index in instances if known == task_id]
+    what = f"run {dag_run.run_id!r} has no task {task_id!r}"
+    if not indexes:
+        hint = meant(task_id, {known for known, _ in instances})
+    elif max(indexes) < 0:
+        what, hint = f"{what} with map_index {map_index}", "It isn't mapped: leave the map_index out."
+    else:
+        what = f"{what} with map_index {map_index}"
+        hint = f"It is mapped: choose a map_index of {min(indexes)} to {max(indexes)}."
+    return RunNotFoundError(what, hint=hint, task_id=task_id)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
     """Return which of the known names may have been meant, as a sentence."""
     known = sorted(known)
-    if close := get_close_matches(name, known):
+    if close := similar(name, known):
         return f"Did you mean {' or '.join(close)}?"
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There is none."
+    return f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none at all."

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from airflow.dag_processing.collection import update_dag_parsing_results_in_db
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.serialization.enums import Encoding
+from airflow.serialization.serialized_objects import BaseSerialization
 from sqlalchemy import func, select, update
 
 from temporal_airflow_nb.errors import (
@@ -32,6 +32,7 @@ from temporal_airflow_nb.errors import (
 from temporal_airflow_nb.notebook.preflight import Finding
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import create_run
+from temporal_airflow_nb.similar import similar
 from temporal_airflow_nb.stack import airflow_config, preflight
 from temporal_airflow_nb.stack.backfill import create_backfill
 from temporal_airflow_nb.tasks.attempt import EXECUTOR_SETTINGS, NO_EXECUTOR
@@ -40,6 +41,7 @@ from temporal_airflow_nb.tasks.supervisor import run_dag_processor
 from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
 
 if TYPE_CHECKING:
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
     from sqlalchemy.orm import Session
 
     from temporal_airflow_nb.tasks.client import DatabaseClient
@@ -129,6 +131,8 @@ class Submissions:
             dag = next(dag for dag in dags if dag.dag_id == chosen)
             _check_names(params, [name for name, _ in dag.data["dag"].get("params") or ()], chosen)
             conf = {**(conf or {}), **params}
+        if launch:
+            _check_conf(conf or {}, next(dag for dag in dags if dag.dag_id == chosen))
         self._store(file, dags, version_data)
         if not launch:
             return Submitted(chosen, dag_ids, findings)
@@ -352,7 +356,7 @@ def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
     for name in params:
         if name in known:
             continue
-        close = get_close_matches(name, known)
+        close = similar(name, known)
         there = f"It has: {', '.join(known)}." if known else "It has none: @dag(params={…}) declares them."
         raise InvalidConfError(
             f"DAG {dag_id!r} has no param {name!r}.",
@@ -360,6 +364,19 @@ def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
             dag_id=dag_id,
             name=name,
         )
+
+
+def _check_conf(conf: dict[str, Any], dag: LazyDeserializedDAG) -> None:
+    """Refuse what Airflow would refuse when it makes the run: now, before anything is stored."""
+    params = BaseSerialization._deserialize_params_dict(dag.data["dag"].get("params") or [])
+    try:
+        params.deep_merge(conf).validate()
+    except ValueError as error:
+        raise InvalidConfError(
+            f"conf doesn't fit the params of DAG {dag.dag_id!r}: {next(iter(str(error).splitlines()), '')}",
+            hint="Correct it with --params or --conf.",
+            dag_id=dag.dag_id,
+        ) from None
 
 
 def import_stored(kind: str, path: str) -> None:

@@ -283,7 +283,7 @@ def test_a_stack_without_the_ui_does_not_get_it(stack):
     assert "AIRFLOW__CORE__ORCHESTRATOR" not in stack.status()["env"]
     done = command("up", "--ui", "--home", stack.home)
     assert done.returncode == 2
-    assert "runs without Airflow's UI.\n  End it with `temporal-airflow down`" in done.stderr
+    assert "runs without Airflow's UI.\n  End it (`temporal-airflow down`, or" in done.stderr
 
 
 def test_a_port_that_is_taken_is_told(tmp_path):

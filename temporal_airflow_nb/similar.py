@@ -1,0 +1,20 @@
+"""Names that may have been meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def similar(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return which of the known names are like a word, the nearest first; upper and lower case don't count.
+
+    Examples
+    --------
+    >>> similar("ETL", ["etl", "report"])
+    ['etl']
+    """
+    by_lower: dict[str, str] = {}
+    for name in known:
+        by_lower.setdefault(name.casefold(), name)
+    return [by_lower[lower] for lower in get_close_matches(word.casefold(), by_lower, most)]
