@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.config import DEFAULT_HOME, HOME_VARIABLE, home_path
@@ -24,6 +24,8 @@ NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "quickstart.ipynb"
 KILL = "kills-the-kernel"
 """Tag of a cell in whose place the kernel is killed."""
 _CELL_TIMEOUT = 300
+# The path of a socket has 107 bytes at most.
+_SHORT = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def execute(path: Path) -> NotebookNode:
-    """Return a notebook executed in a kernel of its own, whose stack, in the default folder, has ended.
+    """Return a notebook executed in a kernel of its own. Its stack, in the default folder, ends with its last user.
 
     A cell with the tag ``kills-the-kernel`` isn't executed: there the kernel gets SIGKILL, and the cells below it a new
     one.
@@ -67,16 +69,15 @@ def execute(path: Path) -> NotebookNode:
     # The kernel works in the notebook's folder; the stack's folder is the one that commands typed here use.
     os.environ[HOME_VARIABLE] = str(home_path())
     notebook = nbformat.read(path, as_version=4)
-    stack = LocalStack()
-    was_running = stack.is_running
     try:
         for life in _lives(notebook):
             _execute_in_a_kernel(notebook, life, path.parent)
     except CellExecutionError as error:
         raise TemporalAirflowError(f"The notebook {path} failed.\n{error}") from None
     finally:
-        if not was_running:
-            stack.stop()
+        stack = LocalStack(linger=_CELL_TIMEOUT)
+        stack.join()
+        stack.leave()
     return notebook
 
 
@@ -94,7 +95,7 @@ def _execute_in_a_kernel(notebook: NotebookNode, life: range, folder: Path) -> N
     from nbclient import NotebookClient
     from traitlets.config import Config
 
-    with TemporaryDirectory(prefix="temporal-airflow-") as sockets:
+    with TemporaryDirectory(prefix="temporal-airflow-", dir=_short_folder()) as sockets:
         client = NotebookClient(
             notebook,
             timeout=_CELL_TIMEOUT,
@@ -109,6 +110,12 @@ def _execute_in_a_kernel(notebook: NotebookNode, life: range, folder: Path) -> N
                     _kill(client)
                 else:
                     client.execute_cell(cell, index)
+
+
+def _short_folder() -> str:
+    """Return the folder for temporary files, or a shorter one where a socket's path would be too long."""
+    folder = gettempdir()
+    return folder if len(folder) <= _SHORT else "/tmp"
 
 
 def _kill(client: Any) -> None:

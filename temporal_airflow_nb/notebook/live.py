@@ -106,6 +106,8 @@ class LiveGrid:
         self._note = ""
         self._changed = time.monotonic()
         self._details: dict[tuple[str, int], tuple[int, Mapping[str, Any]]] = {}
+        self._learned: int | None = None
+        self._learning = threading.Lock()
 
     @contextmanager
     def busy(self, title: str) -> Iterator[None]:
@@ -206,6 +208,7 @@ class LiveGrid:
         """Follow another run of the DAG, here and in the page."""
         delta = self.feed.focus(run_id)
         self._details.clear()
+        self._learned = None
         self._pass_on(delta)
         self._start()
 
@@ -326,6 +329,8 @@ class LiveGrid:
         return self._document.wait == 0 or self.feed.state.ended
 
     def _picture(self, *, ask: bool = True, last: bool = False) -> None:
+        if ask:
+            self._learn()
         with self._lock:
             if self._closed.is_set():
                 return
@@ -337,17 +342,24 @@ class LiveGrid:
                 return
             shown = grid(snapshot, note=self._note)
             if failed:
-                shown = grid(snapshot, note=self._note, details=self._why(shown.failures, ask))
+                shown = grid(snapshot, note=self._note, details=self._why(shown.failures))
             self._pictured = pictured
             bundled = self._document.kind is FrontEnd.BUNDLE and not (ended or last)
             self._document.grid(shown, self.widget if bundled else None)
 
-    def _why(self, failed: list[Instance], ask: bool) -> dict[tuple[str, int], Mapping[str, Any]]:
-        """Return what is known of the first failures, asking for what isn't known yet."""
-        known = {}
-        for instance in failed[:SHOWN]:
-            key = (instance.task_id, instance.map_index)
-            if ask and self._details.get(key, (None,))[0] != instance.try_number:
+    def _learn(self) -> None:
+        """Ask for what isn't known yet of the first failures; nothing else waits for the answers."""
+        with self._learning:
+            with self.feed.lock:
+                seq, failed = self.feed.state.seq, self.feed.state.failed
+                snapshot = self.feed.state.snapshot() if failed and seq != self._learned else None
+            if snapshot is None:
+                return
+            failures = grid(snapshot).failures[:SHOWN]
+            for instance in failures:
+                key = (instance.task_id, instance.map_index)
+                if self._details.get(key, (None,))[0] == instance.try_number:
+                    continue
                 with suppress(TemporalAirflowError):
                     told = self.feed.call(
                         "task",
@@ -356,9 +368,13 @@ class LiveGrid:
                         map_index=instance.map_index,
                     )
                     self._details[key] = (instance.try_number, told)
-            if key in self._details:
-                known[key] = self._details[key][1]
-        return known
+            if len(self._why(failures)) == len(failures):
+                self._learned = seq
+
+    def _why(self, failed: list[Instance]) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """Return what is known of the first failures."""
+        keys = [(instance.task_id, instance.map_index) for instance in failed[:SHOWN]]
+        return {key: self._details[key][1] for key in keys if key in self._details}
 
 
 def _production() -> str | None:

@@ -28,7 +28,8 @@ class RunWidget(anywidget.AnyWidget):
         Answers a request of the page; called in a thread of its own, so that the kernel's loop stays free.
     """
 
-    _esm = Path(__file__).parent / "static" / "widget.js"
+    # As text: the watcher of a path would keep every widget for as long as the kernel lives.
+    _esm = (Path(__file__).parent / "static" / "widget.js").read_text(encoding="utf-8")
     key = traitlets.Unicode().tag(sync=True)
     view = traitlets.Unicode("grid").tag(sync=True)
     state = traitlets.Dict().tag(sync=True, to_json=lambda _, widget: widget.full_state())

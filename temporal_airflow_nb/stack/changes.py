@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
@@ -53,3 +54,14 @@ class Changes:
     def lost_since(self, look: int) -> list[Any]:
         """Return the keys that were dropped after a look."""
         return [key for key, lost in self._lost.items() if lost > look]
+
+
+def cells_since(look: int, cells: Changes, runs: Changes) -> dict[str, dict[str, Any]]:
+    """Return the counts by state that have changed after a look, by run and task; those of lost tasks are empty."""
+    changed: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (run_id, task_id), counts in cells.since(look):
+        changed[run_id][task_id] = counts
+    for run_id, task_id in cells.lost_since(look):
+        if run_id in runs.values:
+            changed[run_id][task_id] = {}
+    return dict(changed)

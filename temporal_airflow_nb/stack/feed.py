@@ -22,7 +22,7 @@ from temporal_airflow_nb.errors import RunNotFoundError
 from temporal_airflow_nb.orchestration.grid_shapes import flat_structure
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
 from temporal_airflow_nb.orchestration.structure import structure_of
-from temporal_airflow_nb.stack.changes import Changes
+from temporal_airflow_nb.stack.changes import Changes, cells_since
 from temporal_airflow_nb.stack.columns import own_times
 from temporal_airflow_nb.stack.views import TASK_COLUMNS, iso, links
 from temporal_airflow_nb.tasks.dags import dag_of_run
@@ -39,6 +39,7 @@ _SCAN_SECONDS: Final = 15.0
 _SCANS_PER_COST: Final = 50
 _MANY: Final = 500
 _VIEWS: Final = 32
+_FORGOTTEN_AFTER: Final = 600.0
 _MOMENTS: Final = ("start_date", "end_date", "queued_dttm")
 _RUN_COLUMNS = (
     DagRun.id,
@@ -109,7 +110,7 @@ class GridView:
             "structure": structure if found > known else None,
             "tasks": sorted(tasks, key=self._place),
             "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
-            "cells": self._changed_cells(known),
+            "cells": cells_since(known, self._cells, self._runs),
             "dropped": [] if full else self._runs.lost_since(known),
         }
         answer = {
@@ -124,15 +125,6 @@ class GridView:
             **news,
         }
         return answer, bool(full or changed or any(news.values()))
-
-    def _changed_cells(self, known: int) -> dict[str, dict[str, Any]]:
-        cells: dict[str, dict[str, Any]] = defaultdict(dict)
-        for (run_id, task_id), counts in self._cells.since(known):
-            cells[run_id][task_id] = counts
-        for run_id, task_id in self._cells.lost_since(known):
-            if run_id in self._runs.values:
-                cells[run_id][task_id] = {}
-        return dict(cells)
 
     def _place(self, task: Mapping[str, Any]) -> tuple[int, int]:
         return self._places.get(task["task_id"], (len(self._places), None))[0], task["map_index"]
@@ -340,7 +332,7 @@ class Feeds:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._views: OrderedDict[tuple[str, str, int], GridView] = OrderedDict()
+        self._views: OrderedDict[tuple[str, str, int], tuple[float, GridView]] = OrderedDict()
         self._lock = Lock()
 
     def changes(
@@ -350,9 +342,10 @@ class Feeds:
         return self._view(dag_id, run_id, window).changes(after, self._pages())
 
     def _view(self, *key: Any) -> GridView:
+        now = time.monotonic()
         with self._lock:
-            view = self._views.pop(key, None) or GridView(*key)
-            self._views[key] = view
-            while len(self._views) > _VIEWS:
+            view = self._views.pop(key)[1] if key in self._views else GridView(*key)
+            self._views[key] = now, view
+            while len(self._views) > _VIEWS or next(iter(self._views.values()))[0] < now - _FORGOTTEN_AFTER:
                 self._views.popitem(last=False)
         return view

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -16,7 +15,7 @@ from temporalio.service import RPCError
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.errors import TemporalAirflowError
-from temporal_airflow_nb.stack.changes import Changes
+from temporal_airflow_nb.stack.changes import Changes, cells_since
 from temporal_airflow_nb.stack.temporal_grid import WorkflowGrid
 from temporal_airflow_nb.stack.temporal_runs import described, executions, grid_of, ids_of
 
@@ -135,7 +134,7 @@ class RunView:
             "structure": structure if found > known else None,
             "tasks": tasks,
             "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
-            "cells": self._changed_cells(known),
+            "cells": cells_since(known, self._cells, self._runs),
             "dropped": [] if full else self._runs.lost_since(known),
         }
         answer = {
@@ -152,15 +151,6 @@ class RunView:
             **news,
         }
         return answer, bool(full or changed or any(news.values()))
-
-    def _changed_cells(self, known: int) -> dict[str, dict[str, Any]]:
-        cells: dict[str, dict[str, Any]] = defaultdict(dict)
-        for (run_id, task_id), counts in self._cells.since(known):
-            cells[run_id][task_id] = counts
-        for run_id, task_id in self._cells.lost_since(known):
-            if run_id in self._runs.values:
-                cells[run_id][task_id] = {}
-        return dict(cells)
 
     def _take(self, grid: WorkflowGrid) -> None:
         self.grid = grid

@@ -205,7 +205,7 @@ def test_a_run_at_the_end_of_a_cell_shows_itself(kernel):
 
 
 def test_an_error_is_shown_in_place_of_the_progress(kernel):
-    reply = kernel.run("%%temporal_dag\nx = 1\n", errors=True)
+    reply = kernel.run("%%temporal_dag\nprint('no DAG')\n", errors=True)
     assert reply["ename"] == "DagFileError"
     assert reply["traceback"] == [f"DagFileError: {reply['evalue']}"]
     kernel.collect()
@@ -226,6 +226,8 @@ def test_a_grid_that_is_closed_leaves_nothing_in_the_kernel(start_kernel, stack,
     kernel.run("live.close_all('')")
     until(lambda: kernel.value(threads) == [])
     assert kernel.value(comms) == 0
+    left = "sum(isinstance(thing, live.LiveGrid) for thing in __import__('gc').get_objects())"
+    until(lambda: kernel.value(f"(__import__('gc').collect(), {left})[1]") == 0)
 
 
 @pytest.fixture
