@@ -22,11 +22,6 @@ def present() -> InteractiveShell | None:
     return ipython.get_ipython() if ipython is not None else None
 
 
-def is_kernel(shell: InteractiveShell | None) -> bool:
-    """Whether the shell is that of a notebook."""
-    return getattr(shell, "kernel", None) is not None
-
-
 def namespace(shell: InteractiveShell | None) -> Mapping[str, Any]:
     """Return what the cells have defined."""
     return shell.user_ns if shell is not None else {}
