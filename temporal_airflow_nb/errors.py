@@ -5,7 +5,8 @@ The command line turns one into a message and its ``exit_code``; a notebook show
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -125,6 +126,24 @@ class RunTimeoutError(TemporalAirflowError, TimeoutError):
     """A run hadn't ended when the time given to :meth:`Run.wait` was over. The run goes on."""
 
     code = "run_timeout"
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user's own interrupt, with what it means for what went on. IPython shows that alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
+@contextmanager
+def interruptible(meaning: str) -> Iterator[None]:
+    """Have an interrupt of the block say what it means."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(meaning) from None
 
 
 def _every_class(base: type[TemporalAirflowError]) -> list[type[TemporalAirflowError]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import session
 from temporal_airflow_nb.conf import checked_conf
-from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError
+from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError, interruptible
 from temporal_airflow_nb.links import Link, page
 from temporal_airflow_nb.run import Run
 from temporal_airflow_nb.similar import similar
@@ -89,7 +89,8 @@ def down(home: str | os.PathLike[str] | None = None) -> bool:
     if was_running:
         note = "The stack was ended; the run goes on when it is started again."
         live.close_all(note, stack.client.address)
-    stack.stop()
+    with interruptible("The stack goes on ending."):
+        stack.stop()
     if stack is used:
         session.use(None)
     return was_running

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
-from temporal_airflow_nb.errors import RunTimeoutError, ServiceUnavailableError
+from temporal_airflow_nb.errors import RunTimeoutError, ServiceUnavailableError, interruptible
 from temporal_airflow_nb.run_display import RunDisplay
 from temporal_airflow_nb.run_frames import RunFrames
 from temporal_airflow_nb.run_user_actions import UserActions
@@ -114,6 +114,10 @@ class Run(RunFrames, RunDisplay, UserActions):
         """
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+        with interruptible("The run goes on: `run.wait()` waits for it, `run.cancel()` ends it."):
+            return self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> str:
         deadline = None if timeout is None else time.monotonic() + timeout
         version: str | None = None
         lost: float | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.config import home_path
-from temporal_airflow_nb.errors import TemporalAirflowError
+from temporal_airflow_nb.errors import TemporalAirflowError, interruptible
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.run import Client
@@ -76,7 +76,8 @@ def start(stack: Stack) -> None:
 
     if isinstance(stack, LocalStack):
         stack.linger = _linger()
-    stack.start()
+    with interruptible("The stack wasn't started."):
+        stack.start()
 
 
 def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:

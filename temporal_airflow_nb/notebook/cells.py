@@ -85,7 +85,7 @@ def prepare(
     Raises
     ------
     DagFileError
-        The cell isn't Python, or nothing in it can make a DAG.
+        The cell isn't Python.
     InvalidInputError
         The name can't be that of a file.
 
@@ -104,10 +104,6 @@ def prepare(
     """
     source = source_of(cell, execution_count)
     tree = parse(source)
-    if not any(isinstance(node, (ast.Call, ast.Import, ast.ImportFrom)) for node in ast.walk(tree)):
-        raise DagFileError(
-            "the cell defines no DAG", hint="Write `with DAG(...)`, or call a function under @dag."
-        )
     captured = capture(tree, shell_ns, History(history, execution_count))
     ids = dag_ids(tree)
     file = compose(source, tree, captured, execution_count, folder, ids, _notebook(shell_ns))
@@ -158,6 +154,14 @@ def parse(source: str) -> ast.Module:
     except ValueError as error:
         raise DagFileError(f"the cell isn't Python: {error}") from None
     return tree
+
+
+def check_makes_dag(cell: str) -> None:
+    """Refuse a cell in which nothing can make a DAG: it calls and imports nothing."""
+    if not any(isinstance(node, (ast.Call, ast.Import, ast.ImportFrom)) for node in ast.walk(parse(cell))):
+        raise DagFileError(
+            "the cell defines no DAG", hint="Write `with DAG(...)`, or call a function under @dag."
+        )
 
 
 def _syntax_error(error: SyntaxError, source: str) -> DagFileError:

@@ -103,6 +103,7 @@ def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> ce
         name=name,
         folder=Path.cwd(),
     )
+    cells.check_makes_dag(cell)
     _refuse(prepared.findings)
     return prepared
 

@@ -103,7 +103,7 @@ def changes_of_clock(zone: str, begin: datetime) -> list[datetime]:
 )
 def test_schedule_fires_for_each_run_where_clocks_change(stack, zone, timetable):
     now = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
-    changes = changes_of_clock(zone, now) or [now + timedelta(days=100)]
+    changes = changes_of_clock(zone, now) or [now.replace(hour=1) + timedelta(days=100)]
     nights = [(change - timedelta(hours=6), change + timedelta(hours=6)) for change in changes]
     assert len(nights) >= (1 if zone == "UTC" else 2)
 
