@@ -128,22 +128,17 @@ class RunTimeoutError(TemporalAirflowError, TimeoutError):
     code = "run_timeout"
 
 
-class Interrupted(KeyboardInterrupt):
-    """The user's own interrupt, with what it means for what went on. IPython shows that alone."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"KeyboardInterrupt: {self}"]
-
-
 @contextmanager
 def interruptible(meaning: str) -> Iterator[None]:
-    """Have an interrupt of the block say what it means."""
+    """Have the user's interrupt of the block say what it means for what goes on; IPython shows that alone."""
     try:
         yield
-    except Interrupted:
-        raise
-    except KeyboardInterrupt:
-        raise Interrupted(meaning) from None
+    except KeyboardInterrupt as error:
+        if hasattr(error, "_render_traceback_"):
+            raise
+        told = KeyboardInterrupt(meaning)
+        told._render_traceback_ = lambda: [f"KeyboardInterrupt: {meaning}"]  # type: ignore[attr-defined]
+        raise told from None
 
 
 def _every_class(base: type[TemporalAirflowError]) -> list[type[TemporalAirflowError]]:

@@ -87,6 +87,38 @@ def test_pages_are_links(stack):
         ta.ui("x")
 
 
+def test_what_the_stack_cannot_take_is_named(run):
+    for call, words in [
+        (lambda: ta.show(5), "not by 5"),
+        (lambda: ta.runs(5), "5 as dag_id"),
+        (lambda: ta.runs(limit=-1), "limit is -1"),
+        (lambda: run.clear("hello", map_index="x"), "'x' as map_indexes"),
+        (lambda: run.client.call("run", dag_id=object(), run_id=""), "JSON"),
+    ]:
+        with pytest.raises(InvalidInputError, match=words):
+            call()
+
+
+def test_names_that_are_meant_are_told_whatever_their_case(run):
+    for call, meant in [
+        (lambda: ta.show("BY_FUNCTION"), "Did you mean by_function"),
+        (lambda: ta.runs("By_Function"), "Did you mean by_function"),
+        (lambda: run.logs("Hello"), "Did you mean hello?"),
+        (lambda: run.respond("Hello", "Approve"), "Did you mean hello?"),
+        (lambda: run.logs("hello", map_index=4), "It isn't mapped"),
+    ]:
+        with pytest.raises(InvalidInputError) as caught:
+            call()
+        assert meant in caught.value.hint
+
+
+@pytest.mark.parametrize("refused", [{"db": "postgres"}, {"ui": True}], ids=str)
+def test_an_up_that_is_refused_changes_nothing(stack, refused):
+    with pytest.raises(InvalidInputError):
+        ta.up(stack.home, **refused)
+    assert ta.up(stack.home).is_running
+
+
 def test_up_attaches_and_down_says_whether_there_was_one(stack, tmp_path):
     assert ta.up(stack.home).is_running
     assert session.current().home == stack.home
@@ -106,7 +138,22 @@ def test_a_dag_is_written_as_a_plain_file(tmp_path):
     assert not (tmp_path / "other.py").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"view": "grd"}, {"worker_lost": "maybe"}, {"backfill": ("x", "y")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"view": "grd"},
+        {"worker_lost": "maybe"},
+        {"backfill": ("x", "y")},
+        {"backfill": (1, 2)},
+        {"backfill": "2026-01-01"},
+        {"params": ["name"]},
+        {"conf": {"a": {1}}},
+        {"name": 7},
+        {"write_to": 5},
+        {"write_to": "/proc/x.py"},
+    ],
+    ids=str,
+)
 def test_arguments_are_checked_before_anything_starts(tmp_path, wrong):
     with pytest.raises(InvalidInputError):
         ta.run_cell(SOURCE, home=tmp_path / "unused", **wrong)

@@ -12,6 +12,7 @@ import pytest
 
 from temporal_airflow_nb import LocalStack, Run
 from temporal_airflow_nb.errors import RunNotFoundError, RunTimeoutError, ServiceUnavailableError
+from tests.waiting import until
 
 DAG = """
 import time
@@ -114,15 +115,14 @@ def test_wait_takes_seconds_only(slow):
 def test_wait_can_be_interrupted(slow):
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="The run goes on"):
         slow.wait()
     assert time.monotonic() - begun < 3
 
 
 def test_a_cancelled_run_has_failed(stack, dag_file):
     run = stack.run(dag_file, conf={"seconds": 120})
-    while "running" not in set(run.tasks["state"]):
-        time.sleep(0.1)
+    until(lambda: "running" in set(run.tasks["state"]))
     assert run.cancel() == "failed"
     assert run.wait(timeout=20) == "failed"
 

@@ -87,7 +87,7 @@ def test_a_cell_that_is_no_dag_file_leaves_nothing(tmp_path):
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [DagFileError("broken"), DagNotFoundError("none")])
+@pytest.mark.parametrize("error", [DagFileError("broken"), DagNotFoundError("none"), InvalidConfError("no")])
 def test_the_good_file_before_comes_back(tmp_path, error):
     with cells.placed(tmp_path, "etl.py", GOOD) as path:
         pass
@@ -97,7 +97,7 @@ def test_the_good_file_before_comes_back(tmp_path, error):
 
 
 def test_a_good_file_stays_when_something_else_is_wrong(tmp_path):
-    failing(tmp_path, InvalidConfError("no such param"), GOOD)
+    failing(tmp_path, InvalidInputError("no such date"), GOOD)
     assert (tmp_path / "notebook" / "etl.py").read_text() == GOOD
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 from IPython.core.error import UsageError
 
+import temporal_airflow_nb as ta
 from temporal_airflow_nb import Run
 from temporal_airflow_nb.errors import (
     DagFileError,
@@ -119,6 +120,7 @@ def test_nothing_starts_for_bad_options(shell, tmp_path):
         ("--conf '[1]'", InvalidConfError),
         ("--name a/b", InvalidInputError),
         ("--nope", UsageError),
+        ('--conf \'{"a": 1}', UsageError),
     ]:
         with pytest.raises(error):
             shell.run(f"%%temporal_dag --home {home} {options}\n{CELL}")
@@ -165,6 +167,11 @@ def test_params_are_json_or_text(dag):
     assert list(run.xcoms["value"]) == ["hello 3 {not a variable}"]
 
 
+@pytest.mark.parametrize("written", ["""--conf='{"name": "x"}'""", r"""--conf "{\"name\": \"x\"}" """])
+def test_quotes_are_those_of_a_shell(dag, written):
+    assert list(dag(f"--wait {written}").xcoms["value"]) == ["hello x {not a variable}"]
+
+
 def test_a_param_that_the_dag_has_not_got_is_refused_with_the_one_that_is_meant(dag):
     with pytest.raises(InvalidConfError, match="'greet' has no param 'nmae'") as caught:
         dag("--params nmae=x")
@@ -173,12 +180,16 @@ def test_a_param_that_the_dag_has_not_got_is_refused_with_the_one_that_is_meant(
         dag("--params name")
 
 
-def test_params_are_checked_by_their_schema(dag):
+def test_params_are_checked_by_their_schema_before_anything_is_stored(dag, stack):
     body = CELL.replace('"you"', 'Param("you", type="string", maxLength=5)').replace(
         "import dag", "import Param, dag"
     )
-    with pytest.raises(InvalidConfError, match="too long"):
-        dag("--params name=Bartholomew", body)
+    body = body.replace("greet", "greet_shortly")
+    for what in ("", "--backfill 2026-01-01 2026-01-02 "):
+        with pytest.raises(InvalidConfError, match="too long"):
+            dag(f"{what}--params name=Bartholomew", body)
+    assert not cell_file(stack, "greet_shortly.py").exists()
+    assert "greet_shortly" not in set(ta.dags(client=stack.client)["dag_id"])
 
 
 def test_no_run_checks_and_stores(dag, shell, stack, capsys):
@@ -232,7 +243,13 @@ def test_write_to_writes_a_file_that_has_nothing_to_do_with_a_notebook(dag, tmp_
 
 
 def test_write_to_needs_a_place_for_a_python_file(dag, tmp_path):
-    for path, words in ((tmp_path / "x.txt", "Python file"), (tmp_path / "none" / "x.py", "no folder")):
+    (tmp_path / "folder.py").mkdir()
+    for path, words in (
+        (tmp_path / "x.txt", "Python file"),
+        (tmp_path / "none" / "x.py", "no folder"),
+        (tmp_path / "folder.py", "Is a directory"),
+        ("/proc/x.py", "can't be written"),
+    ):
         with pytest.raises(InvalidInputError, match=words):
             dag(f"--write-to {path}")
 
