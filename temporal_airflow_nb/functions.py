@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,7 @@ def run_cell(
     run: bool = True,
     worker_lost: str | None = None,
     home: str | os.PathLike[str] | None = None,
+    created: Callable[[Run | Runs], None] | None = None,
 ) -> Run | Runs | None:
     """Run the DAG that a text defines, as ``%%temporal_dag`` runs that of its cell.
 
@@ -142,6 +143,8 @@ def run_cell(
         What becomes of a try whose worker was lost: ``"rerun"`` or ``"fail"``.
     home
         State folder of the embedded stack; the stack in use where left out.
+    created
+        Called with the run, or runs, as soon as there are any: who interrupts what comes then has them.
 
     Returns
     -------
@@ -183,7 +186,7 @@ def run_cell(
         worker_lost=_chosen("worker_lost", worker_lost, settings.WORKER_LOST),
         home=None if home is None else os.fspath(home),
     )
-    return submit.submit(source, order, shells.present())
+    return submit.submit(source, order, shells.present(), created)
 
 
 def status(home: str | os.PathLike[str] | None = None) -> Status:

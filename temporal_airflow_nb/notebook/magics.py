@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
@@ -16,6 +16,10 @@ from temporal_airflow_nb.conf import parse_conf
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.notebook import settings
 from temporal_airflow_nb.similar import similar
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.run import Run
+    from temporal_airflow_nb.run_list import Runs
 
 
 def _params(pairs: list[str] | None) -> dict[str, Any]:
@@ -79,13 +83,13 @@ class TemporalMagics(Magics):
     def temporal_dag(self, line: str, cell: str) -> None:
         """Run the DAG that this cell defines, and show it; `run`, or `runs`, is left."""
         arguments = _parsed(self.temporal_dag, line)
-        outcome = functions.run_cell(
+        functions.run_cell(
             cell,
             name=arguments.name,
             dag_id=arguments.dag_id,
             conf=parse_conf(arguments.conf),
             params=_params(arguments.params),
-            wait=False,
+            wait=arguments.wait,
             backfill=arguments.backfill,
             write_to=arguments.write_to,
             force=arguments.force,
@@ -93,15 +97,8 @@ class TemporalMagics(Magics):
             run=arguments.run,
             worker_lost=arguments.worker_lost,
             home=arguments.home,
+            created=self._leave_created,
         )
-        if outcome is None:
-            return
-        # Who interrupts the waiting has the run all the same.
-        self._leave(
-            **({"runs": outcome, "run": outcome[0]} if isinstance(outcome, list) else {"run": outcome})
-        )
-        if settings.get("wait") if arguments.wait is None else arguments.wait:
-            outcome.wait()
 
     @no_var_expand
     @magic_arguments()
@@ -166,6 +163,11 @@ class TemporalMagics(Magics):
     def temporal_ui(self, line: str) -> Any:
         """Show a link to Airflow's UI, or Temporal's."""
         return functions.ui(_parsed(self.temporal_ui, line).page)
+
+    def _leave_created(self, created: Run | Runs) -> None:
+        self._leave(
+            **({"runs": created, "run": created[0]} if isinstance(created, list) else {"run": created})
+        )
 
     def _leave(self, **names: Any) -> None:
         assert self.shell is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,8 +40,15 @@ class Order:
     home: str | None = None
 
 
-def submit(cell: str, order: Order, shell: InteractiveShell | None) -> Run | Runs | None:
+def submit(
+    cell: str,
+    order: Order,
+    shell: InteractiveShell | None,
+    created: Callable[[Run | Runs], None] | None = None,
+) -> Run | Runs | None:
     """Do with a cell what is ordered, and show what comes of it in the shell's present output.
+
+    ``created`` is called with the run, or runs, as soon as there are any.
 
     Returns
     -------
@@ -68,19 +75,21 @@ def submit(cell: str, order: Order, shell: InteractiveShell | None) -> Run | Run
             op="submit",
         )
     answer = _submitted(prepared, order, stack, grid)
+    client = stack.client
+    runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
+    result = runs if order.backfill is not None or not runs else runs[0]
+    if runs and created is not None:
+        created(result)
     found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
     shells.show_findings(shell, _distinct([*prepared.findings, *found]))
     if order.write_to is not None:
         write_to.write(order.write_to, prepared.plain)
-    client = stack.client
-    runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
     if not runs:
         shells.say(shell, f"Stored: {', '.join(answer['dag_ids'])}. Nothing runs.")
         return None
     if grid is not None:
         grid.address = client.address
         grid.follow(runs[0], order.view)
-    result = runs if order.backfill is not None else runs[0]
     if order.wait:
         result.wait()
     return result

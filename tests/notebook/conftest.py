@@ -59,9 +59,12 @@ class Kernel:
 
     def value(self, expression):
         """Return the value of an expression of basic types."""
-        request = self.client.execute("", user_expressions={"value": expression}, store_history=False)
-        reply = self.reply_to(request, timeout=60)
-        return eval(reply["content"]["user_expressions"]["value"]["data"]["text/plain"])
+        content = {"status": "aborted"}
+        # A kernel aborts what comes in right after an error.
+        while content["status"] == "aborted":
+            request = self.client.execute("", user_expressions={"value": expression}, store_history=False)
+            content = self.reply_to(request, timeout=60)["content"]
+        return eval(content["user_expressions"]["value"]["data"]["text/plain"])
 
     def collect(self, until=lambda message: False, timeout=0.3):
         """Take what was published until a message is the one, or nothing comes for the time given."""
