@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
-from temporal_airflow_nb.stack.changes import Changes
+from temporal_airflow_nb.stack.changes import Changes, cells_since
 from temporal_airflow_nb.stack.columns import own_times
 from temporal_airflow_nb.stack.rest_api import RestApi, path_of
 
@@ -162,17 +162,11 @@ class RestGrid:
             full = name != self._name or not number.isdigit()
             known = 0 if full else int(number)
             changed = {run_id for run_id, _ in self._runs.since(known)}
-            cells: dict[str, dict[str, Any]] = defaultdict(dict)
-            for (run_id, task_id), counts in self._cells.since(known):
-                cells[run_id][task_id] = counts
-            for run_id, task_id in self._cells.lost_since(known):
-                if run_id in self._runs.values:
-                    cells[run_id][task_id] = {}
             news: dict[str, Any] = {
                 "structure": self._structure if self._structure_look > known else None,
                 "tasks": self._sorted(task for _, task in self._tasks.since(known)),
                 "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
-                "cells": dict(cells),
+                "cells": cells_since(known, self._cells, self._runs),
                 "dropped": [] if full else self._runs.lost_since(known),
             }
             shown = [run for run in self._order if run in changed or run == self.run_id]
