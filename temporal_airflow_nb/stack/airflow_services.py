@@ -28,8 +28,9 @@ _DEFAULTS = {
     # A run is taken over in a turn of the scheduler's loop.
     SCHEDULER: {
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        # Processes that wait for tasks of DAGs that Temporal doesn't execute.
+        # Tasks of DAGs that Temporal doesn't execute have so many processes at most, which start when there are any.
         "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__SCHEDULER__MP_START_METHOD": "spawn",
     },
     DAG_PROCESSOR: {
         # New files are found when a folder is looked through, which it would write a page about every time.
