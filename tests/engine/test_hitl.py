@@ -79,7 +79,7 @@ def test_answer_before_the_task_waits_for_it(stack, path, tmp_path):
 
 def test_answers_that_are_refused(stack, path):
     run = stack.run(path, dag_id="asks")
-    with pytest.raises(RunNotFoundError, match="doesn't ask anything"):
+    with pytest.raises(RunNotFoundError, match="has no task 'nobody'"):
         run.respond("nobody", "Approve")
     until(lambda: states(run) == {"ask": "awaiting_input"})
     with pytest.raises(RunNotFoundError, match="map_index 3"):
