@@ -162,6 +162,7 @@ def test_running_run_is_marked(cluster, state):
 def test_run_is_deleted_once_it_has_ended(cluster):
     def play(run):
         run.until_run("waits")
+        assert cluster.run_state(run.dag_id, run.run_id) == "running", run.dag_id
         with pytest.raises(ApiError) as refused:
             cluster.api("DELETE", run.path)
         run.mark("failed")
