@@ -96,6 +96,16 @@ class InvalidConfError(InvalidInputError):
 
     code = "invalid_conf"
 
+    @classmethod
+    def of_params(cls, dag_id: str, error: Exception) -> InvalidConfError:
+        """Return the error that says why a DAG's params refuse ``conf``, in Airflow's words."""
+        reason = next(iter(str(error).splitlines()), "")
+        return cls(
+            f"conf doesn't fit the params of DAG {dag_id!r}: {reason}",
+            hint="Correct it with --params or --conf.",
+            dag_id=dag_id,
+        )
+
 
 class RunNotFoundError(InvalidInputError):
     """No such run, or no such task in it. ``facts``: ``dag_id``, ``run_id``, ``task_id``."""

@@ -13,7 +13,7 @@ from temporal_airflow_nb.conf import checked_conf
 from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError, interruptible
 from temporal_airflow_nb.links import Link, page
 from temporal_airflow_nb.run import Run
-from temporal_airflow_nb.similar import similar
+from temporal_airflow_nb.similar import meant
 from temporal_airflow_nb.stack_status import Status, status_of
 
 if TYPE_CHECKING:
@@ -271,10 +271,9 @@ def find_run(name: str | None = None) -> Run:
     if older := client.call("runs", dag_id=name, limit=1)["runs"]:
         return Run(client, name, older[0]["run_id"])
     names = [text for found in known for text in (found["dag_id"], found["run_id"])]
-    close = similar(name, names)
     raise RunNotFoundError(
         f"There is no run, and no DAG with runs, of the name {name!r}.",
-        hint=f"Did you mean {' or '.join(close)}?" if close else "`ta.runs()` lists the runs.",
+        hint=meant(name, names, "`ta.runs()` lists the runs."),
         run_id=name,
     )
 

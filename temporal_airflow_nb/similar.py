@@ -18,3 +18,15 @@ def similar(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     for name in known:
         by_lower.setdefault(name.casefold(), name)
     return [by_lower[lower] for lower in get_close_matches(word.casefold(), by_lower, most)]
+
+
+def meant(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return which of the known names may have been meant, as a question; ``otherwise`` where none is like the word.
+
+    Examples
+    --------
+    >>> meant("etI", ["etl", "report"]), meant("x", ["etl"], "There are: etl.")
+    ('Did you mean etl?', 'There are: etl.')
+    """
+    close = similar(word, known)
+    return f"Did you mean {' or '.join(close)}?" if close else otherwise

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from temporal_airflow_nb.display.text import cut
+from temporal_airflow_nb.display.model import cut
 from temporal_airflow_nb.notebook.line_map import with_cells
 
 _SHOWN_APART = frozenset({"timestamp", "level", "event", "logger", "error_detail", "exception"})

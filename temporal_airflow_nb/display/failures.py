@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporal_airflow_nb.display.commands import commands
-from temporal_airflow_nb.display.model import Grid, Instance, duration
+from temporal_airflow_nb.display.model import Grid, Instance, cut, duration
 
 SHOWN = 3
 _LOG_LINES = 10
@@ -155,8 +155,7 @@ def _exception(error: Mapping[str, Any]) -> str:
 
 
 def _clipped(message: str) -> str:
-    message = _without_controls(message)
-    return message if len(message) <= _MESSAGE else message[: _MESSAGE - 1] + "…"
+    return cut(_without_controls(message), _MESSAGE)
 
 
 def _without_controls(text: str) -> str:

@@ -238,6 +238,11 @@ def moment(text: str | None) -> datetime | None:
     return parsed.astimezone(timezone.utc) if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
 
 
+def cut(text: str, width: int) -> str:
+    """Return ``text`` in ``width`` columns, its end left out if need be."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
 def duration(seconds: float | None) -> str:
     """Return a duration for people, three significant figures at most.
 

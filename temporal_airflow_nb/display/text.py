@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from temporal_airflow_nb.display.failures import failures
 from temporal_airflow_nb.display.failures import lines as failure_lines
-from temporal_airflow_nb.display.model import Grid, Row, duration
+from temporal_airflow_nb.display.model import Grid, Row, cut, duration
 from temporal_airflow_nb.display.states import look, words
 
 ROWS = 60
@@ -65,11 +65,6 @@ def columns(table: Sequence[Sequence[str]], width: int) -> list[int]:
         name = min(name, max(spare - state, spare // 2))
         state = min(state, spare - name)
     return [name, state, tries, took]
-
-
-def cut(text: str, width: int) -> str:
-    """Return ``text`` in ``width`` columns, its end left out if need be."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def tries(row: Row) -> str:

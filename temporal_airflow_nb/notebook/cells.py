@@ -43,6 +43,8 @@ class PreparedCell:
         The DAGs that it says it defines.
     findings : list of Finding
         What is wrong with it, or may be; lines are the cell's.
+    may_make_dags : bool
+        Whether anything in the cell can make a DAG: it calls or imports something.
     names : dict of str
         What of other cells was taken along, and as what: ``"In [3], line 2"``, ``"import"``,
         ``"value of In [2], line 1"``.
@@ -53,6 +55,7 @@ class PreparedCell:
     file_name: str
     dag_ids: list[str]
     findings: list[Finding]
+    may_make_dags: bool
     names: dict[str, str]
 
 
@@ -114,6 +117,7 @@ def prepare(
         file_name(tree, name, execution_count),
         ids,
         sorted(findings, key=lambda finding: finding.line or 0),
+        any(isinstance(node, (ast.Call, ast.Import, ast.ImportFrom)) for node in ast.walk(tree)),
         captured.names,
     )
 
@@ -154,14 +158,6 @@ def parse(source: str) -> ast.Module:
     except ValueError as error:
         raise DagFileError(f"the cell isn't Python: {error}") from None
     return tree
-
-
-def check_makes_dag(cell: str) -> None:
-    """Refuse a cell in which nothing can make a DAG: it calls and imports nothing."""
-    if not any(isinstance(node, (ast.Call, ast.Import, ast.ImportFrom)) for node in ast.walk(parse(cell))):
-        raise DagFileError(
-            "the cell defines no DAG", hint="Write `with DAG(...)`, or call a function under @dag."
-        )
 
 
 def _syntax_error(error: SyntaxError, source: str) -> DagFileError:

@@ -132,9 +132,10 @@ class History:
         for count, cell in self._cells:
             for part in parts(cell):
                 for node in part.tree.body:
+                    if not _changes(node, name):
+                        continue
                     change = Definition(count, part, Binding(name, "other", node))
-                    later = (count, change.line) > (definition.execution_count, definition.line)
-                    if later and _changes(node, name):
+                    if (count, change.line) > (definition.execution_count, definition.line):
                         text = ast.dump(node)
                         found.pop(text, None)
                         found[text] = change

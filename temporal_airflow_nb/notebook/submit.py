@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb import session
-from temporal_airflow_nb.errors import InvalidInputError, PreflightError, UnavailableHereError
+from temporal_airflow_nb.errors import DagFileError, InvalidInputError, PreflightError, UnavailableHereError
 from temporal_airflow_nb.notebook import cells, live, shells, write_to
 from temporal_airflow_nb.notebook.line_map import cell_of, own_cell
 from temporal_airflow_nb.notebook.preflight import Finding
@@ -112,7 +112,10 @@ def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> ce
         name=name,
         folder=Path.cwd(),
     )
-    cells.check_makes_dag(cell)
+    if not prepared.may_make_dags:
+        raise DagFileError(
+            "the cell defines no DAG", hint="Write `with DAG(...)`, or call a function under @dag."
+        )
     _refuse(prepared.findings)
     return prepared
 

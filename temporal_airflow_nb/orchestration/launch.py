@@ -101,10 +101,7 @@ def create_run(
                 f"DAG {dag_id!r} has a run {run_id!r} already", hint="Choose another run id.", run_id=run_id
             ) from None
         except ParamValidationError as error:
-            raise InvalidConfError(
-                f"conf doesn't fit the params of DAG {dag_id!r}: {str(error).splitlines()[0]}",
-                hint="Correct it with --params or --conf.",
-            ) from None
+            raise InvalidConfError.of_params(dag_id, error) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
         created = dag_run.run_id

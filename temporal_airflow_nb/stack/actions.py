@@ -26,7 +26,7 @@ from temporal_airflow_nb.errors import DagNotFoundError, InvalidInputError, RunN
 from temporal_airflow_nb.orchestration import later_runs, outbox, rollout
 from temporal_airflow_nb.orchestration.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES, Key
-from temporal_airflow_nb.stack.lookup import find_run, meant
+from temporal_airflow_nb.stack.lookup import find_run, meant_or_there
 from temporal_airflow_nb.tasks.dags import dag_bag, dag_of_run
 from temporal_airflow_nb.tasks.database import transaction
 
@@ -224,7 +224,7 @@ def _check(dag: SerializedDAG, dag_run: DagRun, tasks: Tasks, session: Session) 
         if not dag.has_task(task_id):
             raise RunNotFoundError(
                 f"DAG {dag_run.dag_id!r} has no task {task_id!r}.",
-                hint=meant(task_id, dag.task_ids),
+                hint=meant_or_there(task_id, dag.task_ids),
                 dag_id=dag_run.dag_id,
                 task_id=task_id,
             )

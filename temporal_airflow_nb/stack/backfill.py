@@ -94,10 +94,7 @@ def _created(**backfill: Any) -> Backfill:
     except DagNotFound:
         raise DagNotFoundError(f"no DAG {backfill['dag_id']!r}", dag_id=backfill["dag_id"]) from None
     except airflow_backfill.InvalidBackfillConf as error:
-        raise InvalidConfError(
-            f"conf doesn't fit the params of DAG {backfill['dag_id']!r}: {str(error).splitlines()[0]}",
-            hint="Correct it with --params or --conf.",
-        ) from None
+        raise InvalidConfError.of_params(backfill["dag_id"], error) from None
     except (AirflowException, ValueError) as error:
         raise InvalidInputError(
             f"DAG {backfill['dag_id']!r} can't be backfilled: {error}",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from temporal_airflow_nb.errors import InvalidInputError
+
 TASK_COLUMNS: Final = (
     "task_id",
     "map_index",
@@ -21,6 +23,17 @@ TASK_COLUMNS: Final = (
     "group",
 )
 """What is told of a task instance, in a run's snapshot and as columns."""
+
+
+RUN_STATES: Final = ("queued", "running", "success", "failed")
+
+
+def check_run_state(state: str | None) -> None:
+    """Refuse what isn't a run's state; None stands for any."""
+    if state is not None and state not in RUN_STATES:
+        raise InvalidInputError(
+            f"There is no run state {state!r}.", hint=f"States: {', '.join(RUN_STATES)}.", state=state
+        )
 
 
 def as_columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:

@@ -117,12 +117,14 @@ class ConnectedStack(Stack):
         self._settings = connect_settings(profile)
         address, namespace = self._settings["target_host"], self._settings["namespace"]
         door: _Gateway | _Direct
+        named = True
         if airflow is not None:
             from temporal_airflow_nb.stack.rest_door import RestDoor, base_address
 
             url = base_address(airflow)
             self._airflow, names = f"REST {places.masked(url)}", places.names_of(url)
-            history = self._history if is_configured(profile) else None
+            named = is_configured(profile)
+            history = self._history if named else None
             door = _Direct("airflow", places.masked(url), lambda: RestDoor(airflow, history=history))
         elif places.database_is_configured(os.environ):
             url = places.database_url(os.environ)
@@ -133,7 +135,6 @@ class ConnectedStack(Stack):
             door = _Direct("temporal", address, self._temporal_door)
         self._door = door
         self._temporal_client: Any = None
-        named = airflow is None or is_configured(profile)
         self._temporal = f"{address} / {namespace}" if named else "not configured"
         chosen = places.profile_in_use(profile)
         self._where = {

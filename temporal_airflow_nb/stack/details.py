@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 import temporal_airflow_nb
 from temporal_airflow_nb import task_error
-from temporal_airflow_nb.display.text import cut
+from temporal_airflow_nb.display.model import cut
 from temporal_airflow_nb.notebook.line_map import cell_of, lines_around, lines_of
 from temporal_airflow_nb.stack import try_log
 from temporal_airflow_nb.stack.columns import own_times

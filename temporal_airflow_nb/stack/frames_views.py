@@ -16,15 +16,14 @@ from airflow.models.dagrun import DagRun, DagRunNote
 from airflow.models.pool import Pool
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
-from airflow.utils.state import DagRunState
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 from sqlalchemy import String, cast, exists, func, literal, select, union_all
 from sqlalchemy.orm import Session
 from temporalio.client import Client
 
-from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.orchestration.graph import graph_of
+from temporal_airflow_nb.stack.columns import check_run_state
 from temporal_airflow_nb.stack.history import History
 from temporal_airflow_nb.stack.lookup import check_dag, find_run
 from temporal_airflow_nb.tasks.dags import dag_of_run
@@ -185,10 +184,7 @@ def assets(dag_id: str, run_id: str) -> Columns:
 
 def runs(dag_id: str | None, state: str | None, limit: int | None) -> Columns:
     """Return runs, newest first."""
-    if state is not None and state not in set(DagRunState):
-        raise InvalidInputError(
-            f"There is no run state {state!r}.", hint=f"States: {', '.join(DagRunState)}.", state=state
-        )
+    check_run_state(state)
     with reading() as session:
         query = (
             select(

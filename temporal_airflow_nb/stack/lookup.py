@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
-from temporal_airflow_nb.similar import similar
+from temporal_airflow_nb.similar import meant
 from temporal_airflow_nb.tasks.dags import dag_of_run
 
 _SHOWN = 5
@@ -25,7 +25,9 @@ def check_dag(dag_id: str, session: Session) -> None:
     """Refuse a DAG that Airflow doesn't know."""
     if session.get(DagModel, dag_id) is None:
         known = session.scalars(select(DagModel.dag_id)).all()
-        raise DagNotFoundError(f"There is no DAG {dag_id!r}.", hint=meant(dag_id, known), dag_id=dag_id)
+        raise DagNotFoundError(
+            f"There is no DAG {dag_id!r}.", hint=meant_or_there(dag_id, known), dag_id=dag_id
+        )
 
 
 def find_run(dag_id: str, run_id: str | None, session: Session) -> DagRun:
@@ -103,7 +105,7 @@ def _no_task(dag_run: DagRun, task_id: str, map_index: int, session: Session) ->
     indexes = [index for known, index in instances if known == task_id]
     what = f"run {dag_run.run_id!r} has no task {task_id!r}"
     if not indexes:
-        hint = meant(task_id, {known for known, _ in instances})
+        hint = meant_or_there(task_id, {known for known, _ in instances})
     elif max(indexes) < 0:
         what, hint = f"{what} with map_index {map_index}", "It isn't mapped: leave the map_index out."
     else:
@@ -112,10 +114,9 @@ def _no_task(dag_run: DagRun, task_id: str, map_index: int, session: Session) ->
     return RunNotFoundError(what, hint=hint, task_id=task_id)
 
 
-def meant(name: str, known: Iterable[str]) -> str:
-    """Return which of the known names may have been meant, as a sentence."""
+def meant_or_there(name: str, known: Iterable[str]) -> str:
+    """Return which of the known names may have been meant, else what there is, as a sentence."""
     known = sorted(known)
-    if close := similar(name, known):
-        return f"Did you mean {' or '.join(close)}?"
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none at all."
+    there = f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none at all."
+    return meant(name, known, there)

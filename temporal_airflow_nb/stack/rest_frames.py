@@ -8,16 +8,14 @@ from typing import Any, Final
 from temporal_airflow_nb.config import workflow_id
 from temporal_airflow_nb.errors import (
     DagNotFoundError,
-    InvalidInputError,
     RunNotFoundError,
     ServiceUnavailableError,
     TemporalAirflowError,
 )
-from temporal_airflow_nb.stack.columns import as_columns
+from temporal_airflow_nb.stack.columns import as_columns, check_run_state
 from temporal_airflow_nb.stack.rest_api import RestApi, path_of
 from temporal_airflow_nb.stack.rest_grid import moment, run_row, task_row, tries_of
 
-_RUN_STATES: Final = ("queued", "running", "success", "failed")
 _RUNS: Final = (
     "dag_id",
     "run_id",
@@ -101,10 +99,7 @@ def runs_columns(
     api: RestApi, dag_id: str | None = None, state: str | None = None, limit: int | None = 100
 ) -> dict[str, Any]:
     """Return the latest runs, newest first, column by column."""
-    if state is not None and state not in _RUN_STATES:
-        raise InvalidInputError(
-            f"There is no run state {state!r}.", hint=f"States: {', '.join(_RUN_STATES)}.", state=state
-        )
+    check_run_state(state)
     try:
         return as_columns(_runs(api, dag_id, state, limit), _RUNS)
     except RunNotFoundError as error:

@@ -7,7 +7,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from graphlib import TopologicalSorter
 from threading import Lock
 from typing import Any, Final, TypeVar
 
@@ -17,13 +16,13 @@ from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowE
 from temporal_airflow_nb.stack.changes import Changes, cells_since
 from temporal_airflow_nb.stack.columns import own_times
 from temporal_airflow_nb.stack.rest_api import RestApi, path_of
+from temporal_airflow_nb.stack.rest_structure import structure_of, topological
 
 _OVERLAP: Final = timedelta(seconds=6)
 _LOOK_SECONDS: Final = 0.5
 _SCAN_SECONDS: Final = 15.0
 _SCANS_PER_COST: Final = 20
 _COUNT_SECONDS: Final = 5.0
-_DOC: Final = 2_000
 
 # The rest, rendered fields say, would be kept for nothing.
 _KEPT: Final = (
@@ -187,7 +186,7 @@ class RestGrid:
         """Return the task instances of the run in focus as Airflow has them, in an order in which they can run."""
         with self._lock:
             told = [{**task_row(ti), "group": self._group(ti["task_id"])} for ti in self._told.values()]
-            turns = {task_id: turn for turn, task_id in enumerate(_topological(self._structure or {}))}
+            turns = {task_id: turn for turn, task_id in enumerate(topological(self._structure or {}))}
         return sorted(told, key=lambda task: (turns.get(task["task_id"], len(turns)), task["map_index"]))
 
     def task_instances(self) -> list[tuple[Mapping[str, Any], bool]]:
@@ -335,67 +334,3 @@ def _tries(api: RestApi, ti: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         "dags", ti["dag_id"], "dagRuns", ti["dag_run_id"], "taskInstances", ti["task_id"], *mapped, "tries"
     )
     return api.get(path)["task_instances"]
-
-
-def structure_of(tasks: list[Mapping[str, Any]], grid: list[Mapping[str, Any]] | None) -> dict[str, Any]:
-    """Return a DAG's structure from its tasks and, for groups and order, from what Airflow's own grid is made of."""
-    known = {task["task_id"]: task for task in tasks}
-    nodes: list[dict[str, Any]] = []
-
-    def add(children: Iterable[Mapping[str, Any]], parent: str | None) -> None:
-        for child in children:
-            if child["id"] in known:
-                nodes.append(_task_node(known[child["id"]], child, parent))
-            elif child.get("children"):
-                nodes.append(_group_node(child, parent))
-                add(child["children"], child["id"])
-
-    edges = sorted(
-        [task_id, below] for task_id, task in known.items() for below in task["downstream_task_ids"] or ()
-    )
-    if grid is None:
-        order = _topological({"nodes": [{"id": task_id} for task_id in known], "edges": edges})
-        grid = [{"id": task_id, "label": known[task_id]["task_display_name"]} for task_id in order]
-    add(grid, None)
-    return {"nodes": nodes, "edges": edges}
-
-
-def _topological(structure: Mapping[str, Any]) -> list[str]:
-    """Return the ids of a structure's nodes, those of tasks in an order in which these can run."""
-    above: dict[str, list[str]] = {node["id"]: [] for node in structure.get("nodes", ())}
-    for task_id, below in structure.get("edges", ()):
-        above.setdefault(below, []).append(task_id)
-    return list(TopologicalSorter(above).static_order())
-
-
-def _task_node(task: Mapping[str, Any], shown: Mapping[str, Any], parent: str | None) -> dict[str, Any]:
-    doc = task.get("doc_md")
-    return {
-        "id": task["task_id"],
-        "label": shown["label"],
-        "kind": "task",
-        "parent": parent,
-        "operator": task["operator_name"],
-        "mapped": bool(shown.get("is_mapped") or task["is_mapped"]),
-        "trigger_rule": task["trigger_rule"],
-        "retries": int(task["retries"] or 0),
-        "setup": shown.get("setup_teardown_type") == "setup",
-        "teardown": shown.get("setup_teardown_type") == "teardown",
-        "doc": doc[:_DOC] if doc else None,
-    }
-
-
-def _group_node(group: Mapping[str, Any], parent: str | None) -> dict[str, Any]:
-    return {
-        "id": group["id"],
-        "label": group["label"],
-        "kind": "group",
-        "parent": parent,
-        "operator": None,
-        "mapped": bool(group.get("is_mapped")),
-        "trigger_rule": None,
-        "retries": 0,
-        "setup": False,
-        "teardown": False,
-        "doc": group.get("doc_md"),
-    }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from temporal_airflow_nb import task_error
-from temporal_airflow_nb.display.text import cut
+from temporal_airflow_nb.display.model import cut
 from temporal_airflow_nb.stack.rest_api import RestApi, path_of
 from temporal_airflow_nb.stack.rest_grid import moment, task_row, tries_of
 from temporal_airflow_nb.stack.rest_logs import find, logs

@@ -32,7 +32,7 @@ from temporal_airflow_nb.errors import (
 from temporal_airflow_nb.notebook.preflight import Finding
 from temporal_airflow_nb.orchestration import outbox
 from temporal_airflow_nb.orchestration.launch import create_run
-from temporal_airflow_nb.similar import similar
+from temporal_airflow_nb.similar import meant
 from temporal_airflow_nb.stack import airflow_config, preflight
 from temporal_airflow_nb.stack.backfill import create_backfill
 from temporal_airflow_nb.tasks.attempt import EXECUTOR_SETTINGS, NO_EXECUTOR
@@ -356,11 +356,10 @@ def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
     for name in params:
         if name in known:
             continue
-        close = similar(name, known)
         there = f"It has: {', '.join(known)}." if known else "It has none: @dag(params={…}) declares them."
         raise InvalidConfError(
             f"DAG {dag_id!r} has no param {name!r}.",
-            hint=f"Did you mean {' or '.join(close)}?" if close else there,
+            hint=meant(name, known, there),
             dag_id=dag_id,
             name=name,
         )
@@ -372,11 +371,7 @@ def _check_conf(conf: dict[str, Any], dag: LazyDeserializedDAG) -> None:
     try:
         params.deep_merge(conf).validate()
     except ValueError as error:
-        raise InvalidConfError(
-            f"conf doesn't fit the params of DAG {dag.dag_id!r}: {next(iter(str(error).splitlines()), '')}",
-            hint="Correct it with --params or --conf.",
-            dag_id=dag.dag_id,
-        ) from None
+        raise InvalidConfError.of_params(dag.dag_id, error) from None
 
 
 def import_stored(kind: str, path: str) -> None:

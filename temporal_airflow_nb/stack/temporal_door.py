@@ -14,16 +14,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_airflow_nb.client_config import check_namespace
 from temporal_airflow_nb.config import workflow_id
-from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, UnavailableHereError
+from temporal_airflow_nb.errors import ServiceUnavailableError, UnavailableHereError
 from temporal_airflow_nb.orchestration.models import FINAL_RUN_STATES
-from temporal_airflow_nb.stack.columns import TASK_COLUMNS, as_columns
+from temporal_airflow_nb.stack.columns import TASK_COLUMNS, as_columns, check_run_state
 from temporal_airflow_nb.stack.history import events_of
 from temporal_airflow_nb.stack.temporal_loop import TemporalLoop
 from temporal_airflow_nb.stack.temporal_runs import check_dag, described, executions, ids_of, no_run
 from temporal_airflow_nb.stack.temporal_view import RunView
 
 _VIEWS = 16
-_RUN_STATES = ("queued", "running", *FINAL_RUN_STATES)
 _RUN_COLUMNS = ("dag_id", "run_id", "state", "run_type", "start_date", "end_date")
 _NEEDED = {
     "submit": "To run a DAG",
@@ -203,10 +202,7 @@ class TemporalDoor:
     async def _op_runs_columns(
         self, client: Client, *, dag_id: str | None = None, state: str | None = None, limit: int | None = 100
     ) -> dict[str, Any]:
-        if state is not None and state not in _RUN_STATES:
-            raise InvalidInputError(
-                f"There is no run state {state!r}.", hint=f"States: {', '.join(_RUN_STATES)}.", state=state
-            )
+        check_run_state(state)
         found = [described(execution) for execution in await executions(client, dag_id, limit, state)]
         if dag_id is not None and not found:
             await check_dag(client, dag_id)
