@@ -11,7 +11,7 @@ SIDE_BY_SIDE ?= 3
 setup: $(VENV)/.installed
 
 demo: setup
-	$(BIN)/python -m temporal_airflow_nb.demo
+	$(BIN)/python -m temporal_airflow_nb.cli.demo
 
 # Apart: what starts a whole Airflow needs both cores of a small machine for itself, and Playwright leaves an event loop
 # running in the thread of the tests.
@@ -41,7 +41,7 @@ lint: $(VENV)/.installed-lint
 
 # The built file is committed, so only who changes the widget needs node.
 widget:
-	cd temporal_airflow_nb/notebook/frontend && npm ci --no-audit --no-fund --silent && npm run --silent build
+	cd temporal_airflow_nb/live_grid/frontend && npm ci --no-audit --no-fund --silent && npm run --silent build
 
 clean:
 	@if [ -x $(BIN)/temporal-airflow ]; then $(BIN)/temporal-airflow down; fi

@@ -13,7 +13,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.clusters import DATABASES, running, table
-from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.config.environment import workflow_id
 from tests.production.cluster import Cluster
 from tests.production.played import Played
 

@@ -28,7 +28,7 @@ if __package__ in (None, ""):
 
 from benchmarks.processes import cpu_seconds, end_all, family, memory_bytes
 from binder.pages import Visitor
-from temporal_airflow_nb.stack import ports
+from temporal_airflow_nb.stack.services import ports
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ("quickstart", "kill_the_kernel", "etl")
@@ -186,7 +186,7 @@ def main() -> int:
 
 
 def _use(image: Image, visitor: Visitor, idle: float) -> None:
-    demo = ("python", "-m", "temporal_airflow_nb.demo")
+    demo = ("python", "-m", "temporal_airflow_nb.cli.demo")
     for name in NOTEBOOKS:
         image.step(name, *demo, f"notebooks/{name}.ipynb", started=True)
     image.with_ui = True

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from temporal_airflow_nb._version import __version__
+from temporal_airflow_nb.api import FUNCTIONS
+
 if TYPE_CHECKING:
     from temporal_airflow_nb import aio
+    from temporal_airflow_nb.api.cells import run_cell, write_dag
+    from temporal_airflow_nb.api.runs import compare, dags, pools, runs, show
+    from temporal_airflow_nb.api.stack import down, status, ui, up
+    from temporal_airflow_nb.dag_runs.run import Run
+    from temporal_airflow_nb.dag_runs.run_list import Runs
     from temporal_airflow_nb.errors import TemporalAirflowError
-    from temporal_airflow_nb.frames import compare, dags, pools, runs
-    from temporal_airflow_nb.functions import down, run_cell, show, status, ui, up, write_dag
-    from temporal_airflow_nb.run import Run
-    from temporal_airflow_nb.run_list import Runs
-    from temporal_airflow_nb.stack.connect import connect
+    from temporal_airflow_nb.stack.connected import connect
     from temporal_airflow_nb.stack.local import LocalStack
-
-__version__ = "0.1.0"
 
 __all__ = [
     "LocalStack",
     "Run",
     "Runs",
     "TemporalAirflowError",
+    "__version__",
     "aio",
     "compare",
     "connect",
@@ -38,16 +41,12 @@ __all__ = [
     "write_dag",
 ]
 
-_FUNCTIONS = ("down", "run_cell", "show", "status", "ui", "up", "write_dag")
-_FRAMES = ("compare", "dags", "pools", "runs")
-_HOMES = {
+_MODULES = {
     "LocalStack": "temporal_airflow_nb.stack.local",
-    "Run": "temporal_airflow_nb.run",
-    "Runs": "temporal_airflow_nb.run_list",
+    "Run": "temporal_airflow_nb.dag_runs.run",
+    "Runs": "temporal_airflow_nb.dag_runs.run_list",
     "TemporalAirflowError": "temporal_airflow_nb.errors",
-    "connect": "temporal_airflow_nb.stack.connect",
-    **dict.fromkeys(_FUNCTIONS, "temporal_airflow_nb.functions"),
-    **dict.fromkeys(_FRAMES, "temporal_airflow_nb.frames"),
+    **FUNCTIONS,
 }
 
 
@@ -59,7 +58,7 @@ def load_ipython_extension(ipython: Any) -> None:
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """Take the magics away: what ``%unload_ext temporal_airflow_nb`` calls."""
+    """Remove the magics: what ``%unload_ext temporal_airflow_nb`` calls."""
     from temporal_airflow_nb.notebook import unload_ipython_extension as unload
 
     unload(ipython)
@@ -70,9 +69,9 @@ def __getattr__(name: str) -> Any:
 
     if name == "aio":
         return import_module("temporal_airflow_nb.aio")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.support.shells"]
+
 DATABASES = ("sqlite", "postgres")
-BY_CASE = ("oracle/test_semantics.py", "oracle/test_random.py")
-PLUGINS = Path(__file__).parent / "plugins" / "examples"
+BY_CASE = ("compatibility/test_semantics.py", "compatibility/test_random.py")
+PLUGINS = Path(__file__).parent / "compatibility" / "plugins" / "examples"
 
 # Settings of the person who runs the tests must not steer them.
 for _name in [n for n in os.environ if n.startswith(("AIRFLOW", "TEMPORAL_"))]:
@@ -40,8 +42,10 @@ def scope_of(nodeid: str) -> str:
 
     Tests on a cluster as in production share one for each kind of database.
 
-    >>> scope_of("tests/test_run.py::test_a[x-y]"), scope_of("tests/oracle/test_random.py::test_b[random_3-random_97]")
-    ('tests/test_run.py', 'tests/oracle/test_random.py random_3')
+    >>> scope_of("tests/integration/api/test_functions.py::test_a[x-y]")
+    'tests/integration/api/test_functions.py'
+    >>> scope_of("tests/compatibility/test_random.py::test_b[random_3-random_97]")
+    'tests/compatibility/test_random.py random_3'
     """
     file, _, test = nodeid.partition("::")
     case = re.search(r"\[(\w+)", test)
@@ -87,6 +91,6 @@ def ui_stack(tmp_path_factory):
 @pytest.fixture(scope="session")
 def airflow_api(ui_stack):
     """The REST API of ``ui_stack``."""
-    from tests.airflow_api import AirflowApi
+    from tests.support.airflow_api import AirflowApi
 
     return AirflowApi(ui_stack.links["airflow"])

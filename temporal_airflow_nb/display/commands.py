@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 _UNFINISHED = frozenset({"running", "queued", "scheduled", "deferred", "restarting", "awaiting_input"})
-_UNSUCCESSFUL = frozenset({"failed", "upstream_failed", "up_for_retry"})
 
 
 def commands(task_id: str, map_index: int = -1, state: str | None = None) -> list[str]:
@@ -22,12 +21,4 @@ def commands(task_id: str, map_index: int = -1, state: str | None = None) -> lis
         calls.append("run.cancel()")
     elif state is not None:
         calls.append(f"run.clear({which}, downstream=True)")
-        if state in _UNSUCCESSFUL and _can_debug():
-            calls.append(f"run.debug({which})")
     return calls
-
-
-def _can_debug() -> bool:
-    from temporal_airflow_nb.run import Run
-
-    return hasattr(Run, "debug")

@@ -84,7 +84,7 @@ class Failure:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from temporal_airflow_nb.display.html import failure_card
+        from temporal_airflow_nb.display.failure_html import failure_card
 
         return str(failure_card(self))
 
@@ -98,7 +98,7 @@ class Failures(tuple[Failure, ...]):
         return "\n".join(map(str, self)) or "Nothing failed."
 
     def _repr_html_(self) -> str:
-        from temporal_airflow_nb.display.html import failure_cards
+        from temporal_airflow_nb.display.failure_html import failure_cards
 
         return str(failure_cards(self))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 
-from temporal_airflow_nb.display.failures import Failure, failures
+from temporal_airflow_nb.display.failure_html import cards
+from temporal_airflow_nb.display.failures import failures
 from temporal_airflow_nb.display.model import Grid, Instance, Row, duration
 from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, by_progress, look, words
 from temporal_airflow_nb.display.templates import Markup, fill, joined
@@ -48,7 +49,7 @@ def render(grid: Grid, *, rows: int = ROWS, key: str = "") -> str:
         ),
         overview=_overview(grid),
         note=fill("note", text=grid.note) if grid.note else "",
-        failures=_cards(shown, len(grid.failures)),
+        failures=cards(shown, len(grid.failures)),
         table=_table(grid.shortened(rows)),
     )
 
@@ -56,55 +57,6 @@ def render(grid: Grid, *, rows: int = ROWS, key: str = "") -> str:
 def card(title: str, text: str, *, state: str = "running") -> str:
     """Return a line in the grid's frame, for what happens before there is a run."""
     return fill("card", title=title, state_chip=_pill(state, title), text=text)
-
-
-def failure_cards(failed: Iterable[Failure]) -> str:
-    """Return cards of failures, one below the other."""
-    shown = tuple(failed)
-    return _cards(shown, len(shown)) or "<p>Nothing failed.</p>"
-
-
-def failure_card(failed: Failure) -> Markup:
-    """Return a failure with its code, its log's end and what to call next."""
-    message = failed.exception.splitlines() or [""]
-    return fill(
-        "failure",
-        name=failed.name,
-        after=f"{failed.after}:" if failed.after and failed.exception else failed.after,
-        exception=message[0],
-        more=_pre("message", "\n".join(more)) if (more := [*message[1:], *failed.more]) else "",
-        place=fill("place", text=failed.place) if failed.place else "",
-        source=fill("pre", kind="source", text=_source(failed)) if failed.source else "",
-        log=joined([fill("place", text="The end of its log:"), _pre("log", "\n".join(failed.log))])
-        if failed.log
-        else "",
-        traceback=fill("traceback", pre=_pre("traceback", failed.traceback)) if failed.traceback else "",
-        commands=joined(fill("command", call=call) for call in failed.commands),
-    )
-
-
-def _cards(shown: tuple[Failure, ...], total: int) -> Markup | str:
-    if not shown:
-        return ""
-    cards = [failure_card(failed) for failed in shown]
-    if total > len(shown):
-        cards.append(fill("more", text=f"… and {total - len(shown)} more in run.failures"))
-    return fill("failures", failures=joined(cards))
-
-
-def _source(failed: Failure) -> Markup:
-    width = len(str(failed.source[-1].number))
-    texts = ((f"{line.number:>{width}}  {line.text}", line.failing) for line in failed.source)
-    return Markup(
-        "\n".join(
-            fill("failing", text=f"▸ {text}") if failing else fill("text", text=f"  {text}")
-            for text, failing in texts
-        )
-    )
-
-
-def _pre(kind: str, text: str) -> Markup:
-    return fill("pre", kind=kind, text=text)
 
 
 def _kind(state: str) -> str:

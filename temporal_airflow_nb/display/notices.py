@@ -9,7 +9,7 @@ from temporal_airflow_nb.display.templates import Markup, fill, joined
 
 
 class Finding(Protocol):
-    """What is shown of :class:`temporal_airflow_nb.notebook.preflight.Finding`."""
+    """What is shown of :class:`temporal_airflow_nb.checks.preflight.Finding`."""
 
     @property
     def level(self) -> str: ...  # noqa: D102

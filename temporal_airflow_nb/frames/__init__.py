@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from temporal_airflow_nb.frames.comparison import Comparison, compare
+from temporal_airflow_nb.frames.comparison import Comparison
 from temporal_airflow_nb.frames.of_run import (
     assets_frame,
     events_frame,
@@ -10,18 +10,14 @@ from temporal_airflow_nb.frames.of_run import (
     tries_frame,
     xcoms_frame,
 )
-from temporal_airflow_nb.frames.of_stack import dags, dags_frame, pools, pools_frame, runs, runs_frame
+from temporal_airflow_nb.frames.of_stack import dags_frame, pools_frame, runs_frame
 
 __all__ = [
     "Comparison",
     "assets_frame",
-    "compare",
-    "dags",
     "dags_frame",
     "events_frame",
-    "pools",
     "pools_frame",
-    "runs",
     "runs_frame",
     "tasks_frame",
     "tries_frame",

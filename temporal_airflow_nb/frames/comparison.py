@@ -12,14 +12,12 @@ from temporal_airflow_nb.frames.of_run import tasks_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-    from temporal_airflow_nb.run import Run
-
 _KEY = ["task_id", "map_index"]
 _TOLD = {"state": "state", "duration": "duration", "try_number": "tries"}
 
 
 class Comparison:
-    """Two runs side by side, as they were when they were compared. See :func:`compare`.
+    """Two runs side by side, as they were when they were compared. See :func:`temporal_airflow_nb.compare`.
 
     Attributes
     ----------
@@ -55,39 +53,6 @@ class Comparison:
 
     def _named(self) -> Iterable[tuple[str, Mapping[str, Any]]]:
         return ("a", self._a), ("b", self._b)
-
-
-def compare(a: Run, b: Run) -> Comparison:
-    """Compare two runs: the states and durations of their tasks side by side.
-
-    Parameters
-    ----------
-    a, b
-        The runs, of one DAG or of different ones. What only one of them has is told as such.
-
-    Returns
-    -------
-    Comparison
-        Has ``frame``, and is shown by a notebook as a picture.
-
-    Raises
-    ------
-    RunNotFoundError
-        A run isn't there any more.
-
-    Examples
-    --------
-    >>> import temporal_airflow_nb as ta                            # doctest: +SKIP
-    >>> slower = ta.compare(before, after).frame.query("ratio > 2") # doctest: +SKIP
-    """
-    from temporal_airflow_nb.run import Run
-
-    for name, run in (("a", a), ("b", b)):
-        if not isinstance(run, Run):
-            raise TypeError(
-                f"{name} must be a Run, such as ta.runs.get(dag_id, run_id), not {type(run).__name__}"
-            )
-    return Comparison(a.snapshot(), b.snapshot())
 
 
 def _frame(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

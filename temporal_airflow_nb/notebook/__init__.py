@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """Register the magics. Nothing is started until a cell needs it."""
-    from temporal_airflow_nb.notebook import completion, settings
+    from temporal_airflow_nb.config import settings
+    from temporal_airflow_nb.notebook import completion
     from temporal_airflow_nb.notebook.magics import TemporalMagics
 
     settings.install(ipython)
@@ -20,9 +21,11 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
     """Take the magics away, stop following runs, and end the stacks that this kernel started."""
-    from temporal_airflow_nb import session
-    from temporal_airflow_nb.notebook import completion, live, settings
+    from temporal_airflow_nb.config import settings
+    from temporal_airflow_nb.live_grid import live
+    from temporal_airflow_nb.notebook import completion
     from temporal_airflow_nb.notebook.magics import TemporalMagics
+    from temporal_airflow_nb.stack import current
 
     manager = ipython.magics_manager
     magics = manager.registry.pop(TemporalMagics.__name__, None)
@@ -33,4 +36,4 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
     completion.remove(ipython)
     settings.remove(ipython)
     live.close_all("The extension was unloaded; the run isn't followed any more.")
-    session.end_owned()
+    current.end_owned()

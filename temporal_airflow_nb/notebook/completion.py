@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
-from temporal_airflow_nb import session
-from temporal_airflow_nb.run import Run
+from temporal_airflow_nb.dag_runs.run import Run
+from temporal_airflow_nb.stack import current
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -130,11 +130,11 @@ def _values(action: argparse.Action, cell: str) -> list[str]:
 
 
 def _own_dags(cell: str) -> list[str]:
-    from temporal_airflow_nb.notebook import cells
+    from temporal_airflow_nb.cells import prepare
 
     _, _, body = cell.partition("\n")
     try:
-        return cells.dag_ids(cells.parse(body))
+        return prepare.dag_ids(prepare.parse(body))
     except Exception:
         return []
 
@@ -151,7 +151,7 @@ def _for_task(name: str, method: str, line: str) -> list[str]:
 
 
 def _task_ids(run: Run) -> list[str]:
-    known = run._hasty.call("run", timeout=1.0, dag_id=run.dag_id, run_id=run.run_id)
+    known = run._impatient_client.call("run", timeout=1.0, dag_id=run.dag_id, run_id=run.run_id)
     return [task["task_id"] for task in known["tasks"]]
 
 
@@ -161,7 +161,7 @@ def _names(*, runs: bool) -> list[str]:
 
 
 def _asked(*, runs: bool) -> list[str]:
-    client = copy.copy(session.client())
+    client = copy.copy(current.client())
     client.patience = 0.0
     known = client.call("runs", timeout=1.0, limit=_RUNS)["runs"]
     dag_ids = [run["dag_id"] for run in known]

@@ -11,15 +11,17 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from temporal_airflow_nb import functions, session
-from temporal_airflow_nb.conf import parse_conf
+from temporal_airflow_nb.api import cells, stack
+from temporal_airflow_nb.api.runs import show
+from temporal_airflow_nb.config import settings
+from temporal_airflow_nb.dag_runs.conf import parse_conf
 from temporal_airflow_nb.errors import InvalidInputError
-from temporal_airflow_nb.notebook import settings
-from temporal_airflow_nb.similar import similar
+from temporal_airflow_nb.stack import current
+from temporal_airflow_nb.suggestions import similar
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.run import Run
-    from temporal_airflow_nb.run_list import Runs
+    from temporal_airflow_nb.dag_runs.run import Run
+    from temporal_airflow_nb.dag_runs.run_list import Runs
 
 
 def _params(pairs: list[str] | None) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class TemporalMagics(Magics):
     def temporal_dag(self, line: str, cell: str) -> None:
         """Run the DAG that this cell defines, and show it; `run`, or `runs`, is left."""
         arguments = _parsed(self.temporal_dag, line)
-        functions.run_cell(
+        cells.run_cell(
             cell,
             name=arguments.name,
             dag_id=arguments.dag_id,
@@ -109,10 +111,10 @@ class TemporalMagics(Magics):
     def temporal_up(self, line: str) -> Any:
         """Start the embedded stack, or attach to it, and show where it is."""
         arguments = _parsed(self.temporal_up, line)
-        if not session.embedded(arguments.home).is_running:
+        if not current.embedded(arguments.home).is_running:
             print("Starting the stack …")
-        functions.up(arguments.home, ui=arguments.ui, db=arguments.db)
-        return functions.status(arguments.home)
+        stack.up(arguments.home, ui=arguments.ui, db=arguments.db)
+        return stack.status(arguments.home)
 
     @no_var_expand
     @magic_arguments()
@@ -121,9 +123,11 @@ class TemporalMagics(Magics):
     def temporal_down(self, line: str) -> None:
         """End the embedded stack. Runs that haven't ended go on when it is started again."""
         arguments = _parsed(self.temporal_down, line)
-        stack = session.current(arguments.home)
-        where = f" in {stack.home}" if hasattr(stack, "home") else ""
-        print("The stack is down." if functions.down(arguments.home) else f"No stack runs{where}.")
+        from temporal_airflow_nb.stack.local import LocalStack
+
+        used = current.current(arguments.home)
+        where = f" in {used.home}" if isinstance(used, LocalStack) else ""
+        print("The stack is down." if stack.down(arguments.home) else f"No stack runs{where}.")
 
     @no_var_expand
     @magic_arguments()
@@ -131,7 +135,7 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_status(self, line: str) -> Any:
         """Show where you are: stack, addresses, versions, services."""
-        return functions.status(_parsed(self.temporal_status, line).home)
+        return stack.status(_parsed(self.temporal_status, line).home)
 
     @no_var_expand
     @magic_arguments()
@@ -142,7 +146,7 @@ class TemporalMagics(Magics):
     def temporal_runs(self, line: str) -> Any:
         """Return the latest runs as a frame."""
         arguments = _parsed(self.temporal_runs, line)
-        from temporal_airflow_nb import runs
+        from temporal_airflow_nb.api.runs import runs
 
         return runs(arguments.dag_id, arguments.state, arguments.limit)
 
@@ -154,7 +158,7 @@ class TemporalMagics(Magics):
     def temporal_show(self, line: str) -> None:
         """Show a run, the latest where none is named, also after a restart of the kernel; `run` is left."""
         arguments = _parsed(self.temporal_show, line)
-        self._leave(run=functions.show(arguments.run, view=arguments.view))
+        self._leave(run=show(arguments.run, view=arguments.view))
 
     @no_var_expand
     @magic_arguments()
@@ -162,7 +166,7 @@ class TemporalMagics(Magics):
     @line_magic
     def temporal_ui(self, line: str) -> Any:
         """Show a link to Airflow's UI, or Temporal's."""
-        return functions.ui(_parsed(self.temporal_ui, line).page)
+        return stack.ui(_parsed(self.temporal_ui, line).page)
 
     def _leave_created(self, created: Run | Runs) -> None:
         self._leave(

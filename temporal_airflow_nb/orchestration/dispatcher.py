@@ -13,10 +13,15 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_airflow_nb.config import history_limit, workflow_id
-from temporal_airflow_nb.orchestration import outbox, rollout
-from temporal_airflow_nb.orchestration.launch import start_queued_runs
-from temporal_airflow_nb.orchestration.models import DEEP_WORKFLOW, RESYNC_SIGNAL, WAKE_SIGNAL, DagRunInput
+from temporal_airflow_nb.config.environment import history_limit, workflow_id
+from temporal_airflow_nb.orchestration.outbox import managed_runs, outbox, rollout
+from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
+from temporal_airflow_nb.orchestration.workflow.models import (
+    DEEP_WORKFLOW,
+    RESYNC_SIGNAL,
+    WAKE_SIGNAL,
+    DagRunInput,
+)
 from temporal_airflow_nb.tasks.database import reading, transaction
 
 log = structlog.get_logger(__name__)
@@ -177,7 +182,7 @@ def _claim() -> tuple[list[outbox.Message], set[tuple[str, str]]]:
             return [], set()
     with transaction() as session:
         messages = outbox.claim(session)
-        return messages, outbox.unfinished(
+        return messages, managed_runs.list_unfinished_runs(
             session, {(message.dag_id, message.run_id) for message in messages}
         )
 
@@ -190,4 +195,4 @@ def _settle(arrived: list[int], failed: list[int]) -> None:
 
 def _unfinished(among: list[tuple[str, str]] | None = None) -> set[tuple[str, str]]:
     with reading() as session:
-        return outbox.unfinished(session, among)
+        return managed_runs.list_unfinished_runs(session, among)

@@ -17,20 +17,22 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.workflow import NondeterminismError
 
-from temporal_airflow_nb.config import native_scheduling, task_queue, task_queue_of, trigger_queue
-from temporal_airflow_nb.orchestration import outbox, rollout, sync_activities
-from temporal_airflow_nb.orchestration.activities import TaskActivities
-from temporal_airflow_nb.orchestration.asset_watchers import AssetWatchers
-from temporal_airflow_nb.orchestration.deadlines import DeadlineWatch
-from temporal_airflow_nb.orchestration.deep_workflow import ExecuteAirflowDagDeepWorkflow
+from temporal_airflow_nb.config.environment import native_scheduling, task_queue, task_queue_of, trigger_queue
+from temporal_airflow_nb.orchestration.activities import sync_activities
+from temporal_airflow_nb.orchestration.activities.schedule_activities import create_due_runs
+from temporal_airflow_nb.orchestration.activities.task_activities import TaskActivities
+from temporal_airflow_nb.orchestration.activities.trigger_activities import TriggerActivities
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
-from temporal_airflow_nb.orchestration.new_runs import NewRuns
-from temporal_airflow_nb.orchestration.presence import Presence
-from temporal_airflow_nb.orchestration.queues import default_queue, on_queue, unserved, waiting
-from temporal_airflow_nb.orchestration.schedules.keeper import ScheduleKeeper
-from temporal_airflow_nb.orchestration.schedules.workflow import CreateDueDagRunsWorkflow, create_due_runs
-from temporal_airflow_nb.orchestration.slots import SlotWatch
-from temporal_airflow_nb.orchestration.trigger_activities import TriggerActivities
+from temporal_airflow_nb.orchestration.outbox import outbox, rollout
+from temporal_airflow_nb.orchestration.outbox.worker_registry import Presence
+from temporal_airflow_nb.orchestration.run_creation.asset_watchers import AssetWatchers
+from temporal_airflow_nb.orchestration.run_creation.deadlines import DeadlineWatch
+from temporal_airflow_nb.orchestration.run_creation.triggered_runs import NewRuns
+from temporal_airflow_nb.orchestration.schedules.synchronizer import ScheduleKeeper
+from temporal_airflow_nb.orchestration.schedules.workflow import CreateDueDagRunsWorkflow
+from temporal_airflow_nb.orchestration.scheduling.pool_slots import SlotWatch
+from temporal_airflow_nb.orchestration.scheduling.queues import default_queue, on_queue, unserved, waiting
+from temporal_airflow_nb.orchestration.workflow.deep_workflow import ExecuteAirflowDagDeepWorkflow
 from temporal_airflow_nb.tasks.attempt import TaskRunner
 from temporal_airflow_nb.tasks.client import DatabaseClient
 from temporal_airflow_nb.tasks.triggers import Triggers

@@ -9,13 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.conf import checked_conf
+from temporal_airflow_nb.dag_runs.conf import checked_conf
 from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from temporal_airflow_nb.run import Client, Run
+    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.dag_runs.run import Run
 
 MODES = ("deep", "standalone")
 
@@ -106,7 +107,7 @@ class Stack(ABC):
         ...     stack.run("dags/etl.py", conf={"day": "2026-01-01"}).wait(timeout=60)
         'success'
         """
-        from temporal_airflow_nb.run import Run
+        from temporal_airflow_nb.dag_runs.run import Run
 
         _check_mode(mode)
         answer = self.client.call(

@@ -7,12 +7,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb import __version__, config
+from temporal_airflow_nb._version import __version__
+from temporal_airflow_nb.client.gateway import GatewayClient
+from temporal_airflow_nb.config import environment
+from temporal_airflow_nb.config.airflow_version import check_airflow
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
-from temporal_airflow_nb.stack import airflow_config, airflow_services, database, launch, services, state
+from temporal_airflow_nb.stack import state_folder
 from temporal_airflow_nb.stack.base import Stack
-from temporal_airflow_nb.stack.gateway_client import GatewayClient
-from temporal_airflow_nb.versions import check_airflow
+from temporal_airflow_nb.stack.manager import control
+from temporal_airflow_nb.stack.services import airflow_config, airflow_services, database, definitions
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,15 +61,15 @@ class LocalStack(Stack):
         db: str | None = None,
         linger: float = 0.0,
     ) -> None:
-        self.home = config.home_path(home)
+        self.home = environment.home_path(home)
         self.detach = detach
         self.ui = ui
         self.db = db
         self.linger = linger
         self.started_here = False
         """Whether this object started the stack, rather than finding it running."""
-        self._owner: launch.Owner | None = None
-        self._hold: launch.Hold | None = None
+        self._owner: control.Owner | None = None
+        self._hold: control.Hold | None = None
         self._id: str | None = None
 
     def __repr__(self) -> str:
@@ -75,7 +78,7 @@ class LocalStack(Stack):
     @property
     def is_running(self) -> bool:
         """Whether the folder's stack runs, whoever started it."""
-        return state.keeper_lives(self.home)
+        return state_folder.keeper_lives(self.home)
 
     def start(self) -> Self:
         """Start the stack, or attach to the one that runs in the folder, and wait until it is ready.
@@ -90,22 +93,22 @@ class LocalStack(Stack):
         ServiceUnavailableError
             A service doesn't start, or a port that was asked for is taken.
         """
-        state.prepare_home(self.home)
+        state_folder.prepare_home(self.home)
         with self._start_lock():
             kind = database.choose(self.home, self.db)
             if not self._attach():
                 check_airflow()
-                self._owner = launch.start_keeper(
+                self._owner = control.start_keeper(
                     self.home,
                     detach=self.detach,
                     command=self._keeper_command(),
                     options=["--db", kind, *(["--ui"] if self.ui else []), *self._lingering()],
                 )
                 if self._lingering():
-                    self._hold = launch.hold(self.home)
+                    self._hold = control.hold(self.home)
                 self.started_here = True
-                self._id = state.read_stack(self.home).get("id")
-            elif state.read_stack(self.home).get("id") != self._id:
+                self._id = state_folder.read_stack(self.home).get("id")
+            elif state_folder.read_stack(self.home).get("id") != self._id:
                 self._forget_owner()
         return self
 
@@ -113,14 +116,14 @@ class LocalStack(Stack):
         """End the folder's stack, whoever started it. Nothing happens where none runs."""
         if self._check_home():
             with self._start_lock():
-                stack = state.read_stack(self.home)
-                if state.keeper_lives(self.home):
-                    launch.end_keeper(self.home, stack["keeper"]["pid"], stack["id"])
+                stack = state_folder.read_stack(self.home)
+                if state_folder.keeper_lives(self.home):
+                    control.end_keeper(self.home, stack["keeper"]["pid"], stack["id"])
         self._let_go()
 
     def join(self) -> None:
         """Take a share in the folder's stack, if it runs and is one that waits for its next owner."""
-        if self.linger and self._hold is None and state.read_stack(self.home).get("lingers"):
+        if self.linger and self._hold is None and state_folder.read_stack(self.home).get("lingers"):
             with self._start_lock():
                 self._attach()
 
@@ -130,7 +133,7 @@ class LocalStack(Stack):
         if hold is None:
             ends = self.started_here
         else:
-            ends = hold.release() and bool(state.read_stack(self.home).get("lingers"))
+            ends = hold.release() and bool(state_folder.read_stack(self.home).get("lingers"))
         if ends:
             self.stop()
         self._let_go()
@@ -162,9 +165,9 @@ class LocalStack(Stack):
         ]
         if not self.is_running:
             return {"services": rows, "env": {}}
-        stack = state.read_stack(self.home)
+        stack = state_folder.read_stack(self.home)
         known = {
-            row["name"]: row for row in [services.database_status(self.home), *stack.get("services", [])]
+            row["name"]: row for row in [definitions.database_status(self.home), *stack.get("services", [])]
         }
         rows = [known.pop(row["name"], row) for row in rows] + list(known.values())
         if "temporal" not in stack:
@@ -173,7 +176,7 @@ class LocalStack(Stack):
             airflow_services.mark_unhealthy(rows, stack["ports"]["airflow_ui"])
         return {
             "services": rows,
-            "env": services.tool_env(self.home, stack["temporal"], stack.get("airflow")),
+            "env": definitions.tool_env(self.home, stack["temporal"], stack.get("airflow")),
         }
 
     @property
@@ -191,13 +194,13 @@ class LocalStack(Stack):
                 hint="Start it: %temporal_up in a notebook, `temporal-airflow up`, or .start().",
                 service="worker",
             )
-        gateway = state.read_stack(self.home)["gateway"]
+        gateway = state_folder.read_stack(self.home)["gateway"]
         return GatewayClient(gateway["address"], gateway["token"])
 
     @property
     def where(self) -> dict[str, Any]:
         """Addresses of the stack's database and Temporal, empty texts while it doesn't run; never production."""
-        temporal = state.read_stack(self.home).get("temporal") if self.is_running else None
+        temporal = state_folder.read_stack(self.home).get("temporal") if self.is_running else None
         return {
             "airflow": f"database {database.address(self.home)}" if temporal else "",
             "temporal": f"{temporal['address']} / {temporal['namespace']}" if temporal else "",
@@ -208,7 +211,7 @@ class LocalStack(Stack):
     @property
     def links(self) -> dict[str, str]:
         """Addresses of the stack's pages."""
-        return state.ui_urls(self.home)
+        return state_folder.ui_urls(self.home)
 
     def register_folder(self, folder: str | os.PathLike[str]) -> str:
         """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle.
@@ -219,30 +222,30 @@ class LocalStack(Stack):
         name = airflow_config.watch_folder(self.home, folder)
         if name not in before and self._attach():
             self.client.call("folders")
-            launch.reread(self.home)
+            control.reread(self.home)
         return name
 
     def _check_home(self) -> bool:
-        state.check_name(self.home)
+        state_folder.check_name(self.home)
         there = os.path.lexists(self.home)
         if there:
-            state.check_home(self.home)
+            state_folder.check_home(self.home)
         return there
 
     def _keeper_command(self) -> Sequence[str] | None:
         return None
 
     def _start_lock(self) -> Any:
-        return state.locked(
-            self.home / state.START_LOCK,
-            timeout=launch.START_TIMEOUT + launch.STOP_TIMEOUT,
+        return state_folder.locked(
+            self.home / state_folder.START_LOCK,
+            timeout=control.START_TIMEOUT + control.STOP_TIMEOUT,
             waiting_for="Another start",
         )
 
     def _attach(self) -> bool:
-        deadline = time.monotonic() + launch.START_TIMEOUT
-        while state.keeper_lives(self.home):
-            stack = state.read_stack(self.home)
+        deadline = time.monotonic() + control.START_TIMEOUT
+        while state_folder.keeper_lives(self.home):
+            stack = state_folder.read_stack(self.home)
             if stack.get("state") == "ready":
                 self._check_version(stack)
                 self._check_ui(stack)
@@ -251,7 +254,7 @@ class LocalStack(Stack):
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
                     f"The stack in {self.home} is {stack.get('state', 'unknown')} for too long.",
-                    hint=f"{_END}; its logs are in {self.home / state.LOGS}.",
+                    hint=f"{_END}; its logs are in {self.home / state_folder.LOGS}.",
                 )
             time.sleep(0.05)
         return False
@@ -259,7 +262,7 @@ class LocalStack(Stack):
     def _is_shared(self, stack: dict[str, Any]) -> bool:
         """Take a share where there are any; returns whether the stack can be used."""
         if self.linger and self._hold is None and stack.get("lingers"):
-            self._hold = launch.hold(self.home)
+            self._hold = control.hold(self.home)
             return self._hold is not None
         return True
 

@@ -12,12 +12,13 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from temporal_airflow_nb.display import html
 from temporal_airflow_nb.display.model import grid
-from tests.snapshots import at, mapped, snapshot, task
-from tests.waiting import until
+from tests.support.paths import DOCS
+from tests.support.snapshots import at, mapped, snapshot, task
+from tests.support.waiting import until
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
+IMAGES = DOCS / "images"
 LOAD = "%load_ext temporal_airflow_nb"
 
 ORDERS = """%%temporal_dag

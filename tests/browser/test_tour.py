@@ -8,11 +8,12 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.waiting import until
+from tests.support.paths import DOCS
+from tests.support.waiting import until
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
+IMAGES = DOCS / "images"
 DAGS = Path(__file__).with_name("dags")
 PATIENCE = 90_000
 

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 from temporal_airflow_nb.display import states
+from tests.support.paths import PACKAGE
 
-BUILT = Path(__file__).parents[2] / "temporal_airflow_nb" / "notebook" / "static" / "widget.js"
+BUILT = PACKAGE / "live_grid" / "static" / "widget.js"
 KEY = "the-key"
 BEGIN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from temporal_airflow_nb.stack import ports
+from temporal_airflow_nb.stack.services import ports
 from tests.production.cluster import HERE, Cluster, quoted
 
 

@@ -18,11 +18,12 @@ from typing import Any
 from sqlalchemy import NullPool, create_engine, text
 
 from benchmarks.airflow_api import AirflowApi, ApiError
-from temporal_airflow_nb.stack import ports, processes, temporal_server
-from tests.engine.helpers import in_a_loop
+from temporal_airflow_nb.stack import processes
+from temporal_airflow_nb.stack.services import ports, temporal_server
 from tests.production import services
 from tests.production.services import Service
-from tests.waiting import until
+from tests.support.stack_helpers import in_a_loop
+from tests.support.waiting import until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -155,7 +156,7 @@ class Cluster:
             return Service(name, [sys.executable, "-m", "airflow", command, *options], env, self.folder)
 
         address = ("--host", ports.LOOPBACK, "--port", str(self.ports["airflow"]))
-        worker = [sys.executable, "-m", "temporal_airflow_nb.cli", "worker"]
+        worker = [sys.executable, "-m", "temporal_airflow_nb.cli.main", "worker"]
         server = temporal_server.command(
             temporal_server.find_program(), ports=self.ports, namespace="default"
         )

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg2
 
-from temporal_airflow_nb.stack import ports
-from tests.waiting import until
+from temporal_airflow_nb.stack.services import ports
+from tests.support.waiting import until
 
 USER = "postgres"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio.client import WorkflowExecutionStatus
 
-from temporal_airflow_nb.config import workflow_id
+from temporal_airflow_nb.config.environment import workflow_id
 from tests.production.cluster import Cluster, task_key
 
 

@@ -180,7 +180,7 @@ from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import func, select
-from temporal_airflow_nb.orchestration.outbox import outbox
+from temporal_airflow_nb.orchestration.outbox.tables import outbox
 
 run_id, end = sys.argv[1:]
 session = settings.NonScopedSession()

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from temporal_airflow_nb import __version__
-from temporal_airflow_nb.config import ORCHESTRATOR
-from temporal_airflow_nb.stack.temporal_server import SEARCH_ATTRIBUTES
+from temporal_airflow_nb.config.environment import ORCHESTRATOR
+from temporal_airflow_nb.stack.services.temporal_server import SEARCH_ATTRIBUTES
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

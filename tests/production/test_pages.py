@@ -11,11 +11,11 @@ import urllib.request
 
 import pytest
 
-from temporal_airflow_nb.stack import ports
+from temporal_airflow_nb.stack.services import ports
 from tests.production.behind_a_path import link_of, new_cluster
 from tests.production.cluster import TIMEOUT
 from tests.production.services import Service
-from tests.waiting import until
+from tests.support.waiting import until
 
 # Processes start slowly on a busy machine.
 pytestmark = pytest.mark.timeout(600)

@@ -21,7 +21,7 @@ TABLES = {
 CREATE = """
 import sys
 from sqlalchemy import create_engine
-from temporal_airflow_nb.orchestration.outbox import create_tables
+from temporal_airflow_nb.orchestration.outbox.tables import create_tables
 with create_engine(sys.argv[1]).connect() as connection:
     connection.rollback()
     print("ready", flush=True)

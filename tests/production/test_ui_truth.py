@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.oracle.compare import report
+from tests.compatibility.oracle.compare import report
 from tests.production.cluster import Cluster
 from tests.production.truth import ANSWERS, NATIVE, OF_TASKS, TASKS, Side, differences, plain
 

@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tests.oracle.compare import compare
+from tests.compatibility.oracle.compare import compare
 
 if TYPE_CHECKING:
     from tests.production.cluster import Cluster

@@ -13,10 +13,10 @@ from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
 from sqlalchemy import and_, func, or_, select
 
-from temporal_airflow_nb.orchestration.airflow_scheduler import scheduler
-from temporal_airflow_nb.orchestration.launch import start_queued_runs
-from temporal_airflow_nb.orchestration.models import DueRuns
-from temporal_airflow_nb.orchestration.schedules.table import is_native, natively_scheduled
+from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
+from temporal_airflow_nb.orchestration.schedules.records import is_native, natively_scheduled
+from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
+from temporal_airflow_nb.orchestration.workflow.models import DueRuns
 from temporal_airflow_nb.tasks.database import reading, transaction
 
 if TYPE_CHECKING:

@@ -1,22 +1,13 @@
-"""What a Temporal Schedule starts when it fires: a look at what is due."""
+"""The workflow that a Temporal Schedule starts: it creates the runs of a DAG that are due."""
 
 from __future__ import annotations
 
-from temporalio import activity, workflow
+from temporalio import workflow
 
-from temporal_airflow_nb.orchestration import sync_activities
-from temporal_airflow_nb.orchestration.calls import transaction
-from temporal_airflow_nb.orchestration.models import DUE_WORKFLOW, DueRuns
-from temporal_airflow_nb.orchestration.schedules import due_runs
+from temporal_airflow_nb.orchestration.workflow.activity_calls import transaction
+from temporal_airflow_nb.orchestration.workflow.models import DUE_WORKFLOW, DueRuns
 
 _A_MOMENT = 5.0
-
-
-@activity.defn
-@sync_activities.clear_errors
-def create_due_runs(dag_id: str) -> DueRuns:
-    """Create the runs of a DAG that are due."""
-    return due_runs.create_due_runs(dag_id)
 
 
 @workflow.defn(name=DUE_WORKFLOW, sandboxed=False)

@@ -1,5 +1,0 @@
-"""Loaded as an ``airflow.policy`` by every process of Airflow, before its models and its first session."""
-
-from temporal_airflow_nb.airflow_hooks.start import on_settings
-
-on_settings()

@@ -1,0 +1,27 @@
+"""The plugin: what the scheduler and the API server load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+from temporal_airflow_nb.airflow_plugin.links import PREFIX, RUN_TAB, TemporalLink, run_pages
+from temporal_airflow_nb.airflow_plugin.startup import on_plugins
+from temporal_airflow_nb.orchestration.outbox.rollout import is_chosen
+
+
+class TemporalPlugin(AirflowPlugin):
+    """Links to Temporal, and the start of the hooks in the scheduler."""
+
+    name = "temporal"
+
+    if is_chosen():
+        global_operator_extra_links = [TemporalLink()]
+        fastapi_apps = [{"app": run_pages, "url_prefix": PREFIX, "name": "Temporal"}]
+        external_views = [RUN_TAB]
+
+    @classmethod
+    def on_load(cls, *_: Any, **__: Any) -> None:
+        """Start what this process needs."""
+        on_plugins()

@@ -1,0 +1,195 @@
+"""The page of a run in Airflow's UI that says what Temporal does with it. It is made of our tables alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any, NamedTuple
+
+from airflow._shared.timezones import timezone
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import DagAccessEntity, requires_access_dag
+from airflow.models.dagrun import DagRun
+from airflow.utils.state import DagRunState, State
+from fastapi import Depends, FastAPI, HTTPException, Request, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from temporal_airflow_nb.airflow_plugin.temporal_ui import ui_url, workflow_url
+from temporal_airflow_nb.config.environment import workflow_id
+from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.orchestration.outbox import outbox, tables, worker_registry, workflow_records
+from temporal_airflow_nb.orchestration.outbox.managed_runs import is_managed
+from temporal_airflow_nb.orchestration.outbox.tables import missing_columns
+
+app = FastAPI(title="Temporal in Airflow", docs_url=None, redoc_url=None, openapi_url=None)
+
+
+class _View(NamedTuple):
+    """What a run's page says; ``text`` and ``facts`` are HTML."""
+
+    mood: str
+    title: str
+    text: str
+    facts: dict[str, str]
+    link: str
+    live: bool
+
+
+@app.get(
+    "/run",
+    response_class=HTMLResponse,
+    dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))],
+)
+def run_page(dag_id: str, run_id: str, session: SessionDep) -> HTMLResponse:
+    """Return the page of a run."""
+    run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    if run is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"DAG {dag_id!r} has no run {run_id!r}.")
+    try:
+        return _page(_view(run, session))
+    except DBAPIError:
+        session.rollback()
+        if not missing_columns(session.connection()):
+            raise
+    text = "The tables of temporal-airflow-nb are missing. Create them: <code>airflow db migrate</code>"
+    return _page(_View("bad", "Not known", text, {}, "", live=False))
+
+
+@app.exception_handler(AnyHTTPException)
+def _refused(_: Request, error: AnyHTTPException) -> HTMLResponse:
+    title, text = {
+        401: ("You are not logged in", "Log in to Airflow and open this page again."),
+        403: ("You may not see this run", "Ask for the right to read the runs of its DAG."),
+        404: ("No such run", escape(error.detail)),
+    }.get(error.status_code, ("This page can't be shown", escape(error.detail)))
+    return _page(_View("bad", title, text, {}, "", live=False), error.status_code)
+
+
+@app.exception_handler(RequestValidationError)
+def _incomplete(_: Request, __: RequestValidationError) -> HTMLResponse:
+    view = _View("bad", "No run is named", "The address has to name dag_id and run_id.", {}, "", live=False)
+    return _page(view, status.HTTP_422_UNPROCESSABLE_ENTITY)
+
+
+def _view(run: DagRun, session: Session) -> _View:
+    execution = workflow_records.of_run(run.dag_id, run.run_id, session)
+    managed = is_managed(run.dag_id, run.run_id, session)
+    if execution is None and not managed:
+        if run.state == DagRunState.QUEUED:
+            text = "Temporal takes it over when it starts, if its DAG is one that Temporal executes."
+            return _View("warn", "Queued in Airflow", text, {}, "", live=True)
+        text = "Airflow's own scheduler executes it, or has executed it."
+        return _View(
+            "", "Not executed by Temporal", text, {}, "", live=run.state not in State.finished_dr_states
+        )
+    worker = worker_registry.last_seen(session)
+    facts = {"Workflow": _code(workflow_id(run.dag_id, run.run_id))}
+    if execution is not None:
+        facts |= {
+            "Temporal run": _code(execution.temporal_run_id),
+            "Namespace": escape(execution.namespace),
+            "Task queue": escape(execution.task_queue),
+            "Started": _time(execution.started_at),
+        }
+        if execution.ended_at is not None:
+            facts["Ended"] = _time(execution.ended_at)
+    facts["Workers"] = _workers(session) or _seen(worker)
+    query = f'AirflowDagId="{run.dag_id}" AND AirflowRunId="{run.run_id}"'
+    facts["In Temporal, search for"] = _code(query)
+    link = ""
+    if execution is not None:
+        try:
+            ui = ui_url(worker and worker.address)
+            link = workflow_url(ui, execution._mapping) if ui else ""
+        except InvalidInputError as error:
+            facts["Link"] = escape(str(error))
+    live = managed or run.state not in State.finished_dr_states
+    mood, title, text = _status(run, execution, managed, session)
+    return _View(mood, title, text, facts, link, live)
+
+
+def _status(run: DagRun, execution: Any, managed: bool, session: Session) -> tuple[str, str, str]:
+    if not managed and run.state in State.finished_dr_states:
+        mood = "good" if run.state == DagRunState.SUCCESS else "bad"
+        return mood, f"Ended: {run.state}", "Temporal has executed this run."
+    if not managed:
+        return (
+            "warn",
+            "Queued in Airflow",
+            "Temporal has executed it before, and takes it over when it starts again.",
+        )
+    waits_since = session.scalar(
+        select(func.min(tables.outbox.c.created_at)).where(
+            tables.outbox.c.dag_id == run.dag_id,
+            tables.outbox.c.run_id == run.run_id,
+            tables.outbox.c.kind == outbox.START,
+        )
+    )
+    trouble = _trouble(session)
+    if waits_since is not None:
+        text = f"It waits in Airflow's database since {_time(waits_since)}. {trouble}"
+        return "bad" if trouble else "warn", "Waits to be handed to Temporal", text
+    if execution is None or execution.ended_at is not None:
+        return "bad" if trouble else "warn", "Handed to Temporal", trouble or "A worker begins with it."
+    if trouble:
+        return "bad", "Running, with trouble", trouble
+    return "good", "Running", "Temporal executes this run."
+
+
+def _trouble(session: Session) -> str:
+    """Return why nothing goes on, as HTML."""
+    living = worker_registry.living(session)
+    if not living:
+        return (
+            f"No worker lives; the last one was seen {_seen(worker_registry.last_seen(session))}. "
+            "Start one: <code>temporal-airflow worker</code>"
+        )
+    if any(worker.error is None for worker in living):
+        return ""
+    first = min(living, key=lambda worker: worker.error_since)
+    return (
+        f"Temporal at {escape(first.address)} can't be reached since {_time(first.error_since)}: "
+        f"{escape(first.error)}. It goes on when Temporal answers."
+    )
+
+
+def _workers(session: Session) -> str:
+    return "<br>".join(
+        f"{escape(worker.identity)} at {escape(worker.address)}, seen {_seen(worker)}"
+        for worker in worker_registry.living(session)
+    )
+
+
+def _seen(worker: Any) -> str:
+    if worker is None:
+        return "never"
+    seconds = max(0, (timezone.utcnow() - worker.seen_at).total_seconds())
+    return "just now" if seconds < worker_registry.ALIVE.total_seconds() else _time(worker.seen_at)
+
+
+def _time(moment: datetime) -> str:
+    return f"<time>{moment:%Y-%m-%d %H:%M:%S} UTC</time>"
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"
+
+
+def _page(view: _View, code: int = status.HTTP_200_OK) -> HTMLResponse:
+    facts = "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in view.facts.items())
+    content = [f'<h1 class="{view.mood}">{escape(view.title)}</h1>', f"<p>{view.text}</p>"]
+    content += [f"<dl>{facts}</dl>"] if facts else []
+    if view.link:
+        content.append(
+            f'<a href="{escape(view.link)}" target="_blank" rel="noopener noreferrer">Open in Temporal</a>'
+        )
+    source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    html = Template(source).substitute(content="\n".join(content), live=str(view.live).lower())
+    return HTMLResponse(html, code, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,50 @@
+"""Our tables in ``airflow db migrate``, ``check-migrations`` and ``reset``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.utils.db_manager import BaseDBManager
+
+from temporal_airflow_nb.orchestration.outbox import tables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class TemporalDBManager(BaseDBManager):
+    """
+    Compares our tables with what the database has, and adds what is missing.
+
+    That needs no revisions: tables and nullable columns are only ever added, and a worker does the same when it starts.
+    """
+
+    metadata = tables.metadata
+    version_table_name = "temporal_airflow_version"
+    migration_dir = str(Path(__file__).parent / "migrations")
+    supports_table_dropping = True
+
+    def check_migration(self) -> bool:
+        """Return whether nothing is missing."""
+        return not tables.missing_columns(self.session.connection())
+
+    def initdb(self, *_: Any, **__: Any) -> None:
+        """Create what is missing."""
+        self.upgradedb()
+
+    def create_db_from_orm(self) -> None:
+        """Create what is missing."""
+        self.upgradedb()
+
+    def upgradedb(self, *_: Any, **__: Any) -> None:
+        """Create what is missing."""
+        tables.create_tables(self.session.connection())
+        self.session.commit()
+
+    def downgrade(self, *_: Any, **__: Any) -> None:
+        """Leave the tables: an older version of this package passes over what it doesn't know."""
+
+    def drop_tables(self, connection: Connection) -> None:
+        """Drop the tables."""
+        tables.metadata.drop_all(connection)

@@ -1,0 +1,59 @@
+"""Addresses of the stack's pages, as the user's browser reaches them."""
+
+from __future__ import annotations
+
+from temporal_airflow_nb.display import notices
+from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.stack import current
+
+PAGES = ("airflow", "temporal")
+
+
+class Link(str):
+    """An address, which a notebook shows as a link."""
+
+    name = ""
+
+    def _repr_html_(self) -> str:
+        return str(notices.link(self.name, self))
+
+
+def page(name: str, home: str | None = None) -> Link:
+    """Return the address of Airflow's or Temporal's UI.
+
+    On a JupyterHub it is below the user's own server.
+
+    Parameters
+    ----------
+    name
+        ``"airflow"`` or ``"temporal"``.
+    home
+        The stack's state folder; the stack in use where left out.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such page, or the stack runs without it.
+    ServiceUnavailableError
+        The stack isn't running.
+
+    Examples
+    --------
+    >>> page("temporal")                                            # doctest: +SKIP
+    'http://127.0.0.1:8233'
+    """
+    if name not in PAGES:
+        raise InvalidInputError(
+            f"There is no page {name!r}.", hint=f"Choose one of: {', '.join(PAGES)}.", page=name
+        )
+    stack = current.current(home)
+    links: dict[str, str] = getattr(stack, "links", {}) if stack.client else {}
+    if name not in links:
+        raise InvalidInputError(
+            f"This stack has no {name.capitalize()} UI.",
+            hint="An embedded one has Airflow's with `up --ui`: end it first with `down`.",
+            page=name,
+        )
+    link = Link(links[name])
+    link.name = name
+    return link

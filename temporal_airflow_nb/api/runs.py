@@ -1,0 +1,286 @@
+"""Finds, shows and compares the runs of the stack in use; lists its DAGs and pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from temporal_airflow_nb.dag_runs.run import Run
+from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError
+from temporal_airflow_nb.frames import Comparison, dags_frame, pools_frame, runs_frame
+from temporal_airflow_nb.stack import current
+from temporal_airflow_nb.suggestions import meant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from temporal_airflow_nb.client.protocol import Client
+
+_MOST_RUNS_SEARCHED = 1000
+
+
+class RunCatalog:
+    """The runs of the stack in use: ``ta.runs``, to be called.
+
+    Examples
+    --------
+    >>> import temporal_airflow_nb as ta                            # doctest: +SKIP
+    >>> ta.runs("etl", state="failed")                              # doctest: +SKIP
+    >>> ta.runs.latest("etl").wait()                                # doctest: +SKIP
+    'success'
+    """
+
+    def __call__(
+        self,
+        dag_id: str | None = None,
+        state: str | None = None,
+        limit: int | None = 100,
+        *,
+        dtype_backend: str | None = None,
+        client: Client | None = None,
+    ) -> pd.DataFrame:
+        """Return runs as a frame, newest first.
+
+        Parameters
+        ----------
+        dag_id
+            Of which DAG; of all if None.
+        state
+            In which state: ``"queued"``, ``"running"``, ``"success"`` or ``"failed"``; in any if None.
+        limit
+            How many at most; all if None.
+        dtype_backend
+            ``"pyarrow"`` for columns that Arrow holds.
+        client
+            The client of a stack; the one in use if None.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``dag_id``, ``run_id``, ``state`` (category), ``run_type``, ``logical_date``, ``run_after``,
+            ``queued_at``, ``start_date``, ``end_date``, ``duration`` (missing until the run ends), ``version`` (of
+            the DAG, at the run's start), ``note``.
+
+        Raises
+        ------
+        DagNotFoundError
+            There is no such DAG.
+        InvalidInputError
+            There is no such state, or ``limit`` isn't a number of runs.
+        ServiceUnavailableError
+            No stack is running.
+        """
+        if not (limit is None or (isinstance(limit, int) and limit > 0)):
+            raise InvalidInputError(
+                f"limit is {limit!r}, not a number of runs.", hint="Give 1 or more, or None for all."
+            )
+        answer = _client(client).call("runs_columns", dag_id=dag_id, state=state, limit=limit)
+        return runs_frame(answer, dtype_backend=dtype_backend)
+
+    def latest(self, dag_id: str | None = None, *, client: Client | None = None) -> Run:
+        """Return the run that was created last.
+
+        Parameters
+        ----------
+        dag_id
+            Of which DAG; of all if None.
+        client
+            The client of a stack; the one in use if None.
+
+        Raises
+        ------
+        DagNotFoundError
+            There is no such DAG.
+        RunNotFoundError
+            There is no run yet.
+        """
+        asked = _client(client)
+        found = asked.call("runs_columns", dag_id=dag_id, limit=1)["columns"]
+        if not found["run_id"]:
+            of = "There is no run yet." if dag_id is None else f"DAG {dag_id!r} has no run."
+            raise RunNotFoundError(of, hint="Run it first.", dag_id=dag_id)
+        return Run(asked, found["dag_id"][0], found["run_id"][0])
+
+    def get(self, dag_id: str, run_id: str, *, client: Client | None = None) -> Run:
+        """Return a run by its ids.
+
+        Parameters
+        ----------
+        dag_id, run_id
+            Which run.
+        client
+            The client of a stack; the one in use if None.
+
+        Raises
+        ------
+        DagNotFoundError, RunNotFoundError
+            There is no such DAG, or it has no such run.
+        """
+        run = Run(_client(client), dag_id, run_id)
+        run.snapshot()
+        return run
+
+    def __repr__(self) -> str:
+        return (
+            "<temporal_airflow_nb.runs: call it for a frame, or .latest() or .get(dag_id, run_id) for a run>"
+        )
+
+
+runs = RunCatalog()
+
+
+def dags(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
+    """Return the DAGs that Airflow knows, by id, those whose file is gone left out.
+
+    Parameters
+    ----------
+    dtype_backend
+        ``"pyarrow"`` for columns that Arrow holds; ``tags`` stay objects.
+    client
+        The client of a stack; the one in use if None.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``dag_id``, ``is_paused``, ``schedule``, ``next_run`` (when it is created), ``tags`` (list), ``owners``,
+        ``file`` (in its ``bundle``), ``bundle``, ``version`` (the latest), ``last_run_id``, ``last_run_state``
+        (category), ``last_run_start``, ``has_import_errors``, ``description``.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        No stack is running.
+
+    Examples
+    --------
+    >>> ta.dags().query("not is_paused")                            # doctest: +SKIP
+    """
+    return dags_frame(_client(client).call("dags"), dtype_backend=dtype_backend)
+
+
+def pools(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
+    """Return Airflow's pools and how their slots are used now, by name.
+
+    Parameters
+    ----------
+    dtype_backend
+        ``"pyarrow"`` for columns that Arrow holds.
+    client
+        The client of a stack; the one in use if None.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``pool``, ``slots`` (-1: without limit), ``running``, ``queued``, ``scheduled``, ``deferred``, ``open``
+        (missing without limit), ``include_deferred``, ``description``.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        No stack is running.
+    """
+    return pools_frame(_client(client).call("pools"), dtype_backend=dtype_backend)
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Compare two runs: the states and durations of their tasks side by side.
+
+    Parameters
+    ----------
+    a, b
+        The runs, of one DAG or of different ones. What only one of them has is told as such.
+
+    Returns
+    -------
+    Comparison
+        Has ``frame``, and is shown by a notebook as a picture.
+
+    Raises
+    ------
+    RunNotFoundError
+        A run isn't there any more.
+
+    Examples
+    --------
+    >>> import temporal_airflow_nb as ta                            # doctest: +SKIP
+    >>> slower = ta.compare(before, after).frame.query("ratio > 2") # doctest: +SKIP
+    """
+    for name, run in (("a", a), ("b", b)):
+        if not isinstance(run, Run):
+            raise TypeError(
+                f"{name} must be a Run, such as ta.runs.get(dag_id, run_id), not {type(run).__name__}"
+            )
+    return Comparison(a.snapshot(), b.snapshot())
+
+
+def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
+    """Show a run in the output of the present cell, and follow it until it ends; outside a notebook print it.
+
+    Parameters
+    ----------
+    run
+        The run, its id, or a DAG's id for the DAG's latest run; the latest run of all where left out.
+    view
+        ``"grid"``, ``"graph"`` or ``"gantt"``.
+
+    Returns
+    -------
+    Run
+        The run that is shown.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such run.
+    ServiceUnavailableError
+        No stack is running.
+
+    Examples
+    --------
+    >>> run = ta.show("etl")                    # after a restart of the kernel   # doctest: +SKIP
+    """
+    from temporal_airflow_nb.config import settings
+    from temporal_airflow_nb.display import ipython
+    from temporal_airflow_nb.live_grid import live
+
+    shown = run if isinstance(run, Run) else find_run(run)
+    first_view = settings.chosen("view", view, settings.VIEWS)
+    shell = ipython.current_shell()
+    if shell is None:
+        from temporal_airflow_nb.display import text
+        from temporal_airflow_nb.display.model import grid
+
+        print(text.plain(grid(shown.snapshot())))
+    elif first_view != "none":
+        live.show(shown, first_view)
+    return shown
+
+
+def find_run(name: str | None = None) -> Run:
+    """Return a run by its id, the latest of a DAG by the DAG's id, or the latest of all.
+
+    Raises
+    ------
+    RunNotFoundError
+        There is no such run.
+    """
+    if not isinstance(name, (str, type(None))):
+        raise InvalidInputError(f"A run is named by a string, not by {name!r}.")
+    client = current.client()
+    known = client.call("runs", limit=_MOST_RUNS_SEARCHED)["runs"]
+    for found in known:
+        if name in (None, found["dag_id"], found["run_id"]):
+            return Run(client, found["dag_id"], found["run_id"])
+    if name is None:
+        raise RunNotFoundError("There is no run yet.", hint="Run a DAG first.")
+    if older := client.call("runs", dag_id=name, limit=1)["runs"]:
+        return Run(client, name, older[0]["run_id"])
+    names = [text for found in known for text in (found["dag_id"], found["run_id"])]
+    raise RunNotFoundError(
+        f"There is no run, and no DAG with runs, of the name {name!r}.",
+        hint=meant(name, names, "`ta.runs()` lists the runs."),
+        run_id=name,
+    )
+
+
+def _client(given: Client | None) -> Client:
+    return given if given is not None else current.client()

@@ -1,0 +1,192 @@
+"""A cell on its way to a run: made a file, checked, and handed to the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.api import export
+from temporal_airflow_nb.cells import prepare
+from temporal_airflow_nb.cells.line_map import cell_of, own_cell
+from temporal_airflow_nb.checks.preflight import Finding
+from temporal_airflow_nb.dag_runs.run import Run
+from temporal_airflow_nb.dag_runs.run_list import Runs
+from temporal_airflow_nb.display import ipython
+from temporal_airflow_nb.errors import DagFileError, InvalidInputError, PreflightError, UnavailableHereError
+from temporal_airflow_nb.live_grid import live
+from temporal_airflow_nb.stack import current
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from temporal_airflow_nb.stack.base import Stack
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with a cell; see :func:`temporal_airflow_nb.run_cell`."""
+
+    name: str | None = None
+    dag_id: str | None = None
+    conf: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    run: bool = True
+    wait: bool = False
+    backfill: tuple[str, str] | None = None
+    write_to: Path | None = None
+    force: bool = False
+    view: str = "grid"
+    worker_lost: str | None = None
+    home: str | None = None
+
+
+def submit(
+    cell: str,
+    order: Order,
+    shell: InteractiveShell | None,
+    created: Callable[[Run | Runs], None] | None = None,
+) -> Run | Runs | None:
+    """Do with a cell what is ordered, and show what comes of it in the shell's present output.
+
+    ``created`` is called with the run, or runs, as soon as there are any.
+
+    Returns
+    -------
+    Run, Runs or None
+        The run, those of a backfill, or None for a cell that is stored alone.
+
+    Raises
+    ------
+    PreflightError
+        The DAG can't be run as it is. Nothing has been started or stored.
+    """
+    prepared = _prepared(cell, order.name, shell)
+    stack = current.current(order.home)
+    if order.write_to is not None:
+        export.check(order.write_to, prepared.plain, force=order.force)
+    shows = shell is not None and order.run and order.view != "none"
+    grid = live.LiveGrid(shell) if shows else None
+    _start(stack, grid, shell)
+    if refused := getattr(stack.client, "refused", {}).get("submit"):
+        raise UnavailableHereError(
+            refused,
+            hint="Have the cell written as a file, ta.write_dag(…), where that Airflow looks for DAGs, "
+            "or connect to its database.",
+            op="submit",
+        )
+    answer = _submitted(prepared, order, stack, grid)
+    client = stack.client
+    runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
+    result = runs if order.backfill is not None or not runs else runs[0]
+    if runs and created is not None:
+        created(result)
+    found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
+    ipython.show_findings(shell, _distinct([*prepared.findings, *found]))
+    if order.write_to is not None:
+        export.write(order.write_to, prepared.plain)
+    if not runs:
+        ipython.say(shell, f"Stored: {', '.join(answer['dag_ids'])}. Nothing runs.")
+        return None
+    if grid is not None:
+        grid.address = client.address
+        grid.follow(runs[0], order.view)
+    if order.wait:
+        result.wait()
+    return result
+
+
+def write(source: str, path: Path, *, force: bool) -> Path:
+    """Write a cell's DAG as a plain Airflow file; see :func:`temporal_airflow_nb.write_dag`."""
+    prepared = _prepared(source, None, ipython.current_shell())
+    export.check(path, prepared.plain, force=force)
+    export.write(path, prepared.plain)
+    return path
+
+
+def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> prepare.PreparedCell:
+    prepared = prepare.prepare(
+        cell,
+        shell_ns=ipython.namespace(shell),
+        history=ipython.history(shell),
+        execution_count=ipython.execution_count(shell),
+        name=name,
+        folder=Path.cwd(),
+    )
+    if not prepared.may_make_dags:
+        raise DagFileError(
+            "the cell defines no DAG", hint="Write `with DAG(...)`, or call a function under @dag."
+        )
+    _refuse(prepared.findings)
+    return prepared
+
+
+def _start(stack: Stack, grid: live.LiveGrid | None, shell: InteractiveShell | None) -> None:
+    running = getattr(stack, "is_running", True)
+    if grid is None and not running:
+        ipython.say(shell, "Starting the stack …")
+    with ipython.busy(grid, "Connecting to the stack" if running else "Starting the stack"):
+        current.start(stack)
+
+
+def _submitted(
+    prepared: prepare.PreparedCell, order: Order, stack: Stack, grid: live.LiveGrid | None
+) -> dict[str, Any]:
+    start, end = order.backfill or (None, None)
+    body: dict[str, Any] = {
+        "dag_id": order.dag_id,
+        "launch": order.run,
+        "conf": None if order.conf is None else dict(order.conf),
+        "params": dict(order.params) or None,
+        "worker_lost": order.worker_lost,
+        "backfill": {"from": start, "to": end} if start else None,
+    }
+    client = stack.client
+    with ipython.busy(grid, "Submitting"), _file(prepared, order, stack) as path:
+        try:
+            return client.call("submit", path=str(path), **body)
+        except PreflightError as error:
+            found = [_in_cell(finding, prepared.source) for finding in error.facts["findings"]]
+            raise PreflightError.of(found) from None
+
+
+def _file(prepared: prepare.PreparedCell, order: Order, stack: Stack) -> AbstractContextManager[Path]:
+    """Have the cell's file where the stack's Airflow finds it."""
+    home: Path | None = getattr(stack, "home", None)
+    if home is not None:
+        return prepare.placed(home, prepared.file_name, prepared.source)
+    if order.write_to is None:
+        raise InvalidInputError(
+            "This Airflow runs the files of its own DAG folders.",
+            hint="Have the cell written to one of them: --write-to PATH.",
+        )
+    export.write(order.write_to, prepared.plain)
+    return nullcontext(order.write_to.absolute())
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    if wrong := [finding for finding in findings if finding.level == "error"]:
+        raise PreflightError.of(wrong)
+
+
+def _in_cell(data: Mapping[str, Any], source: str) -> Finding:
+    """Return what the gateway has found in the file, at the cell's line."""
+    finding = Finding(**data)
+    if finding.line is None:
+        return finding
+    place = cell_of(source, finding.line)
+    if place is None or place.execution_count == own_cell(source):
+        return replace(finding, line=place.line if place is not None else None)
+    return replace(finding, line=None, message=f"{place}: {finding.message}")
+
+
+def _distinct(findings: Sequence[Finding]) -> list[Finding]:
+    """Leave out what the gateway has found as well as we."""
+    known = {(finding.code, finding.line, finding.task_id): finding for finding in reversed(findings)}
+    placed = {finding.code for finding in findings if finding.line is not None}
+    distinct = [
+        finding for finding in known.values() if finding.line is not None or finding.code not in placed
+    ]
+    return sorted(distinct, key=lambda finding: finding.line or 0)

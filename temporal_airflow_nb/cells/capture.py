@@ -1,0 +1,392 @@
+"""What a cell uses of the cells before it: source of what is code, values of what is simple."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from temporal_airflow_nb.cells import replay
+from temporal_airflow_nb.cells.bound_names import Binding, bindings, has_star_import
+from temporal_airflow_nb.cells.captured_names import Captured, Chunk, Problem
+from temporal_airflow_nb.cells.cell_history import Definition, History
+from temporal_airflow_nb.cells.literals import (
+    Imported,
+    NotSimpleError,
+    Rendering,
+    advice,
+    described,
+    importable,
+)
+from temporal_airflow_nb.cells.provenance import defines, imported
+from temporal_airflow_nb.cells.used_names import Use, uses
+
+# IPython adds to the builtins, which no task has.
+_ONLY_HERE = {
+    "display": "print it, or return it from the task",
+    "get_ipython": "there is no notebook where a task runs",
+    "In": "give what you need a name of its own, in a cell",
+    "Out": "give what you need a name of its own, in a cell",
+}
+_LAST_OUTPUT = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[ido]h")
+_BUILTINS = frozenset(dir(builtins)) - {*_ONLY_HERE, "_"} | {"__file__", "__annotations__", "__builtins__"}
+_KNOWN_IMPORTS = {
+    "dag": "from airflow.sdk import dag",
+    "task": "from airflow.sdk import task",
+    "task_group": "from airflow.sdk import task_group",
+    "DAG": "from airflow.sdk import DAG",
+    "pd": "import pandas as pd",
+    "np": "import numpy as np",
+    "plt": "import matplotlib.pyplot as plt",
+    "pendulum": "import pendulum",
+    "datetime": "from datetime import datetime",
+    "timedelta": "from datetime import timedelta",
+    "Path": "from pathlib import Path",
+}
+_SECRET = re.compile(
+    r"password|passwd|passphrase|secret|token|api_?key|private_?key|credential", re.IGNORECASE
+)
+
+
+def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) -> Captured:
+    """Find the free names of a cell, and those of what they stand for, in a notebook.
+
+    Parameters
+    ----------
+    tree
+        Of the cell.
+    namespace
+        The notebook's: a name's value now decides which of its definitions counts.
+    history
+        The executed cells.
+    """
+    search = _Search(tree, namespace, history)
+    unsure = has_star_import(tree)
+    for use in uses(tree):
+        if not (use.annotation and _defers_annotations(tree) and use.name not in namespace):
+            search.find(use.name, use, ())
+    found = search.captured
+    if unsure:
+        found.problems = [problem for problem in found.problems if problem.code == "secret-value"]
+    named = {(c.execution_count, c.line) for key, c in search.chunks.items() if key in found.names}
+    found.chunks = _ordered(
+        {
+            key: chunk
+            for key, chunk in search.chunks.items()
+            if key in found.names or (chunk.execution_count, chunk.line) not in named
+        }
+    )
+    found.imports = sorted(search.imports, key=lambda one: (one.module, one.attribute or "", one.name))
+    if found.chunks:
+        found.future = history.future_features()
+    return found
+
+
+class _Search:
+    def __init__(self, tree: ast.Module, namespace: Mapping[str, Any], history: History) -> None:
+        self.namespace = namespace
+        self.history = history
+        self.own = {binding.name for binding in bindings(tree.body)}
+        self.captured = Captured()
+        self.chunks: dict[str, Chunk] = {}
+        self.imports: set[Imported] = set()
+        self.done: set[str] = set()
+        self.assigned: set[str] = set()
+
+    def find(self, name: str, use: Use, through: tuple[str, ...]) -> None:
+        """Take a name along; ``use`` is where the cell needs it, ``through`` by what it is needed there."""
+        if name in self.done:
+            return
+        self.done.add(name)
+        if name in _BUILTINS and not self._is_redefined(name):
+            return
+        instead = self._only_here(name)
+        if use.guarded and (instead or name not in self.namespace):
+            return
+        if instead:
+            self._problem(name, "captured-name", use, through, "exists only in the notebook", instead)
+            return
+        if name not in self.namespace:
+            self._missing(name, use, through)
+            return
+        value = self.namespace[name]
+        if not self._from_definition(name, value, use, through) and not self._import(name, value):
+            self._by_value(name, value, use, through)
+
+    def _is_redefined(self, name: str) -> bool:
+        known = getattr(builtins, name, None)
+        return self.namespace.get(name, known) is not known and bool(self.history.definitions(name))
+
+    def _only_here(self, name: str) -> str | None:
+        if self.history.definitions(name):
+            return None
+        if _LAST_OUTPUT.fullmatch(name):
+            return _ONLY_HERE["Out"]
+        return _ONLY_HERE.get(name)
+
+    def _from_definition(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> bool:
+        """Take along the latest definition that the name's value comes from."""
+        definitions = self.history.definitions(name)
+        for definition in definitions:
+            is_last = definition is definitions[0]
+            match definition.binding:
+                case Binding(how="import"):
+                    if (needed := imported(definition, value, is_last=is_last)) is not None:
+                        self._add_import(name, needed)
+                        return True
+                case Binding(how="assign", node=ast.Assign() | ast.AnnAssign() as node) if not _is_lambda(
+                    node.value
+                ):
+                    if self._is_replayed(name, node.value, value):
+                        self.assigned.add(name)
+                        self._add_source(name, definition, use, through)
+                        self.assigned.discard(name)
+                        self._warn_of_secret(name, value, use, through)
+                        return True
+                case _ if defines(definition, value, is_last=is_last, is_only=len(definitions) == 1):
+                    self._add_source(name, definition, use, through)
+                    return True
+        return False
+
+    def _is_replayed(self, name: str, expression: ast.expr | None, value: Any) -> bool:
+        names = {n.id for n in ast.walk(expression or ast.Constant(0)) if isinstance(n, ast.Name)}
+        # Names that are each the other's: at least one of them had another value then.
+        if expression is None or names & {name, *self.assigned}:
+            return False
+        return replay.gives(expression, value, self.namespace)
+
+    def _add_source(self, name: str, definition: Definition, use: Use, through: tuple[str, ...]) -> None:
+        needed = self._add_chunk(name, definition)
+        self.captured.names[name] = definition.place
+        if definition.binding.how in ("def", "class"):
+            for change in self.history.changes(definition):
+                needed |= self._add_chunk(change.place, change)
+        for found in sorted(needed):
+            self.find(found, use, (*through, f"{name} ({definition.place})"))
+
+    def _add_chunk(self, key: str, definition: Definition) -> set[str]:
+        text, line = definition.text()
+        tree = ast.Module([definition.binding.node], [])
+        deferred = "annotations" in self.history.future_features()
+        needed = [
+            found
+            for found in uses(tree)
+            if not (found.deferred and found.name in self.own)
+            and not (found.annotation and deferred and found.name not in self.namespace)
+        ]
+        names = {found.name for found in needed}
+        at_once = {found.name for found in needed if not found.deferred}
+        self.chunks[key] = Chunk(text, definition.execution_count, line, names, at_once)
+        return names
+
+    def _add_import(self, name: str, needed: Imported) -> None:
+        self.imports.add(needed)
+        self.captured.names[name] = "import"
+        # Each `import a.b` and `import a.c` binds `a`, and loads a module of it.
+        for other in self.history.definitions(name):
+            alias = other.binding.alias
+            is_plain = isinstance(other.binding.node, ast.Import) and alias and alias.asname is None
+            if is_plain and needed.attribute is None and needed.name == needed.module.split(".")[0]:
+                self.imports.add(Imported(alias.name, None, name))  # type: ignore[union-attr]
+        if any(n.module.startswith(f"{name}.") and n.name == name for n in self.imports):
+            self.imports.discard(Imported(name, None, name))
+
+    def _import(self, name: str, value: Any) -> bool:
+        """Import what came into the namespace without a statement of its own."""
+        needed = None
+        if isinstance(value, types.ModuleType):
+            if sys.modules.get(value.__name__) is value and value.__spec__ is not None:
+                needed = Imported(value.__name__, None, name)
+        elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and importable(value):
+            needed = Imported(value.__module__, value.__name__, name)
+        for module in self.history.star_imports():
+            if needed is None and getattr(sys.modules.get(module), name, _MISSING) is value:
+                needed = Imported(module, name, name)
+        if needed is None:
+            return False
+        self.imports.add(needed)
+        self.captured.names[name] = "import"
+        return True
+
+    def _by_value(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> None:
+        self.assigned.add(name)
+        rendering = Rendering(self._name_of, self._is_free)
+        definitions = self.history.definitions(name)
+        place = definitions[0] if definitions else None
+        try:
+            text = rendering.source(value)
+        except NotSimpleError as error:
+            self._refuse(name, value, str(error), use, through)
+            self.assigned.discard(name)
+            return
+        self.imports |= rendering.imports
+        self.chunks[name] = Chunk(
+            f"{name} = {text}",
+            place.execution_count if place else None,
+            place.line if place else None,
+            set(rendering.names),
+            set(rendering.names),
+        )
+        self.captured.names[name] = f"value of {place.place}" if place else "value"
+        self._warn_of_secret(name, value, use, through)
+        for needed in sorted(rendering.names):
+            self.find(needed, use, (*through, name))
+        self.assigned.discard(name)
+        for needed in sorted(rendering.names):
+            if name in self._executed_with(needed):
+                self._as_it_began(name, needed, use, through)
+                return
+
+    def _executed_with(self, name: str) -> set[str]:
+        """Return what may be used when the definition of a name is executed."""
+        found: set[str] = set()
+        waiting = list(self.chunks[name].at_once) if name in self.chunks else []
+        while waiting:
+            if (one := waiting.pop()) not in found:
+                found.add(one)
+                waiting += self.chunks[one].needs if one in self.chunks else ()
+        return found
+
+    def _as_it_began(self, name: str, member: str, use: Use, through: tuple[str, ...]) -> None:
+        """Take along what a registry was at first: the definitions of its members, decorated with it, fill it."""
+        match self.history.definitions(name)[:1]:
+            case [
+                Definition(
+                    binding=Binding(
+                        how="assign", node=ast.Assign(value=made) | ast.AnnAssign(value=ast.expr() as made)
+                    )
+                ) as definition
+            ] if replay.is_pure(made, self.namespace):
+                self._add_chunk(name, definition)
+                self.captured.names[name] = definition.place
+                return
+        what = f"holds {member}, whose definition needs {name}"
+        hint = "write both into this cell, or into a module beside the notebook"
+        self._problem(name, "captured-name", use, through, what, hint)
+
+    def _name_of(self, thing: Any) -> str | None:
+        """Return the name under which code can be taken along."""
+        names = [getattr(thing, "__name__", ""), *self.namespace]
+        return next((n for n in names if self.namespace.get(n) is thing and self._is_code(n, thing)), None)
+
+    def _is_code(self, name: str, thing: Any) -> bool:
+        definitions = self.history.definitions(name)
+        for definition in definitions:
+            is_last = definition is definitions[0]
+            match definition.binding:
+                case Binding(how="import"):
+                    found = imported(definition, thing, is_last=is_last) is not None
+                case Binding(how="assign", node=ast.Assign(value=expression)) if not _is_lambda(expression):
+                    found = name not in self.assigned and self._is_replayed(name, expression, thing)
+                case _:
+                    found = defines(definition, thing, is_last=is_last, is_only=len(definitions) == 1)
+            if found:
+                return True
+        return False
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self.namespace and name not in self.own
+
+    def _refuse(self, name: str, value: Any, reason: str, use: Use, through: tuple[str, ...]) -> None:
+        what, _, hint = reason.partition(": ")
+        definitions = self.history.definitions(name)
+        if isinstance(value, types.FunctionType) and definitions and definitions[0].binding.how != "assign":
+            what, hint = (
+                f"is {described(value)}, which isn't what {definitions[0].place} defined",
+                "execute the cell that defines it again",
+            )
+        elif definitions and definitions[0].binding.how == "assign" and hint == _MAKE_IT:
+            assignment = ast.unparse(definitions[0].binding.node)
+            if len(assignment) <= 80:
+                hint = f"make it inside the task, or write `{assignment}` into this cell too"
+        self._problem(name, "captured-name", use, through, what, hint)
+
+    def _missing(self, name: str, use: Use, through: tuple[str, ...]) -> None:
+        definitions = self.history.definitions(name)
+        if definitions:
+            what = f"isn't defined any more: {definitions[0].place} did"
+            hint = "execute that cell again"
+        elif (place := self.history.in_dag_cell(name)) is not None:
+            what = (
+                f"is defined only by {place}, and a cell under %%temporal_dag isn't executed in the notebook"
+            )
+            hint = "move its definition to a cell without the magic, for both to use"
+        else:
+            what = "isn't defined, neither in this cell nor in one that was executed"
+            known = [n for n in self.namespace if not n.startswith("_")]
+            close = difflib.get_close_matches(name, [*known, *self.own, *_BUILTINS], n=1, cutoff=0.75)
+            hint = f"import it: {_KNOWN_IMPORTS[name]}" if name in _KNOWN_IMPORTS else "define it in a cell"
+            if close and name not in _KNOWN_IMPORTS:
+                hint = f"did you mean {close[0]}?"
+        self._problem(name, "unknown-name", use, through, what, hint)
+
+    def _warn_of_secret(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> None:
+        if isinstance(value, str) and value and _SECRET.search(name):
+            self._problem(
+                name,
+                "secret-value",
+                use,
+                through,
+                "is written into the DAG file, which Airflow's pages show",
+                "have the task read it from a connection or a variable",
+            )
+
+    def _problem(
+        self, name: str, code: str, use: Use, through: tuple[str, ...], what: str, hint: str
+    ) -> None:
+        where = (
+            f"In task {use.task}, " if use.task else f"In {use.functions[-1]}(), " if use.functions else ""
+        )
+        by = f"{through[-1]} uses {name}, which {what}" if through else f"{name} {what}"
+        message = f"{where}{by}."
+        self.captured.problems.append(
+            Problem(name, code, use, message[0].upper() + message[1:] if where else message, _sentence(hint))
+        )
+
+
+_MISSING = object()
+_MAKE_IT = advice(object()).partition(": ")[2]
+
+
+def _is_lambda(expression: ast.expr | None) -> bool:
+    return isinstance(expression, ast.Lambda)
+
+
+def _defers_annotations(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "__future__"
+        and any(alias.name == "annotations" for alias in node.names)
+        for node in tree.body
+    )
+
+
+def _sentence(text: str) -> str:
+    end = "" if text.endswith(("?", ".")) else "."
+    return text[:1].upper() + text[1:] + end
+
+
+def _ordered(chunks: Mapping[str, Chunk]) -> list[Chunk]:
+    """Return chunks as their cells were executed, but what one needs before it."""
+    ordered: list[Chunk] = []
+    visited: set[str] = set()
+
+    def place(key: Callable[[str], tuple[int, int]], name: str) -> None:
+        if name in visited or name not in chunks:
+            return
+        visited.add(name)
+        for needed in sorted(chunks[name].needs & chunks.keys(), key=key):
+            place(key, needed)
+        ordered.append(chunks[name])
+
+    def position(name: str) -> tuple[int, int]:
+        return chunks[name].execution_count or 0, chunks[name].line or 0
+
+    for name in sorted(chunks, key=position):
+        place(position, name)
+    return ordered

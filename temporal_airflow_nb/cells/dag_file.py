@@ -1,0 +1,103 @@
+"""The text of a cell's DAG file."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from temporal_airflow_nb.cells import local_modules
+from temporal_airflow_nb.cells.captured_names import Captured
+from temporal_airflow_nb.cells.imports import import_lines
+from temporal_airflow_nb.cells.line_map import NO_CELL, lines_of, marker
+from temporal_airflow_nb.cells.plain_file import About, plain_file
+
+
+class DagFile(NamedTuple):
+    """A cell's file: with marks of the cells it comes from, and without any."""
+
+    source: str
+    plain: str
+
+
+def compose(
+    cell: str,
+    tree: ast.Module,
+    captured: Captured,
+    execution_count: int,
+    folder: Path,
+    dag_ids: Sequence[str],
+    notebook: str | None,
+) -> DagFile:
+    """Return a cell's file, with what was captured for it above the cell.
+
+    Parameters
+    ----------
+    cell
+        The cell with a first line that stands for its magic.
+    tree
+        Its syntax tree.
+    captured
+        What it uses of other cells.
+    execution_count
+        Of the cell.
+    folder
+        The notebook's.
+    dag_ids
+        The DAGs that the cell says it defines.
+    notebook
+        The notebook's name, if known.
+    """
+    modules = local_modules.imported(tree) | {needed.module.split(".")[0] for needed in captured.imports}
+    for chunk in captured.chunks:
+        modules |= local_modules.imported(ast.parse(chunk.text))
+    folders = local_modules.folders_of(modules, folder)
+    head, rest = _split(cell, tree)
+    future = [name for name in captured.future if name not in _future_of(tree)]
+    imports = list(import_lines(captured.imports, future, folders))
+    about = About(notebook, dag_ids, [module for modules in folders.values() for module in modules])
+    plain = plain_file(head, rest, tree, captured, future, about)
+    if not (captured.chunks or imports):
+        return DagFile(cell, plain)
+    blank = next((index for index, line in enumerate(rest) if line.strip()), 0)
+    lines = [f"# The DAG of In [{execution_count}] and what it uses of other cells."]
+    if head:
+        lines += [marker(execution_count, 2), *head]
+    lines += ["", *imports[:-1]] if imports else []
+    end: tuple[int | None, int] = (None, 0)
+    for chunk in captured.chunks:
+        if chunk.execution_count is None or chunk.line is None:
+            lines += ["", *([NO_CELL] if end[0] else []), chunk.text]
+            end = None, 0
+            continue
+        count, line = end
+        if count == chunk.execution_count and 0 <= chunk.line - line <= 2:
+            lines += [""] * (chunk.line - line)
+        else:
+            lines += ["", "", marker(chunk.execution_count, chunk.line)]
+        lines += lines_of(chunk.text)
+        end = chunk.execution_count, chunk.end
+    lines += ["", "", marker(execution_count, 2 + len(head) + blank), *rest[blank:]]
+    return DagFile("\n".join(lines) + "\n", plain)
+
+
+def _split(cell: str, tree: ast.Module) -> tuple[list[str], list[str]]:
+    """Part the cell's lines into its docstring and ``__future__`` imports, which a file begins with, and the rest."""
+    lines = lines_of(cell)[1:]
+    end = 1
+    for index, node in enumerate(tree.body):
+        is_docstring = index == 0 and ast.get_docstring(tree, clean=False) is not None
+        if not is_docstring and not (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
+            break
+        end = node.end_lineno or end
+    return lines[: end - 1], lines[end - 1 :]
+
+
+def _future_of(tree: ast.Module) -> set[str]:
+    return {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        for alias in node.names
+    }

@@ -1,0 +1,146 @@
+"""Assignments that mean the same when they are executed again, elsewhere."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import datetime
+import enum
+import functools
+import types
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from temporal_airflow_nb.cells.literals import same
+
+_NODES = (
+    ast.Constant,
+    ast.Tuple,
+    ast.List,
+    ast.Set,
+    ast.Dict,
+    ast.UnaryOp,
+    ast.BinOp,
+    ast.JoinedStr,
+    ast.FormattedValue,
+    ast.Starred,
+    ast.keyword,
+    ast.operator,
+    ast.unaryop,
+    ast.expr_context,
+)
+_SIMPLE = (
+    *(bool, int, float, complex, str, bytes, type(None), tuple, list, dict, set, frozenset),
+    *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, PurePath, enum.Enum),
+)
+_CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
+# What their functions and classes return depends on the arguments alone.
+_PURE_MODULES = frozenset(
+    {
+        *("airflow", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools"),
+        *("operator", "pathlib", "pendulum", "re", "string", "typing", "typing_extensions", "uuid"),
+        "zoneinfo",
+    }
+)
+_PURE_BUILTINS = frozenset(
+    {
+        *("abs", "bool", "bytes", "complex", "dict", "divmod", "float", "frozenset", "int", "len", "list"),
+        *("max", "min", "range", "round", "set", "sorted", "str", "sum", "tuple"),
+    }
+)
+_OF_NOW = frozenset(
+    {
+        *("cwd", "fromtimestamp", "home", "now", "today", "tomorrow", "utcnow", "uuid1", "uuid4"),
+        "yesterday",
+    }
+)
+
+
+def gives(expression: ast.expr, value: Any, namespace: Mapping[str, Any]) -> bool:
+    """Return whether an expression, evaluated once more, gives what it gave: an equal value, by no other means.
+
+    Parameters
+    ----------
+    expression
+        Right side of an assignment.
+    value
+        What the name has now.
+    namespace
+        The notebook's.
+    """
+    if not is_pure(expression, namespace):
+        return False
+    code = compile(ast.Expression(expression), "<assignment>", "eval", dont_inherit=True)
+    try:
+        again = eval(code, dict(namespace))
+    except Exception:
+        return False
+    return same(value, again) or _is_another(value, again)
+
+
+def _is_another(value: Any, again: Any) -> bool:
+    """Return whether two objects that know no equality were made in the same way."""
+    if isinstance(value, functools.partial) and isinstance(again, functools.partial):
+        made = (value.func, value.args, value.keywords)
+        return same(made, (again.func, again.args, again.keywords))
+    if isinstance(value, type) and isinstance(again, type):
+        return value.__qualname__ == again.__qualname__ and value.__bases__ == again.__bases__
+    return type(value) is type(again) and type(value).__eq__ is object.__eq__
+
+
+def is_pure(node: ast.AST, namespace: Mapping[str, Any]) -> bool:
+    """Return whether what an expression gives depends on simple values alone, and changes nothing."""
+    if isinstance(node, ast.Name):
+        value = namespace.get(node.id, getattr(builtins, node.id, _MISSING))
+        return isinstance(value, (*_SIMPLE, *_CODE)) or _is_typing(value)
+    if isinstance(node, ast.Attribute):
+        return _is_pure_attribute(node, namespace)
+    if isinstance(node, ast.Subscript):
+        return _is_typing(_static(node.value, namespace)) and is_pure(node.slice, namespace)
+    if isinstance(node, ast.Call):
+        if not _is_pure_function(node.func, namespace):
+            return False
+        return all(is_pure(part, namespace) for part in [*node.args, *node.keywords])
+    if not isinstance(node, _NODES):
+        return False
+    return all(is_pure(child, namespace) for child in ast.iter_child_nodes(node))
+
+
+_MISSING = object()
+
+
+def _static(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
+    """Return what a dotted name of modules and classes stands for."""
+    if isinstance(node, ast.Name):
+        return namespace.get(node.id, getattr(builtins, node.id, _MISSING))
+    if isinstance(node, ast.Attribute):
+        owner = _static(node.value, namespace)
+        if isinstance(owner, (types.ModuleType, type)):
+            return getattr(owner, node.attr, _MISSING)
+    return _MISSING
+
+
+def _is_pure_attribute(node: ast.Attribute, namespace: Mapping[str, Any]) -> bool:
+    value = _static(node, namespace)
+    simple = isinstance(value, _SIMPLE) and not isinstance(value, (list, dict, set))
+    return simple or isinstance(value, _CODE) or _is_typing(value)
+
+
+def _is_pure_function(node: ast.expr, namespace: Mapping[str, Any]) -> bool:
+    if isinstance(node, ast.Attribute) and node.attr in _OF_NOW:
+        return False
+    function = _static(node, namespace)
+    if function is _MISSING:
+        return False
+    if (name := getattr(function, "__name__", "")) and getattr(builtins, name, None) is function:
+        return name in _PURE_BUILTINS
+    owner = getattr(function, "__self__", None)
+    module = getattr(function, "__module__", None) or getattr(owner, "__module__", None) or ""
+    if module == "logging":
+        return name == "getLogger"
+    return module.split(".")[0].lstrip("_") in _PURE_MODULES and name not in _OF_NOW
+
+
+def _is_typing(value: Any) -> bool:
+    return isinstance(value, type) or getattr(type(value), "__module__", "") in ("typing", "types")

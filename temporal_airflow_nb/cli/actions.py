@@ -1,0 +1,87 @@
+"""``temporal-airflow cancel``, ``clear`` and ``mark``: what is done to a run of the stack that is up."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from temporal_airflow_nb.cli.run import as_data, follow, say
+from temporal_airflow_nb.dag_runs.run import Run
+from temporal_airflow_nb.display.model import grid
+from temporal_airflow_nb.display.text import headline
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from temporal_airflow_nb.stack.base import Stack
+
+_CLUSTER = ("TEMPORAL_ADDRESS", "TEMPORAL_PROFILE")
+_DONE = {"cancel": "Cancelled", "clear": "Cleared", "mark": "Changed"}
+_SHOWN = 20
+
+
+def act(arguments: argparse.Namespace) -> int:
+    """
+    Do to a run what ``arguments`` say, and show it.
+
+    Returns
+    -------
+    int
+        0, or with ``wait`` 1 if the run failed; a run that was to be cancelled may fail.
+    """
+    body = {"dag_id": arguments.dag_id, "run_id": arguments.run_id}
+    for name in (
+        "state",
+        "task_ids",
+        "map_indexes",
+        "upstream",
+        "downstream",
+        "only_failed",
+        "latest_version",
+    ):
+        if hasattr(arguments, name):
+            body[name] = getattr(arguments, name)
+    if not body.get("task_ids") and any(body.get(name) for name in ("map_indexes", "upstream", "downstream")):
+        raise InvalidInputError(
+            "--map-index, --upstream and --downstream need --task.", hint="Name a task: --task TASK_ID"
+        )
+    console = Console(stderr=arguments.output == "json", highlight=False)
+    with _door(arguments) as stack:
+        done = stack.client.call(arguments.op, **body)
+        run = Run(stack.client, done["dag_id"], done["run_id"])
+        _say_done(console, arguments.op, done["affected"])
+        if arguments.wait:
+            follow(run, console)
+        snapshot = run.snapshot()
+    if arguments.output == "json":
+        print(json.dumps(as_data(snapshot), indent=2), flush=True)
+    say(console, headline(grid(snapshot)))
+    failed = snapshot["state"] == "failed" and arguments.op != "cancel"
+    return int(arguments.wait and failed)
+
+
+def _say_done(console: Console, op: str, affected: list[Any]) -> None:
+    names = [task_id if map_index < 0 else f"{task_id}[{map_index}]" for task_id, map_index in affected]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    say(console, f"{_DONE[op]}: {', '.join(names[:_SHOWN])}{more}" if names else f"{_DONE[op]}: no task")
+
+
+def _door(arguments: argparse.Namespace) -> Stack:
+    """Return the stack that is up in the state folder, else the configured cluster."""
+    from temporal_airflow_nb.stack.connected import ConnectedStack
+    from temporal_airflow_nb.stack.local import LocalStack
+
+    stack = LocalStack(arguments.home)
+    if stack.is_running:
+        return stack
+    if arguments.home is None and any(os.environ.get(name) for name in _CLUSTER):
+        return ConnectedStack()
+    raise ServiceUnavailableError(
+        f"No stack runs in {stack.home}.",
+        hint="Start it with `temporal-airflow up`, or set TEMPORAL_ADDRESS for a cluster.",
+        service="worker",
+    )

@@ -1,0 +1,112 @@
+"""A Temporal client on an event loop of its own, for callers in any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from temporal_airflow_nb.config.temporal import connect_client
+from temporal_airflow_nb.errors import ServiceUnavailableError
+
+T = TypeVar("T")
+
+_GRACE = 15.0
+
+
+class TemporalLoop:
+    """
+    Runs coroutines with a client that is connected at the first need.
+
+    Parameters
+    ----------
+    settings
+        Arguments of :func:`~temporal_airflow_nb.config.temporal.connect_client`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connecting = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+
+    def run(self, use: Callable[[Client], Awaitable[T]], timeout: float) -> T:
+        """Return what ``use`` makes of the client.
+
+        Parameters
+        ----------
+        use
+            Called in the loop.
+        timeout
+            Seconds that it may take.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Temporal can't be reached, or doesn't answer in time.
+        """
+        future = asyncio.run_coroutine_threadsafe(self._use(use), self._started())
+        try:
+            return future.result(timeout + _GRACE)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise self._unavailable(f"didn't answer in {timeout + _GRACE:.0f} s") from None
+        except RPCError as error:
+            if (
+                error.status == RPCStatusCode.PERMISSION_DENIED
+                or error.status == RPCStatusCode.UNAUTHENTICATED
+            ):
+                raise self._unavailable(
+                    f"refuses this client: {error.message}", "Check the API key or the certificate."
+                ) from error
+            raise self._unavailable(f"can't be asked: {error.message}") from error
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End the loop; a later call starts another."""
+        with self._lock:
+            loop, self._loop, self._client = self._loop, None, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+    async def _use(self, use: Callable[[Client], Awaitable[T]]) -> T:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await connect_client(**self._settings)
+            client = self._client
+        return await use(client)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop, self._connecting = asyncio.new_event_loop(), asyncio.Lock()
+                threading.Thread(target=_serve, args=(self._loop,), name="temporal", daemon=True).start()
+            return self._loop
+
+    def _unavailable(self, what: str, hint: str = "") -> ServiceUnavailableError:
+        address = self._client.service_client.config.target_host if self._client else ""
+        return ServiceUnavailableError(
+            f"Temporal at {address} {what}.",
+            hint=hint or "Check TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE or the profile, and whether it runs.",
+            service="temporal",
+            address=address,
+        )
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

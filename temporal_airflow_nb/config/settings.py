@@ -1,0 +1,176 @@
+"""Settings of the magics: ``%config TemporalDag``, environment variables, ``pyproject.toml``."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from traitlets import Bool, Enum, Float, List, Unicode
+from traitlets.config import Configurable
+
+from temporal_airflow_nb.config import pyproject
+from temporal_airflow_nb.config.environment import home_path
+from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.suggestions import similar
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+VIEWS = ("grid", "graph", "gantt", "none")
+WORKER_LOST = ("rerun", "fail")
+
+_reported: set[str] = set()
+
+
+class TemporalDag(Configurable):
+    """
+    How ``%%temporal_dag`` behaves where a cell doesn't say so itself.
+
+    What isn't set here is taken from the environment, from [tool.temporal-airflow-nb] of pyproject.toml, or is the
+    default.
+    """
+
+    home = Unicode(
+        None, allow_none=True, help="State folder of the embedded stack (default: .temporal_airflow here)."
+    ).tag(config=True)
+    wait = Bool(
+        None, allow_none=True, help="Whether a cell waits for the end of its run (default: False)."
+    ).tag(config=True)
+    view = Enum(VIEWS, None, allow_none=True, help="What is shown of a run (default: grid).").tag(config=True)
+    worker_lost = Enum(
+        WORKER_LOST,
+        None,
+        allow_none=True,
+        help="What becomes of a try whose worker was lost (default: as the worker is set, rerun).",
+    ).tag(config=True)
+    linger = Float(
+        None,
+        min=0,
+        allow_none=True,
+        help="Seconds for which an embedded stack waits for a kernel that died to come back (default: 600).",
+    ).tag(config=True)
+    production = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="Patterns of profiles, namespaces and addresses that are production (default: *prod*).",
+    ).tag(config=True)
+
+
+class _Setting(NamedTuple):
+    default: Any
+    variable: str
+    of_text: Callable[[str], Any]
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+
+
+_SETTINGS = {
+    "home": _Setting(None, "TEMPORAL_AIRFLOW_HOME", str),
+    "wait": _Setting(False, "TEMPORAL_AIRFLOW_WAIT", _truth),
+    "view": _Setting("grid", "TEMPORAL_AIRFLOW_VIEW", str),
+    "worker_lost": _Setting(None, "TEMPORAL_AIRFLOW_ON_WORKER_LOST", str),
+    "linger": _Setting(600.0, "TEMPORAL_AIRFLOW_LINGER", float),
+    "production": _Setting(
+        ["*prod*"], "TEMPORAL_AIRFLOW_PRODUCTION", lambda text: [item.strip() for item in text.split(",")]
+    ),
+}
+
+_configured: TemporalDag | None = None
+
+
+def install(shell: InteractiveShell) -> None:
+    """Have ``%config TemporalDag`` know the settings, those of IPython's configuration files among them."""
+    global _configured
+    remove(shell)
+    _configured = TemporalDag(parent=shell)
+    shell.configurables.append(_configured)
+
+
+def remove(shell: InteractiveShell) -> None:
+    """Have ``%config`` forget them."""
+    global _configured
+    shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, TemporalDag)]
+    _configured = None
+
+
+def get(name: str) -> Any:
+    """Return a setting: as ``%config`` has it, else the environment, else ``pyproject.toml``, else the default.
+
+    Raises
+    ------
+    InvalidInputError
+        What is set there can't be used.
+
+    Examples
+    --------
+    >>> get("view")
+    'grid'
+    """
+    chosen = getattr(_configured, name) if _configured is not None else None
+    if chosen is not None:
+        return str(home_path(chosen)) if name == "home" else chosen
+    setting = _SETTINGS[name]
+    if text := os.environ.get(setting.variable):
+        return _checked(name, text, setting.of_text, f"${setting.variable}")
+    path, found = pyproject.settings()
+    _warn_of_unknown(path, found)
+    if name == "home":
+        folder = pyproject.home()
+        return None if folder is None else str(folder)
+    if name in found:
+        return _checked(name, found[name], lambda value: value, f"{path}: {name}")
+    return setting.default
+
+
+def chosen(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
+    """Return an argument's value, or the setting of its name if it is None.
+
+    Raises
+    ------
+    InvalidInputError
+        The value is not one of ``choices``.
+    """
+    if value is None:
+        return get(name)
+    if value not in choices:
+        raise InvalidInputError(
+            f"There is no {name} {value!r}.", hint=f"Choose one of: {', '.join(choices)}.", value=value
+        )
+    return value
+
+
+def _checked(name: str, value: Any, convert: Callable[[Any], Any], place: str) -> Any:
+    trait = TemporalDag.class_traits()[name]
+    try:
+        return trait._validate(TemporalDag(), convert(value))
+    except Exception:
+        raise InvalidInputError(
+            f"{place} is {json.dumps(value, default=str)}.", hint=_possible(name), setting=name
+        ) from None
+
+
+def _possible(name: str) -> str:
+    choices = {"view": VIEWS, "worker_lost": WORKER_LOST, "wait": ("true", "false")}
+    if name in choices:
+        return f"It can be {', '.join(choices[name])}."
+    return (
+        "It is a number of seconds, 0 for none."
+        if name == "linger"
+        else "It is a list of patterns: *prod*, live-?"
+    )
+
+
+def _warn_of_unknown(path: Any, found: Mapping[str, Any]) -> None:
+    for name in found:
+        if name in _SETTINGS or f"{path} {name}" in _reported:
+            continue
+        _reported.add(f"{path} {name}")
+        close = similar(name, _SETTINGS)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_SETTINGS)}."
+        warnings.warn(f"{path}: [tool.temporal-airflow-nb] has no {name}; {hint}", UserWarning, stacklevel=4)

@@ -1,0 +1,103 @@
+"""Airflow's backfill, with its runs handed to Temporal: one run for each date of the schedule in a span of time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from airflow.exceptions import AirflowException, DagNotFound
+from airflow.models import backfill as airflow_backfill
+from airflow.models.backfill import Backfill, BackfillDagRun, ReprocessBehavior
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from sqlalchemy import select
+
+from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
+from temporal_airflow_nb.orchestration.outbox import managed_runs, rollout
+from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
+from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
+from temporal_airflow_nb.tasks.database import transaction, writing_alone
+
+_HINTS = {
+    airflow_backfill.DagNonPeriodicScheduleException: 'Give it a schedule: @dag(schedule="@daily", start_date=…).',
+    airflow_backfill.AlreadyRunningBackfill: "Wait for its runs to end, or cancel them.",
+    airflow_backfill.InvalidBackfillDateRange: "The first date comes first: --backfill START END.",
+    airflow_backfill.InvalidBackfillDate: "Choose dates in the past.",
+    airflow_backfill.NoBackfillRunsToCreate: "Between these there is no date of the schedule whose interval is over.",
+}
+
+
+def create_backfill(
+    dag_id: str,
+    *,
+    start: datetime,
+    end: datetime,
+    conf: dict[str, Any] | None = None,
+    on_worker_lost: str | None = None,
+) -> list[str]:
+    """
+    Create a run for each date of a DAG's schedule from ``start`` to ``end``, both included, and launch them.
+
+    Dates that have a run already are run again, on the DAG as it is now. As many run at a time as the DAG's
+    ``max_active_runs`` allows.
+
+    Returns
+    -------
+    list of str
+        The runs' ids, earliest date first.
+
+    Raises
+    ------
+    InvalidInputError
+        The DAG has no schedule, the dates make no sense, or another backfill of the DAG goes on.
+    InvalidConfError
+        The DAG's params refuse ``conf``.
+    """
+    with transaction() as session:
+        model = session.get(DagModel, dag_id)
+        if model is None:
+            raise DagNotFoundError(f"no DAG {dag_id!r}", dag_id=dag_id)
+        model.is_paused = False
+        max_active_runs = model.max_active_runs
+        if rollout.is_alone():
+            scheduler()._mark_backfills_complete(session=session)
+    with writing_alone():
+        created = _created(
+            dag_id=dag_id,
+            from_date=start,
+            to_date=end,
+            max_active_runs=max_active_runs,
+            reverse=False,
+            dag_run_conf=conf or {},
+            triggering_user_name=None,
+            reprocess_behavior=ReprocessBehavior.COMPLETED,
+            run_on_latest_version=True,
+        )
+    with transaction() as session:
+        run_ids = list(
+            session.scalars(
+                select(DagRun.run_id)
+                .join(BackfillDagRun, BackfillDagRun.dag_run_id == DagRun.id)
+                .where(BackfillDagRun.backfill_id == created.id)
+                .order_by(BackfillDagRun.sort_ordinal)
+            )
+        )
+        for run_id in run_ids:
+            managed_runs.assign(dag_id, run_id, session, on_worker_lost=on_worker_lost)
+    start_queued_runs()
+    return run_ids
+
+
+def _created(**backfill: Any) -> Backfill:
+    try:
+        return airflow_backfill._create_backfill(**backfill)
+    except DagNotFound:
+        raise DagNotFoundError(f"no DAG {backfill['dag_id']!r}", dag_id=backfill["dag_id"]) from None
+    except airflow_backfill.InvalidBackfillConf as error:
+        raise InvalidConfError.of_params(backfill["dag_id"], error) from None
+    except (AirflowException, ValueError) as error:
+        raise InvalidInputError(
+            f"DAG {backfill['dag_id']!r} can't be backfilled: {error}",
+            hint=_HINTS.get(type(error), ""),
+            dag_id=backfill["dag_id"],
+        ) from None

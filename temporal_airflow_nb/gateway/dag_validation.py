@@ -1,0 +1,219 @@
+"""What Airflow makes of a DAG file before it runs: which of its errors, and what it names that isn't there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from collections.abc import Collection, Iterator
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from airflow.models.connection import Connection
+from airflow.models.pool import Pool
+from airflow.models.variable import Variable
+from airflow.serialization.enums import Encoding
+from sqlalchemy import select
+
+from temporal_airflow_nb.checks.preflight import Finding, uses
+from temporal_airflow_nb.errors import DagFileError, PreflightError
+from temporal_airflow_nb.tasks.database import reading
+
+_SLOW_SECONDS = 3.0
+
+_REGISTER = (
+    "Define it in a plugin, a module in the stack's airflow/plugins folder, and start the stack again."
+)
+
+
+def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
+    """
+    Return what stands against running the DAGs of a file, and what should be known of them.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dags
+        Its serialized DAGs.
+    seconds
+        How long it took to parse.
+    """
+    tree = _tree(path)
+    found = [*_missing_pools(dags, tree), *_future_starts(dags)]
+    if tree is not None:
+        named = uses(tree)
+        found += _missing("connection", named.connections, _has_connection)
+        found += _missing("variable", named.variables, _has_variable)
+    if seconds > _SLOW_SECONDS:
+        found.append(
+            Finding(
+                "warning",
+                "slow-import",
+                f"Importing the file took {seconds:.1f} s, and is done for each edit.",
+                None,
+                "Move what is slow into a task.",
+            )
+        )
+    return sorted(found, key=lambda finding: finding.line or 0)
+
+
+def import_error(path: str, trace: str) -> DagFileError:
+    """Say what the import of a file raised, on which of its lines, and what to do."""
+    lines = [int(number) for number in re.findall(rf'File "{re.escape(path)}", line (\d+)', trace)]
+    line = lines[-1] if lines else None
+    what = next(
+        (text.strip() for text in reversed(trace.splitlines()) if text.strip()), "it can't be imported"
+    )
+    if (known := _known_error(path, what, line)) is not None:
+        return PreflightError.of([known], path)
+    place = f"{path}, line {line}" if line else path
+    source = ""
+    if line:
+        source = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[line - 1].strip()
+    return DagFileError(
+        f"{place}: {what}", hint=source or "Correct the file and try again.", path=path, line=line
+    )
+
+
+def _known_error(path: str, what: str, line: int | None) -> Finding | None:
+    error = partial(Finding, "error")
+    tree = _tree(path)
+    if (found := re.search(r"DuplicateTaskIdFound: Task id '(.+)' has already", what)) is not None:
+        task_id = found[1]
+        message = f"Two tasks have the task_id {task_id!r}."
+        return error("duplicate-task-id", message, line, "Give one of them another id.", task_id=task_id)
+    if (
+        found := re.search(r"CycleException: Cycle detected in Dag: (.+)\. Faulty task: (.+)", what)
+    ) is not None:
+        dag_id, task_id = found.groups()
+        message = f"The tasks of DAG {dag_id!r} wait for each other: there is a cycle with {task_id!r} in it."
+        hint = "Take away one of the dependencies that close it."
+        return error("cycle", message, _line_of_task(tree, task_id), hint, dag_id=dag_id, task_id=task_id)
+    if (found := re.search(r"SerializationError: Failed to serialize DAG '(.+?)': (.+)", what)) is not None:
+        dag_id, why = found.groups()
+        return _not_serializable(dag_id, why, tree)
+    if (found := re.search(r"VARIABLE_NOT_FOUND: .*Variable (\S+) not found", what)) is not None:
+        message = f"Variable {found[1]!r} is read where the file is imported, and there is none."
+        return error("missing-variable", message, line, _fix("variable", found[1]))
+    if (found := re.search(r"The conn_id `(.+)` isn't defined", what)) is not None:
+        message = f"Connection {found[1]!r} is read where the file is imported, and there is none."
+        return error("missing-connection", message, line, _fix("connection", found[1]))
+    return None
+
+
+def _not_serializable(dag_id: str, why: str, tree: ast.Module | None) -> Finding:
+    named = re.search(r"unusual_prefix_\w+?_[^.\s']+\.(\w+)", why)
+    if named is None:
+        message = f"DAG {dag_id!r} can't be serialized: {why}"
+        hint = "Airflow stores each DAG as JSON: use plain values in it."
+        return Finding("error", "not-serializable", message, None, hint, dag_id=dag_id)
+    message = f"DAG {dag_id!r} can't be serialized: Airflow doesn't know the class {named[1]}."
+    line = _line_of(tree, lambda node: isinstance(node, ast.ClassDef) and node.name == named[1])
+    return Finding("error", "not-serializable", message, line, _REGISTER, dag_id=dag_id)
+
+
+def _missing_pools(dags: list[Any], tree: ast.Module | None) -> Iterator[Finding]:
+    wanted = {
+        (dag.dag_id, task["task_id"]): pool
+        for dag in dags
+        for task in (task[Encoding.VAR] for task in dag.data["dag"]["tasks"])
+        if (pool := (task.get("partial_kwargs") or task).get("pool"))
+    }
+    if not wanted:
+        return
+    with reading() as session:
+        there = set(session.scalars(select(Pool.pool).where(Pool.pool.in_(set(wanted.values())))))
+    for (dag_id, task_id), pool in wanted.items():
+        if pool not in there:
+            yield Finding(
+                "error",
+                "missing-pool",
+                f"There is no pool {pool!r}: task {task_id!r} would never start.",
+                _line_of_task(tree, task_id),
+                f"Create it: airflow pools set {pool} SLOTS DESCRIPTION; or take pool={pool!r} away.",
+                dag_id=dag_id,
+                task_id=task_id,
+            )
+
+
+def _future_starts(dags: list[Any]) -> Iterator[Finding]:
+    for dag in dags:
+        start = dag.data["dag"].get("start_date")
+        if isinstance(start, (int, float)) and start > time.time():
+            date = datetime.fromtimestamp(start, timezone.utc).date()
+            message = (
+                f"start_date {date} of DAG {dag.dag_id!r} is in the future: a run before it has no tasks."
+            )
+            yield Finding(
+                "warning", "future-start-date", message, None, "Take a date in the past.", dag_id=dag.dag_id
+            )
+
+
+def _missing(kind: str, named: dict[str, int], exists: Any) -> Iterator[Finding]:
+    for name, line in named.items():
+        if not exists(name):
+            yield Finding(
+                "warning",
+                f"missing-{kind}",
+                f"There is no {kind} {name!r}: the task that asks for it will fail.",
+                line,
+                _fix(kind, name),
+            )
+
+
+def _fix(kind: str, name: str) -> str:
+    if kind == "variable":
+        return f"Set it: airflow variables set {name} VALUE; or $AIRFLOW_VAR_{name.upper()} before the stack starts."
+    return f"Add it: airflow connections add {name} --conn-uri URI; or $AIRFLOW_CONN_{name.upper()} before the start."
+
+
+def _has_connection(conn_id: str) -> bool:
+    from airflow.exceptions import AirflowNotFoundException
+
+    try:
+        Connection.get_connection_from_secrets(conn_id)
+    except AirflowNotFoundException:
+        return False
+    except Exception:
+        # A backend that can't be asked here may answer the task.
+        return True
+    return True
+
+
+def _has_variable(key: str) -> bool:
+    try:
+        return Variable.get_variable_from_secrets(key) is not None
+    except Exception:
+        return True
+
+
+def _tree(path: str) -> ast.Module | None:
+    try:
+        return ast.parse(Path(path).read_bytes())
+    except (SyntaxError, ValueError, OSError, SystemError):
+        return None
+
+
+def _line_of_task(tree: ast.Module | None, task_id: str) -> int | None:
+    """Return where a task is made: its function, or the call that names it."""
+    name = task_id.rpartition(".")[2]
+
+    def makes_it(node: ast.AST) -> bool:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return node.name == name
+        return isinstance(node, ast.Call) and any(
+            keyword.arg == "task_id"
+            and isinstance(keyword.value, ast.Constant)
+            and keyword.value.value == name
+            for keyword in node.keywords
+        )
+
+    return _line_of(tree, makes_it)
+
+
+def _line_of(tree: ast.Module | None, wanted: Any) -> int | None:
+    nodes: Collection[Any] = [] if tree is None else [node for node in ast.walk(tree) if wanted(node)]
+    return min((node.lineno for node in nodes), default=None)

@@ -1,0 +1,122 @@
+"""Finds what a user has named in Airflow's database, or says what there is instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance as TI
+from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
+from airflow.utils.state import State, TaskInstanceState
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
+
+from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
+from temporal_airflow_nb.suggestions import meant
+from temporal_airflow_nb.tasks.dags import dag_of_run
+
+_SHOWN = 5
+
+
+def check_dag(dag_id: str, session: Session) -> None:
+    """Refuse a DAG that Airflow doesn't know."""
+    if session.get(DagModel, dag_id) is None:
+        known = session.scalars(select(DagModel.dag_id)).all()
+        raise DagNotFoundError(
+            f"There is no DAG {dag_id!r}.", hint=meant_or_there(dag_id, known), dag_id=dag_id
+        )
+
+
+def find_run(dag_id: str, run_id: str | None, session: Session) -> DagRun:
+    """Return a run of a DAG, the latest one where ``run_id`` is None."""
+    check_dag(dag_id, session)
+    runs = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc())
+    found = session.scalar(runs.limit(1) if run_id is None else runs.where(DagRun.run_id == run_id))
+    if found is not None:
+        return found
+    if run_id is None:
+        raise RunNotFoundError(f"DAG {dag_id!r} has no run.", hint="Run it first.", dag_id=dag_id)
+    known = [run.run_id for run in session.scalars(runs.limit(_SHOWN))]
+    raise RunNotFoundError(
+        f"DAG {dag_id!r} has no run {run_id!r}.",
+        hint=f"Its latest are: {', '.join(known)}." if known else "It has none.",
+        dag_id=dag_id,
+        run_id=run_id,
+    )
+
+
+@dataclass(frozen=True)
+class Try:
+    """One try of a task instance.
+
+    Attributes
+    ----------
+    ti : TaskInstance
+        The task instance; its ``task`` is that of the DAG, where it has one still.
+    row : TaskInstance or TaskInstanceHistory
+        What is recorded of the try.
+    former : list of TaskInstanceHistory
+        The tries that are over, oldest first: also the latest one, while it waits to be tried again.
+    number : int
+    """
+
+    ti: TI
+    row: Any
+    former: list[TIH]
+    number: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens in this try."""
+        if self.row is not self.ti or any(row.try_number == self.number for row in self.former):
+            return True
+        return self.ti.state in State.finished or self.ti.state == TaskInstanceState.UP_FOR_RETRY
+
+
+def find_try(dag_run: DagRun, task_id: str, map_index: int, try_number: int | None, session: Session) -> Try:
+    """Return a try of a task instance, the latest one where ``try_number`` is None or 0."""
+    where = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "task_id": task_id}
+    options = joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields)
+    ti = session.scalar(select(TI).filter_by(**where, map_index=map_index).options(*options))
+    if ti is None:
+        raise _no_task(dag_run, task_id, map_index, session)
+    history = select(TIH).filter_by(**where, map_index=map_index).where(TIH.try_number > 0)
+    former = list(session.scalars(history.options(joinedload(TIH.dag_run)).order_by(TIH.try_number)))
+    number = try_number or ti.try_number
+    row: Any = ti
+    if number != ti.try_number:
+        row = next((row for row in former if row.try_number == number), None)
+        if row is None:
+            raise RunNotFoundError(
+                f"task {task_id!r} has no try {number}", hint=f"It had {ti.try_number}.", task_id=task_id
+            )
+    dag = dag_of_run(dag_run, session)
+    if dag is not None and task_id in dag.task_dict:
+        ti.task = row.task = dag.task_dict[task_id]
+    return Try(ti, row, former, number)
+
+
+def _no_task(dag_run: DagRun, task_id: str, map_index: int, session: Session) -> RunNotFoundError:
+    of_run = select(TI.task_id, TI.map_index).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id)
+    instances = session.execute(of_run).tuples().all()
+    indexes = [index for known, index in instances if known == task_id]
+    what = f"run {dag_run.run_id!r} has no task {task_id!r}"
+    if not indexes:
+        hint = meant_or_there(task_id, {known for known, _ in instances})
+    elif max(indexes) < 0:
+        what, hint = f"{what} with map_index {map_index}", "It isn't mapped: leave the map_index out."
+    else:
+        what = f"{what} with map_index {map_index}"
+        hint = f"It is mapped: choose a map_index of {min(indexes)} to {max(indexes)}."
+    return RunNotFoundError(what, hint=hint, task_id=task_id)
+
+
+def meant_or_there(name: str, known: Iterable[str]) -> str:
+    """Return which of the known names may have been meant, else what there is, as a sentence."""
+    known = sorted(known)
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    there = f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none at all."
+    return meant(name, known, there)

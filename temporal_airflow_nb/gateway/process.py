@@ -1,0 +1,183 @@
+"""The process that has Airflow loaded: the Temporal worker and the gateway, with the zygotes as its children.
+
+Run as ``python -m temporal_airflow_nb.gateway.process HOME``; the keeper starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from temporal_airflow_nb.airflow_plugin import session_listeners
+from temporal_airflow_nb.config.airflow_version import check_airflow
+from temporal_airflow_nb.config.environment import queues
+from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.stack.endpoints import database_url
+from temporal_airflow_nb.stack.services.definitions import GATEWAY_ONLY, READY_FD
+from temporal_airflow_nb.stack.state_folder import ui_urls
+
+_SERVER_PATIENCE = 60.0
+
+
+def main(home: str) -> NoReturn:
+    """Serve until told to stop."""
+    try:
+        asyncio.run(_serve(_prepare(Path(home)), Path(home)))
+        code = 0
+    except TemporalAirflowError as error:
+        _report({"error": error.to_dict()})
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Temporal's runtime aborts now and then when the interpreter tears its threads down.
+    os._exit(code)
+
+
+def _prepare(home: Path) -> Any:
+    """Import Airflow, fork the zygote while there is one thread, and bring the database up to date."""
+    version = check_airflow()
+    session_listeners.mute()
+    embedded = GATEWAY_ONLY not in os.environ
+    if embedded:
+        # One connection for each thread that supervises a task, and some for the gateway.
+        os.environ.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "50")
+    # The user's own line is often further up than the two frames that Airflow keeps.
+    os.environ.setdefault("AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH", "50")
+    # Airflow leaves a DAG that it stored in the last 30 s as it is; one that somebody runs now is to be as it is now.
+    os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
+    # Not at the top: the version is checked, and the settings are made, before Airflow is imported.
+    try:
+        from temporal_airflow_nb.tasks.zygotes import preload_and_fork
+
+        zygotes = preload_and_fork()
+        _quieten()
+        _prepare_database(home if embedded else None, version)
+    except Exception as error:
+        if embedded or (known := _database_error(error)) is None:
+            raise
+        raise known from None
+    return zygotes
+
+
+def _database_error(error: Exception) -> TemporalAirflowError | None:
+    """Return what is wrong with the database that somebody has configured, if that is what an exception is about."""
+    from sqlalchemy.exc import ArgumentError, OperationalError
+
+    url = database_url(os.environ)
+    hint = "Check AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, or sql_alchemy_conn in airflow.cfg."
+    if isinstance(error, OperationalError):
+        reason = str(error.orig).strip().splitlines()[0]
+        return ServiceUnavailableError(
+            f"Airflow's database {url} can't be reached: {reason}", hint=hint, service="database", address=url
+        )
+    if isinstance(error, (ArgumentError, ModuleNotFoundError)):
+        return InvalidInputError(
+            f"Airflow's database setting {url} can't be used: {error}", hint=hint, address=url
+        )
+    return None
+
+
+def _quieten() -> None:
+    """Keep the lines that Airflow writes for each request of a task out of the worker's log."""
+    from airflow._shared.logging.structlog import PER_LOGGER_LEVELS
+
+    PER_LOGGER_LEVELS.update({"airflow": logging.WARNING})
+    for name in ("airflow", "alembic", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _prepare_database(home: Path | None, version: str) -> None:
+    """Migrate the embedded stack's database, once per version; create our tables in any."""
+    from airflow import settings
+    from airflow.utils.db import initdb
+
+    from temporal_airflow_nb.orchestration.outbox.tables import create_tables
+    from temporal_airflow_nb.stack.services.airflow_config import is_migrated, mark_migrated
+    from temporal_airflow_nb.tasks.database import speed_up_sqlite
+
+    assert settings.engine is not None
+    if settings.engine.dialect.name == "sqlite":
+        speed_up_sqlite(settings.engine)
+    migrate = home is not None and not is_migrated(home, version)
+    if migrate:
+        initdb()
+    with settings.engine.begin() as connection:
+        create_tables(connection)
+    if home is not None and migrate:
+        mark_migrated(home, version)
+
+
+async def _serve(zygotes: Any, home: Path) -> None:
+    from temporal_airflow_nb.gateway.app import Gateway, application
+    from temporal_airflow_nb.gateway.submission import Submissions
+
+    embedded = GATEWAY_ONLY not in os.environ
+    stopped = asyncio.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
+    worker = None
+    if embedded:
+        from temporal_airflow_nb.orchestration.outbox.rollout import configured
+        from temporal_airflow_nb.orchestration.worker import AirflowWorker
+
+        alone = configured() is None
+        worker = AirflowWorker(await _connect(), zygotes, alone=alone, triggerer=False, queues=queues())
+        client = worker.runner.client
+    else:
+        from temporal_airflow_nb.tasks.client import DatabaseClient
+
+        client = DatabaseClient()
+    gateway = Gateway(
+        application(
+            os.environ["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"],
+            Submissions(zygotes, client, home if embedded else None),
+            lambda: ui_urls(home),
+            worker.client if worker is not None else None,
+        ),
+        int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),
+    )
+    await gateway.start()
+    working = (
+        asyncio.create_task(worker.run())
+        if worker is not None
+        else asyncio.create_task(asyncio.Event().wait())
+    )
+    _report({"ready": True})
+    await asyncio.wait([working, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
+    gateway.stop()
+    if working.done():
+        working.result()
+    if worker is not None:
+        await worker.stop()
+    zygotes.stop()
+
+
+async def _connect() -> Any:
+    """Connect to Temporal's server, which is started at the same time as this process."""
+    from temporal_airflow_nb.config.temporal import connect_client
+
+    deadline = asyncio.get_running_loop().time() + _SERVER_PATIENCE
+    while True:
+        try:
+            return await connect_client()
+        except ServiceUnavailableError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+def _report(message: dict[str, Any]) -> None:
+    if fd := os.environ.pop(READY_FD, None):
+        with open(int(fd), "w") as pipe:
+            pipe.write(json.dumps(message) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,16 @@
+"""The activity that creates the runs of a DAG that are due."""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from temporal_airflow_nb.orchestration.activities import sync_activities
+from temporal_airflow_nb.orchestration.schedules import due_runs
+from temporal_airflow_nb.orchestration.workflow.models import DueRuns
+
+
+@activity.defn
+@sync_activities.clear_errors
+def create_due_runs(dag_id: str) -> DueRuns:
+    """Create the runs of a DAG that are due."""
+    return due_runs.create_due_runs(dag_id)

@@ -1,0 +1,152 @@
+"""The activities that run user code: a task's try, and callbacks outside tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from temporal_airflow_nb.orchestration.workflow.models import WORKER_LOST, RunRef, RunTask
+from temporal_airflow_nb.tasks.attempt import Interruption, StoppedError, TaskKey, TaskRunner
+from temporal_airflow_nb.tasks.zygotes import ZygoteLostError
+
+HEARTBEAT_SECONDS = 2.0
+_ORPHAN_SECONDS = 60.0
+
+
+def worker_lost(message: str) -> ApplicationError:
+    """Return the error of an activity that another attempt can carry on."""
+    return ApplicationError(message, type=WORKER_LOST, category=ApplicationErrorCategory.BENIGN)
+
+
+class _RunningTry:
+    """A try under supervision in a thread, which outlives the activity that started it if that is abandoned."""
+
+    def __init__(
+        self,
+        runner: TaskRunner,
+        key: TaskKey,
+        executor: ThreadPoolExecutor,
+        *,
+        interruption: Interruption | None,
+        plain: bool,
+    ) -> None:
+        self.stopping = False
+        self.waiters = 0
+        self._wakeup, self._waker = socket.socketpair()
+        self.future = asyncio.get_running_loop().run_in_executor(
+            executor,
+            lambda: runner.run(
+                key,
+                wakeup=self._wakeup,
+                should_stop=lambda: self.stopping,
+                interruption=interruption,
+                plain=plain,
+            ),
+        )
+        self.future.add_done_callback(self._close)
+
+    def stop(self) -> None:
+        self.stopping = True
+        with suppress(OSError):
+            self._waker.send(b"!")
+
+    def _close(self, _: object) -> None:
+        self._wakeup.close()
+        self._waker.close()
+
+
+class TaskActivities:
+    """
+    The worker's activities for user code.
+
+    Parameters
+    ----------
+    runner
+        Runs a try in a thread.
+    max_tasks
+        How many tries this worker supervises at a time.
+    """
+
+    def __init__(self, runner: TaskRunner, max_tasks: int) -> None:
+        self.runner = runner
+        self.executor = ThreadPoolExecutor(max_tasks + 4, thread_name_prefix="task")
+        self._running: dict[TaskKey, _RunningTry] = {}
+
+    @activity.defn
+    async def run_airflow_task(self, request: RunTask) -> None:
+        """
+        Run one try of one task; what came of it is in the database then.
+
+        Temporal's attempts at this activity are the same Airflow try: a further one means that the worker was lost.
+        If this worker still runs the try, because only the connection to Temporal was lost, it is taken over.
+        """
+        task = request.task
+        key = TaskKey(request.dag_id, request.run_id, task.task_id, task.map_index, task.try_number)
+        running = self._running.get(key)
+        if running is None:
+            attempt = activity.info().attempt
+            interruption = Interruption(attempt - 1, request.max_reruns) if attempt > 1 else None
+            running = self._running[key] = _RunningTry(
+                self.runner, key, self.executor, interruption=interruption, plain=task.plain
+            )
+            running.future.add_done_callback(lambda _: self._forget(key, running))
+        running.waiters += 1
+        try:
+            await self._wait(running)
+        finally:
+            running.waiters -= 1
+
+    async def _wait(self, running: _RunningTry) -> None:
+        try:
+            await _end_of(running.future)
+            running.future.result()
+        except asyncio.CancelledError:
+            details = activity.cancellation_details()
+            if (
+                details is not None
+                and (details.timed_out or details.not_found)
+                and not details.cancel_requested
+            ):
+                asyncio.get_running_loop().call_later(_ORPHAN_SECONDS, self._stop_orphan, running)
+                raise
+            running.stop()
+            await _end_of(running.future)
+            if details is not None and details.worker_shutdown:
+                raise worker_lost("the worker was shut down") from None
+            with suppress(StoppedError, ZygoteLostError):
+                running.future.result()
+            raise
+        except StoppedError:
+            raise worker_lost("the try was stopped") from None
+        except ZygoteLostError as error:
+            raise worker_lost(str(error)) from None
+
+    def _stop_orphan(self, running: _RunningTry) -> None:
+        if running.waiters == 0:
+            running.stop()
+
+    def _forget(self, key: TaskKey, running: _RunningTry) -> None:
+        if self._running.get(key) is running:
+            del self._running[key]
+
+    @activity.defn
+    async def run_callbacks(self, ref: RunRef) -> int:
+        """Run the callbacks that a run has left in the database; return how many there were."""
+        future = asyncio.get_running_loop().run_in_executor(
+            self.executor, self.runner.callbacks.run_pending, ref.dag_id, ref.run_id
+        )
+        await _end_of(future)
+        return future.result()
+
+
+async def _end_of(future: asyncio.Future[Any]) -> None:
+    """Send heartbeats until ``future`` is done."""
+    activity.heartbeat()
+    while not (await asyncio.wait([future], timeout=HEARTBEAT_SECONDS))[0]:
+        activity.heartbeat()

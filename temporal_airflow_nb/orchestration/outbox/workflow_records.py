@@ -1,0 +1,57 @@
+"""Which workflow executes, or has executed, a run: for the links in Airflow's UI. Kept until the run is deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow._shared.timezones import timezone
+from sqlalchemy import and_, delete, exists, insert, select, update
+
+from temporal_airflow_nb.orchestration.outbox.tables import workflows
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy.orm import Session
+    from temporalio.activity import Info
+
+
+def begun(dag_id: str, run_id: str, execution: Info, session: Session) -> None:
+    """Record that a workflow has begun with a run, or goes on with it in a new execution."""
+    where = _of(dag_id, run_id)
+    known = session.execute(select(workflows).where(where)).one_or_none()
+    values: dict[str, Any] = {
+        "workflow_id": execution.workflow_id,
+        "temporal_run_id": execution.workflow_run_id,
+        "namespace": execution.namespace,
+        "task_queue": execution.task_queue,
+        "started_at": known.started_at if known and known.ended_at is None else timezone.utcnow(),
+        "ended_at": None,
+        "state": None,
+    }
+    if known is None:
+        session.execute(insert(workflows).values(dag_id=dag_id, run_id=run_id, **values))
+    elif known.ended_at is not None or known.temporal_run_id != execution.workflow_run_id:
+        session.execute(update(workflows).where(where).values(**values))
+
+
+def ended(dag_id: str, run_id: str, state: str, session: Session) -> None:
+    """Record that a run has ended."""
+    where = and_(_of(dag_id, run_id), workflows.c.ended_at.is_(None))
+    session.execute(update(workflows).where(where).values(ended_at=timezone.utcnow(), state=state))
+
+
+def of_run(dag_id: str, run_id: str, session: Session) -> Row[Any] | None:
+    """Return the row of a run that Temporal executes or has executed."""
+    return session.execute(select(workflows).where(_of(dag_id, run_id))).one_or_none()
+
+
+def forget_deleted(session: Session) -> None:
+    """Forget the runs that aren't in the database any more."""
+    from airflow.models.dagrun import DagRun
+
+    run = exists().where(DagRun.dag_id == workflows.c.dag_id, DagRun.run_id == workflows.c.run_id)
+    session.execute(delete(workflows).where(~run))
+
+
+def _of(dag_id: str, run_id: str) -> ColumnElement[bool]:
+    return and_(workflows.c.dag_id == dag_id, workflows.c.run_id == run_id)

@@ -1,0 +1,148 @@
+"""What a workflow is told of its run's grid, read from Airflow's database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.models.dag_version import DagVersion
+from airflow.models.taskinstance import TaskInstance as TI
+from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
+from sqlalchemy import and_, func, select
+
+from temporal_airflow_nb.orchestration.scheduling.dag_structure import structure_of
+from temporal_airflow_nb.orchestration.scheduling.task_graph import graph_of
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import packed
+from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD, Key
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from sqlalchemy.orm import Session
+
+COLUMNS = (
+    TI.task_id,
+    TI.map_index,
+    TI.state,
+    TI.try_number,
+    func.coalesce(func.nullif(TI.custom_operator_name, ""), TI.operator).label("operator"),
+    TI.queue,
+    TI.max_tries,
+    TI.queued_dttm,
+    TI.start_date,
+    TI.end_date,
+    TI._rendered_map_index.label("label"),
+)
+_MOST_STRUCTURE = 300_000
+_MOST_FORMER = 300_000
+_SURELY_FEW = 5_000
+_MOST_WITH_TIMES = 1_000_000
+_NAMED = 500
+_PLAIN = 4
+
+
+def row_of(row: Any) -> list[Any]:
+    """Return a task instance in the form in which the workflow's ``GridMemory`` keeps it."""
+    told = [
+        row.task_id,
+        row.map_index,
+        None if row.state is None else str(row.state),
+        row.try_number,
+        row.max_tries,
+        *map(_seconds, (row.queued_dttm, row.start_date, row.end_date)),
+        row.label,
+    ]
+    while told[-1] is None and len(told) > _PLAIN:
+        told.pop()
+    return told
+
+
+def within_limits(rows: list[list[Any]]) -> list[list[Any]]:
+    """Return rows without their times where there are very many: Temporal bounds what a pass may return."""
+    if len(rows) <= _SURELY_FEW or len(json.dumps(rows)) <= _MOST_WITH_TIMES:
+        return rows
+    return [row[:_PLAIN] for row in rows]
+
+
+def differences(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
+    """Return, packed, the rows of a run that aren't as the workflow knows them."""
+    states = {(task_id, map_index): (state, tries) for task_id, map_index, state, tries in known}
+    query = select(*COLUMNS).where(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
+    rows = [
+        row_of(row)
+        for row in session.execute(query)
+        if states.get((row.task_id, row.map_index)) != (row.state, row.try_number)
+    ]
+    text = packed(rows) if rows else ""
+    if len(text) > MAX_PAYLOAD:
+        text = packed([row[:_PLAIN] for row in rows])
+    return text if len(text) <= MAX_PAYLOAD else ""
+
+
+def former_tries(dag_run: DagRun, session: Session) -> str | None:
+    """Return the tries of a run that are over, packed; None where there is none, or there are too many."""
+    of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
+    tried = session.scalars(select(TI.task_id).where(of_run, TI.try_number > 0).distinct()).all()
+    if not tried:
+        return None
+    query = select(
+        TIH.task_id, TIH.map_index, TIH.try_number, TIH.state, TIH.queued_dttm, TIH.start_date, TIH.end_date
+    ).where(TIH.dag_id == dag_run.dag_id, TIH.run_id == dag_run.run_id, TIH.try_number > 0)
+    if len(tried) <= _NAMED:
+        query = query.where(TIH.task_id.in_(tried))
+    former: dict[Key, list[Any]] = {}
+    for task_id, map_index, number, state, *times in session.execute(query.order_by(TIH.try_number)):
+        former.setdefault((task_id, map_index), []).append([number, state, *map(_seconds, times)])
+    text = packed([[*key, tries] for key, tries in former.items()])
+    return text if former and len(text) <= _MOST_FORMER else None
+
+
+def structure_text(dag: SerializedDAG) -> str | None:
+    """
+    Return a DAG's structure without its documentation, packed; None where it is too large.
+
+    ``order`` are the places of its tasks among the nodes, as they can run.
+    """
+    text = getattr(dag, "_temporal_airflow_packed", "")
+    if text == "":
+        structure = structure_of(dag)
+        nodes = [{**node, "doc": None} for node in structure["nodes"]]
+        places = {node["id"]: place for place, node in enumerate(nodes) if node["kind"] == "task"}
+        order = [places[task_id] for task_id in graph_of(dag).order]
+        text = packed({**structure, "nodes": nodes, "order": order})
+        text = text if len(text) <= _MOST_STRUCTURE else None
+        dag._temporal_airflow_packed = text  # type: ignore[attr-defined]
+    return text
+
+
+def facts_of(dag_run: DagRun, session: Session) -> dict[str, Any]:
+    """Return what the grid tells of a run besides its state; times in seconds since the epoch."""
+    created_by = DagVersion.id == dag_run.created_dag_version_id
+    of_dag = DagVersion.dag_id == dag_run.dag_id
+    own, newest = session.execute(
+        select(
+            select(DagVersion.version_number).where(created_by).scalar_subquery(),
+            select(func.max(DagVersion.version_number)).where(of_dag).scalar_subquery(),
+        )
+    ).one()
+    return {
+        "run_type": str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+        "version": own,
+        # A run that isn't tied to a version of its bundle uses the DAG as it is now.
+        "structure_version": own if dag_run.bundle_version and own else newest,
+        "logical_date": _seconds(dag_run.logical_date),
+        "run_after": _seconds(dag_run.run_after),
+        "queued_at": _seconds(dag_run.queued_at),
+        **times_of(dag_run),
+    }
+
+
+def times_of(dag_run: DagRun) -> dict[str, Any]:
+    """Return when a run began and ended."""
+    return {"start_date": _seconds(dag_run.start_date), "end_date": _seconds(dag_run.end_date)}
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

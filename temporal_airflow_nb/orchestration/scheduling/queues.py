@@ -1,0 +1,62 @@
+"""Airflow's queues: which tasks wait in them, and whether a worker serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from airflow.configuration import conf
+from airflow.models.taskinstance import TaskInstance as TI
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import func, select
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+
+from temporal_airflow_nb.config.environment import task_queue, task_queue_of
+from temporal_airflow_nb.tasks.database import reading
+
+_listeners: list[Callable[[str], object]] = []
+
+
+def default_queue() -> str:
+    """Return the queue of tasks that name none, ``[operators] default_queue``."""
+    return conf.get_mandatory_value("operators", "default_queue")
+
+
+def on_queue(listener: Callable[[str], object]) -> None:
+    """Have ``listener`` called with the name of each queue that a scheduling pass in this process sends tasks to."""
+    _listeners.append(listener)
+
+
+def announce(queue: str) -> None:
+    """Say that a task is sent to a queue other than the default one."""
+    for listener in _listeners:
+        listener(queue)
+
+
+def waiting() -> dict[str, int]:
+    """Return how many tasks wait in each queue other than the default one."""
+    with reading() as session:
+        rows = session.execute(
+            select(TI.queue, func.count())
+            .where(TI.state == TaskInstanceState.QUEUED, TI.queue.is_not(None), TI.queue != default_queue())
+            .group_by(TI.queue)
+        )
+        return dict(sorted((queue, count) for queue, count in rows))
+
+
+async def unserved(client: Client, queues: dict[str, int]) -> list[str]:
+    """Return those of ``queues`` that no worker has asked Temporal for tasks of lately."""
+    found = []
+    for queue in queues:
+        answer = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=client.namespace,
+                task_queue=TaskQueue(name=task_queue_of(task_queue(), queue)),
+                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            )
+        )
+        if not answer.pollers:
+            found.append(queue)
+    return found

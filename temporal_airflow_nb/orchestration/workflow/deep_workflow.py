@@ -1,0 +1,398 @@
+"""The workflow that executes a DAG run whose truth is Airflow's database.
+
+It decides nothing itself: each scheduling pass is a local activity that lets Airflow decide, and the workflow
+starts, waits for and stops what the pass returned. One pass runs at a time; what completes meanwhile is handed to
+the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    FailureError,
+    is_cancelled_exception,
+)
+
+from temporal_airflow_nb.orchestration.workflow.activity_calls import (
+    reason_of,
+    run_callbacks,
+    start_trigger,
+    start_try,
+    transaction,
+)
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpacked
+from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
+from temporal_airflow_nb.orchestration.workflow.models import (
+    DEEP_WORKFLOW,
+    DELETED,
+    FINAL_RUN_STATES,
+    RESYNC_SIGNAL,
+    RUN_GONE,
+    RUNNING,
+    WAKE_SIGNAL,
+    DagRunInput,
+    DagRunResult,
+    Key,
+    LoadedDag,
+    PassInput,
+    PassResult,
+    RunFinished,
+    RunStatus,
+    TaskFailure,
+    TaskFailures,
+    TaskTry,
+    Timer,
+)
+
+DAG_ID = SearchAttributeKey.for_keyword("AirflowDagId")
+RUN_ID = SearchAttributeKey.for_keyword("AirflowRunId")
+STATE = SearchAttributeKey.for_keyword("AirflowState")
+
+_LOOK_AGAIN = timedelta(seconds=15)
+_LOOK_AT_LEAST = timedelta(minutes=10)
+_MAX_PENDING = 1_900
+
+
+@workflow.defn(name=DEEP_WORKFLOW, sandboxed=False)
+class ExecuteAirflowDagDeepWorkflow:
+    """Executes one DAG run; see :mod:`temporal_airflow_nb.orchestration.workflow.deep_workflow`."""
+
+    @workflow.init
+    def __init__(self, run: DagRunInput) -> None:
+        self._run = run
+        self._grid = GridMemory(run.grid)
+        self._state = RUNNING
+        self._dag = LoadedDag(0)
+        self._in_flight: dict[Key, workflow.ActivityHandle[Any]] = {}
+        self._tries: dict[Key, TaskTry] = {}
+        self._triggers: dict[Key, tuple[int, workflow.ActivityHandle[Any]]] = {}
+        self._timers: dict[Key, tuple[Timer, asyncio.Task[None]]] = {}
+        self._finished: list[Key] = []
+        self._failures: list[TaskFailure] = []
+        self._cancelled: list[Key] = []
+        self._due: list[Key] = []
+        self._held: list[TaskTry] = []
+        self._held_triggers: dict[Key, int] = {}
+        self._timed_out = False
+        self._look: dict[str, None] = {}
+        self._woken = False
+        self._resync = True
+        self._pause = _LOOK_AGAIN
+        self._grid.put(run.states)
+
+    @workflow.run
+    async def run(self, run: DagRunInput) -> DagRunResult:
+        """Execute the run to its end; return its final state."""
+        try:
+            await self._execute()
+            while self._resync and await self._goes_on():
+                await self._execute()
+        except asyncio.CancelledError:
+            await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
+        except FailureError as error:
+            if is_cancelled_exception(error):
+                await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
+            elif _is_gone(error):
+                await self._stop(list(self._in_flight))
+                self._state = DELETED
+            else:
+                await self._finish_early(RunStatus(run.dag_id, run.run_id, error=_cause(error)[:1000]))
+                raise
+        workflow.upsert_search_attributes([STATE.value_set(self._state)])
+        workflow.set_current_details(f"Run **{self._state}**: {self._summary()}")
+        return DagRunResult(self._state)
+
+    @workflow.signal(name=RESYNC_SIGNAL)
+    def resync(self) -> None:
+        """Say that something outside the workflow has changed: a task was cleared, say."""
+        self._resync = True
+
+    @workflow.signal(name=WAKE_SIGNAL)
+    def wake(self, task_ids: list[str]) -> None:
+        """Say that the run got a slot, or that these tasks no longer wait for an earlier run."""
+        self._woken = True
+        self._look |= dict.fromkeys(task_ids)
+
+    @workflow.query
+    def task_states(self) -> list[dict[str, Any]]:
+        """Return every task instance that has been looked at, its state and its try number."""
+        return [
+            dict(zip(("task_id", "map_index", "state", "try_number"), row, strict=True))
+            for row in self._grid.known()
+        ]
+
+    @workflow.query
+    def progress(self) -> dict[str, Any]:
+        """Return the run's state and how many task instances are in each state."""
+        return {
+            "dag_id": self._run.dag_id,
+            "run_id": self._run.run_id,
+            "state": self._state,
+            "tasks": self._grid.counts(),
+        }
+
+    @workflow.query
+    def grid(self) -> dict[str, Any]:
+        """Return the run, its DAG's structure and its task instances, these two packed."""
+        run = {"dag_id": self._run.dag_id, "run_id": self._run.run_id, "state": self._state, **self._grid.run}
+        return {"run": run, "structure": self._grid.structure, "tasks": self._grid.pack()}
+
+    async def _goes_on(self) -> bool:
+        """Return whether somebody has cleared the run while it was ending."""
+        self._resync = False
+        await self._finish()
+        return self._state == RUNNING
+
+    async def _execute(self) -> None:
+        ref = self._run.ref
+        workflow.upsert_search_attributes(
+            [DAG_ID.value_set(ref.dag_id), RUN_ID.value_set(ref.run_id), STATE.value_set(RUNNING)]
+        )
+        await self._load()
+        await transaction("ensure_task_instances", ref, int)
+        for timer in self._run.timers:
+            self._wait_until(timer)
+        timeout = asyncio.create_task(self._dagrun_timeout())
+        try:
+            while self._state == RUNNING:
+                if self._timed_out:
+                    self._timed_out = False
+                    await self._finish()
+                    # A run that was cleared has begun anew, and its time too.
+                    await self._load()
+                    timeout = asyncio.create_task(self._dagrun_timeout())
+                else:
+                    await self._step()
+        finally:
+            timeout.cancel()
+            for _, task in self._timers.values():
+                task.cancel()
+            self._timers.clear()
+            for _, trigger in self._triggers.values():
+                trigger.cancel()
+            self._held, self._held_triggers = [], {}
+        if self._in_flight:
+            await self._stop(list(self._in_flight))
+
+    async def _load(self) -> None:
+        self._dag = await transaction("load_serialized_dag", self._run.ref, LoadedDag)
+        self._grid.run, self._grid.structure = self._dag.run, self._dag.structure
+        if self._dag.former:
+            self._grid.remember(unpacked(self._dag.former))
+
+    async def _step(self) -> None:
+        """Hand what has happened to one pass, and do what it says."""
+        await self._record_failures()
+        finished, self._finished = self._finished, []
+        cancelled, self._cancelled = self._cancelled, []
+        due, self._due = self._due, []
+        look, self._look, self._woken = list(self._look), {}, False
+        resync, self._resync = self._resync, False
+        result = await transaction(
+            "schedule_pass",
+            PassInput(
+                self._run.dag_id,
+                self._run.run_id,
+                finished=finished,
+                cancelled=cancelled,
+                due=due,
+                look=look,
+                in_flight=list(self._in_flight) + [task.key for task in self._held],
+                resync=resync,
+                known=self._grid.known() if resync else [],
+            ),
+            PassResult,
+        )
+        self._apply(result)
+        if result.run_state != RUNNING:
+            await self._finish()
+            return
+        wait: timedelta | None = None
+        if result.idle and not self._in_flight and not self._happened():
+            await self._finish()
+            if self._state != RUNNING:
+                return
+            wait = self._pause
+        self._continue_as_new_if_due()
+        try:
+            await workflow.wait_condition(self._happened, timeout=wait, timeout_summary="looks again")
+            self._pause = _LOOK_AGAIN
+        except asyncio.TimeoutError:
+            self._pause = min(2 * self._pause, _LOOK_AT_LEAST)
+            self._resync = True
+
+    def _happened(self) -> bool:
+        return bool(
+            self._finished or self._due or self._woken or self._resync or self._failures or self._timed_out
+        )
+
+    def _apply(self, result: PassResult) -> None:
+        self._grid.put(result.changed)
+        for timer in result.timers:
+            self._wait_until(timer)
+        for key in result.stop:
+            if (handle := self._in_flight.get((key[0], key[1]))) is not None:
+                handle.cancel()
+        ready, self._held = self._held + result.ready, []
+        for task in ready:
+            if self._draining() or self._is_full():
+                self._held.append(task)
+            else:
+                self._start(task)
+        self._follow_triggers(result)
+
+    def _follow_triggers(self, result: PassResult) -> None:
+        """Start the triggers that tasks wait for now, and cancel those that none does."""
+        wanted = {(task_id, map_index): trigger_id for task_id, map_index, trigger_id in result.triggers}
+        for key, (trigger_id, handle) in list(self._triggers.items()):
+            state = self._grid.state(key)
+            if wanted.get(key, trigger_id) != trigger_id or (
+                key not in wanted and (result.every_trigger or state != "deferred")
+            ):
+                del self._triggers[key]
+                handle.cancel()
+        held = {} if result.every_trigger else self._held_triggers
+        wanted, self._held_triggers = {**held, **wanted}, {}
+        for key, trigger_id in wanted.items():
+            if key in self._triggers:
+                continue
+            if self._is_full():
+                self._held_triggers[key] = trigger_id
+            else:
+                self._start_trigger(key, trigger_id)
+
+    def _is_full(self) -> bool:
+        """Return whether Temporal's server would refuse another activity: it takes 2,000 at a time."""
+        return len(self._in_flight) + len(self._triggers) >= _MAX_PENDING
+
+    def _start(self, task: TaskTry) -> None:
+        handle = start_try(self._run.ref, task, self._dag.on_worker_lost)
+        key = task.key
+        self._in_flight[key] = handle
+        self._tries[key] = task
+        self._grid.start(key, task.try_number, workflow.time())
+        handle.add_done_callback(lambda _: self._ended(key, handle))
+
+    def _ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
+        if self._in_flight.get(key) is handle:
+            del self._in_flight[key]
+        task = self._tries.pop(key)
+        error = None if handle.cancelled() else handle.exception()
+        if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
+            self._cancelled.append(key)
+        elif isinstance(error, ActivityError):
+            self._failures.append(
+                TaskFailure(task.task_id, task.map_index, task.try_number, reason_of(error))
+            )
+        self._finished.append(key)
+
+    def _start_trigger(self, key: Key, trigger_id: int) -> None:
+        handle = start_trigger(self._run.ref, key, trigger_id, len(self._triggers))
+        self._triggers[key] = (trigger_id, handle)
+        handle.add_done_callback(lambda _: self._trigger_ended(key, handle))
+
+    def _trigger_ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
+        if not handle.cancelled():
+            handle.exception()
+        if (known := self._triggers.get(key)) is not None and known[1] is handle:
+            del self._triggers[key]
+            if (timeout := self._timers.pop(key, None)) is not None:
+                timeout[1].cancel()
+            self._finished.append(key)
+
+    async def _record_failures(self) -> None:
+        failures, self._failures = self._failures, []
+        if failures:
+            await transaction(
+                "sync_task_status_batch", TaskFailures(self._run.dag_id, self._run.run_id, failures), None
+            )
+            await run_callbacks(self._run.ref)
+
+    def _wait_until(self, timer: Timer) -> None:
+        key = (timer.task_id, timer.map_index)
+        if (known := self._timers.get(key)) is not None:
+            if known[0].at == timer.at:
+                return
+            known[1].cancel()
+        self._timers[key] = (timer, asyncio.create_task(self._timer(key, timer)))
+
+    async def _timer(self, key: Key, timer: Timer) -> None:
+        delay = timer.at - workflow.time()
+        if delay > 0:
+            await workflow.sleep(delay, summary=timer.why[:200])
+        self._timers.pop(key, None)
+        self._due.append(key)
+
+    async def _dagrun_timeout(self) -> None:
+        if self._dag.timeout_at is None:
+            return
+        await workflow.sleep(
+            max(0.0, self._dag.timeout_at - workflow.time()) + 0.05, summary="dagrun_timeout"
+        )
+        self._timed_out = True
+
+    async def _finish(self) -> None:
+        """Let Airflow decide whether the run has ended, and how."""
+        finished = await self._sync(RunStatus(self._run.dag_id, self._run.run_id))
+        if finished.callbacks:
+            await run_callbacks(self._run.ref)
+        self._state = finished.state
+
+    async def _finish_early(self, status: RunStatus) -> None:
+        await self._stop(list(self._in_flight))
+        finished = await self._sync(status)
+        self._state = finished.state if finished.state in FINAL_RUN_STATES else "failed"
+
+    async def _sync(self, status: RunStatus) -> RunFinished:
+        status.known = self._grid.known()
+        finished: RunFinished = await transaction("sync_dagrun_status", status, RunFinished)
+        self._grid.run = {**self._grid.run, **finished.run}
+        if finished.rows:
+            self._grid.put(unpacked(finished.rows))
+        return finished
+
+    async def _stop(self, keys: list[Key]) -> None:
+        handles = [self._in_flight[key] for key in keys if key in self._in_flight]
+        for handle in handles:
+            handle.cancel()
+        for handle in handles:
+            with suppress(FailureError, asyncio.CancelledError):
+                await handle
+
+    def _draining(self) -> bool:
+        return workflow.info().get_current_history_length() > self._run.drain_at
+
+    def _continue_as_new_if_due(self) -> None:
+        """Continue as new while nothing runs: an activity wouldn't survive it."""
+        if self._in_flight or not (workflow.info().is_continue_as_new_suggested() or self._draining()):
+            return
+        workflow.continue_as_new(
+            DagRunInput(
+                self._run.dag_id,
+                self._run.run_id,
+                grid=self._grid.pack(),
+                timers=[timer for timer, _ in self._timers.values()],
+                drain_at=self._run.drain_at,
+            )
+        )
+
+    def _summary(self) -> str:
+        return ", ".join(f"{count} {state}" for state, count in sorted(self._grid.counts().items()))
+
+
+def _is_gone(error: FailureError) -> bool:
+    """Return whether the run isn't in Airflow's database any more."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return isinstance(cause, ApplicationError) and cause.type == RUN_GONE
+
+
+def _cause(error: FailureError) -> str:
+    return str(error.cause if isinstance(error, ActivityError) and error.cause else error)

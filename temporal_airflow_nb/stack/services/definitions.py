@@ -1,0 +1,178 @@
+"""What runs in a stack: each service's command, environment and test of readiness."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from temporal_airflow_nb.config import environment
+from temporal_airflow_nb.config.airflow_version import check_airflow
+from temporal_airflow_nb.private_files import write_private
+from temporal_airflow_nb.stack import processes, state_folder
+from temporal_airflow_nb.stack.services import (
+    airflow_config,
+    airflow_services,
+    database,
+    ports,
+    postgres,
+    temporal_server,
+)
+from temporal_airflow_nb.stack.services.spec import Plan, Service
+
+HOST_MODULE = "temporal_airflow_nb.gateway.process"
+POSTGRES_MODULE = "temporal_airflow_nb.stack.services.postgres"
+READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
+GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
+# Others that begin so are about a Temporal that isn't this stack's.
+_OUR_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
+
+
+def tool_env(
+    home: Path, temporal: Mapping[str, str], airflow: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the variables under which Airflow's and Temporal's own tools talk to the stack."""
+    return {
+        environment.HOME_VARIABLE: str(home),
+        "AIRFLOW_HOME": str(airflow_config.airflow_home(home)),
+        "AIRFLOW_CONFIG": str(airflow_config.config_path(home)),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url(home),
+        **(airflow_services.settings(airflow, temporal) if airflow else {}),
+        "TEMPORAL_ADDRESS": temporal["address"],
+        "TEMPORAL_NAMESPACE": temporal["namespace"],
+        "TEMPORAL_TASK_QUEUE": temporal["task_queue"],
+        # A profile of the user's own may hold TLS settings or an API key for another server.
+        "TEMPORAL_CONFIG_FILE": str(temporal_profile(home)),
+        "TEMPORAL_PROFILE": "default",
+        "TEMPORAL_TLS": "false",
+    }
+
+
+def temporal_profile(home: Path) -> Path:
+    """Return the stack's own file of Temporal client settings."""
+    return home / "temporal.toml"
+
+
+def prepare(plan: Plan) -> None:
+    """Write the files that the services of an embedded stack read."""
+    if plan.database == database.POSTGRES:
+        database.place_postgres(plan.home, plan.ports["database"])
+    airflow_config.prepare(plan.home)
+    temporal_server.prepare(plan.home)
+    settings = [f"{key} = {json.dumps(plan.temporal[key])}" for key in ("address", "namespace")]
+    write_private(temporal_profile(plan.home), "\n".join(["[profile.default]", *settings, ""]))
+
+
+def embedded(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
+    """Return the services of an embedded stack; each needs only those before it."""
+    services = [_temporal(plan)]
+    if plan.database == database.POSTGRES:
+        services.append(_postgres(plan))
+    extra = tool_env(plan.home, plan.temporal, plan.airflow)
+    environ = _embedded_environ()
+    services.append(_host(plan, environ, extra, host_command))
+    if plan.ui:
+        env = {**environ, **processes.python_path(environ), **extra}
+        version = check_airflow()
+        services += airflow_services.airflow_services(plan, env, lambda: _is_migrated(plan, version))
+    return services
+
+
+def _is_migrated(plan: Plan, version: str) -> bool:
+    return airflow_config.is_migrated(plan.home, version) and _database_answers(plan)
+
+
+def _database_answers(plan: Plan) -> bool:
+    return plan.database == database.SQLITE or postgres.accepts(plan.ports["database"])
+
+
+def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
+    """Return the one service that a configured Airflow and Temporal need: a gateway with no worker in it."""
+    extra = {environment.HOME_VARIABLE: str(plan.home), GATEWAY_ONLY: "1"}
+    return [_host(plan, dict(os.environ), extra, host_command)]
+
+
+def _embedded_environ() -> dict[str, str]:
+    kept = airflow_config.without_clashes(os.environ)
+    # A stack without a scheduler has nothing to turn over, and one with it says so itself.
+    kept.pop("AIRFLOW__CORE__ORCHESTRATOR", None)
+    return {k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith(_OUR_SETTINGS)}
+
+
+def _temporal(plan: Plan) -> Service:
+    def is_ready(pid: int) -> bool:
+        ready = ports.listens(pid, plan.ports["temporal"]) and temporal_server.is_ready(
+            plan.ports["temporal_http"], plan.namespace
+        )
+        if ready:
+            temporal_server.has_database(plan.home)
+        return ready
+
+    return Service(
+        name="temporal",
+        command=temporal_server.command(
+            temporal_server.find_program(), ports=plan.ports, namespace=plan.namespace
+        ),
+        env={**_embedded_environ(), processes.MARKER: plan.marker, "TEMPORAL_CONFIG_FILE": os.devnull},
+        log=state_folder.log_path(plan.home, "temporal"),
+        address=plan.temporal["address"],
+        ports=tuple(port for name, port in plan.ports.items() if name.startswith("temporal")),
+        grace=5.0,
+        cwd=plan.home,
+        umask=0o077,
+        is_ready=is_ready,
+        serves_others=True,
+    )
+
+
+def _postgres(plan: Plan) -> Service:
+    port = plan.ports["database"]
+    environ = _embedded_environ()
+    return Service(
+        name="database",
+        command=processes.python_command(POSTGRES_MODULE, str(plan.home), str(port)),
+        env={**environ, **processes.python_path(environ), processes.MARKER: plan.marker},
+        log=state_folder.log_path(plan.home, "database"),
+        address=database.address(plan.home),
+        ports=(port,),
+        grace=8.0,
+        umask=0o077,
+        # Its fast shutdown: it doesn't wait for clients to leave.
+        stop_signal=signal.SIGINT,
+        is_ready=lambda pid: ports.listens(pid, port) and postgres.accepts(port),
+        serves_others=True,
+    )
+
+
+def _host(plan: Plan, environ: dict[str, str], extra: dict[str, str], command: list[str] | None) -> Service:
+    return Service(
+        name="worker",
+        command=command or processes.python_command(HOST_MODULE, str(plan.home)),
+        env={
+            **environ,
+            **processes.python_path(environ),
+            **extra,
+            processes.MARKER: plan.marker,
+            "TEMPORAL_AIRFLOW_GATEWAY_TOKEN": plan.token,
+            "TEMPORAL_AIRFLOW_GATEWAY_PORT": str(plan.ports["gateway"]),
+        },
+        log=state_folder.log_path(plan.home, "worker"),
+        address=plan.gateway["address"],
+        ports=(plan.ports["gateway"],),
+        grace=8.0,
+        may_start=lambda: _database_answers(plan),
+        has_offspring=True,
+    )
+
+
+def database_status(home: Path) -> dict[str, Any]:
+    """Return the status row of a metadata database that is a file and no process."""
+    return {
+        "name": "database",
+        "state": "running" if database.sqlite_path(home).exists() else "stopped",
+        "address": database.address(home),
+        "pid": None,
+    }

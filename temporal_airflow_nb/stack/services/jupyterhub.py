@@ -1,0 +1,24 @@
+"""Where a browser finds what listens on this machine: on a JupyterHub, below the user's own server."""
+
+from __future__ import annotations
+
+import os
+
+from temporal_airflow_nb.stack.services.ports import LOOPBACK
+
+PREFIX_VARIABLE = "JUPYTERHUB_SERVICE_PREFIX"
+
+
+def ui_url(port: int) -> str:
+    """Return the address of a UI, without a slash at its end.
+
+    On a hub it is a path of the hub's site, served by jupyter-server-proxy, which hands on the whole path: redirects
+    and cookies of the UI need no translation. Outside it's an address of this machine.
+
+    Examples
+    --------
+    >>> ui_url(8233)                                        # doctest: +SKIP
+    'http://127.0.0.1:8233'
+    """
+    prefix = os.environ.get(PREFIX_VARIABLE, "").rstrip("/")
+    return f"{prefix}/proxy/absolute/{port}" if prefix else f"http://{LOOPBACK}:{port}"

@@ -1,0 +1,43 @@
+"""Turns cases into test parameters."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from tests.compatibility.oracle.catalog import Case
+from tests.compatibility.oracle.compare import compare, report
+
+
+def parameters(cases: Iterable[Case]) -> list[Any]:
+    """Return one parameter set for each DAG; for a file without a recording, one that will fail."""
+    found = []
+    for case in cases:
+        marks = [pytest.mark.timeout(case.timeout + 120)]
+        reasons = [f"needs {module}" for module in case.needs if not _installed(module)]
+        if datetime.now(tz=timezone.utc).weekday() not in case.on_days:
+            reasons.append("was recorded on a day of the week on which it ends in another way")
+        if reasons:
+            marks.append(pytest.mark.skip(reason=", ".join(reasons)))
+        dag_ids = case.recorded() if case.recording.exists() else [None]
+        found += [pytest.param(case, dag_id, id=f"{case.name}-{dag_id}", marks=marks) for dag_id in dag_ids]
+    return found
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def check(case: Case, dag_id: str | None, results_here: Any, *, source: str = "") -> None:
+    """Fail if the DAG's run here differs from the native one; show its ``source`` then."""
+    if dag_id is None:
+        pytest.fail(
+            f"{case.recording} is missing: record it with `python -m tests.compatibility.oracle.record {case.name}`"
+        )
+    differences = compare(case.recorded()[dag_id], results_here(case)[dag_id])
+    if differences:
+        pytest.fail("\n".join([report(dag_id, differences), source]), pytrace=False)

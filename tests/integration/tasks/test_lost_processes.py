@@ -1,0 +1,125 @@
+"""What a run makes of processes that are killed under it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.stack_helpers import DAGS, kill, lines, pid_of, psutil, states, tries, until, zygote_of
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """A stack whose processes may be killed."""
+    from temporal_airflow_nb import LocalStack
+
+    with LocalStack(tmp_path_factory.mktemp("lost") / "home") as stack:
+        yield stack
+
+
+def start(stack, tmp_path, seconds):
+    trace = tmp_path / "trace"
+    run = stack.run(DAGS / "interrupted.py", conf={"trace": str(trace), "seconds": seconds})
+    line = until(lambda: lines(trace, "middle-1"), "the middle task runs")[0]
+    return run, trace, int(line.split()[1])
+
+
+def assert_went_on(run, trace, middle_runs):
+    assert run.wait(timeout=60) == "success"
+    assert len(lines(trace, "before")) == 1, "a finished task ran again"
+    assert len(lines(trace, "middle-1")) == middle_runs
+    assert lines(trace, "middle-2") == [], "the interruption used up a try"
+    assert len(lines(trace, "after")) == 1
+    assert set(tries(run).values()) == {1}
+
+
+def test_killed_worker(stack, tmp_path):
+    run, trace, task_pid = start(stack, tmp_path, 4)
+    worker = pid_of(stack, "worker")
+    kill(worker)
+    until(lambda: not psutil.pid_exists(task_pid), "the task ends with its worker", timeout=5)
+    assert_went_on(run, trace, middle_runs=2)
+    assert pid_of(stack, "worker") != worker
+    assert "worker was lost" in str(run.logs("middle"))
+
+
+def test_killed_zygote(stack, tmp_path):
+    run, trace, task_pid = start(stack, tmp_path, 3)
+    kill(zygote_of(task_pid).pid)
+    assert_went_on(run, trace, middle_runs=2)
+
+
+def test_killed_root_zygote(stack, tmp_path):
+    run, trace, task_pid = start(stack, tmp_path, 3)
+    kill(zygote_of(zygote_of(task_pid).pid).pid)
+    assert_went_on(run, trace, middle_runs=2)
+
+
+def test_killed_temporal_server(stack, tmp_path):
+    run, trace, _ = start(stack, tmp_path, 4)
+    server = pid_of(stack, "temporal")
+    kill(server)
+    assert_went_on(run, trace, middle_runs=1)
+    assert pid_of(stack, "temporal") != server
+
+
+def test_killed_task_is_a_failed_try(stack, tmp_path):
+    run, _, task_pid = start(stack, tmp_path, 60)
+    kill(task_pid)
+    assert run.wait(timeout=30) == "failed"
+    assert states(run) | {"before": "success"} == {
+        "before": "success",
+        "shell": "success",
+        "middle": "failed",
+        "after": "upstream_failed",
+    }
+
+
+def test_nothing_is_left_of_a_shell_whose_worker_was_killed(stack, tmp_path):
+    trace = tmp_path / "trace"
+    run = stack.run(DAGS / "stubborn.py", conf={"trace": str(trace)})
+    shell = int(until(lambda: lines(trace, ""), "the shell runs")[0])
+    kill(pid_of(stack, "worker"))
+    until(lambda: not psutil.pid_exists(shell), "the shell ends with its worker", timeout=15)
+    until(lambda: len(lines(trace, "")) == 2, "the try is run again", timeout=40)
+    run.cancel()
+    assert run.wait(timeout=30) == "failed"
+
+
+def test_cancel_ends_the_tasks_whole_process_group(stack, tmp_path):
+    trace = tmp_path / "trace"
+    run = stack.run(DAGS / "stubborn.py", conf={"trace": str(trace)})
+    shell = psutil.Process(int(until(lambda: lines(trace, ""), "the shell runs")[0]))
+    family = [shell, *shell.children(recursive=True)]
+    run.cancel()
+    assert run.wait(timeout=30) == "failed"
+    until(lambda: not any(process.is_running() for process in family), "the shell and its sleep are gone", 15)
+    assert states(run) == {"sleeps": "failed"}
+
+
+def test_a_try_that_is_interrupted_again_and_again_fails(stack, tmp_path):
+    trace = tmp_path / "trace"
+    run = stack.run(DAGS / "kills_its_zygote.py", conf={"trace": str(trace)})
+    assert run.wait(timeout=90) == "failed"
+    assert lines(trace, "") == ["try-1"] * 4, "a try is run again three times"
+    assert states(run) == {"kills": "failed"}
+
+
+def test_a_run_may_say_what_its_interrupted_tries_are(stack, tmp_path):
+    trace = tmp_path / "trace"
+    run = stack.run(DAGS / "kills_its_zygote.py", conf={"trace": str(trace)}, worker_lost="fail")
+    assert run.wait(timeout=60) == "failed"
+    assert lines(trace, "") == ["try-1"]
+    run.clear()
+    assert run.wait(timeout=60) == "failed"
+    assert lines(trace, "") == ["try-1", "try-2"]
+
+
+def test_interrupted_try_may_be_a_failed_one(tmp_path, monkeypatch):
+    from temporal_airflow_nb import LocalStack
+
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_ON_WORKER_LOST", "fail")
+    with LocalStack(tmp_path / "home") as stack:
+        trace = tmp_path / "trace"
+        run = stack.run(DAGS / "kills_its_zygote.py", conf={"trace": str(trace)})
+        assert run.wait(timeout=60) == "failed"
+        assert lines(trace, "") == ["try-1"]

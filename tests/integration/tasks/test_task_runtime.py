@@ -1,0 +1,231 @@
+"""How a task process is made: from a zygote that knows the file as it is now, or without one."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import textwrap
+import zipfile
+
+import pytest
+
+from tests.support.stack_helpers import DAGS, lines, psutil, states, until
+
+
+def write(path, source):
+    path.write_text(textwrap.dedent(source))
+    return path
+
+
+def ended(run):
+    assert run.wait(timeout=60) == "success"
+    return run
+
+
+def value(run, task_id="tell"):
+    assert run.wait(timeout=60) == "success", str(run.logs(task_id))
+    xcoms = run.xcoms
+    return xcoms.loc[xcoms["task_id"] == task_id, "value"].iloc[0]
+
+
+TELL = """
+    import os
+    from airflow.sdk import dag, task
+    {header}
+
+    @dag(schedule=None)
+    def {name}():
+        @task
+        def tell():
+            return {expression}
+
+        tell()
+
+    {name}()
+"""
+
+
+def test_edited_file_is_seen_at_once(stack, tmp_path):
+    path = tmp_path / "edited.py"
+    for expression in ("1", "22", "33"):
+        write(path, TELL.format(name="edited", header="", expression=expression))
+        assert value(stack.run(path)) == int(expression)
+
+
+def test_added_task_is_seen_at_once(stack, tmp_path):
+    path = tmp_path / "grows.py"
+    source = TELL.format(name="grows", header="", expression="1")
+    assert states(ended(stack.run(write(path, source)))) == {"tell": "success"}
+    more = source.replace("tell()\n\n", "tell() >> task(task_id='more')(lambda: 2)()\n\n")
+    assert states(ended(stack.run(write(path, more)))) == {"tell": "success", "more": "success"}
+
+
+def test_edited_module_beside_the_file_is_seen_at_once(stack, tmp_path):
+    source = TELL.format(
+        name="with_module", header="import a_module_beside", expression="a_module_beside.VALUE"
+    )
+    path = write(tmp_path / "with_module.py", source)
+    for number in (1, 22):
+        write(tmp_path / "a_module_beside.py", f"VALUE = {number}")
+        assert value(stack.run(path)) == number
+
+
+def test_edited_data_file_that_shapes_the_dag_is_seen_at_once(stack, tmp_path):
+    header = "from pathlib import Path; number = Path(__file__).with_name('number.txt').read_text()"
+    path = write(tmp_path / "with_data.py", TELL.format(name="with_data", header=header, expression="number"))
+    for number in ("one", "another"):
+        (tmp_path / "number.txt").write_text(number)
+        assert value(stack.run(path)) == number
+
+
+def test_edit_leaves_a_running_task_alone(stack, tmp_path):
+    path, trace = tmp_path / "interrupted.py", tmp_path / "trace"
+    source = (DAGS / "interrupted.py").read_text()
+    path.write_text(source)
+    run = stack.run(path, conf={"trace": str(trace), "seconds": 4})
+    until(lambda: lines(trace, "middle-1"), "the middle task runs")
+    path.write_text(f"{source}# edited\n")
+    other = stack.run(path, conf={"trace": str(tmp_path / "other"), "seconds": 0})
+    assert other.wait(timeout=60) == "success"
+    assert run.wait(timeout=60) == "success"
+    assert len(lines(trace, "middle-1")) == 1, "the edit has interrupted it"
+
+
+def test_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
+    source = TELL.format(
+        name="parsed_once", header="parsed_in = os.getpid()", expression="[parsed_in, os.getpid()]"
+    )
+    path = write(tmp_path / "parsed_once.py", source)
+    parsed_in, ran_in = value(stack.run(path))
+    again_parsed_in, again_ran_in = value(stack.run(path))
+    assert parsed_in == again_parsed_in
+    assert len({parsed_in, ran_in, again_ran_in}) == 3
+
+
+def test_top_level_variable_is_read_by_each_task(stack, tmp_path):
+    header = "from airflow.sdk import Variable; found = Variable.get('changing', default='none')"
+    path = write(
+        tmp_path / "with_variable.py", TELL.format(name="with_variable", header=header, expression="found")
+    )
+    for content in ("first", "second"):
+        variables = tmp_path / "variables.json"
+        variables.write_text(f'{{"changing": "{content}"}}')
+        assert value(stack.run(path, variables=variables)) == content
+
+
+def test_parsing_context_is_that_of_the_task(stack, tmp_path):
+    header = "from airflow.sdk import get_parsing_context; context = get_parsing_context()"
+    expression = "[context.dag_id, context.task_id]"
+    path = write(
+        tmp_path / "in_context.py", TELL.format(name="in_context", header=header, expression=expression)
+    )
+    assert value(stack.run(path)) == ["in_context", "tell"]
+
+
+def test_file_that_builds_only_the_dag_asked_for(stack, tmp_path):
+    source = """
+        from airflow.sdk import DAG, get_parsing_context, task
+
+        wanted = get_parsing_context().dag_id
+        built = []
+        for name in ("dynamic_a", "dynamic_b", "dynamic_c"):
+            if wanted in (None, name):
+                built.append(name)
+                with DAG(name, schedule=None):
+                    @task
+                    def tell():
+                        return built
+
+                    tell()
+    """
+    path = write(tmp_path / "dynamic.py", source)
+    for dag_id in ("dynamic_a", "dynamic_c"):
+        assert value(stack.run(path, dag_id=dag_id)) == [dag_id]
+
+
+def test_dag_in_a_zip_file(stack, tmp_path):
+    source = TELL.format(name="zipped", header="import in_the_zip", expression="in_the_zip.VALUE")
+    path = tmp_path / "dags.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("zipped.py", textwrap.dedent(source))
+        archive.writestr("in_the_zip.py", "VALUE = 'zipped too'")
+    assert value(stack.run(path)) == "zipped too"
+
+
+def test_task_that_ends_its_process_is_a_failed_try(stack, tmp_path):
+    source = TELL.format(name="gone", header="", expression="os._exit(7)")
+    run = stack.run(write(tmp_path / "gone.py", source))
+    assert run.wait(timeout=60) == "failed"
+    assert states(run) == {"tell": "failed"}
+    assert "exit_code=7" in str(run.logs("tell")).replace("'", "")
+
+
+def test_large_xcom_and_log(stack, tmp_path):
+    source = TELL.format(
+        name="large", header="", expression="'x' * 3_000_000 + (print('y' * 3_000_000) or '')"
+    )
+    run = stack.run(write(tmp_path / "large.py", source))
+    assert len(value(run)) == 3_000_000
+    assert "y" * 1_000 in str(run.logs("tell"))
+
+
+# Airflow hands the task over with `sudo -E -H -u USER python …`. Whether a machine has sudo, and another user who may
+# read the interpreter, isn't known: this one tells who was asked for, and stays who it is.
+SUDO = """#!/bin/sh
+[ "$1 $2 $3" = "-E -H -u" ] || exit 1
+export RUN_AS="$4"
+shift 4
+exec "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def plain_stack(tmp_path_factory):
+    """A stack in which no task is a fork, as on macOS: all run as a given user, who is the one they would have."""
+    from temporal_airflow_nb import LocalStack
+
+    stand_in = tmp_path_factory.mktemp("bin") / "sudo"
+    stand_in.write_text(SUDO)
+    stand_in.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__DEFAULT_IMPERSONATION", getpass.getuser())
+        patch.setenv("PATH", os.pathsep.join([str(stand_in.parent), os.environ["PATH"]]))
+        with LocalStack(tmp_path_factory.mktemp("plain") / "home") as stack:
+            yield stack
+
+
+def test_plain_process(plain_stack, tmp_path):
+    expression = "[os.getppid(), os.getpid() == os.getpgid(0)]"
+    path = write(tmp_path / "plain.py", TELL.format(name="plain", header="", expression=expression))
+    run = plain_stack.run(path)
+    parent, leads_its_group = value(run)
+    worker = next(row["pid"] for row in plain_stack.status()["services"] if row["name"] == "worker")
+    assert parent == worker
+    assert leads_its_group
+    assert "Done. Returned value" in str(run.logs("tell"))
+
+
+def test_plain_process_that_fails(plain_stack, tmp_path):
+    path = write(
+        tmp_path / "plain_gone.py", TELL.format(name="plain_gone", header="", expression="os._exit(7)")
+    )
+    run = plain_stack.run(path)
+    assert run.wait(timeout=60) == "failed"
+
+
+def test_cancel_of_a_plain_process(plain_stack, tmp_path):
+    trace = tmp_path / "trace"
+    run = plain_stack.run(DAGS / "stubborn.py", conf={"trace": str(trace)})
+    shell = int(until(lambda: lines(trace, ""), "the shell runs")[0])
+    run.cancel()
+    assert run.wait(timeout=30) == "failed"
+    until(lambda: not psutil.pid_exists(shell), "the shell ends")
+
+
+def test_task_of_another_user_is_handed_over(plain_stack, tmp_path):
+    source = TELL.format(
+        name="as_somebody", header="", expression="[os.environ['RUN_AS'], os.getpid() == os.getpgid(0)]"
+    ).replace("@task\n", "@task(run_as_user='somebody')\n")
+    run = plain_stack.run(write(tmp_path / "as_somebody.py", source))
+    assert value(run) == ["somebody", True]
+    assert "Running command" in str(run.logs("tell"))

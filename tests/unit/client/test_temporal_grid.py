@@ -1,0 +1,44 @@
+"""What a workflow's answer is made into."""
+
+from __future__ import annotations
+
+from temporal_airflow_nb.client.temporal.grid import WorkflowGrid
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import node, packed
+from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
+
+
+def answer(structure: dict | None, *rows: list) -> dict:
+    memory = GridMemory()
+    memory.put(rows)
+    run = {"dag_id": "etl", "run_id": "one", "state": "running", "structure_version": 3}
+    return {"run": run, "structure": structure and packed(structure), "tasks": memory.pack()}
+
+
+def test_tasks_that_nothing_is_told_of_wait_in_their_place():
+    nodes = [node("load", "load", None, operator="@task"), node("store", "store", "out", retries=2)]
+    grid = WorkflowGrid(answer({"nodes": nodes, "edges": [], "order": [1, 0]}, ["load", -1, "success", 1]))
+    assert [(task["task_id"], task["state"], task["max_tries"]) for task in grid.tasks] == [
+        ("load", "success", 0),
+        ("store", None, 2),
+    ]
+    assert [task["task_id"] for task in grid.in_topological_order()] == ["store", "load"]
+    assert grid.tasks[1]["group"] == "out"
+    assert "order" not in grid.structure
+    assert grid.structure["version"] == 3
+    assert grid.counts() == {"load": {"success": 1}, "store": {"no_status": 1}}
+
+
+def test_grid_without_structure_is_flat():
+    grid = WorkflowGrid(answer(None, ["store", -1, None, 0], ["load", 1, "success", 1, 0, 0.5, 1.0, 2.25]))
+    assert [one["id"] for one in grid.structure["nodes"]] == ["load", "store"]
+    assert grid.structure["edges"] == []
+    assert grid.structure["version"] is None
+    (load, _) = grid.in_topological_order()
+    assert load["start_date"] == "1970-01-01T00:00:01+00:00"
+    assert load["duration"] == 1.25
+
+
+def test_an_answer_before_the_dag_is_loaded_is_empty():
+    grid = WorkflowGrid(answer(None))
+    assert grid.tasks == []
+    assert grid.run["start_date"] is None

@@ -1,0 +1,124 @@
+"""What a workflow knows of its run's grid."""
+
+from __future__ import annotations
+
+import random
+
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpacked
+from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
+from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD
+
+LOAD = ("load", -1)
+
+
+def only(memory: GridMemory) -> list:
+    (row,) = memory.rows()
+    return row
+
+
+def test_rows_of_older_histories_are_known_too():
+    memory = GridMemory()
+    memory.put([["load", -1, "success", 1]])
+    assert only(memory) == ["load", -1, "success", 1, None, None, None, None, None, []]
+    assert memory.known() == [["load", -1, "success", 1]]
+
+
+def test_a_try_that_failed_is_kept_when_the_next_one_is_due():
+    memory = GridMemory()
+    memory.put([["load", -1, "scheduled", 1, 2]])
+    memory.start(LOAD, 1, now=5.0)
+    assert only(memory) == ["load", -1, "running", 1, 2, 5.0, 5.0, None, None, []]
+    memory.put([["load", -1, "up_for_retry", 1, 2, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [4.0, 6.0, 7.0, None, []], "it is the present one until then"
+    memory.put([["load", -1, "scheduled", 2, 2, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    memory.start(LOAD, 2, now=9.0)
+    memory.put([["load", -1, "success", 2, 2, 8.0, 9.5, 10.0]])
+    assert only(memory)[5:] == [8.0, 9.5, 10.0, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+
+
+def test_what_was_cleared_begins_without_the_times_of_its_former_try():
+    memory = GridMemory()
+    memory.put([["load", -1, "success", 1, 0, 4.0, 6.0, 7.0]])
+    memory.put([["load", -1, None, 1, 1, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [None, None, None, None, [[1, "success", 4.0, 6.0, 7.0]]]
+
+
+def test_what_was_cleared_while_it_ran_has_the_times_that_the_database_tells():
+    memory = GridMemory()
+    memory.start(LOAD, 1, now=5.0)
+    memory.put([["load", -1, "scheduled", 2, 1, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+
+
+def test_what_waits_for_its_trigger_is_the_same_try():
+    memory = GridMemory()
+    memory.start(LOAD, 1, now=5.0)
+    memory.put([["load", -1, "deferred", 1, 0, 4.0, 6.0]])
+    memory.put([["load", -1, "scheduled", 1, 0, 4.0, 6.0]])
+    memory.start(LOAD, 1, now=8.0)
+    assert only(memory) == ["load", -1, "running", 1, 0, 4.0, 6.0, None, None, []]
+
+
+def test_instances_take_the_place_of_the_mapped_task():
+    memory = GridMemory()
+    memory.put([["load", -1, None, 0]])
+    memory.put([["load", 0, None, 0], ["load", 1, None, 0]])
+    assert [row[1] for row in memory.rows()] == [0, 1]
+    assert memory.counts() == {"none": 2}
+
+
+def test_the_next_execution_knows_the_same():
+    memory = GridMemory()
+    memory.put(
+        [["load", -1, "failed", 1, 1, 4.0, 6.0, 7.0], ["store", 3, "skipped", 0, 0, None, 8.0, 8.0, "x"]]
+    )
+    memory.put([["load", -1, "scheduled", 2, 1, 4.0, 6.0, 7.0]])
+    assert GridMemory(memory.pack()).rows() == memory.rows()
+
+
+def test_an_execution_anew_remembers_the_tries_of_the_one_before():
+    memory = GridMemory()
+    memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
+    memory.put([["load", -1, "queued", 2, 1, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    memory.put([["load", -1, "success", 2, 1, 8.0, 9.0, 9.5]])
+    assert only(memory)[5:] == [8.0, 9.0, 9.5, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+
+
+def test_a_try_that_waits_for_the_next_one_is_no_former_one():
+    memory = GridMemory()
+    memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
+    memory.put([["load", -1, "up_for_retry", 1, 1, 4.0, 6.0, 7.0]])
+    assert only(memory)[5:] == [4.0, 6.0, 7.0, None, []]
+
+
+def test_many_former_tries_or_labels_are_left_out_where_temporal_would_refuse_them():
+    draw = random.Random(7).random
+
+    def moments():
+        return [1.7e9 + draw() * 1e6 for _ in range(3)]
+
+    retried = GridMemory()
+    retried.put([["load", n, "success", 3, 3, *moments()] for n in range(25_000)])
+    retried.remember([["load", n, [[k, "failed", *moments()] for k in (1, 2)]] for n in range(25_000)])
+    text = retried.pack()
+    assert len(text) < MAX_PAYLOAD
+    assert unpacked(text)[0][6] is not None
+    assert unpacked(text)[0][-1] == []
+
+    labelled = GridMemory()
+    labelled.put([["load", n, "success", 1, 0, *moments(), str(draw())] for n in range(140_000)])
+    text = labelled.pack()
+    assert len(text) < MAX_PAYLOAD
+    assert unpacked(text)[7] == ["load", 7, "success", 1, 0, None, None, None, None, []]
+
+
+def test_very_many_task_instances_are_packed_without_times():
+    memory = GridMemory()
+    memory.put(
+        [["load", index, "success", 1, 0, 4.123456, 6.1, 7.2, f"x{index}"] for index in range(100_000)]
+    )
+    text = memory.pack()
+    assert len(text) < MAX_PAYLOAD
+    assert unpacked(text)[7] == ["load", 7, "success", 1, 0, None, None, None, "x7", []]
