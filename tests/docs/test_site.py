@@ -110,6 +110,11 @@ def test_every_public_name_is_in_the_reference(site, pages):
         assert {name, f"{temporal_airflow_nb.__name__}.{name}"} & anchors, name
 
 
+def test_the_reference_says_how_runs_is_called(site):
+    page = (site / "reference" / "frames.html").read_text(encoding="utf-8")
+    assert "__call__" in page
+
+
 def test_no_role_of_a_docstring_is_left(site):
     for path in (site / "reference").glob("*.html"):
         assert ":<code>" not in path.read_text(encoding="utf-8"), path.name
