@@ -6,7 +6,7 @@ PYTEST_OPTIONS ?=
 # Most tests wait for something: more of them than there are cores can run at a time.
 SIDE_BY_SIDE ?= 3
 
-.PHONY: setup demo test lab bench lint clean widget
+.PHONY: setup demo check test lab bench lint docs clean widget
 
 setup: $(VENV)/.installed
 
@@ -39,13 +39,21 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What needs no process and no Airflow database: seconds after an edit.
+check: lint $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/unit
+
+# Any warning, such as of a broken link or anchor, fails it.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python tools/build_docs.py site
+
 # The built file is committed, so only who changes the widget needs node.
 widget:
 	cd temporal_airflow_nb/live_grid/frontend && npm ci --no-audit --no-fund --silent && npm run --silent build
 
 clean:
 	@if [ -x $(BIN)/temporal-airflow ]; then $(BIN)/temporal-airflow down; fi
-	rm -rf $(VENV) .temporal_airflow build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .temporal_airflow build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # A shim that answers to a name isn't yet an interpreter: each candidate is run.
 define find_python
@@ -78,3 +86,6 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-lint: $(VENV)/.installed
 	$(call install,.[lint])
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(call install,.[docs])

@@ -118,3 +118,13 @@ async def test_the_page_about_the_grid_runs(run_page, capsys):
     left = await run_page("grid.md")
     assert left["run"].state == "failed"
     assert "✗ parse" in capsys.readouterr().out
+
+
+async def test_the_tutorial_runs(run_page):
+    left = await run_page("tutorial.md")
+    run = left["run"]
+    assert run.state == "success"
+    tries = run.tasks.set_index(["task_id", "map_index"])["try_number"]
+    assert tries["price", 0] == 1
+    assert tries["price", 1] == 2
+    assert run.xcoms.set_index("task_id")["value"]["total"] == 14
