@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def similar(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+def closest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Return which of the known names are like a word, the nearest first; upper and lower case don't count.
 
     Examples
     --------
-    >>> similar("ETL", ["etl", "report"])
+    >>> closest("ETL", ["etl", "report"])
     ['etl']
     """
     by_lower: dict[str, str] = {}
@@ -20,13 +20,13 @@ def similar(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     return [by_lower[lower] for lower in get_close_matches(word.casefold(), by_lower, most)]
 
 
-def meant(word: str, known: Iterable[str], otherwise: str = "") -> str:
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """Return which of the known names may have been meant, as a question; ``otherwise`` where none is like the word.
 
     Examples
     --------
-    >>> meant("etI", ["etl", "report"]), meant("x", ["etl"], "There are: etl.")
+    >>> did_you_mean("etI", ["etl", "report"]), did_you_mean("x", ["etl"], "There are: etl.")
     ('Did you mean etl?', 'There are: etl.')
     """
-    close = similar(word, known)
+    close = closest(word, known)
     return f"Did you mean {' or '.join(close)}?" if close else otherwise

@@ -37,7 +37,7 @@ def install() -> None:
     from airflow.models.taskinstance import TaskInstance
 
     from temporal_airflow_nb.config.environment import native_scheduling
-    from temporal_airflow_nb.orchestration.outbox.locks import Turn, wait_for_turn
+    from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
     from temporal_airflow_nb.orchestration.outbox.restriction import restricted, run_is_unmanaged
     from temporal_airflow_nb.orchestration.schedules.records import natively_scheduled
 
@@ -64,7 +64,7 @@ def install() -> None:
 
     @wraps(start_queued)
     def _start_queued_dagruns(self: Any, session: Any) -> Any:
-        wait_for_turn(session, Turn.START_RUNS)
+        acquire(session, DatabaseLock.START_RUNS)
         return start_queued(self, session=session)
 
     def dags_needing_dagruns(_: type[DagModel], session: Any) -> Any:

@@ -40,7 +40,7 @@ def run() -> None:
 
     from temporal_airflow_nb.config.environment import native_scheduling
     from temporal_airflow_nb.orchestration.outbox import managed_runs, outbox, tables
-    from temporal_airflow_nb.orchestration.outbox.locks import Turn, wait_for_turn
+    from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
     from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 
     check_airflow()
@@ -69,7 +69,7 @@ def run() -> None:
                 [dag.dag_id for dag in needing if dag.dag_id.startswith(_DAG_ID)],
                 [_OTHER_ID],
             )
-        wait_for_turn(session, Turn.SLOTS)
+        acquire(session, DatabaseLock.SLOTS)
         queued = scheduler()._executable_task_instances_to_queued(max_tis=1, session=session)
         _expect("queueing tasks", [ti.run_id for ti in queued], [_OTHER])
 

@@ -94,7 +94,7 @@ def run_cell(
 
     if not isinstance(name, (str, type(None))):
         raise InvalidInputError(f"name must be a string, not {type(name).__name__}.")
-    order = submit.Order(
+    order = submit.CellOptions(
         name=name,
         dag_id=dag_id,
         conf=checked_conf(conf),

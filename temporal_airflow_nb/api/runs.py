@@ -8,7 +8,7 @@ from temporal_airflow_nb.dag_runs.run import Run
 from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError
 from temporal_airflow_nb.frames import Comparison, dags_frame, pools_frame, runs_frame
 from temporal_airflow_nb.stack import current
-from temporal_airflow_nb.suggestions import meant
+from temporal_airflow_nb.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -277,7 +277,7 @@ def find_run(name: str | None = None) -> Run:
     names = [text for found in known for text in (found["dag_id"], found["run_id"])]
     raise RunNotFoundError(
         f"There is no run, and no DAG with runs, of the name {name!r}.",
-        hint=meant(name, names, "`ta.runs()` lists the runs."),
+        hint=did_you_mean(name, names, "`ta.runs()` lists the runs."),
         run_id=name,
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Order:
+class CellOptions:
     """What is to be done with a cell; see :func:`temporal_airflow_nb.run_cell`."""
 
     name: str | None = None
@@ -45,7 +45,7 @@ class Order:
 
 def submit(
     cell: str,
-    order: Order,
+    options: CellOptions,
     shell: InteractiveShell | None,
     created: Callable[[Run | Runs], None] | None = None,
 ) -> Run | Runs | None:
@@ -63,11 +63,11 @@ def submit(
     PreflightError
         The DAG can't be run as it is. Nothing has been started or stored.
     """
-    prepared = _prepared(cell, order.name, shell)
-    stack = current.current(order.home)
-    if order.write_to is not None:
-        export.check(order.write_to, prepared.plain, force=order.force)
-    shows = shell is not None and order.run and order.view != "none"
+    prepared = _prepared(cell, options.name, shell)
+    stack = current.current(options.home)
+    if options.write_to is not None:
+        export.check(options.write_to, prepared.plain, force=options.force)
+    shows = shell is not None and options.run and options.view != "none"
     grid = live.LiveGrid(shell) if shows else None
     _start(stack, grid, shell)
     if refused := getattr(stack.client, "refused", {}).get("submit"):
@@ -77,23 +77,23 @@ def submit(
             "or connect to its database.",
             op="submit",
         )
-    answer = _submitted(prepared, order, stack, grid)
+    answer = _submitted(prepared, options, stack, grid)
     client = stack.client
     runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
-    result = runs if order.backfill is not None or not runs else runs[0]
+    result = runs if options.backfill is not None or not runs else runs[0]
     if runs and created is not None:
         created(result)
     found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
     ipython.show_findings(shell, _distinct([*prepared.findings, *found]))
-    if order.write_to is not None:
-        export.write(order.write_to, prepared.plain)
+    if options.write_to is not None:
+        export.write(options.write_to, prepared.plain)
     if not runs:
         ipython.say(shell, f"Stored: {', '.join(answer['dag_ids'])}. Nothing runs.")
         return None
     if grid is not None:
         grid.address = client.address
-        grid.follow(runs[0], order.view)
-    if order.wait:
+        grid.follow(runs[0], options.view)
+    if options.wait:
         result.wait()
     return result
 
@@ -132,19 +132,19 @@ def _start(stack: Stack, grid: live.LiveGrid | None, shell: InteractiveShell | N
 
 
 def _submitted(
-    prepared: prepare.PreparedCell, order: Order, stack: Stack, grid: live.LiveGrid | None
+    prepared: prepare.PreparedCell, options: CellOptions, stack: Stack, grid: live.LiveGrid | None
 ) -> dict[str, Any]:
-    start, end = order.backfill or (None, None)
+    start, end = options.backfill or (None, None)
     body: dict[str, Any] = {
-        "dag_id": order.dag_id,
-        "launch": order.run,
-        "conf": None if order.conf is None else dict(order.conf),
-        "params": dict(order.params) or None,
-        "worker_lost": order.worker_lost,
+        "dag_id": options.dag_id,
+        "launch": options.run,
+        "conf": None if options.conf is None else dict(options.conf),
+        "params": dict(options.params) or None,
+        "worker_lost": options.worker_lost,
         "backfill": {"from": start, "to": end} if start else None,
     }
     client = stack.client
-    with ipython.busy(grid, "Submitting"), _file(prepared, order, stack) as path:
+    with ipython.busy(grid, "Submitting"), _file(prepared, options, stack) as path:
         try:
             return client.call("submit", path=str(path), **body)
         except PreflightError as error:
@@ -152,18 +152,18 @@ def _submitted(
             raise PreflightError.of(found) from None
 
 
-def _file(prepared: prepare.PreparedCell, order: Order, stack: Stack) -> AbstractContextManager[Path]:
+def _file(prepared: prepare.PreparedCell, options: CellOptions, stack: Stack) -> AbstractContextManager[Path]:
     """Have the cell's file where the stack's Airflow finds it."""
     home: Path | None = getattr(stack, "home", None)
     if home is not None:
         return prepare.placed(home, prepared.file_name, prepared.source)
-    if order.write_to is None:
+    if options.write_to is None:
         raise InvalidInputError(
             "This Airflow runs the files of its own DAG folders.",
             hint="Have the cell written to one of them: --write-to PATH.",
         )
-    export.write(order.write_to, prepared.plain)
-    return nullcontext(order.write_to.absolute())
+    export.write(options.write_to, prepared.plain)
+    return nullcontext(options.write_to.absolute())
 
 
 def _refuse(findings: Sequence[Finding]) -> None:

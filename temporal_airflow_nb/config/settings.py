@@ -14,7 +14,7 @@ from traitlets.config import Configurable
 from temporal_airflow_nb.config import pyproject
 from temporal_airflow_nb.config.environment import home_path
 from temporal_airflow_nb.errors import InvalidInputError
-from temporal_airflow_nb.suggestions import similar
+from temporal_airflow_nb.suggestions import closest
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -171,6 +171,6 @@ def _warn_of_unknown(path: Any, found: Mapping[str, Any]) -> None:
         if name in _SETTINGS or f"{path} {name}" in _reported:
             continue
         _reported.add(f"{path} {name}")
-        close = similar(name, _SETTINGS)
+        close = closest(name, _SETTINGS)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_SETTINGS)}."
         warnings.warn(f"{path}: [tool.temporal-airflow-nb] has no {name}; {hint}", UserWarning, stacklevel=4)

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
-from temporal_airflow_nb.suggestions import meant
+from temporal_airflow_nb.suggestions import did_you_mean
 from temporal_airflow_nb.tasks.dags import dag_of_run
 
 _SHOWN = 5
@@ -119,4 +119,4 @@ def meant_or_there(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     there = f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none at all."
-    return meant(name, known, there)
+    return did_you_mean(name, known, there)

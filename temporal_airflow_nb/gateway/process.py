@@ -1,6 +1,6 @@
 """The process that has Airflow loaded: the Temporal worker and the gateway, with the zygotes as its children.
 
-Run as ``python -m temporal_airflow_nb.gateway.process HOME``; the keeper starts it.
+Run as ``python -m temporal_airflow_nb.gateway.process HOME``; the manager starts it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ TASK_STATES = (*RUN_STATES, "skipped")
 
 
 @dataclass
-class Done:
+class ActionResult:
     """What an action has done: to which run, which is in which state now, and to which task instances."""
 
     dag_id: str
@@ -59,7 +59,7 @@ class Tasks:
     downstream: bool = False
 
 
-def cancel(dag_id: str, run_id: str | None) -> Done:
+def cancel(dag_id: str, run_id: str | None) -> ActionResult:
     """End a run as "mark failed" does: running tasks are killed, waiting ones skipped, teardowns run."""
     with _acting(dag_id, run_id) as (dag_run, session, done):
         if dag_run.state not in FINAL_RUN_STATES:
@@ -67,7 +67,7 @@ def cancel(dag_id: str, run_id: str | None) -> Done:
     return done
 
 
-def mark(dag_id: str, run_id: str | None, state: str, tasks: Tasks | None) -> Done:
+def mark(dag_id: str, run_id: str | None, state: str, tasks: Tasks | None) -> ActionResult:
     """
     Set the state of a run or of some of its tasks, whatever they do now.
 
@@ -99,7 +99,7 @@ def clear(
     *,
     only_failed: bool = False,
     latest_version: bool | None = None,
-) -> Done:
+) -> ActionResult:
     """
     Forget what came of a run or of some of its tasks, so that they run again; a running one is killed first.
 
@@ -124,11 +124,11 @@ def clear(
 
 
 @contextmanager
-def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, Done]]:
+def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, ActionResult]]:
     """Find a run, the latest where none is named, and tell Temporal of what is done to it."""
     with transaction() as session:
         dag_run = find_run(dag_id, run_id, session)
-        done = Done(dag_id, dag_run.run_id)
+        done = ActionResult(dag_id, dag_run.run_id)
         before = _instances(dag_run, session)
         yield dag_run, session, done
         session.flush()

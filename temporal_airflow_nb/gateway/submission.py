@@ -35,7 +35,7 @@ from temporal_airflow_nb.gateway.backfill import create_backfill
 from temporal_airflow_nb.orchestration.outbox import managed_runs, outbox
 from temporal_airflow_nb.orchestration.run_creation.launch import create_run
 from temporal_airflow_nb.stack.services import airflow_config
-from temporal_airflow_nb.suggestions import meant
+from temporal_airflow_nb.suggestions import did_you_mean
 from temporal_airflow_nb.tasks.attempt import EXECUTOR_SETTINGS, NO_EXECUTOR
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import run_dag_processor
@@ -360,7 +360,7 @@ def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
         there = f"It has: {', '.join(known)}." if known else "It has none: @dag(params={…}) declares them."
         raise InvalidConfError(
             f"DAG {dag_id!r} has no param {name!r}.",
-            hint=meant(name, known, there),
+            hint=did_you_mean(name, known, there),
             dag_id=dag_id,
             name=name,
         )

@@ -17,7 +17,7 @@ from temporal_airflow_nb.config import settings
 from temporal_airflow_nb.dag_runs.conf import parse_conf
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.stack import current
-from temporal_airflow_nb.suggestions import similar
+from temporal_airflow_nb.suggestions import closest
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.dag_runs.run import Run
@@ -51,7 +51,7 @@ def _parsed(magic: Any, line: str) -> argparse.Namespace:
         hints = []
         for word in str(error).partition("unrecognized arguments: ")[2].split():
             flags = [flag for action in magic.parser._actions for flag in action.option_strings]
-            hints += [f"Is {near} meant?" for near in similar(word, flags, 1)]
+            hints += [f"Is {near} meant?" for near in closest(word, flags, 1)]
         if not hints and "{" in line:
             hints = ["JSON goes in quotes: --conf '{\"day\": 1}'"]
         raise UsageError(" ".join([str(error), *hints])) from None

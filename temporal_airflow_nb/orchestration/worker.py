@@ -24,11 +24,11 @@ from temporal_airflow_nb.orchestration.activities.task_activities import TaskAct
 from temporal_airflow_nb.orchestration.activities.trigger_activities import TriggerActivities
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.outbox import outbox, rollout
-from temporal_airflow_nb.orchestration.outbox.worker_registry import Presence
+from temporal_airflow_nb.orchestration.outbox.worker_registry import WorkerRegistration
 from temporal_airflow_nb.orchestration.run_creation.asset_watchers import AssetWatchers
 from temporal_airflow_nb.orchestration.run_creation.deadlines import DeadlineWatch
-from temporal_airflow_nb.orchestration.run_creation.triggered_runs import NewRuns
-from temporal_airflow_nb.orchestration.schedules.synchronizer import ScheduleKeeper
+from temporal_airflow_nb.orchestration.run_creation.triggered_runs import TriggeredRuns
+from temporal_airflow_nb.orchestration.schedules.synchronizer import ScheduleSynchronizer
 from temporal_airflow_nb.orchestration.schedules.workflow import CreateDueDagRunsWorkflow
 from temporal_airflow_nb.orchestration.scheduling.pool_slots import SlotWatch
 from temporal_airflow_nb.orchestration.scheduling.queues import default_queue, on_queue, unserved, waiting
@@ -93,7 +93,7 @@ class AirflowWorker:
         self.triggers = Triggers(zygotes, self.runner.client, capacity)
         self.deadlines = DeadlineWatch(self.runner, self.triggers, alone=alone)
         self.dispatcher = Dispatcher(client, task_queue())
-        self.schedules = ScheduleKeeper(client)
+        self.schedules = ScheduleSynchronizer(client)
         self._max_tasks = max_tasks
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
         self._serves_every_queue = queues is None
@@ -200,7 +200,7 @@ class AirflowWorker:
         # A task's way through the worker crosses six threads, each of which may find another one computing: a
         # thread that waits for the interpreter has it after half a millisecond instead of five.
         sys.setswitchinterval(0.0005)
-        background = [Presence(self.client, [worker.task_queue for worker in self._workers]).run()]
+        background = [WorkerRegistration(self.client, [worker.task_queue for worker in self._workers]).run()]
         if self._executes_workflows:
             background += [self.dispatcher.run(), SlotWatch().run(), self._warn_of_unserved_queues()]
             background.append(self.schedules.run() if native_scheduling() else self.schedules.clear())
@@ -208,7 +208,7 @@ class AirflowWorker:
         if self._serves_every_queue:
             background.append(self._serve_new_queues())
         if self.alone:
-            background.append(NewRuns().run())
+            background.append(TriggeredRuns().run())
         if not self.triggerer:
             background += [self.deadlines.run(), AssetWatchers(self.triggers).run()]
             outbox.on_message(self.deadlines.wake)

@@ -48,14 +48,14 @@ class _Gateway:
         home = Path(tempfile.mkdtemp(prefix="temporal-airflow-"))
         state_folder.prepare_home(home)
         command = processes.python_command(control.KEEPER_MODULE, str(home), "--gateway-only")
-        self._owner = control.start_keeper(home, detach=False, command=command, settings=self._settings)
+        self._owner = control.start_manager(home, detach=False, command=command, settings=self._settings)
         self._home = home
 
     def close(self) -> None:
         if self._home is not None:
             stack = state_folder.read_stack(self._home)
-            if state_folder.keeper_lives(self._home):
-                control.end_keeper(self._home, stack["keeper"]["pid"], stack["id"])
+            if state_folder.manager_is_running(self._home):
+                control.stop_manager(self._home, stack[state_folder.MANAGER]["pid"], stack["id"])
             self._home = None
         if self._owner is not None:
             self._owner.release()
@@ -67,7 +67,7 @@ class _Gateway:
 
     @property
     def client(self) -> Client | None:
-        if self._home is None or not state_folder.keeper_lives(self._home):
+        if self._home is None or not state_folder.manager_is_running(self._home):
             return None
         gateway = state_folder.read_stack(self._home)["gateway"]
         return GatewayClient(gateway["address"], gateway["token"])
@@ -120,16 +120,16 @@ class ConnectedStack(Stack):
         door: _Gateway | _Direct
         named = True
         if airflow is not None:
-            from temporal_airflow_nb.client.rest.client import RestDoor, base_address
+            from temporal_airflow_nb.client.rest.client import RestClient, base_address
 
             url = base_address(airflow)
-            self._airflow, names = f"REST {endpoints.masked(url)}", endpoints.names_of(url)
+            self._airflow, names = f"REST {endpoints.masked(url)}", endpoints.endpoint_names(url)
             named = is_configured(profile)
             history = self._history if named else None
-            door = _Direct("airflow", endpoints.masked(url), lambda: RestDoor(airflow, history=history))
+            door = _Direct("airflow", endpoints.masked(url), lambda: RestClient(airflow, history=history))
         elif endpoints.database_is_configured(os.environ):
             url = endpoints.database_url(os.environ)
-            self._airflow, names = f"database {url}", endpoints.names_of(url)
+            self._airflow, names = f"database {url}", endpoints.endpoint_names(url)
             door = _Gateway(profile)
         else:
             self._airflow, names = _NONE, []
@@ -257,9 +257,9 @@ class ConnectedStack(Stack):
         return self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
 
     def _temporal_door(self) -> Any:
-        from temporal_airflow_nb.client.temporal.client import TemporalDoor
+        from temporal_airflow_nb.client.temporal.client import WorkflowClient
 
-        door = TemporalDoor(self._profile)
+        door = WorkflowClient(self._profile)
         door.connect()
         return door
 

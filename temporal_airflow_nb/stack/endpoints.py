@@ -54,10 +54,10 @@ def masked(url: str) -> str:
     return _PASSWORD.sub(r"\1:***@", url)
 
 
-def names_of(url: str) -> list[str]:
+def endpoint_names(url: str) -> list[str]:
     """Return what of an address can say that it is production: its host and, of a database, its name.
 
-    >>> names_of("postgresql://airflow:***@db.example.com/airflow"), names_of("sqlite:////products/airflow.db")
+    >>> endpoint_names("postgresql://airflow:***@db.example.com/airflow"), endpoint_names("sqlite:////products/airflow.db")
     (['db.example.com', 'airflow'], [])
     """
     parts = urlsplit(url)

@@ -78,7 +78,7 @@ class LocalStack(Stack):
     @property
     def is_running(self) -> bool:
         """Whether the folder's stack runs, whoever started it."""
-        return state_folder.keeper_lives(self.home)
+        return state_folder.manager_is_running(self.home)
 
     def start(self) -> Self:
         """Start the stack, or attach to the one that runs in the folder, and wait until it is ready.
@@ -98,10 +98,10 @@ class LocalStack(Stack):
             kind = database.choose(self.home, self.db)
             if not self._attach():
                 check_airflow()
-                self._owner = control.start_keeper(
+                self._owner = control.start_manager(
                     self.home,
                     detach=self.detach,
-                    command=self._keeper_command(),
+                    command=self._manager_command(),
                     options=["--db", kind, *(["--ui"] if self.ui else []), *self._lingering()],
                 )
                 if self._lingering():
@@ -117,8 +117,8 @@ class LocalStack(Stack):
         if self._check_home():
             with self._start_lock():
                 stack = state_folder.read_stack(self.home)
-                if state_folder.keeper_lives(self.home):
-                    control.end_keeper(self.home, stack["keeper"]["pid"], stack["id"])
+                if state_folder.manager_is_running(self.home):
+                    control.stop_manager(self.home, stack[state_folder.MANAGER]["pid"], stack["id"])
         self._let_go()
 
     def join(self) -> None:
@@ -232,7 +232,7 @@ class LocalStack(Stack):
             state_folder.check_home(self.home)
         return there
 
-    def _keeper_command(self) -> Sequence[str] | None:
+    def _manager_command(self) -> Sequence[str] | None:
         return None
 
     def _start_lock(self) -> Any:
@@ -244,7 +244,7 @@ class LocalStack(Stack):
 
     def _attach(self) -> bool:
         deadline = time.monotonic() + control.START_TIMEOUT
-        while state_folder.keeper_lives(self.home):
+        while state_folder.manager_is_running(self.home):
             stack = state_folder.read_stack(self.home)
             if stack.get("state") == "ready":
                 self._check_version(stack)

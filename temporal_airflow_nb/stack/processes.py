@@ -57,7 +57,7 @@ def spawn(
     """Start a process in a session and group of its own, printing to ``log``.
 
     ``die_with_parent`` has the Linux kernel kill it when the thread that calls this ends: call it from the
-    main thread of a process with no other threads. Elsewhere the keeper's guard does it.
+    main thread of a process with no other threads. Elsewhere the manager's guard does it.
     """
     _rotate(log)
     with log.open("ab") as output:
@@ -151,7 +151,7 @@ def marked(marker: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Proce
             continue
 
 
-def sweep(marker: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
+def kill_all(marker: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
     """Kill what :func:`marked` finds until there is nothing more; returns the pids."""
     killed: list[int] = []
     deadline = time.monotonic() + timeout

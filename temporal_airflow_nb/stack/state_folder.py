@@ -18,7 +18,10 @@ from temporal_airflow_nb.private_files import write_private
 
 STACK_FILE = "stack.json"
 START_LOCK = "stack.lock"
-KEEPER_LOCK = "keeper.lock"
+# The file and the key below are older than the name "manager". They stay: the manager of an earlier version may hold
+# the lock, and must be found there.
+MANAGER_LOCK = "keeper.lock"
+MANAGER = "keeper"
 OWNERS_LOCK = "owners.lock"
 """Held, shared, by each process for which a stack is kept whose starter may die."""
 LOGS = "logs"
@@ -130,7 +133,7 @@ def write_stack(home: Path, stack: dict[str, Any]) -> None:
 def read_stack(home: Path) -> dict[str, Any]:
     """Return what ``stack.json`` says, ``{}`` where there is none or it is damaged.
 
-    It says what was true when it was written; ask :func:`keeper_lives` whether the stack is still there.
+    It says what was true when it was written; ask :func:`manager_is_running` whether the stack is still there.
     """
     try:
         stack = json.loads((home / STACK_FILE).read_text(encoding="utf-8"))
@@ -183,9 +186,9 @@ def _try_lock(fd: int, path: Path, kind: int) -> bool:
     return True
 
 
-def keeper_lives(home: Path) -> bool:
-    """Whether a keeper runs this stack. Its lock tells: a pid may be another's after a reboot."""
-    path = home / KEEPER_LOCK
+def manager_is_running(home: Path) -> bool:
+    """Whether a manager runs this stack. Its lock tells: a pid may be another's after a reboot."""
+    path = home / MANAGER_LOCK
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

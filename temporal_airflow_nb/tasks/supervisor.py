@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _KILL_DELAY = 5.0
 
 
-class PlainChild(ProcessTracker):
+class SpawnedInterpreter(ProcessTracker):
     """A task in an interpreter of its own: for macOS, where a fork isn't safe, and for ``run_as_user``."""
 
     ProcessNotFound = ProcessLookupError
@@ -58,7 +58,7 @@ class PlainChild(ProcessTracker):
         return False
 
 
-def start_plain(env: dict[str, str]) -> tuple[PlainChild, Pipes]:
+def start_plain(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
     """Start a task process the way Airflow does on macOS: a new interpreter with the pipes as its stdio."""
     ours, theirs = zip(*(socket.socketpair() for _ in range(4)), strict=True)
     requests, stdout, stderr, channel = ours
@@ -81,7 +81,7 @@ def start_plain(env: dict[str, str]) -> tuple[PlainChild, Pipes]:
     # The child asks for its log channel over `requests`; this pair only fills the place.
     logs, unused = socket.socketpair()
     unused.close()
-    return PlainChild(process, channel), Pipes(requests, stdout, stderr, logs)
+    return SpawnedInterpreter(process, channel), Pipes(requests, stdout, stderr, logs)
 
 
 @attrs.define(kw_only=True)
@@ -107,7 +107,7 @@ class TaskSupervisor(ActivitySubprocess):
         bundle_info: Any,
         client: Client,
         logger: FilteringBoundLogger,
-        child: Child | PlainChild,
+        child: Child | SpawnedInterpreter,
         pipes: Pipes,
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
@@ -225,7 +225,7 @@ def run_dag_processor(
     return supervisor
 
 
-def take_over(kind: Any, child: Child | PlainChild, pipes: Pipes, **fields: Any) -> Any:
+def take_over(kind: Any, child: Child | SpawnedInterpreter, pipes: Pipes, **fields: Any) -> Any:
     """Return a supervisor of ``kind`` for a process that Airflow's own code hasn't started."""
     supervisor = kind(
         pid=child.pid,

@@ -20,7 +20,7 @@ from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
 from temporal_airflow_nb.errors import UnavailableHereError
 
-__all__ = ["RestDoor", "base_address"]
+__all__ = ["RestClient", "base_address"]
 
 _INTERVAL: Final = 1.0
 _GRIDS: Final = 16
@@ -44,7 +44,7 @@ _ACTIONS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
 }
 
 
-class RestDoor:
+class RestClient:
     """
     Answers the operations of a gateway from Airflow's REST API. Safe in threads.
 
@@ -86,9 +86,9 @@ class RestDoor:
         self._api.get("dags", limit=1)
 
     def __repr__(self) -> str:
-        return f"RestDoor({self.address!r})"
+        return f"RestClient({self.address!r})"
 
-    def __copy__(self) -> RestDoor:
+    def __copy__(self) -> RestClient:
         other = object.__new__(type(self))
         other.__dict__ = {**self.__dict__, "_api": self._api.with_patience(self.patience)}
         return other

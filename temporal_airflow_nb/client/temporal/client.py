@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_airflow_nb.client.rows import TASK_COLUMNS, as_columns, check_run_state
-from temporal_airflow_nb.client.temporal.event_loop import TemporalLoop
+from temporal_airflow_nb.client.temporal.event_loop import EventLoopThread
 from temporal_airflow_nb.client.temporal.executions import check_dag, described, executions, ids_of, no_run
 from temporal_airflow_nb.client.temporal.history import events_of
 from temporal_airflow_nb.client.temporal.run_view import RunView
@@ -40,7 +40,7 @@ _NEEDED = {
 }
 
 
-class TemporalDoor:
+class WorkflowClient:
     """
     Calls the operations that Temporal alone can answer; a client like ``GatewayClient``.
 
@@ -80,11 +80,11 @@ class TemporalDoor:
         self.patience = patience
         self.production: str | None = None
         self.profile = profile
-        self._loop = TemporalLoop(**({} if profile is None else {"profile": profile}))
+        self._loop = EventLoopThread(**({} if profile is None else {"profile": profile}))
         self._views: OrderedDict[tuple[str, str], RunView] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"TemporalDoor({self.profile!r})" if self.profile else "TemporalDoor()"
+        return f"WorkflowClient({self.profile!r})" if self.profile else "WorkflowClient()"
 
     def connect(self) -> None:
         """Connect now.

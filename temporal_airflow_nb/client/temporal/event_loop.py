@@ -19,7 +19,7 @@ T = TypeVar("T")
 _GRACE = 15.0
 
 
-class TemporalLoop:
+class EventLoopThread:
     """
     Runs coroutines with a client that is connected at the first need.
 

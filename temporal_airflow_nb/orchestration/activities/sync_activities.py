@@ -56,7 +56,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def clear_errors(function: F) -> F:
-    """Turn what the database driver raises into errors whose type the workflow can react to."""
+    """DatabaseLock what the database driver raises into errors whose type the workflow can react to."""
 
     @wraps(function)
     def call(*args: Any) -> Any:

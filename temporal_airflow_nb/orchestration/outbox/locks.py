@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-class Turn(IntEnum):
+class DatabaseLock(IntEnum):
     """What only one may do at a time: the id of an advisory lock."""
 
     SLOTS = int(DBLocks.SCHEDULER_CRITICAL_SECTION)
@@ -26,7 +26,7 @@ class Turn(IntEnum):
     """Create our tables."""
 
 
-def wait_for_turn(session: Session | Connection, turn: Turn) -> None:
+def acquire(session: Session | Connection, lock: DatabaseLock) -> None:
     """
     Have something to oneself until the transaction ends; wait for whoever has it now.
 
@@ -35,4 +35,4 @@ def wait_for_turn(session: Session | Connection, turn: Turn) -> None:
     connection = session.connection() if isinstance(session, Session) else session
     begin_writing(connection)
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:id)").bindparams(id=int(turn)))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:id)").bindparams(id=int(lock)))

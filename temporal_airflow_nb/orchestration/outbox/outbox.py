@@ -14,7 +14,7 @@ from airflow._shared.timezones import timezone
 from sqlalchemy import and_, delete, exists, insert, or_, select, update
 
 from temporal_airflow_nb.orchestration.outbox import tables
-from temporal_airflow_nb.orchestration.outbox.rollout import dag_rests
+from temporal_airflow_nb.orchestration.outbox.rollout import dag_is_inactive
 from temporal_airflow_nb.tasks.database import after_commit
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _set_claim(ids: Collection[int], until: datetime | None, session: Session) -
 def _deliverable() -> Any:
     from airflow.models.dag import DagModel
 
-    rests = exists().where(DagModel.dag_id == tables.outbox.c.dag_id, dag_rests())
+    rests = exists().where(DagModel.dag_id == tables.outbox.c.dag_id, dag_is_inactive())
     free = or_(tables.outbox.c.claimed_until.is_(None), tables.outbox.c.claimed_until < timezone.utcnow())
     return and_(free, or_(tables.outbox.c.kind != UNPAUSED, ~rests))
 

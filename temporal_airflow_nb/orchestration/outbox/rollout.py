@@ -159,7 +159,7 @@ def configured() -> Rollout | None:
     return Rollout.parse(conf.get("temporal_airflow", "dags", fallback=None) or "*")
 
 
-def dag_rests() -> Any:
+def dag_is_inactive() -> Any:
     """
     Return the condition on ``DagModel`` that no task of the DAG starts now, as in Airflow's scheduler.
 

@@ -82,11 +82,11 @@ schedules = Table(
 
 def create_tables(connection: Connection) -> None:
     """Create what is missing. The tables have no foreign keys: ``airflow db clean`` passes them by."""
-    from temporal_airflow_nb.orchestration.outbox.locks import Turn, wait_for_turn
+    from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
 
     if connection.dialect.name == "sqlite" and not connection.connection.in_transaction:  # type: ignore[attr-defined]
         connection.execute(text("BEGIN IMMEDIATE"))
-    wait_for_turn(connection, Turn.TABLES)
+    acquire(connection, DatabaseLock.TABLES)
     metadata.create_all(connection)
     for column in missing_columns(connection):
         kind = column.type.compile(connection.dialect)

@@ -41,7 +41,7 @@ _TIDY = timedelta(hours=1)
 _RUNS_AT_ONCE = 1_000
 
 
-class Presence:
+class WorkerRegistration:
     """
     Looks every few seconds whether Temporal answers, and writes that down.
 

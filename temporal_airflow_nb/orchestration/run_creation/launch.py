@@ -17,7 +17,7 @@ from sqlalchemy import or_, select, update
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
 from temporal_airflow_nb.orchestration.outbox import managed_runs, rollout
-from temporal_airflow_nb.orchestration.outbox.locks import Turn, wait_for_turn
+from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
 from temporal_airflow_nb.orchestration.outbox.restriction import restricted, run_is_managed
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 from temporal_airflow_nb.tasks.dags import dag_bag
@@ -132,7 +132,7 @@ def start_queued_runs() -> int:
         if not queued:
             return 0
         candidates = [row.id for row in queued]
-        wait_for_turn(session, Turn.START_RUNS)
+        acquire(session, DatabaseLock.START_RUNS)
         with (
             _sub_seconds(candidates, session),
             restricted(DagRun.__tablename__, lambda entity: entity.id.in_(candidates)),

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 _LOOK_AGAIN = 30.0
 
 
-class NewRuns:
+class TriggeredRuns:
     """
     Creates the runs that events of assets ask for, and starts every run that is queued.
 

@@ -75,7 +75,7 @@ class _Wanted:
     schedule: Schedule | None = None
 
 
-class ScheduleKeeper:
+class ScheduleSynchronizer:
     """
     Creates, changes, pauses and deletes schedules as DAGs change in Airflow's database.
 

@@ -18,7 +18,7 @@ from airflow.utils.state import DagRunState, TaskInstanceState
 from sqlalchemy import and_, exists, func, select, update
 
 from temporal_airflow_nb.orchestration.outbox import outbox, rollout
-from temporal_airflow_nb.orchestration.outbox.locks import Turn, wait_for_turn
+from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
 from temporal_airflow_nb.orchestration.outbox.restriction import restricted, run_is_managed, run_is_unmanaged
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 from temporal_airflow_nb.tasks.database import reading, transaction
@@ -51,7 +51,7 @@ def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
         .limit(_AT_ONCE)
     ).all()
     if scheduled:
-        wait_for_turn(session, Turn.SLOTS)
+        acquire(session, DatabaseLock.SLOTS)
     others_wait = bool(session.scalar(select(exists().where(_waits(), ~of_run))))
     if scheduled and len(scheduled) < _AT_ONCE and not others_wait and _has_room(dag_run, scheduled, session):
         session.execute(
@@ -61,7 +61,7 @@ def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
             .execution_options(synchronize_session=False)
         )
     elif scheduled or (others_wait and gave_back):
-        wait_for_turn(session, Turn.SLOTS)
+        acquire(session, DatabaseLock.SLOTS)
         _hand_out(session, besides=dag_run)
 
 
@@ -71,7 +71,7 @@ def hand_out() -> None:
         if not session.scalar(select(exists().where(_waits()))):
             return
     with transaction() as session:
-        wait_for_turn(session, Turn.SLOTS)
+        acquire(session, DatabaseLock.SLOTS)
         _hand_out(session)
 
 

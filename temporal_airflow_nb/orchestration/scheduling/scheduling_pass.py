@@ -87,7 +87,7 @@ class SchedulingPass:
         self._changed: dict[Key, Any] = {}
         self._look_at_all = False
         self._some_wait = False
-        rests = select(DagModel.dag_id).where(DagModel.dag_id == dag_run.dag_id, rollout.dag_rests())
+        rests = select(DagModel.dag_id).where(DagModel.dag_id == dag_run.dag_id, rollout.dag_is_inactive())
         self._rests = session.scalar(rests) is not None
         dag_run.dag = dag
 

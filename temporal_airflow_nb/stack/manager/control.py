@@ -1,4 +1,4 @@
-"""Starting a keeper and ending it, from the process that wants a stack."""
+"""Starting a manager and ending it, from the process that wants a stack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEEPER_MODULE = "temporal_airflow_nb.stack.manager.manager"
 START_TIMEOUT = 270.0
 STOP_TIMEOUT = 30.0
 REREAD = signal.SIGUSR1
-"""Tells a keeper that there are other folders to watch."""
+"""Tells a manager that there are other folders to watch."""
 
 _owned: set[int] = set()
 
@@ -79,12 +79,12 @@ class Hold:
 
 
 def hold(home: Path) -> Hold | None:
-    """Take a share in a stack; None while its keeper looks whether anybody has one, or ends it."""
+    """Take a share in a stack; None while its manager looks whether anybody has one, or ends it."""
     fd = state_folder.lock_of_owners(home, alone=False)
     return None if fd is None else Hold(home, fd)
 
 
-def start_keeper(
+def start_manager(
     home: Path,
     *,
     detach: bool,
@@ -92,16 +92,16 @@ def start_keeper(
     options: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
 ) -> Owner | None:
-    """Start a keeper and wait until its stack is ready.
+    """Start a manager and wait until its stack is ready.
 
     Parameters
     ----------
     home
-        The state folder, prepared, with no keeper.
+        The state folder, prepared, with no manager.
     detach
         Whether the stack outlives this process.
     command
-        The keeper's command, up to and with its folder.
+        The manager's command, up to and with its folder.
     options
         Its options that say what is to run.
     settings
@@ -115,7 +115,7 @@ def start_keeper(
     Raises
     ------
     TemporalAirflowError
-        Why it doesn't start, as the keeper or the service says.
+        Why it doesn't start, as the manager or the service says.
     """
     marker = uuid.uuid4().hex
     ready, ready_end = os.pipe()
@@ -136,7 +136,7 @@ def start_keeper(
     try:
         process = processes.spawn(
             [*(command or processes.python_command(KEEPER_MODULE, str(home))), *arguments],
-            log=state_folder.log_path(home, "keeper"),
+            log=state_folder.log_path(home, "manager"),
             env=env,
             pass_fds=pass_fds,
         )
@@ -146,14 +146,14 @@ def start_keeper(
     except BaseException:
         owner.release()
         if process is not None:
-            end_keeper(home, process.pid, marker, process=process)
+            stop_manager(home, process.pid, marker, process=process)
         raise
     finally:
         for fd in (ready, ready_end, owner_end):
             if fd >= 0:
                 os.close(fd)
-    # The keeper is this process's child until then: a dead one is taken off the process table.
-    threading.Thread(target=process.wait, name="temporal-airflow-keeper", daemon=True).start()
+    # The manager is this process's child until then: a dead one is taken off the process table.
+    threading.Thread(target=process.wait, name="temporal-airflow-manager", daemon=True).start()
     if detach:
         owner.release()
         return None
@@ -178,18 +178,20 @@ def _await_ready(fd: int, process: subprocess.Popen[bytes], home: Path) -> None:
         raise from_dict(message["error"])
     if "ready" not in message:
         process.wait(STOP_TIMEOUT)
-        log = state_folder.log_path(home, "keeper")
+        log = state_folder.log_path(home, "manager")
         raise ServiceUnavailableError(
-            f"The stack's keeper ended before it was ready (exit code {process.returncode}). "
+            f"The stack's manager ended before it was ready (exit code {process.returncode}). "
             f"Last in its log:\n{state_folder.last_words(log)}",
             hint=f"See {log}.",
-            service="keeper",
+            service="manager",
         )
 
 
-def end_keeper(home: Path, pid: int, marker: str, *, process: subprocess.Popen[bytes] | None = None) -> None:
-    """End a keeper with all that it started, and wait until nothing of it is left."""
-    if state_folder.keeper_lives(home) or (process is not None and process.poll() is None):
+def stop_manager(
+    home: Path, pid: int, marker: str, *, process: subprocess.Popen[bytes] | None = None
+) -> None:
+    """End a manager with all that it started, and wait until nothing of it is left."""
+    if state_folder.manager_is_running(home) or (process is not None and process.poll() is None):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     if not wait_until_gone(home, STOP_TIMEOUT):
@@ -199,20 +201,20 @@ def end_keeper(home: Path, pid: int, marker: str, *, process: subprocess.Popen[b
     if process is not None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5.0)
-    processes.sweep(marker)
+    processes.kill_all(marker)
 
 
 def reread(home: Path) -> None:
-    """Tell the folder's keeper, if one runs, that there are other folders to watch."""
-    keeper = state_folder.read_stack(home).get("keeper") or {}
-    if state_folder.keeper_lives(home) and processes.is_alive(keeper):
-        os.kill(keeper["pid"], REREAD)
+    """Tell the folder's manager, if one runs, that there are other folders to watch."""
+    manager = state_folder.read_stack(home).get(state_folder.MANAGER) or {}
+    if state_folder.manager_is_running(home) and processes.is_alive(manager):
+        os.kill(manager["pid"], REREAD)
 
 
 def wait_until_gone(home: Path, timeout: float) -> bool:
-    """Wait until no keeper runs the stack; returns whether that is so."""
+    """Wait until no manager runs the stack; returns whether that is so."""
     deadline = time.monotonic() + timeout
-    while state_folder.keeper_lives(home):
+    while state_folder.manager_is_running(home):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.03)

@@ -1,4 +1,4 @@
-"""The keeper: starts a stack's services, starts a dead one again, and ends them all.
+"""The manager: starts a stack's services, starts a dead one again, and ends them all.
 
 Light on purpose: it imports neither Airflow nor Temporal, and sleeps until something happens.
 """
@@ -25,7 +25,7 @@ from temporal_airflow_nb.config import environment
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.stack import processes, state_folder
 from temporal_airflow_nb.stack.manager import control, watchdog
-from temporal_airflow_nb.stack.manager.service_process import Supervised
+from temporal_airflow_nb.stack.manager.service_process import ServiceProcess
 from temporal_airflow_nb.stack.services import airflow_services, database, definitions, ports
 from temporal_airflow_nb.stack.services.spec import Plan, port_names
 
@@ -42,7 +42,7 @@ class _StopError(Exception):
     """The stack is to end."""
 
 
-class Keeper:
+class StackManager:
     """Runs one stack from start to end.
 
     Parameters
@@ -92,7 +92,7 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._guard = 0
         self._plan: Plan | None = None
-        self._running: list[Supervised] = []
+        self._running: list[ServiceProcess] = []
         self._state = "starting"
         self._reread = False
 
@@ -100,7 +100,7 @@ class Keeper:
         """Run the stack until it is asked to end. Returns the exit code."""
         try:
             with state_folder.locked(
-                self.home / state_folder.KEEPER_LOCK, timeout=5, waiting_for="Another keeper"
+                self.home / state_folder.MANAGER_LOCK, timeout=5, waiting_for="Another stack manager"
             ) as lock:
                 self._guard = watchdog.start(
                     self.marker, close=[fd for fd in (lock, self._owner_fd, self._ready_fd) if fd is not None]
@@ -169,7 +169,7 @@ class Keeper:
     def _start(self) -> None:
         before = state_folder.read_stack(self.home)
         if before.get("id") not in (None, self.marker):
-            processes.sweep(before["id"])
+            processes.kill_all(before["id"])
         asked = ports.requested() if self._embedded else {}
         taken: set[int] = set()
         for attempt in range(3):
@@ -213,7 +213,7 @@ class Keeper:
             specs = definitions.embedded(plan, self._host_command)
         else:
             specs = definitions.gateway_only(plan, self._host_command)
-        self._running = [Supervised(service) for service in specs]
+        self._running = [ServiceProcess(service) for service in specs]
         for supervised in self._running:
             supervised.start()
         self._record()
@@ -236,7 +236,7 @@ class Keeper:
                 )
             self._wait(_TICK)
 
-    def _explain(self, supervised: Supervised) -> None:
+    def _explain(self, supervised: ServiceProcess) -> None:
         service = supervised.service
         supervised.end()
         if not all(ports.is_free(port) for port in service.ports):
@@ -277,12 +277,12 @@ class Keeper:
                 supervised.start()
                 self._record()
 
-    def _bury(self, supervised: Supervised) -> None:
+    def _bury(self, supervised: ServiceProcess) -> None:
         print(f"{_now()} {supervised.error}", flush=True)
-        supervised.bury()
+        supervised.schedule_restart()
         if supervised.service.has_offspring:
             others = [processes.groups(s.process.pid) for s in self._running if s.process is not None]
-            processes.sweep(self.marker, spare={os.getpgid(0), self._guard}.union(*others))
+            processes.kill_all(self.marker, spare={os.getpgid(0), self._guard}.union(*others))
 
     def _end_services(self) -> None:
         for supervised in self._running:
@@ -290,7 +290,7 @@ class Keeper:
                 supervised.ask_to_end()
         for supervised in reversed(self._running):
             supervised.end()
-        processes.sweep(self.marker, spare={os.getpgid(0), self._guard})
+        processes.kill_all(self.marker, spare={os.getpgid(0), self._guard})
 
     def _end(self) -> None:
         self._state = "stopping"
@@ -301,7 +301,7 @@ class Keeper:
             self._record()
         else:
             shutil.rmtree(self.home, ignore_errors=True)
-        processes.sweep(self.marker)
+        processes.kill_all(self.marker)
 
     def _record(self) -> None:
         if self._plan is None:
@@ -312,7 +312,7 @@ class Keeper:
                 "id": self.marker,
                 "version": __version__,
                 "state": self._state,
-                "keeper": processes.identity(os.getpid()) if self._state != "stopped" else None,
+                state_folder.MANAGER: processes.identity(os.getpid()) if self._state != "stopped" else None,
                 "detached": self._detached,
                 "lingers": bool(self._linger) and not self._detached,
                 "services": [supervised.row() for supervised in self._running],
@@ -337,8 +337,8 @@ def _now() -> str:
 
 
 def parse_arguments(arguments: list[str]) -> dict[str, Any]:
-    """Return the arguments of :class:`Keeper` from its command line."""
-    parser = argparse.ArgumentParser(prog="keeper")
+    """Return the arguments of :class:`StackManager` from its command line."""
+    parser = argparse.ArgumentParser(prog="stack manager")
     parser.add_argument("home", type=Path)
     parser.add_argument("--owner-fd", type=int)
     parser.add_argument("--ready-fd", type=int)
@@ -350,4 +350,4 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(Keeper(**parse_arguments(sys.argv[1:])).run())
+    sys.exit(StackManager(**parse_arguments(sys.argv[1:])).run())

@@ -1,4 +1,4 @@
-"""One service under the keeper's eyes: started, watched until ready, buried when dead, ended."""
+"""One service under the manager's eyes: started, watched until ready, buried when dead, ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_AFTER = 30.0
 
 
-class Supervised:
+class ServiceProcess:
     """A service and the process that runs it at the moment."""
 
     def __init__(self, service: Service) -> None:
@@ -145,7 +145,7 @@ class Supervised:
         self.retry_at = None
         self.state = "stopped"
 
-    def bury(self) -> None:
+    def schedule_restart(self) -> None:
         """Clear away the dead process's group, and set when to start it again."""
         assert self.process is not None
         processes.kill_group(self.process, grace=0.0)

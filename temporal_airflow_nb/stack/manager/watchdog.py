@@ -1,4 +1,4 @@
-"""A process that outlives the keeper just long enough to end what a killed keeper leaves."""
+"""A process that outlives the manager just long enough to end what a killed manager leaves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def start(marker: str, *, close: Iterable[int]) -> int:
     """Fork the guard and return its pid. The caller has no threads.
 
     The guard waits for the end of a pipe that this process alone holds, then kills whatever carries the
-    marker. ``close`` are descriptors that it must not keep open, such as the keeper's lock.
+    marker. ``close`` are descriptors that it must not keep open, such as the manager's lock.
     """
     lifeline, kept = os.pipe()
     pid = os.fork()
@@ -30,6 +30,6 @@ def start(marker: str, *, close: Iterable[int]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         os.read(lifeline, 1)
-        processes.sweep(marker, timeout=10.0)
+        processes.kill_all(marker, timeout=10.0)
     finally:
         os._exit(0)

@@ -18,7 +18,7 @@ TEMPORAL_PORTS = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics"
 
 @dataclass(frozen=True)
 class Service:
-    """One process of a stack, as the keeper starts it."""
+    """One process of a stack, as the manager starts it."""
 
     name: str
     command: list[str]

@@ -9,7 +9,7 @@ import pytest
 
 import temporal_airflow_nb as ta
 from temporal_airflow_nb import Run
-from temporal_airflow_nb.client.rest.client import RestDoor
+from temporal_airflow_nb.client.rest.client import RestClient
 from temporal_airflow_nb.client.rest.http import base_address
 from temporal_airflow_nb.errors import (
     DagNotFoundError,
@@ -182,7 +182,7 @@ def test_a_task_that_asks_is_answered_and_its_log_is_read_on(door):
 
 def test_a_live_grid_says_that_airflow_is_out_of_reach_and_comes_back(ui_stack, run):
     with Proxy(ui_stack.links["airflow"]) as proxy:
-        feed = Feed(RestDoor(f"http://{proxy.address}"), run.dag_id, run.run_id)
+        feed = Feed(RestClient(f"http://{proxy.address}"), run.dag_id, run.run_id)
         feed.poll(patient=True)
         proxy.cut()
         began = time.monotonic()
@@ -255,8 +255,8 @@ def test_a_wrong_token_is_told(ui_stack, monkeypatch):
 
 
 def test_a_new_token_in_the_environment_is_taken(ui_stack, airflow_api, monkeypatch, run):
-    monkeypatch.setenv("AIRFLOW_API_TOKEN", token := RestDoor(ui_stack.links["airflow"])._api._new_token())
-    door = RestDoor(ui_stack.links["airflow"])
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", token := RestClient(ui_stack.links["airflow"])._api._new_token())
+    door = RestClient(ui_stack.links["airflow"])
     door._api._shared.token = "expired"
     assert door.call("run", dag_id=run.dag_id, run_id=run.run_id)["state"] == "failed"
     assert door._api._shared.token == token

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import temporal_airflow_nb as ta
-from temporal_airflow_nb.client.temporal.client import TemporalDoor
+from temporal_airflow_nb.client.temporal.client import WorkflowClient
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.dag_runs.run import Run
 from temporal_airflow_nb.errors import (
@@ -42,7 +42,7 @@ def door(stack):
         for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"):
             if name in environment:
                 patch.setenv(name, environment[name])
-        door = TemporalDoor()
+        door = WorkflowClient()
         door.connect()
         yield door
         door.close()
@@ -259,7 +259,7 @@ def test_an_unknown_run_is_named_and_the_known_ones_are(door, followed):
 
 def test_temporal_out_of_reach_is_named(monkeypatch):
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
-    door = TemporalDoor(patience=0)
+    door = WorkflowClient(patience=0)
     with pytest.raises(ServiceUnavailableError, match=r"127\.0\.0\.1:9 can't be reached"):
         door.call("runs")
     door.close()
@@ -268,7 +268,7 @@ def test_temporal_out_of_reach_is_named(monkeypatch):
 def test_a_namespace_that_is_not_there_is_named(door, monkeypatch):
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "nowhere")
     with pytest.raises(InvalidInputError, match="has no namespace 'nowhere'"):
-        TemporalDoor().connect()
+        WorkflowClient().connect()
 
 
 def test_certificates_are_shown_and_asked_for(door, stack, tmp_path, monkeypatch):
@@ -285,18 +285,18 @@ def test_certificates_are_shown_and_asked_for(door, stack, tmp_path, monkeypatch
         (tmp_path / "temporal.toml").write_text(text)
         monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "temporal.toml"))
         monkeypatch.delenv("TEMPORAL_ADDRESS")
-        TemporalDoor("good").call("runs")
+        WorkflowClient("good").call("runs")
         with pytest.raises(ServiceUnavailableError, match="signed by nobody who is trusted"):
-            TemporalDoor("doubtful").connect()
+            WorkflowClient("doubtful").connect()
         with pytest.raises(ServiceUnavailableError, match="a certificate of the client"):
-            TemporalDoor("anonymous").connect()
+            WorkflowClient("anonymous").connect()
 
 
 def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, followed, monkeypatch):
     run, *_ = followed
     with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"]) as proxy:
         monkeypatch.setenv("TEMPORAL_ADDRESS", proxy.address)
-        feed = Feed(TemporalDoor(), DAG, run.run_id)
+        feed = Feed(WorkflowClient(), DAG, run.run_id)
         feed.poll(patient=True)
         proxy.cut()
 
@@ -322,7 +322,7 @@ def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, fo
 
 def test_an_unknown_profile_is_named():
     with pytest.raises(InvalidInputError, match="no profile 'nowhere'"):
-        TemporalDoor("nowhere").call("runs")
+        WorkflowClient("nowhere").call("runs")
 
 
 def test_no_airflow_is_imported():

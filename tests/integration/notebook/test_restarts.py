@@ -71,7 +71,7 @@ def test_a_run_goes_on_when_its_kernel_is_killed_and_the_next_takes_it_over(star
     other = start_kernel(home)
     other.run("%temporal_show held")
     kernel.manager.shutdown_kernel(now=False)
-    assert state_folder.keeper_lives(home)
+    assert state_folder.manager_is_running(home)
     assert state_folder.read_stack(home)["id"] == stack_id
     gate.touch()
     other.run("run.wait(60)")
@@ -83,7 +83,7 @@ def test_a_run_goes_on_when_its_kernel_is_killed_and_the_next_takes_it_over(star
     assert other.value("run.run_id") == run_id
     assert state_folder.read_stack(home)["id"] == stack_id
     other.manager.shutdown_kernel(now=False)
-    assert until(lambda: not state_folder.keeper_lives(home), timeout=30)
+    assert until(lambda: not state_folder.manager_is_running(home), timeout=30)
 
 
 @pytest.mark.slow
@@ -93,4 +93,4 @@ def test_nothing_is_left_when_a_kernel_was_killed_and_nobody_comes(start_kernel,
     kernel.run("%config TemporalDag.linger = 1\n%temporal_up")
     assert state_folder.read_stack(home)["lingers"]
     kernel.manager.shutdown_kernel(now=True)
-    assert until(lambda: not state_folder.keeper_lives(home), timeout=30)
+    assert until(lambda: not state_folder.manager_is_running(home), timeout=30)

@@ -24,7 +24,7 @@ from airflow.timetables.trigger import (
 from dateutil.relativedelta import relativedelta
 from temporalio.client import Schedule, ScheduleSpec, ScheduleState
 
-from temporal_airflow_nb.orchestration.schedules.synchronizer import ScheduleKeeper
+from temporal_airflow_nb.orchestration.schedules.synchronizer import ScheduleSynchronizer
 from temporal_airflow_nb.orchestration.schedules.timetables import (
     NotExpressedError,
     due_times,
@@ -68,10 +68,10 @@ def utc(*parts) -> datetime:
 
 async def _left_out(client, name, timetable, spans) -> tuple[list[datetime], int]:
     """Keep a schedule as the worker does; return the times of Airflow at which it doesn't fire, and how many fires."""
-    keeper = ScheduleKeeper(client)
-    schedule = Schedule(keeper._action(name), spec(timetable), state=ScheduleState(paused=True))
-    await keeper._put_schedule(name, schedule, timetable)
-    schedule_id = keeper.prefix + name
+    synchronizer = ScheduleSynchronizer(client)
+    schedule = Schedule(synchronizer._action(name), spec(timetable), state=ScheduleState(paused=True))
+    await synchronizer._put_schedule(name, schedule, timetable)
+    schedule_id = synchronizer.prefix + name
     missing, wanted = [], 0
     for since, until in spans:
         due = [
@@ -137,11 +137,11 @@ def test_schedule_that_leaves_out_more_than_a_change_of_the_clock_does_is_refuse
     other = CronTriggerTimetable("0 2 * * 1-6", timezone="Europe/Zurich")
 
     async def use(client):
-        keeper = ScheduleKeeper(client)
-        schedule = Schedule(keeper._action("refused"), spec(other), state=ScheduleState(paused=True))
+        synchronizer = ScheduleSynchronizer(client)
+        schedule = Schedule(synchronizer._action("refused"), spec(other), state=ScheduleState(paused=True))
         with pytest.raises(NotExpressedError, match="would leave out"):
-            await keeper._put_schedule("refused", schedule, wanted)
-        await client.get_schedule_handle(keeper.prefix + "refused").delete()
+            await synchronizer._put_schedule("refused", schedule, wanted)
+        await client.get_schedule_handle(synchronizer.prefix + "refused").delete()
 
     with_client(stack, use)
 
@@ -164,12 +164,12 @@ def test_interval_fires_when_the_next_run_is_due(stack, timetable, delta):
     due = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=11)
 
     async def use(client):
-        keeper = ScheduleKeeper(client)
+        synchronizer = ScheduleSynchronizer(client)
         name = f"every-{timetable.__name__}-{delta.total_seconds():.0f}"
-        await keeper._put_schedule(
-            name, Schedule(keeper._action(name), spec(timetable(delta), next_due=due)), timetable(delta)
+        await synchronizer._put_schedule(
+            name, Schedule(synchronizer._action(name), spec(timetable(delta), next_due=due)), timetable(delta)
         )
-        handle = client.get_schedule_handle(keeper.prefix + name)
+        handle = client.get_schedule_handle(synchronizer.prefix + name)
         fires = (await handle.describe()).info.next_action_times
         await handle.delete()
         return fires

@@ -123,8 +123,8 @@ def test_two_starts_at_the_same_moment_give_one_stack(home):
         assert [start.returncode for start in starts] == [0, 0]
         assert sum("was running already" in text for text in said) == 1
         marker = state_folder.read_stack(home)["id"]
-        hosts = [p for p in processes.marked(marker) if "stack.keeper" in " ".join(p.cmdline())]
-        # the keeper and its guard
+        hosts = [p for p in processes.marked(marker) if "stack.manager.manager" in " ".join(p.cmdline())]
+        # the manager and its watchdog
         assert len(hosts) == 2
     finally:
         down = command("down", "--home", str(home))

@@ -1,4 +1,4 @@
-"""The keeper and the launcher, with the real Temporal server and a stand-in for the worker."""
+"""The stack manager and what starts it, with the real Temporal server and a stand-in for the worker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FakeStack(LocalStack):
         super().__init__(home, detach=detach, linger=linger)
         self.behaviour = [f"host:{item}" for item in behaviour]
 
-    def _keeper_command(self):
+    def _manager_command(self):
         return [sys.executable, str(FAKE_KEEPER), str(self.home), *self.behaviour]
 
 
@@ -89,7 +89,7 @@ def owner_script(home, *, detach=False, linger=0.0, behaviour=(), then="import t
     code = textwrap.dedent(f"""
         import os, sys
         sys.path.insert(0, {str(HERE)!r})
-        from test_keeper import FakeStack
+        from test_manager import FakeStack
         stack = FakeStack({str(home)!r}, detach={detach}, linger={linger}, behaviour={behaviour!r}).start()
         print("started" if stack.started_here else "attached", stack.client.call("ping")["pid"], flush=True)
     """)
@@ -333,10 +333,10 @@ def test_a_worker_that_keeps_dying_is_tried_again_and_shown(home):
             wait_for(lambda pid=pid: pid_of(home, "worker") != pid)
         wait_for(lambda: record(home)["services"][1]["state"] == "running")
         assert stack.client.call("ping")["pid"] == pid_of(home, "worker")
-    assert (home / "logs" / "keeper.log").read_text().count("SIGKILL") == 3
+    assert (home / "logs" / "manager.log").read_text().count("SIGKILL") == 3
 
 
-def test_a_killed_keeper_leaves_nothing_and_the_next_start_works(home, nothing_left):
+def test_a_killed_manager_leaves_nothing_and_the_next_start_works(home, nothing_left):
     first = FakeStack(home).start()
     ports = record(home)["ports"]
     os.kill(record(home)["keeper"]["pid"], signal.SIGKILL)
@@ -405,10 +405,10 @@ def test_a_worker_that_does_not_start_is_explained(home, nothing_left, behaviour
     wait_for(lambda: not pids_of(nothing_left), timeout=2)
 
 
-def test_a_keeper_that_does_not_start_is_explained(home):
+def test_a_manager_that_does_not_start_is_explained(home):
     stack = FakeStack(home, behaviour=[])
-    stack._keeper_command = lambda: [sys.executable, "-c", "raise SystemExit('no such thing')"]
-    with pytest.raises(ServiceUnavailableError, match=r"keeper ended before it was ready.*\nno such thing"):
+    stack._manager_command = lambda: [sys.executable, "-c", "raise SystemExit('no such thing')"]
+    with pytest.raises(ServiceUnavailableError, match=r"manager ended before it was ready.*\nno such thing"):
         stack.start()
 
 
@@ -461,7 +461,7 @@ def test_a_stack_that_lingers_ends_when_nobody_comes(home):
     owner.stdout.readline()
     owner.kill()
     owner.communicate()
-    assert wait_for(lambda: not state_folder.keeper_lives(home))
+    assert wait_for(lambda: not state_folder.manager_is_running(home))
 
 
 def test_a_stack_that_was_taken_over_ends_when_nobody_comes_after_that(home):
@@ -473,10 +473,10 @@ def test_a_stack_that_was_taken_over_ends_when_nobody_comes_after_that(home):
     owner.communicate()
     with pytest.raises(subprocess.TimeoutExpired):
         successor.communicate(timeout=4)
-    assert state_folder.keeper_lives(home)
+    assert state_folder.manager_is_running(home)
     successor.kill()
     successor.communicate()
-    assert wait_for(lambda: not state_folder.keeper_lives(home))
+    assert wait_for(lambda: not state_folder.manager_is_running(home))
 
 
 def test_a_shared_stack_ends_with_the_last_that_leaves(home):

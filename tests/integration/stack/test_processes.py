@@ -37,7 +37,7 @@ def spawn(tmp_path, request):
 
     spawn.marker, spawn.log = marker, tmp_path / "x.log"
     yield spawn
-    processes.sweep(marker)
+    processes.kill_all(marker)
     for process in started:
         process.wait()
 
@@ -98,7 +98,7 @@ def test_a_sweep_finds_what_left_its_group_and_spares_the_rest(spawn):
     stranger = subprocess.Popen(["sleep", "600"], env={**os.environ, processes.MARKER: "other"})
     try:
         wait_for(lambda: len(list(processes.marked(spawn.marker))) == 4)
-        killed = processes.sweep(spawn.marker, spare={spared.pid})
+        killed = processes.kill_all(spawn.marker, spare={spared.pid})
         assert leader.pid in killed
         assert len(killed) == 3
         assert runs(spared.pid)

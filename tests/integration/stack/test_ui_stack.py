@@ -389,7 +389,7 @@ def test_a_stack_on_postgres(postgres_home, tmp_path):
     assert "was created with PostgreSQL, and SQLite is asked for" in refused.stderr
     with up(home) as (stack, _):
         assert AirflowApi(stack.links["airflow"]).run("doubles", run_id)["state"] == "success"
-        keeper = psutil.Process(state_folder.read_stack(home)["keeper"]["pid"])
+        keeper = psutil.Process(state_folder.read_stack(home)[state_folder.MANAGER]["pid"])
         everything = [process for row in rows(stack).values() for process in family(row["pid"])]
         keeper.send_signal(signal.SIGKILL)
         until(lambda: gone(everything), "the end of everything", PATIENCE)

@@ -88,19 +88,19 @@ def test_a_damaged_stack_json_counts_as_none(tmp_path, text):
 
 def test_no_stack_json_is_no_stack(tmp_path):
     assert state_folder.read_stack(tmp_path / "nowhere") == {}
-    assert not state_folder.keeper_lives(tmp_path / "nowhere")
+    assert not state_folder.manager_is_running(tmp_path / "nowhere")
 
 
-def test_a_keeper_lives_while_its_lock_is_held(tmp_path):
+def test_a_manager_runs_while_its_lock_is_held(tmp_path):
     # What a machine leaves that went down: a record of a pid that somebody else has now.
     state_folder.write_stack(
         tmp_path, {"id": "1", "state": "ready", "keeper": {"pid": os.getpid(), "create_time": 0}}
     )
-    (tmp_path / state_folder.KEEPER_LOCK).touch()
-    assert not state_folder.keeper_lives(tmp_path)
-    with state_folder.locked(tmp_path / state_folder.KEEPER_LOCK, timeout=1, waiting_for="nobody"):
-        assert state_folder.keeper_lives(tmp_path)
-    assert not state_folder.keeper_lives(tmp_path)
+    (tmp_path / state_folder.MANAGER_LOCK).touch()
+    assert not state_folder.manager_is_running(tmp_path)
+    with state_folder.locked(tmp_path / state_folder.MANAGER_LOCK, timeout=1, waiting_for="nobody"):
+        assert state_folder.manager_is_running(tmp_path)
+    assert not state_folder.manager_is_running(tmp_path)
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path):
