@@ -13,18 +13,13 @@ setup: $(VENV)/.installed
 demo: setup
 	$(BIN)/python -m temporal_airflow_nb.cli.demo
 
-# Apart: what starts a whole Airflow needs both cores of a small machine for itself, and Playwright leaves an event loop
-# running in the thread of the tests.
-HEAVY := tests/airflow_hooks tests/production tests/stack/test_ui_stack.py tests/stack/test_rest_door.py \
-	tests/test_binder.py tests/test_notebooks.py
-
+# All layers; with TESTS=..., some tests alone.
 test: $(VENV)/.installed-test
 ifeq ($(TESTS),tests)
-	$(BIN)/python -m pytest --no-loadscope-reorder -n $(SIDE_BY_SIDE) $(PYTEST_OPTIONS) tests $(HEAVY:%=--ignore=%) --ignore=tests/browser
-	$(BIN)/python -m pytest --no-loadscope-reorder -n 2 $(PYTEST_OPTIONS) $(HEAVY)
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/browser
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python tools/run_tests.py -- $(PYTEST_OPTIONS)
 else
-	$(BIN)/python -m pytest --no-loadscope-reorder -n $(SIDE_BY_SIDE) $(PYTEST_OPTIONS) $(TESTS) --ignore=tests/browser
+	$(BIN)/python -m pytest --no-loadscope-reorder -n $(SIDE_BY_SIDE) $(PYTEST_OPTIONS) $(TESTS)
 endif
 
 lab: setup
@@ -34,14 +29,16 @@ lab: setup
 bench: setup
 	$(BIN)/python benchmarks/run.py
 
-lint: $(VENV)/.installed-lint
+lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What needs no process and no Airflow database: seconds after an edit.
-check: lint $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/unit
+# What needs no process and no Airflow database: less than a minute. mypy runs beside the tests.
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@$(BIN)/mypy & mypy=$$!; $(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/unit; tests=$$?; wait $$mypy && exit $$tests
 
 # Any warning, such as of a broken link or anchor, fails it.
 docs: $(VENV)/.installed-docs
@@ -69,6 +66,8 @@ $(BIN)/python:
 	if [ -n "$(UV)" ]; then $(UV) venv --quiet --allow-existing --python "$$(command -v $$python)" $(VENV); \
 	else $$python -m venv $(VENV); fi
 
+comma := ,
+
 # Compiled once here: where Python may not write bytecode, every start of Airflow would compile it anew.
 define install
 	@echo "$(VENV): installing $(1)"
@@ -82,10 +81,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,.)
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(call install,.[test])
-
-$(VENV)/.installed-lint: $(VENV)/.installed
-	$(call install,.[lint])
+	$(call install,.[test$(comma)lint])
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(call install,.[docs])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ PLUGINS = Path(__file__).parent / "compatibility" / "plugins" / "examples"
 # Settings of the person who runs the tests must not steer them.
 for _name in [n for n in os.environ if n.startswith(("AIRFLOW", "TEMPORAL_"))]:
     del os.environ[_name]
+
+# A shell that starts the tests in the background has them, and all they start, ignore Ctrl-C; some tests send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -190,7 +190,9 @@ def main() -> None:
     structure = Structure(options.package.resolve())
     lines = sum(path.read_text(encoding="utf-8").count("\n") for path in structure.files.values())
     print(f"modules: {len(structure.files)}, lines: {lines}")
-    print(f"dict[str, Any] or Mapping[str, Any] per 1,000 lines: {structure.untyped_per_thousand_lines():.1f}")
+    print(
+        f"dict[str, Any] or Mapping[str, Any] per 1,000 lines: {structure.untyped_per_thousand_lines():.1f}"
+    )
     aliased = [one for one in structure.internal if one.renames_module]
     print(f"imports within the package: {len(structure.internal)}, under another name: {len(aliased)}")
     cycles = structure.cycles()

@@ -114,7 +114,11 @@ CALLABLES = [
     ("airflow.models.dag:DagModel.dags_needing_dagruns", "session", "orchestration/new_runs.py"),
     (f"{SCHEDULER}._create_dag_runs", "dag_models session", "orchestration/schedules/due_runs.py"),
     (f"{SCHEDULER}._set_exceeds_max_active_runs", "dag_model session", "orchestration/schedules/due_runs.py"),
-    (f"{SCHEDULER}._get_current_dag", "dag_id session", "orchestration/schedules/due_runs.py, synchronizer.py"),
+    (
+        f"{SCHEDULER}._get_current_dag",
+        "dag_id session",
+        "orchestration/schedules/due_runs.py, synchronizer.py",
+    ),
     (
         "airflow.dag_processing.collection:_RunInfo.calculate",
         "dag session",
