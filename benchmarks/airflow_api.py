@@ -9,7 +9,10 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
-_CONFLICT, _SERVER_ERROR = 409, 500
+_NOT_FOUND, _CONFLICT, _SERVER_ERROR = 404, 409, 500
+# Answers to a repeated request that say that the first one was carried out, although its answer was an error: what was
+# to be created is there, what was to be deleted is gone.
+_ALREADY_DONE = {"POST": _CONFLICT, "DELETE": _NOT_FOUND}
 _TIMEOUT = 60
 _PAUSE = 0.2
 
@@ -43,14 +46,14 @@ class AirflowApi:
         return self.ask(method, f"/api/v2/{path}", body)
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return what a path of the server answers; None if only a former attempt of this call was heard."""
+        """Return the answer of a path of the server; None if an earlier attempt turns out to have been carried out."""
         deadline = time.monotonic() + self.patience
         again = False
         while True:
             try:
                 return self.ask_once(method, path, body)
             except ApiError as error:
-                if again and error.status == _CONFLICT:
+                if again and error.status == _ALREADY_DONE.get(method):
                     return None
                 if error.status < _SERVER_ERROR or time.monotonic() >= deadline:
                     raise
