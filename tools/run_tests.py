@@ -2,8 +2,7 @@
 
 ``make test`` runs it after ``make check``. Many tests wait: for a timer of Temporal, a heartbeat, a page. One lane has
 the tests on embedded stacks. The other has the tests that start a whole Airflow or a browser: more than two of these at
-a time would be too slow on two cores. Each layer's output is printed when the layer has ended; ``--follow`` prints the
-names of the log files at once.
+a time would be too slow on two cores. Each layer's output goes to ``build/tests``, and is printed when the layer ends.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LOGS = ROOT / "build" / "tests"
 
 
 @dataclass(frozen=True)
@@ -84,26 +83,28 @@ def main() -> int:
     outcomes: list[Outcome] = []
     printing = threading.Lock()
 
-    def run_lane(lane: tuple[Layer, ...], logs: Path) -> None:
+    def run_lane(lane: tuple[Layer, ...]) -> None:
         for layer in lane:
             if arguments.layer and layer.name not in arguments.layer:
                 continue
-            log = logs / f"{layer.name}.log"
+            log = LOGS / f"{layer.name}.log"
             outcome = run(layer, log, arguments.options)
             with printing:
                 print(f"\n===== {layer.name} =====\n{log.read_text(errors='replace')}{outcome}", flush=True)
             outcomes.append(outcome)
 
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for old in LOGS.glob("*.log"):
+        old.unlink()
     busy, begun = busy_seconds(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="test-logs-") as folder:
-        lanes = [threading.Thread(target=run_lane, args=(lane, Path(folder))) for lane in LANES]
-        for lane in lanes:
-            lane.start()
-        while any(lane.is_alive() for lane in lanes):
-            for lane in lanes:
-                lane.join(timeout=30)
+    lanes = [threading.Thread(target=run_lane, args=(lane,)) for lane in LANES]
+    for lane in lanes:
+        lane.start()
+    while any(lane.is_alive() for lane in lanes):
+        time.sleep(1)
+        if int(time.monotonic() - begun) % 30 == 0:
             with printing:
-                print(f"{time.monotonic() - begun:5.0f} s: {progress(Path(folder))}", flush=True)
+                print(f"{time.monotonic() - begun:5.0f} s: {progress()}", flush=True)
     seconds = time.monotonic() - begun
     print("\n" + "\n".join(map(str, outcomes)))
     used = (busy_seconds() - busy) / (seconds * (os.cpu_count() or 1))
@@ -123,9 +124,11 @@ def run(layer: Layer, log: Path, options: list[str]) -> Outcome:
     return Outcome(layer, done.returncode, time.monotonic() - begun)
 
 
-def progress(logs: Path) -> str:
-    """Return the last line of each layer's output."""
-    lines = {log.stem: log.read_text(errors="replace").rstrip().rpartition("\n")[2] for log in logs.iterdir()}
+def progress() -> str:
+    """Return the end of each layer's output."""
+    lines = {
+        log.stem: log.read_text(errors="replace").rstrip().rpartition("\n")[2] for log in LOGS.glob("*.log")
+    }
     return ", ".join(f"{name} {line[-9:].strip()}" for name, line in sorted(lines.items()))
 
 
