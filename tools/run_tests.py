@@ -81,11 +81,11 @@ def main() -> int:
     parser.add_argument("options", nargs="*", help="options for pytest, after --")
     arguments = parser.parse_args()
     outcomes: list[Outcome] = []
-    printing = threading.Lock()
+    printing, interrupted = threading.Lock(), threading.Event()
 
     def run_lane(lane: tuple[Layer, ...]) -> None:
         for layer in lane:
-            if arguments.layer and layer.name not in arguments.layer:
+            if interrupted.is_set() or (arguments.layer and layer.name not in arguments.layer):
                 continue
             log = LOGS / f"{layer.name}.log"
             outcome = run(layer, log, arguments.options)
@@ -101,7 +101,11 @@ def main() -> int:
     for lane in lanes:
         lane.start()
     while any(lane.is_alive() for lane in lanes):
-        time.sleep(1)
+        try:
+            time.sleep(1)
+        except KeyboardInterrupt:
+            # pytest was interrupted too: each layer ends what it has started.
+            interrupted.set()
         if int(time.monotonic() - begun) % 30 == 0:
             with printing:
                 print(f"{time.monotonic() - begun:5.0f} s: {progress()}", flush=True)
