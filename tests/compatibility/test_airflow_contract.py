@@ -1,6 +1,6 @@
-"""The private parts of Airflow that this package leans on are as it knows them.
+"""Tests that the private parts of Airflow which this package uses are unchanged.
 
-A failure names the piece and its user here: look there before an Airflow release is supported.
+A failure names the part of Airflow and the module that uses it. Check that module before supporting an Airflow release.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SERVICES = "airflow.api_fastapi.core_api.services.public"
 TASK_ROUTES = "airflow.api_fastapi.execution_api.routes.task_instances"
 XCOM_ROUTES = "airflow.api_fastapi.execution_api.routes.xcoms"
 
-# piece, parameters that are passed to it, who passes them
+# part of Airflow, parameters that are passed to it, module that passes them
 CALLABLES = [
     (f"{SUPERVISOR}:_fork_main", "requests child_stdout child_stderr log_fd target", "tasks/targets.py"),
     (f"{SUPERVISOR}:_child_exec_main", "", "tasks/supervisor.py"),
@@ -98,7 +98,11 @@ CALLABLES = [
         "executor job_id scheduler_dag_bag session",
         "tasks/callbacks.py",
     ),
-    (f"{SCHEDULER}._executable_task_instances_to_queued", "max_tis session", "orchestration/scheduling/scheduling_pass.py"),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        "max_tis session",
+        "orchestration/scheduling/scheduling_pass.py",
+    ),
     ("airflow.models.pool:Pool.slots_stats", "lock_rows session", "orchestration/scheduling/pool_slots.py"),
     (f"{SCHEDULER}._start_queued_dagruns", "session", "orchestration/run_creation/launch.py"),
     (
@@ -111,7 +115,11 @@ CALLABLES = [
         "dag_models session",
         "orchestration/run_creation/triggered_runs.py",
     ),
-    ("airflow.models.dag:DagModel.dags_needing_dagruns", "session", "orchestration/run_creation/triggered_runs.py"),
+    (
+        "airflow.models.dag:DagModel.dags_needing_dagruns",
+        "session",
+        "orchestration/run_creation/triggered_runs.py",
+    ),
     (f"{SCHEDULER}._create_dag_runs", "dag_models session", "orchestration/schedules/due_runs.py"),
     (f"{SCHEDULER}._set_exceeds_max_active_runs", "dag_model session", "orchestration/schedules/due_runs.py"),
     (
@@ -135,7 +143,11 @@ CALLABLES = [
         "orchestration/schedules/timetables.py",
     ),
     (f"{SCHEDULER}._schedule_dag_run", "dag_run session", "orchestration/activities/sync_activities.py"),
-    (f"{SCHEDULER}._verify_integrity_if_dag_changed", "dag_run session", "orchestration/activities/sync_activities.py"),
+    (
+        f"{SCHEDULER}._verify_integrity_if_dag_changed",
+        "dag_run session",
+        "orchestration/activities/sync_activities.py",
+    ),
     (
         f"{SCHEDULER}._try_to_load_executor",
         "workload session team_name",
@@ -146,7 +158,11 @@ CALLABLES = [
         "schedulable_tis finished_tis session",
         "orchestration/scheduling/scheduling_pass.py",
     ),
-    ("airflow.models.dagrun:DagRun.schedule_tis", "schedulable_tis session", "orchestration/scheduling/scheduling_pass.py"),
+    (
+        "airflow.models.dagrun:DagRun.schedule_tis",
+        "schedulable_tis session",
+        "orchestration/scheduling/scheduling_pass.py",
+    ),
     (
         "airflow.api.common.trigger_dag:_trigger_dag",
         "dag_id dag_bag triggered_by run_after run_id conf logical_date replace_microseconds session",
@@ -222,7 +238,7 @@ CALLABLES = [
     ),
 ]
 
-# piece, who uses it
+# part of Airflow, module that uses it
 ATTRIBUTES = [
     (f"{SUPERVISOR}:ActivitySubprocess.decoder", "tasks/supervisor.py"),
     (f"{SUPERVISOR}:SERVER_TERMINATED", "tasks/supervisor.py"),
@@ -237,7 +253,7 @@ ATTRIBUTES = [
     ("airflow.utils.db:DBLocks.SCHEDULER_CRITICAL_SECTION", "orchestration/outbox/locks.py"),
 ]
 
-# source that has to be there as it is, who relies on it
+# part of Airflow, text that its source must contain, module that relies on it
 SOURCES = [
     (
         "airflow.utils.log.file_task_handler:FileTaskHandler._read_from_local",
@@ -247,12 +263,12 @@ SOURCES = [
     (
         "airflow.sdk.execution_time.task_runner:_run_task_and_map_outcome",
         'log.exception("Task failed with exception")',
-        "logs/task_error.py knows by it which exception was the task's",
+        "logs/task_error.py recognizes the exception of the task by it",
     ),
     (
         f"{TRIGGERER}:TriggerRunner.arun",
         "stop_event = self._stop_event = anyio.Event()",
-        "tasks/trigger_runner.py puts an event in its place that ends with the wait",
+        "tasks/trigger_runner.py replaces the event by one that ends with the wait",
     ),
     (f"{TRIGGERER}:TriggerRunner.arun", "with anyio.move_on_after(1):", "tasks/trigger_runner.py"),
     (
@@ -284,14 +300,18 @@ SOURCES = [
     (
         f"{SCHEDULER}.process_executor_events",
         "if ti.state == TaskInstanceState.RESTARTING and state == TaskInstanceState.SUCCESS:",
-        "tasks/attempt.py has a cleared task run again by it",
+        "tasks/attempt.py relies on it to run a cleared task again",
     ),
     (
         f"{SCHEDULER}._executable_task_instances_to_queued",
         "executor.slots_available",
         "orchestration/scheduling/airflow_scheduler.py",
     ),
-    (f"{SCHEDULER}._executable_task_instances_to_queued", '"queued_by_job_id": self.job.id', "orchestration/scheduling/airflow_scheduler.py"),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        '"queued_by_job_id": self.job.id',
+        "orchestration/scheduling/airflow_scheduler.py",
+    ),
     (
         f"{SCHEDULER}._executable_task_instances_to_queued",
         "pg_try_advisory_xact_lock(:id)",
@@ -300,7 +320,7 @@ SOURCES = [
     (
         f"{SCHEDULER}._create_dag_runs",
         "if dag_model.exceeds_max_non_backfill:",
-        "orchestration/schedules/due_runs.py counts anew before",
+        "orchestration/schedules/due_runs.py counts again before",
     ),
     (
         "airflow.models.dag:DagModel.dags_needing_dagruns",
@@ -328,16 +348,20 @@ SOURCES = [
         "self._timetables",
         "orchestration/schedules/timetables.py",
     ),
-    (f"{SCHEDULER}._executable_task_instances_to_queued", "self._multi_team", "orchestration/scheduling/pool_slots.py"),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        "self._multi_team",
+        "orchestration/scheduling/pool_slots.py",
+    ),
     (
         "airflow.ti_deps.deps.prev_dagrun_dep:PrevDagrunDep._get_dep_statuses",
         "DagRun.get_previous_scheduled_dagrun(dr.id",
-        "orchestration/scheduling/past_dependencies.py looks the other way",
+        "orchestration/scheduling/past_dependencies.py follows the same relation in the other direction",
     ),
     (
         "airflow.models.dagrun:DagRun.get_previous_scheduled_dagrun",
         "DagRun.run_type != DagRunType.MANUAL",
-        "orchestration/scheduling/past_dependencies.py looks the other way",
+        "orchestration/scheduling/past_dependencies.py follows the same relation in the other direction",
     ),
 ]
 
@@ -368,7 +392,7 @@ json.dump(found, sys.stdout)
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
-    """What is at each place; looked up in a process of its own, with an empty ``AIRFLOW_HOME``."""
+    """The parts of Airflow, read in a separate process with an empty ``AIRFLOW_HOME``."""
     pieces = sorted({row[0] for row in (*CALLABLES, *ATTRIBUTES, *SOURCES)})
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LOOK],
@@ -383,7 +407,7 @@ def airflow(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("piece", "parameters", "user"), CALLABLES, ids=[row[0] for row in CALLABLES])
-def test_can_be_called_as_it_is(airflow, piece, parameters, user):
+def test_a_private_function_accepts_the_parameters(airflow, piece, parameters, user):
     found = airflow[piece]
     assert "missing" not in found, f"{user} uses {piece}: {found}"
     takes = set(found["parameters"])
@@ -393,10 +417,10 @@ def test_can_be_called_as_it_is(airflow, piece, parameters, user):
 
 
 @pytest.mark.parametrize(("piece", "user"), ATTRIBUTES, ids=[row[0] for row in ATTRIBUTES])
-def test_is_there(airflow, piece, user):
+def test_a_private_attribute_exists(airflow, piece, user):
     assert "missing" not in airflow[piece], f"{user} uses {piece}: {airflow[piece]}"
 
 
 @pytest.mark.parametrize(("piece", "source", "user"), SOURCES, ids=[f"{row[0]} {row[1]}" for row in SOURCES])
-def test_does_what_is_relied_on(airflow, piece, source, user):
+def test_a_private_function_contains_the_expected_source(airflow, piece, source, user):
     assert source in airflow[piece].get("source", ""), f"{piece} has changed: {user}"

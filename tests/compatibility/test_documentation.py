@@ -1,4 +1,4 @@
-"""Every row of docs/compatibility.md names tests that exist."""
+"""Tests that each row of docs/compatibility.md names existing tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATES = {"same", "differs", "no"}
 
 
 def rows():
-    """Yield (construct, state, tests) of each row of the tables of constructs."""
+    """Yield construct, state and tests of each row in the tables of constructs."""
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) == 3 and cells[1] in STATES:
@@ -49,7 +49,7 @@ def test_construct_names_its_tests(construct, state, tests):
             assert CASES[path.stem].recording.exists(), f"{construct}: tests/{file} isn't compared"
 
 
-def test_the_counts_are_those_of_the_recordings():
+def test_the_counts_match_the_recordings():
     said = [
         (int(files), int(dags), int(differences))
         for files, dags, differences in re.findall(r"\| (\d+) \| (\d+) \| (\d+) \|", PAGE.read_text())
@@ -61,6 +61,6 @@ def test_the_counts_are_those_of_the_recordings():
     assert said == counted
 
 
-def test_every_example_that_is_left_out_has_its_reason_there():
+def test_the_page_gives_a_reason_for_each_excluded_example():
     said = dict(re.findall(r"^\| `((?:example|tutorial)_\w+)` \| (.+) \|$", PAGE.read_text(), re.MULTILINE))
     assert said == EXCLUDED
