@@ -50,7 +50,7 @@ def test_construct_names_its_tests(construct, state, tests):
 
 
 def test_the_counts_match_the_recordings():
-    said = [
+    on_page = [
         (int(files), int(dags), int(differences))
         for files, dags, differences in re.findall(r"\| (\d+) \| (\d+) \| (\d+) \|", PAGE.read_text())
     ]
@@ -58,9 +58,11 @@ def test_the_counts_match_the_recordings():
         (len(suite), sum(len(case.recorded()) for case in suite), 0)
         for suite in (EXAMPLES, SEMANTICS, RANDOM)
     ]
-    assert said == counted
+    assert on_page == counted
 
 
 def test_the_page_gives_a_reason_for_each_excluded_example():
-    said = dict(re.findall(r"^\| `((?:example|tutorial)_\w+)` \| (.+) \|$", PAGE.read_text(), re.MULTILINE))
-    assert said == EXCLUDED
+    on_page = dict(
+        re.findall(r"^\| `((?:example|tutorial)_\w+)` \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
+    )
+    assert on_page == EXCLUDED
