@@ -360,9 +360,9 @@ EXAMPLES = [
 EXCLUDED = {
     "example_kubernetes_executor": "its tasks are pods of a Kubernetes cluster",
     "example_local_kubernetes_executor": "its tasks are pods of a Kubernetes cluster",
-    "example_retry_policy": "asks a host on the internet, and waits for minutes between its tries",
+    "example_retry_policy": "sends requests to the internet, and waits for minutes between its tries",
     "example_sensors": "one of its sensors waits for an hour",
-    "tutorial_objectstorage": "asks a host on the internet, and writes to a bucket of S3",
+    "tutorial_objectstorage": "sends requests to the internet, and writes to a bucket of S3",
 }
 
 SEMANTICS = [
