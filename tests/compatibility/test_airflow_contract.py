@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+
+from tests.support.paths import ROOT
 
 SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 SCHEDULER = "airflow.jobs.scheduler_job_runner:SchedulerJobRunner"
@@ -424,3 +427,10 @@ def test_a_private_attribute_exists(airflow, piece, user):
 @pytest.mark.parametrize(("piece", "source", "user"), SOURCES, ids=[f"{row[0]} {row[1]}" for row in SOURCES])
 def test_a_private_function_contains_the_expected_source(airflow, piece, source, user):
     assert source in airflow[piece].get("source", ""), f"{piece} has changed: {user}"
+
+
+def test_the_named_modules_exist():
+    users = [row[-1] for row in (*CALLABLES, *ATTRIBUTES, *SOURCES)]
+    named = {name for user in users for name in re.findall(r"\w+(?:/\w+)+\.py", user)}
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / "temporal_airflow_nb" / name).is_file()] == []
