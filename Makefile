@@ -3,7 +3,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 TESTS ?= tests
 PYTEST_OPTIONS ?=
-# Most tests wait for something: more of them than there are cores can run at a time.
+# Tests that run at the same time. Most tests wait, so this can be more than the number of cores.
 SIDE_BY_SIDE ?= 3
 
 .PHONY: setup demo check test lab bench lint docs clean widget
@@ -13,7 +13,7 @@ setup: $(VENV)/.installed
 demo: setup
 	$(BIN)/python -m temporal_airflow_nb.cli.demo
 
-# All layers; with TESTS=..., some tests alone.
+# All layers, or only the tests that TESTS=... names.
 test: $(VENV)/.installed-test
 ifeq ($(TESTS),tests)
 	@$(MAKE) --no-print-directory check
@@ -23,7 +23,7 @@ else
 endif
 
 lab: setup
-	@$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null # else the saved grids show without their style
+	@$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null # without trust, JupyterLab shows the saved grids without their style
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: setup
@@ -34,17 +34,17 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What needs no process and no Airflow database: less than a minute. mypy runs beside the tests.
+# Checks and unit tests, which start no service and use no Airflow database: less than a minute. mypy runs in parallel.
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@$(BIN)/mypy & mypy=$$!; $(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/unit; tests=$$?; wait $$mypy && exit $$tests
 
-# Any warning, such as of a broken link or anchor, fails it.
+# Any warning, for example about a broken link or anchor, makes the build fail.
 docs: $(VENV)/.installed-docs
 	$(BIN)/python tools/build_docs.py site
 
-# The built file is committed, so only who changes the widget needs node.
+# The built file is committed, so that only a change of the widget needs Node.js.
 widget:
 	cd temporal_airflow_nb/live_grid/frontend && npm ci --no-audit --no-fund --silent && npm run --silent build
 
@@ -52,7 +52,7 @@ clean:
 	@if [ -x $(BIN)/temporal-airflow ]; then $(BIN)/temporal-airflow down; fi
 	rm -rf $(VENV) .temporal_airflow build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-# A shim that answers to a name isn't yet an interpreter: each candidate is run.
+# A shim with the name of an interpreter may not work, so each candidate is executed.
 define find_python
 for candidate in $(PYTHON) python3 python3.12 python3.11 python3.13 python3.10; do \
 	if $$candidate -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' \
@@ -68,7 +68,7 @@ $(BIN)/python:
 
 comma := ,
 
-# Compiled once here: where Python may not write bytecode, every start of Airflow would compile it anew.
+# Python files are compiled here, because an environment that can't write bytecode would compile them at each start.
 define install
 	@echo "$(VENV): installing $(1)"
 	@if [ -n "$(UV)" ]; then $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e '$(1)'; \

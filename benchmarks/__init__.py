@@ -1,1 +1,1 @@
-"""Measurements of this project beside native Airflow."""
+"""Measurements of this project and of native Airflow."""

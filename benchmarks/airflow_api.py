@@ -18,7 +18,7 @@ _PAUSE = 0.2
 
 
 class ApiError(RuntimeError):
-    """Airflow answered with an error; ``status`` is that of HTTP."""
+    """Airflow answered with an error; ``status`` is the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -26,14 +26,14 @@ class ApiError(RuntimeError):
 
 
 class AirflowApi:
-    """The API server at ``url``, for a user who may do everything.
+    """A client for the API server at ``url``, with the rights of an administrator.
 
     Parameters
     ----------
     url
         Address of the UI.
     patience
-        Seconds for which to ask again where no answer came, or one of a database that is too busy.
+        Seconds for which to repeat a request without an answer, or with the answer that the database is busy.
     """
 
     def __init__(self, url: str, *, patience: float = 0.0) -> None:
@@ -42,11 +42,11 @@ class AirflowApi:
         self._token: str | None = None
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return what ``/api/v2/{path}`` answers."""
+        """Return the answer of ``/api/v2/{path}``."""
         return self.ask(method, f"/api/v2/{path}", body)
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the answer of a path of the server; None if an earlier attempt turns out to have been carried out."""
+        """Return the answer of a path; None if an earlier attempt of this call had succeeded unnoticed."""
         deadline = time.monotonic() + self.patience
         again = False
         while True:
@@ -64,7 +64,7 @@ class AirflowApi:
             time.sleep(_PAUSE)
 
     def ask_once(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return what a path of the server answers, without patience."""
+        """Return the answer of a path, without repeating the request."""
         if self._token is None:
             self._token = self._request("GET", "/auth/token")["access_token"]
         return self._request(method, path, body)

@@ -1,4 +1,4 @@
-"""Measures how long it is from Shift+Enter on a cell to the start of its run's first task, in a real kernel."""
+"""Measures the time from Shift+Enter on a cell to the start of its run's first task, in a real kernel."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ sums()
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=15, help="timed ones, after two to warm up")
+    parser.add_argument(
+        "--repetitions", type=int, default=15, help="timed repetitions, after two for the warm-up"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, LocalStack(home) as stack:
         os.environ["TEMPORAL_AIRFLOW_HOME"] = home
@@ -72,7 +74,7 @@ def main() -> None:
 
 
 def measure(client: BlockingKernelClient, stack: LocalStack, repetition: int) -> tuple[float, float]:
-    """Execute an edited cell; return the seconds until its first task ran, and until the cell was done."""
+    """Execute an edited cell; return the seconds until its first task started, and until the cell was done."""
     began = time.time()
     execute(client, CELL.format(repetition=repetition))
     done = time.time()

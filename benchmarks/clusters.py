@@ -1,4 +1,4 @@
-"""Airflow with Temporal as in production, to measure."""
+"""A production-like Airflow with Temporal, for measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATABASES = ("sqlite", "postgres")
 
 @contextlib.contextmanager
 def running(database: str, **options: Any) -> Iterator[Cluster]:
-    """Run a cluster on a database of one of ``DATABASES``, with the DAGs of the tests and Airflow's own pace."""
+    """Run a cluster on one of ``DATABASES``, with the DAGs of the tests and Airflow's default intervals."""
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     settings = {
         "scheduler": {"scheduler_idle_sleep_time": "1"},
@@ -36,7 +36,7 @@ def running(database: str, **options: Any) -> Iterator[Cluster]:
 
 
 def table(rows: Iterable[tuple[str, list[float]]]) -> str:
-    """Return a line for each row of measured seconds."""
+    """Return measured seconds as a text table."""
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     lines = [f"{'':{width}}  median     min     max"]

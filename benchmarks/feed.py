@@ -1,4 +1,4 @@
-"""Measures what a live grid reads: the whole of a run with very many task instances, and its changes."""
+"""Measures the requests of a live grid: a whole run with very many task instances, and its changes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def whole(run: Run, window: int) -> float:
-    """Return the seconds to the whole grid."""
+    """Return the seconds until the whole grid is there."""
     began = time.perf_counter()
     answer = feed(run, None, window)
     took = time.perf_counter() - began
@@ -63,7 +63,7 @@ def feed(run: Run, after: str | None, window: int, timeout: float = 10.0) -> dic
 
 
 def follow(run: Run, repetitions: int) -> tuple[list[float], list[int]]:
-    """Run one task of the run again and again; return by how much the answers came after each event."""
+    """Run one task of the run repeatedly; return the delay of the answers after each event."""
     late: list[float] = []
     sizes: list[int] = []
     cursor = feed(run, None, 2)["cursor"]
@@ -84,7 +84,7 @@ def follow(run: Run, repetitions: int) -> tuple[list[float], list[int]]:
 
 
 def events(answer: dict[str, Any]) -> Iterator[datetime]:
-    """Yield when the tasks of an answer reached the state that it tells."""
+    """Yield the times at which the tasks of an answer reached their states."""
     for task in answer["tasks"]:
         moment = {"running": task["start_date"], "success": task["end_date"]}.get(task["state"])
         if moment:
@@ -92,7 +92,7 @@ def events(answer: dict[str, Any]) -> Iterator[datetime]:
 
 
 def report(what: str, seconds: list[float]) -> None:
-    """Print the median and the largest."""
+    """Print the median and the maximum."""
     print(f"{what:32} {statistics.median(seconds) * 1000:8.0f} ms, at most {max(seconds) * 1000:.0f} ms")
 
 

@@ -1,4 +1,4 @@
-"""Measures `run.tasks` of a run with very many task instances, against `pandas.read_sql` of the same rows."""
+"""Measures `run.tasks` of a run with very many task instances, and `pandas.read_sql` of the same rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instances", type=int, default=100_000)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--repetitions", type=int, default=9, help="timed ones, after one to warm up")
+    parser.add_argument(
+        "--repetitions", type=int, default=9, help="timed repetitions, after one for the warm-up"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, LocalStack(home, db=options.database) as stack:
         run = stack.run(WIDE)
@@ -48,7 +50,7 @@ def main() -> None:
 
 
 def multiply(engine: sa.Engine, run: Run, instances: int) -> None:
-    """Give each mapped task of the run so many instances that it has ``instances`` in all."""
+    """Insert instances of each mapped task until the run has ``instances`` in all."""
     table = sa.Table("task_instance", sa.MetaData(), autoload_with=engine)
     with engine.begin() as connection:
         patterns = connection.execute(sa.select(table).where(table.c.run_id == run.run_id)).mappings().all()
@@ -70,7 +72,7 @@ def _copies(pattern: Any, each: int) -> Iterator[dict[str, Any]]:
 
 
 def measure(engine: sa.Engine, run: Run, repetitions: int) -> dict[str, float]:
-    """Return the median seconds of each way to the frame; the ways take turns."""
+    """Return the median seconds of each way to get the frame; the ways alternate."""
     query = sa.text(f"SELECT {COLUMNS} FROM task_instance WHERE dag_id = :dag_id AND run_id = :run_id")
     ids = {"dag_id": run.dag_id, "run_id": run.run_id}
 
@@ -98,10 +100,10 @@ def measure(engine: sa.Engine, run: Run, repetitions: int) -> dict[str, float]:
 
 
 def report(measured: dict[str, float]) -> None:
-    """Print the medians, and how they compare with the peer."""
-    peer = measured["pandas.read_sql"]
+    """Print the medians, and their ratios to `pandas.read_sql`."""
+    reference = measured["pandas.read_sql"]
     for name, seconds in measured.items():
-        print(f"{name:24} {seconds:6.3f} s   {seconds / peer:4.2f} × pandas.read_sql")
+        print(f"{name:24} {seconds:6.3f} s   {seconds / reference:4.2f} × pandas.read_sql")
     print(
         f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}, pandas {pd.__version__}, {datetime.now():%Y-%m-%d}"
     )

@@ -1,4 +1,4 @@
-"""Native Airflow on this machine, with all its services, to measure and compare with."""
+"""Native Airflow on this machine, with all its services, for measurements and comparisons."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ DEFAULT_SETTINGS: dict[str, dict[str, str]] = {
         "dags_are_paused_at_creation": "False",
         "simple_auth_manager_all_admins": "True",
     },
-    # A DAG with a schedule would otherwise get runs that nobody asked for.
+    # A DAG with a schedule would otherwise get runs that no test has started.
     "scheduler": {"use_job_schedule": "False"},
 }
 
 # Seconds until a service that can't write gives up. The API server's event loop may wait for a request that only it
-# can finish, and whoever asked asks again; any other service would die of it.
+# can finish, and the caller repeats the request; any other service would end with the error.
 LOCK_TIMEOUTS = {"api-server": 5}
 LOCK_TIMEOUT = 60
 PATIENCE = 60
 
 
 class NativeAirflowError(RuntimeError):
-    """Native Airflow didn't start, or didn't do what was asked."""
+    """Native Airflow didn't start, or didn't do what it should."""
 
 
 class NativeAirflow:
-    """Stock Airflow with LocalExecutor on SQLite, in a folder of its own.
+    """Stock Airflow with LocalExecutor on SQLite, in a separate folder.
 
     Parameters
     ----------
     home
-        Folder for ``AIRFLOW_HOME``; created if need be.
+        Folder for ``AIRFLOW_HOME``; created if it doesn't exist.
     bundles
         DAG folder by bundle name.
     settings
@@ -113,7 +113,7 @@ class NativeAirflow:
         self._write_config()
         self.cli("db", "migrate")
         with contextlib.closing(sqlite3.connect(self.database)) as database:
-            # Else whoever reads keeps the others from writing, for minutes on a busy machine.
+            # Without WAL, a reader keeps other processes from writing, for minutes on a busy machine.
             database.execute("PRAGMA journal_mode=WAL")
         for service in self._services:
             self._start_service(service)
@@ -122,7 +122,7 @@ class NativeAirflow:
         self._wait_until(self._all_parsed, "some DAG files aren't parsed yet", deadline)
 
     def stop(self) -> None:
-        """End every process that was started, and what those started."""
+        """End every started process and its descendants."""
         roots = list(self._started.values())
         self._started.clear()
         end_all([root.pid for root in roots])
@@ -131,7 +131,7 @@ class NativeAirflow:
                 root.wait(10)
 
     def cli(self, *arguments: str) -> str:
-        """Run ``airflow`` with these arguments and return what it printed."""
+        """Run ``airflow`` with these arguments and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "airflow", *arguments],
             env=self.environment,
@@ -157,13 +157,13 @@ class NativeAirflow:
         self.change("POST", dag_id, "dagRuns", body)
 
     def change(self, method: str, dag_id: str, path: str, body: Mapping[str, Any]) -> None:
-        """Change something of a DAG through the REST API; ``path`` goes on after ``/api/v2/dags/{dag_id}/``."""
+        """Change a DAG through the REST API; ``path`` follows ``/api/v2/dags/{dag_id}/``."""
         self._api.call(method, f"dags/{urllib.parse.quote(dag_id, safe='')}/{path}", body)
 
     def answer(
         self, dag_id: str, run_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]
     ) -> None:
-        """Answer what a task asks a person, through the REST API."""
+        """Answer a task that waits for a person, through the REST API."""
         run, task = (urllib.parse.quote(name, safe="") for name in (run_id, task_id))
         path = f"dagRuns/{run}/taskInstances/{task}/{map_index}/hitlDetails"
         self.change("PATCH", dag_id, path, dict(answer))
@@ -203,7 +203,7 @@ class NativeAirflow:
         return sorted(dag_id for dag_id, fileloc in rows if Path(fileloc) == Path(path))
 
     def processes(self) -> list[psutil.Process]:
-        """Return every process of this Airflow that is alive."""
+        """Return all running processes of this Airflow."""
         return family(root.pid for root in self._started.values())
 
     def _write_config(self) -> None:
@@ -215,7 +215,7 @@ class NativeAirflow:
             }
             for name, folder in self.bundles.items()
         ]
-        ours = {
+        settings = {
             "core": {
                 "dags_folder": str(self.home / "dags"),
                 "execution_api_server_url": f"{self._url}/execution/",
@@ -228,7 +228,7 @@ class NativeAirflow:
             "dag_processor": {"dag_bundle_config_list": json.dumps(bundles)},
         }
         parser = RawConfigParser()
-        for layer in (DEFAULT_SETTINGS, ours, self._settings):
+        for layer in (DEFAULT_SETTINGS, settings, self._settings):
             for section, options in layer.items():
                 if not parser.has_section(section):
                     parser.add_section(section)
@@ -297,7 +297,7 @@ class NativeAirflow:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
+    """Return an unused loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

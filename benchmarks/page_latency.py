@@ -1,4 +1,4 @@
-"""Measures how long after an event of a run its grid in JupyterLab shows it: ``python -m benchmarks.page_latency``."""
+"""Measures the delay between an event of a run and its display in JupyterLab: ``python -m benchmarks.page_latency``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def steps():
 
 steps()
 """
-# When a task's line first said that it runs, and that it is done, and the frame with it was drawn.
+# The times at which the page first showed a task as running and as done, in a frame that was drawn.
 WATCH = """() => {
   window.seen = {};
   const root = document.querySelector("ta-live").shadowRoot;
@@ -58,8 +58,10 @@ WATCH = """() => {
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, default=20, help="in a chain; two events of each are timed")
-    parser.add_argument("--others", type=int, default=0, help="tasks beside them that are shown as well")
+    parser.add_argument(
+        "--tasks", type=int, default=20, help="number of tasks in a chain; two events of each are timed"
+    )
+    parser.add_argument("--others", type=int, default=0, help="number of other tasks that the grid shows")
     options = parser.parse_args()
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
@@ -82,7 +84,7 @@ def main() -> None:
 
 
 def measure(page: Page, lab: Lab, stack: LocalStack, source: str) -> list[float]:
-    """Run a DAG in a notebook; return how many seconds after each event of a task the page had drawn it."""
+    """Run a DAG in a notebook; return the seconds between each event of a task and its display."""
     cells = [new_code_cell("%load_ext temporal_airflow_nb"), new_code_cell(source)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), lab.folder / "steps.ipynb")
@@ -106,7 +108,7 @@ def measure(page: Page, lab: Lab, stack: LocalStack, source: str) -> list[float]
     for task in run.snapshot()["tasks"]:
         for state, event in (("running", task["start_date"]), ("success", task["end_date"])):
             at, drawn = datetime.fromisoformat(event).timestamp(), seen.get(f"{task['task_id']} {state}")
-            # What ran before the page was watched isn't timed, nor what was done within a frame.
+            # Tasks that ran before the page was watched, and tasks that ended within a frame, aren't timed.
             if at > began and drawn is not None:
                 late.append(drawn / 1000 - at)
     return late

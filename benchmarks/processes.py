@@ -1,4 +1,4 @@
-"""What a family of processes costs, and how to end it."""
+"""Measures the cost of process families, and ends them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 
 def family(roots: Iterable[int]) -> list[psutil.Process]:
-    """Return the processes with these ids, their descendants, and what else lives in their sessions."""
+    """Return the processes with these ids, their descendants, and all other processes of their sessions."""
     roots = set(roots)
     found: dict[int, psutil.Process] = {}
     for pid in roots:
@@ -34,7 +34,7 @@ def _session(pid: int) -> int | None:
 
 
 def end_all(roots: Iterable[int], *, patience: float = 15) -> None:
-    """Ask the roots to stop; kill whatever of their families is left after ``patience`` seconds."""
+    """Ask the roots to stop; kill the processes of their families that are left after ``patience`` seconds."""
     roots = list(roots)
     members = family(roots)
     for pid in roots:
@@ -47,7 +47,7 @@ def end_all(roots: Iterable[int], *, patience: float = 15) -> None:
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """Return user and system time so far of these processes and of the children that they have reaped."""
+    """Return the user and system time of these processes and of the children that they have reaped."""
     total = 0.0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -57,7 +57,7 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Return the proportional set size of these processes together (resident size where there is no PSS)."""
+    """Return the total proportional set size of these processes (resident size if PSS isn't available)."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):

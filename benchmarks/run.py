@@ -1,4 +1,4 @@
-"""Measures the embedded stack beside native Airflow, in one go on this machine."""
+"""Measures the embedded stack and native Airflow on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.processes import memory_bytes
-from benchmarks.sides import WORKLOADS, Native, Ours, Sample, Side
+from benchmarks.sides import WORKLOADS, Embedded, Native, Sample, Side
 from benchmarks.table import as_json, text_table, update_readme
 
 HERE = Path(__file__).parent
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         exits.callback(shutil.rmtree, home, ignore_errors=True)
         if options.side in ("native", "both"):
             sides.append(Native(home / "native", settings))
-        if options.side in ("ours", "both"):
-            sides.append(Ours(home / "ours"))
+        if options.side in ("embedded", "both"):
+            sides.append(Embedded(home / "embedded"))
         for side in sides:
-            _say(f"starting {side.name} …")
+            _print_progress(f"starting {side.name} …")
             exits.callback(side.stop)
             side.start()
         outcome: dict[str, Any] = {
@@ -58,13 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
             peaks = {}
             for side in sides:
-                _say(f"{workload.name}: warming {side.name} …")
+                _print_progress(f"{workload.name}: warming {side.name} …")
                 peaks[side.name] = side.peak_memory(workload)
             for repetition in range(options.repetitions):
                 for side in sides:
                     sample = side.measure(workload)
                     samples[side.name].append(sample)
-                    _say(
+                    _print_progress(
                         f"{workload.name}: {side.name} {repetition + 1}/{options.repetitions}"
                         f" {sample.wall:.2f} s, {sample.cpu:.1f} s CPU"
                     )
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         target = options.to or RESULTS / f"{datetime.now(tz=timezone.utc):%Y%m%dT%H%M%S}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(as_json(outcome), encoding="utf-8")
-        _say(f"written: {target}")
+        _print_progress(f"written: {target}")
     print(text_table(outcome))
     if options.update_readme:
         update_readme(README, outcome)
@@ -90,9 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", choices=["both", "native", "ours"], default="both")
+    parser.add_argument("--side", choices=["both", "native", "embedded"], default="both")
     parser.add_argument("--only", nargs="+", choices=[workload.name for workload in WORKLOADS])
-    parser.add_argument("--repetitions", type=int, default=3, help="timed ones, after one to warm up")
+    parser.add_argument(
+        "--repetitions", type=int, default=3, help="timed repetitions, after one for the warm-up"
+    )
     parser.add_argument(
         "--native-idle-sleep",
         type=float,
@@ -119,7 +121,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The two sides of a benchmark: each runs a workload and says what it took."""
+"""The two sides of a benchmark: each runs a workload and returns its time and memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = 600.0
 
 @dataclass(frozen=True)
 class Workload:
-    """Some runs of one DAG, started at once."""
+    """Some runs of one DAG, started at the same time."""
 
     name: str
     title: str
@@ -58,13 +58,13 @@ class Sample:
 
 
 class Side(ABC):
-    """Something that runs DAGs, with processes of its own."""
+    """A system that runs DAGs in its own processes."""
 
     name: str
 
     @abstractmethod
     def start(self) -> None:
-        """Start, and be ready."""
+        """Start, and return when the side is ready."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -72,7 +72,7 @@ class Side(ABC):
 
     @abstractmethod
     def processes(self) -> list[psutil.Process]:
-        """Return the processes that are alive."""
+        """Return the running processes."""
 
     @abstractmethod
     def execute(self, workload: Workload, run_ids: list[str]) -> float:
@@ -85,7 +85,7 @@ class Side(ABC):
         return Sample(wall, cpu_seconds(self.processes()) - before)
 
     def peak_memory(self, workload: Workload) -> int:
-        """Run the workload once, untimed, and return the most memory seen: PSS, in bytes."""
+        """Run the workload once without timing it, and return the peak memory: PSS, in bytes."""
         peak = memory_bytes(self.processes())
         done = threading.Event()
 
@@ -137,10 +137,10 @@ class Native(Side):
         return ended.timestamp() - started
 
 
-class Ours(Side):
+class Embedded(Side):
     """The embedded stack, used as from a notebook: ``stack.run(path)`` and ``run.wait()``."""
 
-    name = "ours"
+    name = "embedded"
 
     def __init__(self, home: Path) -> None:
         from temporal_airflow_nb import LocalStack
@@ -155,8 +155,8 @@ class Ours(Side):
 
     def processes(self) -> list[psutil.Process]:
         pids = {service["pid"] for service in self._stack.status()["services"] if service["pid"]}
-        keepers = {psutil.Process(pid).ppid() for pid in pids} - {1, os.getpid()}
-        return family(pids | keepers)
+        managers = {psutil.Process(pid).ppid() for pid in pids} - {1, os.getpid()}
+        return family(pids | managers)
 
     def execute(self, workload: Workload, run_ids: list[str]) -> float:
         started = time.time()
@@ -168,12 +168,12 @@ class Ours(Side):
 
 
 def new_run_ids(workload: Workload) -> list[str]:
-    """Return ids for the workload's runs that were never used."""
+    """Return new ids for the workload's runs."""
     stem = uuid.uuid4().hex[:8]
     return [f"bench-{stem}-{number}" for number in range(workload.runs)]
 
 
 def check(states: set[str], workload: Workload) -> None:
-    """Fail loudly where a run didn't succeed: its time would say nothing."""
+    """Raise an error if a run didn't succeed: its time would be meaningless."""
     if states != {"success"}:
         raise RuntimeError(f"{workload.name} ended as {sorted(states)}")

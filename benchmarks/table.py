@@ -1,4 +1,4 @@
-"""What was measured, as text, JSON, and a part of the README."""
+"""Measured values as text, as JSON, and as a part of the README."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ COLUMNS = [
 
 
 def rows(outcome: Mapping[str, Any]) -> list[list[str]]:
-    """Return the table: a heading row, then one a workload."""
+    """Return the table: a heading row, then a row for each workload."""
     heading = ["DAG"]
     for _, title, _ in COLUMNS:
-        heading += [f"native {title}", "ours", "ratio"]
+        heading += [f"native {title}", "embedded", "ratio"]
     table = [heading]
     titles = {workload.name: workload.title for workload in WORKLOADS}
     for name, measured in outcome["workloads"].items():
         row = [titles[name]]
         for key, _, form in COLUMNS:
             scale = 1e6 if key == "peak_memory" else 1
-            native, ours = (measured.get(side, {}).get(key) for side in ("native", "ours"))
-            row += ["–" if value is None else form.format(value / scale) for value in (native, ours)]
-            row.append("–" if native is None or not ours else f"{native / ours:.1f}")
+            native, embedded = (measured.get(side, {}).get(key) for side in ("native", "embedded"))
+            row += ["–" if value is None else form.format(value / scale) for value in (native, embedded)]
+            row.append("–" if native is None or not embedded else f"{native / embedded:.1f}")
         table.append(row)
     return table
 
 
 def text_table(outcome: Mapping[str, Any]) -> str:
-    """Return the table for a terminal, with what it was measured on below."""
+    """Return the table for a terminal, with the conditions of the measurement below."""
     table = rows(outcome)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = [
@@ -60,7 +60,7 @@ def markdown_table(outcome: Mapping[str, Any]) -> str:
 
 
 def conditions(outcome: Mapping[str, Any]) -> str:
-    """Return what the figures were measured on, in a sentence or two."""
+    """Return the conditions of the measurement, in a sentence or two."""
     machine = outcome["machine"]
     idle = ", ".join(f"{side} {size / 1e6:.0f} MB" for side, size in outcome["idle_memory"].items())
     return (
@@ -72,12 +72,12 @@ def conditions(outcome: Mapping[str, Any]) -> str:
 
 
 def as_json(outcome: Mapping[str, Any]) -> str:
-    """Return everything that was measured."""
+    """Return all measured values."""
     return json.dumps(outcome, indent=1) + "\n"
 
 
 def update_readme(readme: Path, outcome: Mapping[str, Any]) -> None:
-    """Replace the table between the marks in the README."""
+    """Replace the table between the two comments in the README."""
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)

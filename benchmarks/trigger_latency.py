@@ -1,4 +1,4 @@
-"""Measures how long it is from a trigger by REST to the start of the run's first task."""
+"""Measures the time from a trigger by REST to the start of the run's first task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=DATABASES, action="append")
-    parser.add_argument("--repetitions", type=int, default=10, help="timed ones, after one to warm up")
+    parser.add_argument(
+        "--repetitions", type=int, default=10, help="timed repetitions, after one for the warm-up"
+    )
     options = parser.parse_args()
     rows = []
     for database in options.database or DATABASES:

@@ -1,4 +1,4 @@
-"""Measures how long it is from what a user does to a run by REST to its effect."""
+"""Measures the time from a user's action on a run by REST to its effect."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def begins(run: Played, task_id: str, *, times: int = 1) -> float:
-    """Return when a task began for the so-manieth time."""
+    """Return the time at which a task started; ``times`` counts its starts."""
     run.until_run(task_id, times=times)
     lines = run.cluster.executions(run.dag_id, run.run_id)
     return [line["at"] for line in lines if line["task_id"] == task_id][times - 1]
 
 
 def closes(run: Played) -> float:
-    """Return when the run's workflow ended."""
+    """Return the time at which the run's workflow ended."""
 
     async def closed(client) -> datetime | None:
         handle = client.get_workflow_handle(workflow_id(run.dag_id, run.run_id))
@@ -52,7 +52,7 @@ def closes(run: Played) -> float:
 
 
 def waiting(cluster: Cluster) -> Played:
-    """Return a run whose one task waits at its gate, and all before it has ended."""
+    """Return a run in which one task waits at its gate, and all tasks before it have ended."""
     run = Played(cluster, "acted")
     run.until_run("waits", "other")
     run.until(other="success", waits="running")
@@ -166,7 +166,7 @@ def enlarge_pool(cluster: Cluster) -> float:
 
 
 def raise_limit(cluster: Cluster) -> float:
-    """From when the DAG processor has stored the edited file."""
+    """Measure from the moment when the DAG processor has stored the edited file."""
     file = cluster.dags_folder / "limit.py"
     text = file.read_text()
 

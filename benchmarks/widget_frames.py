@@ -1,7 +1,7 @@
-"""How smoothly the live widget runs: ``python -m benchmarks.widget_frames``.
+"""Measures how smoothly the live widget runs: ``python -m benchmarks.widget_frames``.
 
-In headless Chromium, which draws without a graphics card: a screen shows frames at its own pace, and so does this one,
-at 60 a second at most. What takes longer than one frame's 16.7 ms is seen as a longer one.
+Headless Chromium draws without a graphics card, with at most 60 frames a second, as on a screen. Work that takes longer
+than the 16.7 ms of a frame is measured as a longer frame.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _frames(page: Page, address: str, view: str) -> tuple[list[float], float]:
 
 
 def _work(session: CDPSession) -> float:
-    """Return the seconds of processor time that the page's own thread has taken."""
+    """Return the seconds of processor time that the page's main thread has used."""
     metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
     return metrics["TaskDuration"]
 

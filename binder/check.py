@@ -1,8 +1,8 @@
 """
-Do what repo2docker does with the files of this folder, in a bare folder with a new environment, and use the result.
+Build the image of this folder as repo2docker does, in an empty folder with a new environment, and use it.
 
-The packages are installed, ``postBuild`` has run, JupyterLab is started by ``start`` at the address that a hub would
-give it; then the notebooks are executed, and the UIs are loaded through the hub's path, while memory is measured.
+The script installs the packages, runs ``postBuild``, and starts JupyterLab with ``start`` at the address that a hub
+would give it. Then it executes the notebooks, loads the UIs through the hub's path, and measures the memory meanwhile.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ NOTEBOOKS = ("quickstart", "kill_the_kernel", "etl")
 PREFIX = "/user/somebody/"
 TOKEN = "binder-check"
 STACK_MB = 1200
-"""What the embedded stack may take; Airflow's own processes come on top where somebody wants its UI."""
+"""Limit for the embedded stack without the processes of Airflow's UI."""
 CONTAINER_MB = 2000
-"""What mybinder.org gives to everything."""
+"""The memory of a container on mybinder.org."""
 GROUPS = ("server", "kernel", "stack")
 _PATIENCE = 1800
 _NOT_INHERITED = ("AIRFLOW", "TEMPORAL_", "JUPYTER", "PYTHON", "VIRTUAL_ENV", "CONDA")
@@ -45,18 +45,18 @@ _NOT_INHERITED = ("AIRFLOW", "TEMPORAL_", "JUPYTER", "PYTHON", "VIRTUAL_ENV", "C
 
 @dataclass
 class Image:
-    """What repo2docker builds: the repository's files, and an environment with their requirements."""
+    """The image that repo2docker builds: the repository's files, and an environment with their requirements."""
 
     folder: Path
     process: psutil.Popen | None = None
     rows: list[tuple[str, float, dict[str, float]]] = field(default_factory=list)
     with_ui: bool = False
     stack_mb: float = 0.0
-    """The most that the stack has taken without Airflow's UI."""
+    """Peak memory of the stack without Airflow's UI."""
 
     @property
     def repository(self) -> Path:
-        """The folder that a user finds, the notebooks' folder in it."""
+        """The folder that a user sees; it contains the notebooks' folder."""
         return self.folder / "repository"
 
     @property
@@ -73,7 +73,7 @@ class Image:
         return {**kept, **jupyter, "PATH": path}
 
     def build(self) -> None:
-        """Copy the repository, make the environment, install the requirements, run ``postBuild``."""
+        """Copy the repository, create the environment, install the requirements, run ``postBuild``."""
         listed = subprocess.check_output(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
         )
@@ -88,7 +88,7 @@ class Image:
         self.step("postBuild", "binder/postBuild")
 
     def step(self, title: str, *command: str, started: bool = False) -> None:
-        """Run a command to its end, by ``start`` if the container has ``started``, and note what it took."""
+        """Run a command to its end, with ``start`` if the container has ``started``; record its time and memory."""
         print(f"{title}: {' '.join(command)}", flush=True)
         begun = time.monotonic()
         process = self.spawn(*command, started=started)
@@ -108,14 +108,14 @@ class Image:
         environment = {**self.environment, **({"JUPYTERHUB_SERVICE_PREFIX": PREFIX} if started else {})}
         whole = ["binder/start", *command] if started else list(command)
         if not (program := self.repository / whole[0]).is_file():
-            # One of the environment, which isn't on the path of this process.
+            # A command of the new environment, which isn't on the PATH of this process.
             program = Path(shutil.which(whole[0], path=environment["PATH"]) or whole[0])
         whole[0] = str(program)
         return subprocess.Popen(whole, cwd=self.repository, env=environment)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Visitor]:
-        """Run JupyterLab as a hub does; yields somebody who has logged in."""
+        """Run JupyterLab as a hub does; yield a logged-in visitor."""
         port = ports.choose(["server"])["server"]
         server = self.spawn(
             *("jupyter", "lab", "--no-browser", "--allow-root", "--log-level=WARN"),
@@ -136,15 +136,15 @@ class Image:
             end_all([server.pid])
 
     def stack_processes(self) -> list[psutil.Process]:
-        """Return the keeper of the stack that is up, and all below it."""
+        """Return the stack manager of the running stack, and its descendants."""
         try:
-            keeper = json.loads((self.home / "stack.json").read_text())["keeper"]
-            return family([keeper["pid"]]) if keeper else []
+            manager = json.loads((self.home / "stack.json").read_text())["keeper"]
+            return family([manager["pid"]]) if manager else []
         except (OSError, ValueError, psutil.NoSuchProcess):
             return []
 
     def memory(self, pid: int) -> dict[str, float]:
-        """Return the megabytes of each group, as proportional set size; kernels are those below ``pid``."""
+        """Return the memory of each group in megabytes (PSS); kernels are the kernel processes below ``pid``."""
         stack = self.stack_processes()
         of_stack = {process.pid for process in stack}
         kernels, server = [], []
@@ -156,7 +156,7 @@ class Image:
         return {name: memory_bytes(processes) / 1e6 for name, processes in groups.items()}
 
     def idle(self, seconds: float) -> None:
-        """Let the stack idle, and note its memory at the end and what it took of a core."""
+        """Let the stack idle; record its memory at the end and its share of a core."""
         before = cpu_seconds(self.stack_processes())
         time.sleep(seconds)
         share = (cpu_seconds(self.stack_processes()) - before) / seconds
@@ -164,14 +164,18 @@ class Image:
 
 
 def main() -> int:
-    """Build, use, print the table; returns 1 where the stack has taken too much memory."""
+    """Build and use the image, print the table; return 1 if the stack used too much memory."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--idle", type=float, default=30, metavar="SECONDS", help="for how long it idles (30)"
+        "--idle",
+        type=float,
+        default=30,
+        metavar="SECONDS",
+        help="seconds for which the stack idles (default: 30)",
     )
-    parser.add_argument("--keep", action="store_true", help="leave the folder")
+    parser.add_argument("--keep", action="store_true", help="keep the folder")
     arguments = parser.parse_args()
     image = Image(Path(tempfile.mkdtemp(prefix="binder-")))
     try:

@@ -1,4 +1,4 @@
-"""Pages loaded as a browser loads them: with cookies, redirects, and the files that they name."""
+"""Loads pages as a browser does: with cookies, redirects, and the files that the pages name."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _TIMEOUT = 60
 
 
 class PageError(RuntimeError):
-    """A page, or a file that it needs, doesn't load."""
+    """A page or one of its files doesn't load."""
 
 
 class Visitor:
-    """Somebody with a browser, logged in at a Jupyter server.
+    """A user with a browser, logged in at a Jupyter server.
 
     Parameters
     ----------
     server
-        Address of the server with its base URL, without a slash at its end.
+        Address of the server with its base URL, without a slash at the end.
     token
-        What it wants to see first.
+        The server's token.
     """
 
     def __init__(self, server: str, token: str) -> None:
@@ -34,12 +34,12 @@ class Visitor:
         self._server = server
 
     def get(self, url: str) -> tuple[str, str]:
-        """Return where an address leads, and the text that is there.
+        """Return the final address after redirects, and the text of the page.
 
         Raises
         ------
         PageError
-            Nothing is there.
+            The server answers with an error.
         """
         try:
             with self._opener.open(url, timeout=_TIMEOUT) as answer:
@@ -48,7 +48,7 @@ class Visitor:
             raise PageError(f"{url}: {error.code}") from error
 
     def load(self, path: str) -> int:
-        """Load a page of the server's site, and the files that it names; return how many those are."""
+        """Load a page of the server, and the files that it names; return the number of files."""
         where, page = self.get(urljoin(self._server, path))
         base = _BASE.search(page)
         root = urljoin(where, base[1]) if base else where

@@ -1,4 +1,4 @@
-"""Build the documentation site: ``python tools/build_docs.py [folder]``, ``site`` where no folder is named.
+"""Build the documentation site: ``python tools/build_docs.py [folder]``, ``site`` if omitted.
 
 The pages of ``docs/`` link to files outside it as GitHub shows them, for example ``../ARCHITECTURE.md``. The site is
 therefore built from a copy: the files of ``OUTSIDE`` become pages there, and the links are turned to these pages.
@@ -41,7 +41,7 @@ _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>(?P<short>~?)(?P<n
 
 
 def build(site: Path) -> None:
-    """Build the site into a folder, which is replaced.
+    """Build the site into a folder, whose content is replaced.
 
     Raises
     ------

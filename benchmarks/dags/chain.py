@@ -1,4 +1,4 @@
-"""Twenty tasks, one after the other."""
+"""A chain of twenty tasks."""
 
 from __future__ import annotations
 

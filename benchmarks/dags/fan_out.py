@@ -1,4 +1,4 @@
-"""Fifty tasks side by side, and one that joins them."""
+"""Fifty parallel tasks, and a task that joins them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ten tasks in three layers, of which ten runs go on at once."""
+"""Ten tasks in layers; the benchmark starts ten runs at once."""
 
 from __future__ import annotations
 

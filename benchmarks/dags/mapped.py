@@ -1,4 +1,4 @@
-"""A task mapped over the fifty items that another returned, and one that adds them up."""
+"""A task mapped over fifty items of another task, and a task that adds up the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Twenty mapped tasks, each after the one before; the benchmark of frames multiplies their instances."""
+"""A chain of twenty mapped tasks, whose instances the benchmark of frames multiplies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the oracle's DAGs find in their environment, and their runs on the embedded stack, each made once."""
+"""Fixtures of the oracle: the environment of its DAGs, and their runs on the embedded stack, each executed once."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 
 from temporal_airflow_nb import LocalStack
 from tests.compatibility.oracle.catalog import CASES, ENVIRONMENT, PLUGINS, SHARED_PLUGINS, Case
-from tests.compatibility.oracle.here import create_pools, run_here
+from tests.compatibility.oracle.embedded import create_pools, run_embedded
 
-# Before the session's stack starts, whose processes inherit it.
+# Before the session's stack starts: its processes inherit the environment.
 os.environ.update(ENVIRONMENT)
 
 AT_ONCE = 6
 
 
 @pytest.fixture(scope="session")
-def results_here(request, stack, tmp_path_factory) -> Callable[[Case], dict[str, Any]]:
-    """Return a function that runs a file's DAGs the first time it is asked, and remembers.
+def embedded_results(request, stack, tmp_path_factory) -> Callable[[Case], dict[str, Any]]:
+    """Return a function that runs the DAGs of a file on its first call and remembers the results.
 
-    Examples spend much of their time asleep: with the first one, all that the session asks for begin.
+    The example DAGs mostly sleep: the first one starts all examples that the session will need.
     """
     create_pools(stack, tmp_path_factory.mktemp("pools") / "pools.json")
     for case in _asked_for(request.session):
-        # Imports the package that holds it, which several threads mustn't begin together.
+        # This imports the package that contains the file; several threads must not start that import together.
         assert case.folder.is_dir()
     folders = {name: tmp_path_factory.mktemp(name) for name in CASES}
     threads = ThreadPoolExecutor(AT_ONCE)
@@ -38,11 +38,11 @@ def results_here(request, stack, tmp_path_factory) -> Callable[[Case], dict[str,
         for earlier in case.after:
             known[earlier].result()
         if case.plugins == SHARED_PLUGINS:
-            return run_here(stack, case, folders[case.name], case.recorded())
+            return run_embedded(stack, case, folders[case.name], case.recorded())
         home = folders[case.name] / "home"
         shutil.copytree(PLUGINS / case.plugins, home / "airflow" / "plugins")
-        with LocalStack(home) as apart:
-            return run_here(apart, case, folders[case.name], case.recorded())
+        with LocalStack(home) as separate_stack:
+            return run_embedded(separate_stack, case, folders[case.name], case.recorded())
 
     def begin(case: Case) -> None:
         for earlier in case.after:

@@ -1,16 +1,19 @@
-"""The private parts of Airflow that this package leans on are as it knows them.
+"""Tests that the private parts of Airflow which this package uses are unchanged.
 
-A failure names the piece and its user here: look there before an Airflow release is supported.
+A failure names the part of Airflow and the module that uses it. Check that module before supporting an Airflow release.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+
+from tests.support.paths import ROOT
 
 SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 SCHEDULER = "airflow.jobs.scheduler_job_runner:SchedulerJobRunner"
@@ -20,7 +23,7 @@ SERVICES = "airflow.api_fastapi.core_api.services.public"
 TASK_ROUTES = "airflow.api_fastapi.execution_api.routes.task_instances"
 XCOM_ROUTES = "airflow.api_fastapi.execution_api.routes.xcoms"
 
-# piece, parameters that are passed to it, who passes them
+# part of Airflow, parameters that are passed to it, module that passes them
 CALLABLES = [
     (f"{SUPERVISOR}:_fork_main", "requests child_stdout child_stderr log_fd target", "tasks/targets.py"),
     (f"{SUPERVISOR}:_child_exec_main", "", "tasks/supervisor.py"),
@@ -53,20 +56,20 @@ CALLABLES = [
     (
         "airflow.dag_processing.collection:update_dag_parsing_results_in_db",
         "bundle_name bundle_version dags import_errors parse_duration warnings session files_parsed version_data",
-        "stack/submission.py",
+        "gateway/submission.py",
     ),
-    ("airflow.dag_processing.bundles.base:unpack_bundle_version", "result bundle", "stack/submission.py"),
+    ("airflow.dag_processing.bundles.base:unpack_bundle_version", "result bundle", "gateway/submission.py"),
     ("airflow.dag_processing.dagbag:_validate_executor_fields", "dag bundle_name", "tasks/preload.py"),
-    ("airflow.utils.db_manager:BaseDBManager.check_migration", "self", "airflow_hooks/tables.py"),
-    ("airflow.utils.db_manager:BaseDBManager.initdb", "self", "airflow_hooks/tables.py"),
-    ("airflow.utils.db_manager:BaseDBManager.upgradedb", "self", "airflow_hooks/tables.py"),
-    ("airflow.utils.db_manager:BaseDBManager.drop_tables", "self connection", "airflow_hooks/tables.py"),
+    ("airflow.utils.db_manager:BaseDBManager.check_migration", "self", "airflow_plugin/tables.py"),
+    ("airflow.utils.db_manager:BaseDBManager.initdb", "self", "airflow_plugin/tables.py"),
+    ("airflow.utils.db_manager:BaseDBManager.upgradedb", "self", "airflow_plugin/tables.py"),
+    ("airflow.utils.db_manager:BaseDBManager.drop_tables", "self connection", "airflow_plugin/tables.py"),
     (
         "airflow.api_fastapi.core_api.security:requires_access_dag",
         "method access_entity",
-        "airflow_hooks/run_page.py",
+        "airflow_plugin/run_page.py",
     ),
-    ("airflow.cli.commands.connection_command:_import_helper", "overwrite", "stack/submission.py"),
+    ("airflow.cli.commands.connection_command:_import_helper", "overwrite", "gateway/submission.py"),
     (
         f"{TASK_ROUTES}:ti_run",
         "task_instance_id ti_run_payload response session dag_bag services token",
@@ -98,20 +101,28 @@ CALLABLES = [
         "executor job_id scheduler_dag_bag session",
         "tasks/callbacks.py",
     ),
-    (f"{SCHEDULER}._executable_task_instances_to_queued", "max_tis session", "orchestration/scheduling.py"),
-    ("airflow.models.pool:Pool.slots_stats", "lock_rows session", "orchestration/slots.py"),
-    (f"{SCHEDULER}._start_queued_dagruns", "session", "orchestration/launch.py"),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        "max_tis session",
+        "orchestration/scheduling/scheduling_pass.py",
+    ),
+    ("airflow.models.pool:Pool.slots_stats", "lock_rows session", "orchestration/scheduling/pool_slots.py"),
+    (f"{SCHEDULER}._start_queued_dagruns", "session", "orchestration/run_creation/launch.py"),
     (
         f"{SCHEDULER}._create_dagruns_for_partitioned_asset_dags",
         "session",
-        "orchestration/new_runs.py",
+        "orchestration/run_creation/triggered_runs.py",
     ),
     (
         f"{SCHEDULER}._create_dag_runs_asset_triggered",
         "dag_models session",
-        "orchestration/new_runs.py",
+        "orchestration/run_creation/triggered_runs.py",
     ),
-    ("airflow.models.dag:DagModel.dags_needing_dagruns", "session", "orchestration/new_runs.py"),
+    (
+        "airflow.models.dag:DagModel.dags_needing_dagruns",
+        "session",
+        "orchestration/run_creation/triggered_runs.py",
+    ),
     (f"{SCHEDULER}._create_dag_runs", "dag_models session", "orchestration/schedules/due_runs.py"),
     (f"{SCHEDULER}._set_exceeds_max_active_runs", "dag_model session", "orchestration/schedules/due_runs.py"),
     (
@@ -134,37 +145,45 @@ CALLABLES = [
         "current",
         "orchestration/schedules/timetables.py",
     ),
-    (f"{SCHEDULER}._schedule_dag_run", "dag_run session", "orchestration/sync_activities.py"),
-    (f"{SCHEDULER}._verify_integrity_if_dag_changed", "dag_run session", "orchestration/sync_activities.py"),
+    (f"{SCHEDULER}._schedule_dag_run", "dag_run session", "orchestration/activities/sync_activities.py"),
+    (
+        f"{SCHEDULER}._verify_integrity_if_dag_changed",
+        "dag_run session",
+        "orchestration/activities/sync_activities.py",
+    ),
     (
         f"{SCHEDULER}._try_to_load_executor",
         "workload session team_name",
-        "orchestration/airflow_scheduler.py",
+        "orchestration/scheduling/airflow_scheduler.py",
     ),
     (
         "airflow.models.dagrun:DagRun._get_ready_tis",
         "schedulable_tis finished_tis session",
-        "orchestration/scheduling.py",
+        "orchestration/scheduling/scheduling_pass.py",
     ),
-    ("airflow.models.dagrun:DagRun.schedule_tis", "schedulable_tis session", "orchestration/scheduling.py"),
+    (
+        "airflow.models.dagrun:DagRun.schedule_tis",
+        "schedulable_tis session",
+        "orchestration/scheduling/scheduling_pass.py",
+    ),
     (
         "airflow.api.common.trigger_dag:_trigger_dag",
         "dag_id dag_bag triggered_by run_after run_id conf logical_date replace_microseconds session",
-        "orchestration/launch.py",
+        "orchestration/run_creation/launch.py",
     ),
     (
         "airflow.api.common.mark_tasks:set_dag_run_state_to_failed",
         "dag run_id commit session",
-        "orchestration/sync_activities.py",
+        "orchestration/activities/sync_activities.py",
     ),
     (
         "airflow.api_fastapi.core_api.routes.public.hitl:update_hitl_detail",
         "dag_id dag_run_id task_id map_index update_hitl_detail_payload user session",
-        "stack/hitl.py",
+        "gateway/human_input.py",
     ),
-    ("airflow.api_fastapi.app:create_auth_manager", "", "stack/hitl.py"),
-    (f"{SCHEDULER}.check_trigger_timeouts", "session", "orchestration/scheduling.py"),
-    (f"{SCHEDULER}.check_awaiting_input_timeouts", "session", "orchestration/scheduling.py"),
+    ("airflow.api_fastapi.app:create_auth_manager", "", "gateway/human_input.py"),
+    (f"{SCHEDULER}.check_trigger_timeouts", "session", "orchestration/scheduling/scheduling_pass.py"),
+    (f"{SCHEDULER}.check_awaiting_input_timeouts", "session", "orchestration/scheduling/scheduling_pass.py"),
     (f"{TRIGGERER}:TriggerRunner.run_trigger", "trigger_id trigger", "tasks/trigger_runner.py"),
     (f"{TRIGGERER}:TriggerRunnerSupervisor.build_trigger_workloads", "new_trigger_ids", "tasks/triggers.py"),
     (f"{TRIGGERER}:TriggerRunnerSupervisor.on_trigger_event", "trigger_id event", "tasks/triggers.py"),
@@ -188,41 +207,41 @@ CALLABLES = [
         "tasks/targets.py",
     ),
     (f"{CALLBACKS}:_configure_logging", "log_path client", "tasks/deadlines.py"),
-    (f"{SERVICES}.dag_run:patch_dag_run_state", "dag dag_run state session", "stack/actions.py"),
+    (f"{SERVICES}.dag_run:patch_dag_run_state", "dag dag_run state session", "gateway/run_actions.py"),
     (
         f"{SERVICES}.task_instances:_patch_task_instance_state",
         "task_id dag_run_id dag task_instance_body data session",
-        "stack/actions.py",
+        "gateway/run_actions.py",
     ),
     (
         "airflow.models.taskinstance:clear_task_instances",
         "tis session dag_run_state run_on_latest_version",
-        "stack/actions.py",
+        "gateway/run_actions.py",
     ),
     (
         "airflow.models.taskinstance:find_relevant_relatives",
         "normal_tasks mapped_tasks dag run_id direction session",
-        "stack/actions.py",
+        "gateway/run_actions.py",
     ),
     (
         "airflow.api_fastapi.common.dagbag:resolve_run_on_latest_version",
         "explicit_value dag_id session",
-        "stack/actions.py",
+        "gateway/run_actions.py",
     ),
     (
         "airflow.serialization.definitions.dag:SerializedDAG.clear",
         "dry_run task_ids run_id only_failed session",
-        "stack/actions.py",
+        "gateway/run_actions.py",
     ),
-    ("airflow.utils.log.file_task_handler:_interleave_logs", "log_streams", "stack/try_log.py"),
+    ("airflow.utils.log.file_task_handler:_interleave_logs", "log_streams", "gateway/log_reader.py"),
     (
         "airflow.utils.log.file_task_handler:FileTaskHandler._render_filename",
         "self ti try_number",
-        "stack/try_log.py",
+        "gateway/log_reader.py",
     ),
 ]
 
-# piece, who uses it
+# part of Airflow, module that uses it
 ATTRIBUTES = [
     (f"{SUPERVISOR}:ActivitySubprocess.decoder", "tasks/supervisor.py"),
     (f"{SUPERVISOR}:SERVER_TERMINATED", "tasks/supervisor.py"),
@@ -232,27 +251,27 @@ ATTRIBUTES = [
     ("airflow.api_fastapi.execution_api.datamodels.taskinstance:ti_state_discriminator", "tasks/client.py"),
     ("airflow.api_fastapi.execution_api.datamodels.taskinstance:TIStateUpdate", "tasks/client.py"),
     ("airflow.models.db_callback_request:DbCallbackRequest.data", "tasks/callbacks.py"),
-    ("airflow._shared.logging.structlog:PER_LOGGER_LEVELS", "stack/host.py"),
+    ("airflow._shared.logging.structlog:PER_LOGGER_LEVELS", "gateway/process.py"),
     ("airflow.sdk.execution_time.comms:ToTask", "tasks/preload.py"),
-    ("airflow.utils.db:DBLocks.SCHEDULER_CRITICAL_SECTION", "orchestration/slots.py"),
+    ("airflow.utils.db:DBLocks.SCHEDULER_CRITICAL_SECTION", "orchestration/outbox/locks.py"),
 ]
 
-# source that has to be there as it is, who relies on it
+# part of Airflow, text that its source must contain, module that relies on it
 SOURCES = [
     (
         "airflow.utils.log.file_task_handler:FileTaskHandler._read_from_local",
         'worker_log_path.parent.glob(worker_log_path.name + "*")',
-        "stack/try_log.py finds the files of a log in the same way",
+        "gateway/log_reader.py finds the files of a log in the same way",
     ),
     (
         "airflow.sdk.execution_time.task_runner:_run_task_and_map_outcome",
         'log.exception("Task failed with exception")',
-        "stack/details.py knows by it which exception was the task's",
+        "logs/task_error.py recognizes the exception of the task by it",
     ),
     (
         f"{TRIGGERER}:TriggerRunner.arun",
         "stop_event = self._stop_event = anyio.Event()",
-        "tasks/trigger_runner.py puts an event in its place that ends with the wait",
+        "tasks/trigger_runner.py replaces the event by one that ends with the wait",
     ),
     (f"{TRIGGERER}:TriggerRunner.arun", "with anyio.move_on_after(1):", "tasks/trigger_runner.py"),
     (
@@ -284,28 +303,32 @@ SOURCES = [
     (
         f"{SCHEDULER}.process_executor_events",
         "if ti.state == TaskInstanceState.RESTARTING and state == TaskInstanceState.SUCCESS:",
-        "tasks/attempt.py has a cleared task run again by it",
+        "tasks/attempt.py relies on it to run a cleared task again",
     ),
     (
         f"{SCHEDULER}._executable_task_instances_to_queued",
         "executor.slots_available",
-        "orchestration/airflow_scheduler.py",
+        "orchestration/scheduling/airflow_scheduler.py",
     ),
-    (f"{SCHEDULER}._executable_task_instances_to_queued", '"queued_by_job_id": self.job.id', "orchestration"),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        '"queued_by_job_id": self.job.id',
+        "orchestration/scheduling/airflow_scheduler.py",
+    ),
     (
         f"{SCHEDULER}._executable_task_instances_to_queued",
         "pg_try_advisory_xact_lock(:id)",
-        "orchestration/slots.py waits for the same lock before",
+        "orchestration/outbox/locks.py waits for the same lock first",
     ),
     (
         f"{SCHEDULER}._create_dag_runs",
         "if dag_model.exceeds_max_non_backfill:",
-        "orchestration/schedules/due_runs.py counts anew before",
+        "orchestration/schedules/due_runs.py counts again before",
     ),
     (
         "airflow.models.dag:DagModel.dags_needing_dagruns",
         "select(cls)",
-        "airflow_hooks/filters.py narrows it by the class alone",
+        "airflow_plugin/scheduler_filters.py narrows it by the class alone",
     ),
     (
         "airflow.serialization.definitions.dag:SerializedDAG.next_dagrun_info",
@@ -328,16 +351,20 @@ SOURCES = [
         "self._timetables",
         "orchestration/schedules/timetables.py",
     ),
-    (f"{SCHEDULER}._executable_task_instances_to_queued", "self._multi_team", "orchestration/slots.py"),
+    (
+        f"{SCHEDULER}._executable_task_instances_to_queued",
+        "self._multi_team",
+        "orchestration/scheduling/pool_slots.py",
+    ),
     (
         "airflow.ti_deps.deps.prev_dagrun_dep:PrevDagrunDep._get_dep_statuses",
         "DagRun.get_previous_scheduled_dagrun(dr.id",
-        "orchestration/later_runs.py looks the other way",
+        "orchestration/scheduling/past_dependencies.py follows the same relation in the other direction",
     ),
     (
         "airflow.models.dagrun:DagRun.get_previous_scheduled_dagrun",
         "DagRun.run_type != DagRunType.MANUAL",
-        "orchestration/later_runs.py looks the other way",
+        "orchestration/scheduling/past_dependencies.py follows the same relation in the other direction",
     ),
 ]
 
@@ -368,7 +395,7 @@ json.dump(found, sys.stdout)
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
-    """What is at each place; looked up in a process of its own, with an empty ``AIRFLOW_HOME``."""
+    """The parts of Airflow, read in a separate process with an empty ``AIRFLOW_HOME``."""
     pieces = sorted({row[0] for row in (*CALLABLES, *ATTRIBUTES, *SOURCES)})
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LOOK],
@@ -383,7 +410,7 @@ def airflow(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("piece", "parameters", "user"), CALLABLES, ids=[row[0] for row in CALLABLES])
-def test_can_be_called_as_it_is(airflow, piece, parameters, user):
+def test_a_private_function_accepts_the_parameters(airflow, piece, parameters, user):
     found = airflow[piece]
     assert "missing" not in found, f"{user} uses {piece}: {found}"
     takes = set(found["parameters"])
@@ -393,10 +420,17 @@ def test_can_be_called_as_it_is(airflow, piece, parameters, user):
 
 
 @pytest.mark.parametrize(("piece", "user"), ATTRIBUTES, ids=[row[0] for row in ATTRIBUTES])
-def test_is_there(airflow, piece, user):
+def test_a_private_attribute_exists(airflow, piece, user):
     assert "missing" not in airflow[piece], f"{user} uses {piece}: {airflow[piece]}"
 
 
 @pytest.mark.parametrize(("piece", "source", "user"), SOURCES, ids=[f"{row[0]} {row[1]}" for row in SOURCES])
-def test_does_what_is_relied_on(airflow, piece, source, user):
+def test_a_private_function_contains_the_expected_source(airflow, piece, source, user):
     assert source in airflow[piece].get("source", ""), f"{piece} has changed: {user}"
+
+
+def test_the_named_modules_exist():
+    users = [row[-1] for row in (*CALLABLES, *ATTRIBUTES, *SOURCES)]
+    named = {name for user in users for name in re.findall(r"\w+(?:/\w+)+\.py", user)}
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / "temporal_airflow_nb" / name).is_file()] == []

@@ -1,4 +1,4 @@
-"""Every row of docs/compatibility.md names tests that exist."""
+"""Tests that each row of docs/compatibility.md names existing tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATES = {"same", "differs", "no"}
 
 
 def rows():
-    """Yield (construct, state, tests) of each row of the tables of constructs."""
+    """Yield construct, state and tests of each row in the tables of constructs."""
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) == 3 and cells[1] in STATES:
@@ -49,8 +49,8 @@ def test_construct_names_its_tests(construct, state, tests):
             assert CASES[path.stem].recording.exists(), f"{construct}: tests/{file} isn't compared"
 
 
-def test_the_counts_are_those_of_the_recordings():
-    said = [
+def test_the_counts_match_the_recordings():
+    on_page = [
         (int(files), int(dags), int(differences))
         for files, dags, differences in re.findall(r"\| (\d+) \| (\d+) \| (\d+) \|", PAGE.read_text())
     ]
@@ -58,9 +58,11 @@ def test_the_counts_are_those_of_the_recordings():
         (len(suite), sum(len(case.recorded()) for case in suite), 0)
         for suite in (EXAMPLES, SEMANTICS, RANDOM)
     ]
-    assert said == counted
+    assert on_page == counted
 
 
-def test_every_example_that_is_left_out_has_its_reason_there():
-    said = dict(re.findall(r"^\| `((?:example|tutorial)_\w+)` \| (.+) \|$", PAGE.read_text(), re.MULTILINE))
-    assert said == EXCLUDED
+def test_the_page_gives_a_reason_for_each_excluded_example():
+    on_page = dict(
+        re.findall(r"^\| `((?:example|tutorial)_\w+)` \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
+    )
+    assert on_page == EXCLUDED

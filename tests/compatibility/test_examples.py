@@ -1,4 +1,4 @@
-"""The example DAGs that Airflow ships end here as they end natively."""
+"""Tests that Airflow's example DAGs have the same results as on native Airflow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.compatibility.oracle.suite import check, parameters
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "dag_id"), parameters(EXAMPLES))
-def test_example_ends_as_natively(case, dag_id, results_here):
-    check(case, dag_id, results_here)
+def test_an_example_has_the_native_result(case, dag_id, embedded_results):
+    check(case, dag_id, embedded_results)
 
 
 def test_every_example_is_run_or_excluded_with_a_reason():

@@ -1,4 +1,4 @@
-"""Random DAGs end here as they end natively: many as recorded, and a few new ones live."""
+"""Tests that random DAGs have the same results as on native Airflow, recorded and new ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.compatibility.dags.random_lib import dag_id_of, random_dag
 from tests.compatibility.oracle.catalog import DAGS, RANDOM, Case
 from tests.compatibility.oracle.compare import compare, report
-from tests.compatibility.oracle.here import run_here
+from tests.compatibility.oracle.embedded import run_embedded
 from tests.compatibility.oracle.native import run_natively
 from tests.compatibility.oracle.suite import check, parameters
 from tests.support.stack_helpers import with_client
@@ -21,9 +21,9 @@ LIVE = 12
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "dag_id"), parameters(RANDOM))
-def test_random_dag_ends_as_natively(case, dag_id, results_here):
+def test_a_random_dag_has_the_native_result(case, dag_id, embedded_results):
     source = random_dag(int(dag_id.removeprefix("random_"))).source if dag_id else ""
-    check(case, dag_id, results_here, source=source)
+    check(case, dag_id, embedded_results, source=source)
 
 
 @pytest.mark.slow
@@ -38,9 +38,9 @@ def test_random_dag_ends_as_natively(case, dag_id, results_here):
         for case in RANDOM
     ],
 )
-def test_each_pass_finds_all_that_can_be_decided(case, stack, results_here):
-    """A workflow of which nothing is under way, and whose run hasn't ended, looks at everything after a while."""
-    results_here(case)
+def test_each_pass_makes_all_possible_decisions(case, stack, embedded_results):
+    """A workflow without running activities whose run hasn't ended checks every task instance after a while."""
+    embedded_results(case)
 
     async def histories(client):
         found = {}
@@ -63,7 +63,7 @@ def test_each_pass_finds_all_that_can_be_decided(case, stack, results_here):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_new_random_dags_end_as_natively(request, stack, tmp_path):
+def test_new_random_dags_have_the_native_result(request, stack, tmp_path):
     first = request.config.getoption("--seed")
     first = secrets.randbelow(1_000_000) if first is None else first
     folder = tmp_path / "dags"
@@ -76,11 +76,11 @@ def test_new_random_dags_end_as_natively(request, stack, tmp_path):
     )
     case = Case("random_live", place=folder, brief=True, timeout=240)
     [(_, native)] = run_natively([case])
-    ours = run_here(stack, case, tmp_path, native)
+    embedded = run_embedded(stack, case, tmp_path, native)
     reports = [f"run these again with --seed {first}"]
     for seed in range(first, first + LIVE):
         dag_id = dag_id_of(seed)
-        if differences := compare(native[dag_id], ours[dag_id]):
+        if differences := compare(native[dag_id], embedded[dag_id]):
             reports.append("\n".join([report(dag_id, differences), random_dag(seed).source]))
     if len(reports) > 1:
         pytest.fail("\n".join(reports), pytrace=False)

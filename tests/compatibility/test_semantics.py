@@ -1,4 +1,4 @@
-"""What a DAG can say means here what it means natively."""
+"""Tests that each construct of a DAG has the same effect as on native Airflow."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from tests.compatibility.oracle.suite import check, parameters
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "dag_id"), parameters(SEMANTICS))
-def test_dag_means_what_it_means_natively(case, dag_id, results_here):
-    check(case, dag_id, results_here)
+def test_a_dag_has_the_native_result(case, dag_id, embedded_results):
+    check(case, dag_id, embedded_results)

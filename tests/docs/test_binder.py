@@ -1,4 +1,4 @@
-"""The files of ``binder/``, and the UIs below a hub's path; ``binder/check.py`` builds and uses the whole image."""
+"""Tests of the files in ``binder/`` and of the UIs below a hub's path; ``binder/check.py`` tests the whole image."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ with DAG("greeting", schedule=None):
 
 
 @pytest.mark.parametrize("script", ["postBuild", "start"])
-def test_scripts_are_bash_that_can_be_executed(script):
+def test_the_scripts_are_executable_bash(script):
     path = BINDER / script
     subprocess.run(["bash", "-n", path], check=True)
     assert path.read_text().startswith("#!/bin/bash\nset -euo pipefail\n")
     assert os.access(path, os.X_OK)
 
 
-def test_start_hands_over_to_the_containers_command():
+def test_start_executes_the_command_of_the_container():
     assert (BINDER / "start").read_text().endswith('\nexec "$@"\n')
-    said = subprocess.run(
+    printed = subprocess.run(
         [BINDER / "start", "printenv", "TEMPORAL_AIRFLOW_HOME"], capture_output=True, text=True, cwd=ROOT
     )
-    assert said.stdout == f"{ROOT}/.temporal_airflow\n"
+    assert printed.stdout == f"{ROOT}/.temporal_airflow\n"
 
 
-def test_requirements_come_from_pypi_at_pinned_versions():
+def test_the_requirements_are_pinned():
     constraints, package, *others = (BINDER / "requirements.txt").read_text().splitlines()
     assert (constraints, package) == ("-c ../constraints.txt", "-e .[notebooks]")
     pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
@@ -60,17 +60,17 @@ def test_requirements_come_from_pypi_at_pinned_versions():
     assert set(others) <= pinned
 
 
-def test_python_is_one_that_the_package_supports():
+def test_the_package_supports_the_python_of_the_image():
     version = re.fullmatch(r"python-3\.(\d+)\n", (BINDER / "runtime.txt").read_text())
     assert version
     assert 10 <= int(version[1]) < 14
 
 
-def test_what_overrides_settings_of_jupyterlab_is_json():
+def test_the_overrides_of_jupyterlab_are_json():
     assert all(":" in plugin for plugin in json.loads((BINDER / "overrides.json").read_text()))
 
 
-def test_without_a_hub_uis_are_on_this_machine(monkeypatch):
+def test_without_a_hub_the_uis_are_on_this_machine(monkeypatch):
     monkeypatch.delenv(jupyterhub.PREFIX_VARIABLE, raising=False)
     assert jupyterhub.ui_url(8233) == "http://127.0.0.1:8233"
     command = temporal_server.command(
@@ -81,7 +81,7 @@ def test_without_a_hub_uis_are_on_this_machine(monkeypatch):
 
 @pytest.fixture
 def server(tmp_path):
-    """A Jupyter server with a hub's base URL; yields its address with it."""
+    """Start a Jupyter server with a hub's base URL; yield its address including the base URL."""
     port = ports.choose(["server"])["server"]
     folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}"]
@@ -109,7 +109,7 @@ def server(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_uis_load_below_a_hubs_path(server, tmp_path, monkeypatch):
+def test_the_uis_load_below_the_path_of_a_hub(server, tmp_path, monkeypatch):
     monkeypatch.setenv(jupyterhub.PREFIX_VARIABLE, PREFIX)
     (tmp_path / "greeting.py").write_text(DAG)
     with LocalStack(tmp_path / "home", ui=True) as stack:
@@ -120,7 +120,7 @@ def test_uis_load_below_a_hubs_path(server, tmp_path, monkeypatch):
             assert url.startswith(f"{PREFIX}proxy/absolute/"), name
             assert visitor.load(url) > 2
             assert visitor.load(run.links[name]) > 2
-        # Signed in by what the page has left: as in the browser, a cookie.
+        # The page has set a cookie, which logs in the visitor as in a browser.
         airflow, temporal = stack.links["airflow"], stack.links["temporal"]
         visitor.load(f"{airflow}/auth/token/login")
         _, answer = visitor.get(f"{server_of(server)}{airflow}/api/v2/dags/greeting/dagRuns")

@@ -1,4 +1,4 @@
-"""What the documents say is so: their code runs, their commands, links and settings are there."""
+"""Tests that the documents are correct: their code runs, their commands, links and settings exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
 
 
-def test_readme_cells_run(stack_home, stack):
+def test_the_cells_of_the_readme_run(stack_home, stack):
     from IPython.core.interactiveshell import InteractiveShell
 
     load, cell, after, _ = blocks(ROOT / "README.md", "python")
@@ -30,7 +30,7 @@ def test_readme_cells_run(stack_home, stack):
     assert shell.user_ns["run"].xcoms.set_index("task_id")["value"]["total"] == 14
 
 
-def test_readme_script_runs(tmp_path):
+def test_the_script_of_the_readme_runs(tmp_path):
     script = blocks(ROOT / "README.md", "python")[-1]
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "etl.py").write_text(
@@ -64,13 +64,13 @@ def test_commands_of_the_documents_exist():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document):
+def test_the_targets_of_links_exist(document):
     for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if "://" not in link:
             assert (document.parent / link).exists(), link
 
 
-def test_the_readme_leads_to_every_document():
+def test_the_readme_links_to_every_document():
     linked = set(re.findall(r"\]\(([^)#]+\.md)", (ROOT / "README.md").read_text()))
     assert {str(path.relative_to(ROOT)) for path in DOCUMENTS} - {"README.md"} <= linked
 
@@ -89,7 +89,7 @@ def test_every_setting_is_documented():
 
 @pytest.fixture
 def run_page(stack, monkeypatch, tmp_path):
-    """Run the cells of a page; returns what they leave."""
+    """Return a function that runs the cells of a page and returns their namespace."""
     from IPython.core.interactiveshell import InteractiveShell
 
     monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(stack.home))

@@ -1,4 +1,4 @@
-"""What docs/frames.md says is so: its code runs, and names every column."""
+"""Tests that the code of docs/frames.md runs, and that the page names every column."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shell(stack):
     current.use(None)
 
 
-def test_its_code_runs(shell):
+def test_the_code_of_the_page_runs(shell):
     found = shell.user_ns
     assert len(found["failed"]) == 1
     assert set(found["waited"].index) == {"days", "load"}
@@ -35,12 +35,12 @@ def test_its_code_runs(shell):
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_it_names_every_column(shell, name):
+def test_the_page_names_every_column(shell, name):
     (row,) = re.findall(rf"^\| `run\.{name}` \|.*\|$", PAGE, re.MULTILINE)
     assert re.findall(r"`(\w+)`", row) == list(shell.user_ns["run"].frame(name).columns)
 
 
-def test_it_names_every_column_of_a_comparison(shell):
+def test_the_page_names_every_column_of_a_comparison(shell):
     for column in shell.user_ns["comparison"].frame.columns:
         if column not in {"task_id", "map_index"}:
             assert f"`{column}`" in PAGE

@@ -1,4 +1,4 @@
-"""The notebooks do what their stored outputs show."""
+"""Tests that the notebooks still produce their stored outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDER = demo.NOTEBOOK.parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 RENEW = "renew it: python -m temporal_airflow_nb.cli.demo --save notebooks/{}.ipynb"
 
-# What differs each time, or from machine to machine.
+# Text that differs in each run or on each machine.
 CHANGING = re.compile(
     r"""
     \d{4}-\d\d-\d\d[T ][\d:.]+(?:[+-]\d\d:\d\d|Z)?  # a time
@@ -33,19 +33,19 @@ CHANGING = re.compile(
     """,
     re.VERBOSE,
 )
-# May be of how long something took.
+# A warning may depend on the duration of a step.
 WARNING = "warning: "
-# Links, and lines of logs, of which a card shows those that were there in time.
+# Links, and lines of logs: a card shows only the lines that were written in time.
 PASSING = re.compile(r"\s*(?:(?:temporal|airflow): \S+|[\d:.]+ +[A-Z]+ )")
 
 
 def outline(notebook) -> list[list[str]]:
-    """Return what the outputs of each cell say, without what changes."""
+    """Return the lines of each cell's outputs, without the changing parts."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [[line for output in cell.outputs for line in said(output)] for cell in cells]
+    return [[line for output in cell.outputs for line in output_lines(output)] for cell in cells]
 
 
-def said(output) -> list[str]:
+def output_lines(output) -> list[str]:
     facts = output.get("metadata", {}).get(METADATA)
     if facts and facts["state"] not in FINAL_RUN_STATES:
         return [facts["dag_id"], facts["state"]]
@@ -59,7 +59,7 @@ def said(output) -> list[str]:
 
 @pytest.fixture(scope="module")
 def executed(request, tmp_path_factory):
-    """A notebook executed by the demo, in a copy of the folder; and what the demo printed."""
+    """Execute a notebook with the demo, in a copy of the folder; return the notebook and the demo's output."""
     root = tmp_path_factory.mktemp(request.param)
     folder = root / "notebooks"
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(".*"))
@@ -72,7 +72,7 @@ def executed(request, tmp_path_factory):
     return nbformat.read(path, as_version=4), done.stdout
 
 
-def kept(name):
+def stored_notebook(name):
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
@@ -81,16 +81,16 @@ def only(name):
 
 
 @pytest.mark.parametrize("executed", NAMES, indirect=True)
-def test_stored_outputs_are_what_comes_of_it(executed, request):
+def test_the_stored_outputs_are_up_to_date(executed, request):
     name = request.node.callspec.params["executed"]
     notebook, _ = executed
     nbformat.validate(notebook)
-    for fresh, stored in zip(outline(notebook), outline(kept(name)), strict=True):
+    for fresh, stored in zip(outline(notebook), outline(stored_notebook(name)), strict=True):
         assert fresh == stored, RENEW.format(name)
 
 
 @only("quickstart")
-def test_the_quickstart_ends_with_the_mended_dag(executed):
+def test_the_quickstart_ends_with_the_repaired_dag(executed):
     notebook, printed = executed
     assert printed.startswith("✓ market · ")
     assert runs(notebook) == [("harvest", "success")] * 2 + [("market", "failed"), ("market", "success")]
@@ -114,8 +114,8 @@ def test_a_run_outlives_its_kernel_and_no_task_runs_twice(executed):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_kept_with_its_outputs_as_a_user_gets_them(name):
-    notebook = kept(name)
+def test_a_notebook_is_stored_with_the_outputs_of_a_user(name):
+    notebook = stored_notebook(name)
     nbformat.validate(notebook)
     assert str(FOLDER.parent) not in (FOLDER / f"{name}.ipynb").read_text()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, and its links lead somewhere."""
+"""Tests that the documentation site builds without a warning, and that its links have targets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Links(HTMLParser):
-    """What a page links to and loads, and its anchors."""
+    """Collects the links of a page, the files that it loads, and its anchors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,11 +73,11 @@ def test_every_document_is_a_page(site):
         assert (site / f"{name}.html").exists(), name
 
 
-def test_links_and_anchors_of_the_pages_are_there(site, pages):
+def test_the_targets_of_links_and_anchors_exist(site, pages):
     broken = []
     for page, parsed in pages.items():
         if page.name == "404.html":
-            continue  # its addresses begin at the root of the server
+            continue  # its links are relative to the root of the server
         for link in parsed.links | parsed.loaded:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -110,7 +110,7 @@ def test_every_public_name_is_in_the_reference(site, pages):
         assert {name, f"{temporal_airflow_nb.__name__}.{name}"} & anchors, name
 
 
-def test_the_reference_says_how_runs_is_called(site):
+def test_the_reference_shows_how_runs_is_called(site):
     page = (site / "reference" / "frames.html").read_text(encoding="utf-8")
     assert "__call__" in page
 

@@ -1,4 +1,4 @@
-"""Assets: the events that tasks leave, and the runs that come of them."""
+"""Assets: the events that tasks create, and the runs that the events start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _told(events):
                 "map_index": event.source_map_index,
                 "dag": event.source_dag_id,
             }
-            # They come in any order.
+            # The events have no fixed order.
             for event in sorted(found, key=lambda event: (event.source_task_id, event.source_map_index))
         ]
         for key, found in events.items()
@@ -133,7 +133,7 @@ with DAG("assets_producer", schedule=None):
 
 
 def consumer(dag_id, schedule, **options):
-    """Return a DAG whose task tells which events its run was created for."""
+    """Return a DAG whose task writes the events that started its run."""
     with DAG(dag_id, schedule=schedule, **options) as dag:
 
         @task

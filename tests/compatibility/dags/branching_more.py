@@ -38,7 +38,7 @@ with DAG("branch_operators", schedule=None, start_date=datetime.datetime(2024, 1
         >> EmptyOperator(task_id="join", trigger_rule=JOIN)
     )
 
-    # Branches on the run's logical date, 2024-03-05 in a recording, or on the day it is.
+    # These branch on the run's logical date, 2024-03-05 in a recording, or on the current day.
     past = {"target_lower": datetime.datetime(2000, 1, 1), "target_upper": datetime.datetime(2001, 1, 1)}
     inside = {"target_lower": datetime.datetime(2001, 1, 1), "target_upper": datetime.datetime(3001, 1, 1)}
     for name, window in {"past": past, "inside": inside}.items():

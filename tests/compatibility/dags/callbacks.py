@@ -1,4 +1,4 @@
-"""Callbacks of tasks and of runs, and a callback that is broken itself."""
+"""Callbacks of tasks and of runs, and a callback that raises an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def broken_callback(context):
 
 
 class Notifier(BaseNotifier):
-    """Leaves a line with a rendered message."""
+    """Writes a line with a rendered message."""
 
     template_fields = ("message",)
 

@@ -1,4 +1,4 @@
-"""Connections and variables that come from the environment, and what a task writes itself."""
+"""Connections and variables from the environment, and those that a task writes itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task processes that end without a word."""
+"""Task processes that end without reporting a state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs whose time is up."""
+"""Runs that exceed their timeout."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sleeps(BaseOperator):
 
 
 class Defers(BaseOperator):
-    """Waits for a trigger that takes its time."""
+    """Waits for a slow trigger."""
 
     def execute(self, context):
         self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=90)), method_name="resumed")

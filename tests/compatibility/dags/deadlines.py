@@ -11,7 +11,7 @@ from oracle_lib.effects import deadline_missed
 
 
 def on_missed(context, name):
-    """Say so, from the DAG file itself."""
+    """Write a line; this callback is in the DAG file itself."""
     deadline_missed(context, name)
 
 

@@ -1,4 +1,4 @@
-"""Sensors that wait in a trigger, or need not wait."""
+"""Sensors that wait in a trigger, and sensors that don't have to wait."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ SHORT = timedelta(seconds=0.5)
 
 
 class Waits(BaseOperator):
-    """Defers as often as it is told, and returns what the triggers told it."""
+    """Defers a given number of times, and returns the events of its triggers."""
 
     template_fields = ("greeting",)
 
@@ -44,7 +44,7 @@ class Waits(BaseOperator):
 
 
 class FailsOnce(Waits):
-    """Fails after its first deferral, succeeds after the second try's."""
+    """Fails after the deferral of its first try, succeeds after that of its second try."""
 
     def resumed(self, context, number, event=None):
         if context["ti"].try_number == 1:
@@ -53,7 +53,7 @@ class FailsOnce(Waits):
 
 
 class GivesUp(Waits):
-    """Sees its timeout, as an operator that catches it may."""
+    """Catches its timeout."""
 
     def resume_execution(self, next_method, next_kwargs, context):
         try:
@@ -100,7 +100,7 @@ with DAG("deferral_timeout", schedule=None, default_args=callbacks):
 with DAG("deferral_broken_triggers", schedule=None, default_args=callbacks):
 
     class Broken(BaseOperator):
-        """Waits for a trigger that can't do its work."""
+        """Waits for a trigger that fails."""
 
         def __init__(self, *, trigger: str, **kwargs):
             super().__init__(**kwargs)
@@ -127,7 +127,7 @@ with DAG("deferral_broken_triggers", schedule=None, default_args=callbacks):
 with DAG("start_from_trigger", schedule=None, default_args=callbacks):
 
     class StartsInTrigger(BaseOperator):
-        """Needs no worker before its trigger fires."""
+        """Starts in its trigger, and needs a worker only after it fires."""
 
         start_trigger_args = StartTriggerArgs(
             trigger_cls="airflow.providers.standard.triggers.temporal.TimeDeltaTrigger",
@@ -143,7 +143,7 @@ with DAG("start_from_trigger", schedule=None, default_args=callbacks):
             return number
 
     class TimesOutInTrigger(StartsInTrigger):
-        """Its trigger takes longer than it may."""
+        """Its trigger exceeds the timeout."""
 
         start_trigger_args = StartTriggerArgs(
             trigger_cls="airflow.providers.standard.triggers.temporal.TimeDeltaTrigger",
@@ -154,7 +154,7 @@ with DAG("start_from_trigger", schedule=None, default_args=callbacks):
         )
 
     class EndsInTrigger(BaseOperator):
-        """Needs no worker at all."""
+        """Starts and ends in its trigger, without a worker."""
 
         start_trigger_args = StartTriggerArgs(
             trigger_cls="airflow.providers.standard.triggers.temporal.TimeDeltaTrigger",

@@ -1,4 +1,4 @@
-"""Runs whose first failure ends everything else."""
+"""Runs in which the first failure ends all other tasks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sleeps(BaseOperator):
 
 
 class Defers(BaseOperator):
-    """Waits for a trigger that takes its time."""
+    """Waits for a slow trigger."""
 
     def execute(self, context):
         leave(context, f"{self.task_id} runs")
@@ -50,7 +50,7 @@ class Defers(BaseOperator):
 def fail_when_others_are_there(context, others):
     while len(lines(context)) < others:
         time.sleep(0.1)
-    # What has said so may still have to be recorded as deferred, or as waiting.
+    # A task that has written its line may not be recorded as deferred or waiting yet.
     time.sleep(2)
     raise RuntimeError("as planned")
 
@@ -73,7 +73,7 @@ with DAG("fail_fast", schedule=None, fail_fast=True, default_args=callbacks, **r
 
     @task
     def fails(**context):
-        # Five lines of the others, and those of two callbacks.
+        # Five lines of the other tasks, and the lines of two callbacks.
         fail_when_others_are_there(context, 7)
 
     @task

@@ -1,4 +1,4 @@
-"""Questions to a person, who answers them."""
+"""Tasks that wait for a person, who answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ callbacks = {
 
 
 class Tells(BaseNotifier):
-    """Leaves a line."""
+    """Writes a line."""
 
     template_fields = ("text",)
 
@@ -35,7 +35,7 @@ class Tells(BaseNotifier):
 
 
 class FailsOnce(HITLOperator):
-    """Isn't content with the first answer."""
+    """Fails on the first answer, and asks again."""
 
     def execute_complete(self, context, event):
         if context["ti"].try_number == 1:

@@ -1,4 +1,4 @@
-"""Questions to a person that nobody answers in time."""
+"""Tasks that wait for a person, without an answer in time."""
 
 from __future__ import annotations
 

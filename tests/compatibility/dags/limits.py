@@ -1,4 +1,4 @@
-"""Who goes first, and how many at a time."""
+"""Priorities and limits of parallel tasks."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from oracle_lib.effects import leave
 
 
 def tell(context, text):
-    """Leave a line, with the run's number, in the file that all runs of the DAG share."""
+    """Write a line, with the run's number, to the file that all runs of the DAG share."""
     leave(context, f"{text} {context['dag_run'].conf['number']}")
 
 

@@ -1,4 +1,4 @@
-"""What a task weighs, and how many slots it takes."""
+"""Priority weights and pool slots of tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oracle_lib.effects import leave
 
 
 class Works(BaseOperator):
-    """Says when it starts and when it ends."""
+    """Writes a line when it starts and when it ends."""
 
     def execute(self, context):
         leave(context, f"start {self.task_id}")
@@ -21,7 +21,7 @@ class Works(BaseOperator):
 
 
 class Waits(BaseOperator):
-    """Gives its process back for a while."""
+    """Releases its process while it waits."""
 
     def execute(self, context):
         leave(context, f"{self.task_id} defers")

@@ -1,4 +1,4 @@
-"""What a plugin's listeners are told; the plugin itself is in ``tests/compatibility/plugins``."""
+"""Events for a plugin's listeners; the plugin is in ``tests/compatibility/plugins``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ASSET = Asset("oracle_listened_to")
 
 
 class Defers(BaseOperator):
-    """Runs in two halves."""
+    """Runs in two parts, before and after a deferral."""
 
     def execute(self, context):
         self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=4)), method_name="resumed")

@@ -96,7 +96,7 @@ with DAG("mapped_unequal", schedule=None):
         if word == "skip":
             raise AirflowSkipException("as planned")
         if word == "bad":
-            # After the skip: all_success is skipped or upstream_failed by what the scheduler sees first.
+            # After the skip: all_success is skipped or upstream_failed, depending on which the scheduler sees first.
             time.sleep(3)
             raise ValueError("as planned")
         return word

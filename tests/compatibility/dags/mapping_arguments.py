@@ -1,4 +1,4 @@
-"""What a task can be mapped over."""
+"""All kinds of values that a task can be mapped over."""
 
 from __future__ import annotations
 

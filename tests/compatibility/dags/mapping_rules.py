@@ -32,7 +32,7 @@ def end_as(word):
     if word == "skip":
         raise AirflowSkipException("as planned")
     if word == "late bad":
-        # After the skip: all_success is skipped or upstream_failed by what the scheduler sees first.
+        # After the skip: all_success is skipped or upstream_failed, depending on which the scheduler sees first.
         time.sleep(3)
     if word.endswith("bad"):
         raise ValueError("as planned")
@@ -70,7 +70,7 @@ with DAG("mapping_rules_group", schedule=None):
 
         acted = act_in_group(word)
         for rule in RULES:
-            if rule != "always":  # Airflow refuses it here.
+            if rule != "always":  # Airflow doesn't allow this rule here.
                 acted >> EmptyOperator(task_id=f"in_group_{rule}", trigger_rule=rule)
         acted >> EmptyOperator(task_id="last")
 

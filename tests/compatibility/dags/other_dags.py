@@ -104,7 +104,7 @@ with DAG("triggers", schedule=None, default_args={"trigger_rule": TriggerRule.AL
 
 
 def sensed(dag_id):
-    """Return a DAG with a task of each outcome."""
+    """Return a DAG with a task for each final state."""
     with DAG(dag_id, schedule=None) as dag:
         ok = EmptyOperator(task_id="ok")
 
@@ -125,7 +125,7 @@ def sensed(dag_id):
 
 
 def sensors(prefix, dag_id, **options):
-    """Return a sensor for each of them."""
+    """Return a sensor for each of these tasks."""
     common = {"external_dag_id": dag_id, "timeout": 120, "check_existence": True, **options}
     return [
         ExternalTaskSensor(task_id=f"{prefix}one", external_task_id="ok", **common),
@@ -153,7 +153,7 @@ def sensors(prefix, dag_id, **options):
 sensed("sensed")
 
 with sensed("sensed_late") as late:
-    # Natively, a trigger that fires at once can overtake the executor's word that its task is deferred.
+    # On native Airflow, a trigger that fires at once can overtake the executor's report that its task is deferred.
     BashOperator(task_id="sleeps", bash_command="sleep 12") >> late.get_task("ok")
 
 with DAG("slow", schedule=None):

@@ -13,7 +13,7 @@ from airflow.sdk import DAG, BaseOperator, Param, literal, task
 
 
 class Renders(BaseOperator):
-    """Returns its fields as they were rendered."""
+    """Returns its rendered fields."""
 
     template_fields = ("value", "script")
     template_ext = (".txt", ".json")

@@ -1,4 +1,4 @@
-"""Tasks that fail: for a while, for good, and without a second chance."""
+"""Tasks that fail: temporarily, finally, and without a retry."""
 
 from __future__ import annotations
 

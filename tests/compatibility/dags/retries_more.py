@@ -58,7 +58,7 @@ with DAG("retry_delays", schedule=None, default_args=callbacks):
         seconds = waited(context)
         if context["ti"].try_number <= 2:
             raise ValueError("not yet")
-        # One second doubled, and up to as much again.
+        # One second doubled, plus up to the same again.
         return seconds >= 2
 
     @task(retries=1, retry_delay=timedelta(seconds=0))
@@ -82,7 +82,7 @@ with DAG("retry_delays", schedule=None, default_args=callbacks):
 
 
 class UpToTheTry(RetryPolicy):
-    """Decides by the number of the try."""
+    """A retry policy that decides by the try number."""
 
     def evaluate(self, exception, try_number, max_tries, context=None):
         if try_number == 1:
@@ -93,14 +93,14 @@ class UpToTheTry(RetryPolicy):
 
 
 class Broken(RetryPolicy):
-    """Can't decide."""
+    """A retry policy that raises an error."""
 
     def evaluate(self, exception, try_number, max_tries, context=None):
         raise RuntimeError("no idea")
 
 
 class OwnError(ConnectionError):
-    """Is one of the known kind."""
+    """An error that belongs to a known kind."""
 
 
 policy = ExceptionRetryPolicy(
@@ -126,7 +126,7 @@ with DAG("retry_policies", schedule=None, default_args=callbacks):
         @task(
             task_id=name,
             retries=2,
-            # A rule's own delay makes this one moot.
+            # The delay of the rule overrides this one.
             retry_delay=timedelta(hours=1) if "again" in name else timedelta(seconds=0.2),
             retry_policy=policy,
         )
@@ -154,7 +154,7 @@ with DAG("retry_policies", schedule=None, default_args=callbacks):
 
 
 class Slow(BaseOperator):
-    """Takes longer than it may, and is told."""
+    """Exceeds its timeout, and has an ``on_kill``."""
 
     def execute(self, context):
         leave(context, f"{self.task_id} try={context['ti'].try_number}")
@@ -169,7 +169,7 @@ class Slow(BaseOperator):
 
 
 class Insists(BaseOperator):
-    """Goes on after its time is up."""
+    """Continues after its timeout."""
 
     def execute(self, context):
         try:

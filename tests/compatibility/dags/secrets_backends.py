@@ -1,4 +1,4 @@
-"""Variables and connections out of secrets backends: one of the workers, one of the server."""
+"""Variables and connections from secrets backends: one of the workers, one of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sensors: poking, rescheduled, too late, and too late without being sorry."""
+"""Sensors that poke, reschedule and time out, with and without ``soft_fail``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Sensors that back off, that err, and that are mapped; a task that reschedules itself.
+"""Sensors with backoff, errors and mapping, and a task that reschedules itself.
 
-What is rescheduled waits for seconds: native Airflow takes a task that is queued again too soon for one that was lost.
+Rescheduled tasks wait for seconds, because native Airflow treats a task that is queued again too soon as lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ callbacks = {
 
 
 class Countdown(BaseSensorOperator):
-    """Is done at its last poke."""
+    """Succeeds at its last poke."""
 
     def __init__(self, *, pokes: int, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""Setup and teardown, with failures on either side."""
+"""Setup and teardown, with failures in either of them."""
 
 from __future__ import annotations
 

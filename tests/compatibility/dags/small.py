@@ -1,4 +1,4 @@
-"""The smallest DAGs there are."""
+"""Minimal DAGs."""
 
 from __future__ import annotations
 

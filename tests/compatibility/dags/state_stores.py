@@ -1,4 +1,4 @@
-"""What tasks remember between their tries, and assets between their tasks."""
+"""State stores: values that tasks keep between tries, and assets between tasks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ with DAG("task_state_store", schedule=None, default_args={"retry_delay": 0}):
         return PokeReturnValue(is_done=seen == 2, xcom_value=seen)
 
     class Defers(BaseOperator):
-        """Remembers something for its second half."""
+        """Stores a value before its deferral, and reads it afterwards."""
 
         def execute(self, context):
             context["task_state_store"].set("before", [context["ti"].try_number])
@@ -104,7 +104,7 @@ with DAG("asset_state_store", schedule=None):
 with DAG("resumable_jobs", schedule=None, default_args=retry):
 
     class Job(ResumableJobMixin, BaseOperator):
-        """Submits a job that goes on without its task."""
+        """Submits a job that continues without its task."""
 
         external_id_key = "job"
 

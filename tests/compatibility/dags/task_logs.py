@@ -1,4 +1,4 @@
-"""What a task says, with its secrets masked."""
+"""Task logs, with masked secrets."""
 
 from __future__ import annotations
 

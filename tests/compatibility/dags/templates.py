@@ -1,4 +1,4 @@
-"""Everything a template can name."""
+"""Everything that a template can refer to."""
 
 from __future__ import annotations
 

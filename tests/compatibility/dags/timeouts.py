@@ -1,4 +1,4 @@
-"""Tasks that take longer than they may."""
+"""Tasks that exceed their timeout."""
 
 from __future__ import annotations
 

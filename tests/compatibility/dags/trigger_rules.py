@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TriggerRule, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-# It is for teardown tasks, and those have their own file.
+# This rule is for teardown tasks, which have their own file.
 RULES = sorted(rule.value for rule in TriggerRule if rule != TriggerRule.ALL_DONE_SETUP_SUCCESS)
 
 with DAG("trigger_rules", schedule=None):
@@ -20,7 +20,7 @@ with DAG("trigger_rules", schedule=None):
 
     @task
     def bad():
-        # After the skip: all_success is skipped or upstream_failed by what the scheduler sees first.
+        # After the skip: all_success is skipped or upstream_failed, depending on which the scheduler sees first.
         time.sleep(3)
         raise ValueError("as planned")
 
@@ -42,7 +42,7 @@ with DAG("trigger_rules", schedule=None):
             states[only] >> EmptyOperator(task_id=f"{rule}--{only}", trigger_rule=rule)
 
 with DAG("trigger_rules_running", schedule=None):
-    # The same rules where the leaf runs in a process, and something runs after it.
+    # The same rules with a leaf that runs in a process and has a downstream task.
 
     @task
     def one():

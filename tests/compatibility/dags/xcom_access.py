@@ -1,4 +1,4 @@
-"""The ways to push and to pull."""
+"""All ways to push and to pull XComs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of numpy."""
+"""XComs with numpy values."""
 
 from __future__ import annotations
 

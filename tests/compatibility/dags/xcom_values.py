@@ -48,7 +48,7 @@ VALUES = {
 }
 
 for name in VALUES:
-    # One DAG each, so that a value that can't travel shows where it stops.
+    # One DAG for each value, so that an unsupported value fails only its own DAG.
     with DAG(f"xcom_{name}", schedule=None):
 
         @task

@@ -1,1 +1,1 @@
-"""Native Airflow as the oracle: the same DAGs there and here, compared task for task."""
+"""Native Airflow as the oracle: runs the same DAGs there and on an embedded stack, and compares the results."""

@@ -1,4 +1,4 @@
-"""The person who answers the tasks that ask one."""
+"""Answers the tasks of a case that wait for a person."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOK_AGAIN = 0.1
 
 
 class Answering:
-    """Answers what the parked tasks of a case ask, each time they do, in a thread while it is entered."""
+    """A context manager whose thread answers each task of a case that waits for a person."""
 
     def __init__(self, side: Side) -> None:
         self.side = side

@@ -1,4 +1,4 @@
-"""The DAG files that are run natively and here."""
+"""The DAG files that run on native Airflow and on an embedded stack."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ IN_2026 = "2026-02-03T06:07:08.901234+00:00"
 
 @dataclass(frozen=True)
 class Choice:
-    """A task that picks one of several alike branches at random.
+    """A task that picks one of several equivalent branches at random.
 
-    Any pick is right, so a result is renamed as if the first had been picked before it is compared.
+    Any pick is correct, so the result is renamed before the comparison, as if the task had picked the first branch.
 
     Parameters
     ----------
     task_id
-        The task that picks.
+        Id of the task that picks.
     options
-        What may stand for ``{}`` in the names.
+        Values that can replace ``{}`` in the names.
     names
         Task ids of a branch, the picked one first.
     dag_id
-        The DAG of the file that has the task; any of them where left out.
+        The DAG of the file that contains the task; any DAG of the file if omitted.
     """
 
     task_id: str
@@ -87,44 +87,45 @@ class Case:
     name
         The file's name without its suffix.
     package
-        The installed package that holds it; ``None`` is this repository's ``tests/compatibility/dags``.
+        The installed package that contains it; ``None`` means this repository's ``tests/compatibility/dags``.
     conf
-        The runs' conf, besides ``effects``.
+        The runs' conf, in addition to ``effects``.
     ordered
-        Ids of the DAGs whose effects must come in the recorded order.
+        Ids of the DAGs whose effects must have the recorded order.
     logs
-        Whether what the tasks log is compared.
+        Whether the logs of the tasks are compared.
     choices
-        Tasks that pick at random.
+        Tasks that pick a branch at random.
     timeout
-        Seconds that all runs of the file may take together.
+        Time limit for all runs of the file together, in seconds.
     brief
-        Whether only what a run comes to is compared and recorded, not what its tasks were given.
+        Whether only the results of a run are compared and recorded, not the inputs of its tasks.
     place
-        The folder of the file, if it isn't this repository's ``tests/compatibility/dags``, nor a package's.
+        The folder of the file, if it is neither ``tests/compatibility/dags`` nor in a package.
     runs
-        How many runs of a DAG are started, each with its ``number`` in its conf. All write to the same file.
+        Number of runs of each DAG; each has its ``number`` in its conf. All write to the same file.
     needs
-        Modules that were installed when the recording was made, and that it depends on.
+        Modules that the recording depends on.
     start
-        The DAGs to run, one after the other, each when what the one before has set off has ended; all DAGs of the
-        file at once where left out.
+        The DAGs to run one after the other, each after all runs that the DAG before it caused have ended; all DAGs
+        of the file at once if omitted.
     after
-        Cases that come first. Their DAGs are there too, and what this case sets off in them is a part of its result.
+        Cases that run first. Their DAGs still exist, and runs of them that this case causes are part of its result.
     answers
-        What a person answers, by task id, as the body of Airflow's API.
+        The answers of a person by task id, as bodies for Airflow's API.
     unpredictable
-        ``(task_id, key of the XCom, …)``: values that are another in each run, and aren't compared.
+        ``(task_id, key of the XCom, …)``: values that differ in each run and aren't compared.
     logical_date
-        The runs' logical date on both sides; where left out, a fixed one natively and now here.
+        The runs' logical date on both sides; if omitted, a fixed date on native Airflow and the current time on the
+        embedded stack.
     serves
-        JSON by path, for tasks that ask a server, whose address stands for ``<server>`` in ``conf``.
+        JSON by path, for tasks that send requests to a server. Its address replaces ``<server>`` in ``conf``.
     on_days
-        Days of the week on which the result is the recorded one, Monday is 0.
+        Days of the week on which the recording is valid; Monday is 0.
     plugins
         The folder of ``tests/compatibility/plugins`` that Airflow loads.
     scripted
-        Whether something is done to the runs: see :mod:`tests.compatibility.oracle.scenarios`.
+        Whether a script acts on the runs: see :mod:`tests.compatibility.oracle.scenarios`.
     """
 
     name: str
@@ -150,12 +151,12 @@ class Case:
 
     @property
     def path(self) -> Path:
-        """The DAG file, where it is installed."""
+        """Path of the installed DAG file."""
         return self.folder / f"{self.name}.py"
 
     @property
     def folder(self) -> Path:
-        """The folder that holds the file."""
+        """The folder that contains the file."""
         if self.package is None:
             return self.place
         spec = importlib.util.find_spec(self.package)
@@ -173,11 +174,11 @@ class Case:
         return json.loads(self.recording.read_text(encoding="utf-8"))["dags"]
 
     def steps(self, dag_ids: Sequence[str]) -> list[list[str]]:
-        """Return which of these DAGs to start together, step by step."""
+        """Return the DAGs to start in each step."""
         return [[dag_id] for dag_id in self.start] if self.start else [list(dag_ids)]
 
     def hide(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Return the result without what is another in each run."""
+        """Return the result without the values that differ in each run."""
         for task_id, *path in self.unpredictable:
             for key, value in result["xcoms"].items():
                 if key.partition("[")[0] == task_id:
@@ -199,7 +200,7 @@ BRANCHES = [
 ]
 
 EXAMPLES = [
-    # The slow ones first: they run side by side.
+    # The slow cases come first, because the cases run in parallel.
     Case(
         "example_hitl_operator",
         STANDARD,
@@ -323,7 +324,7 @@ EXAMPLES = [
     Case(
         "example_bash_decorator",
         STANDARD,
-        # When the DAG's file was created.
+        # The date at which the DAG's file was created.
         unpredictable=[("get_file_stats", "return_value")],
         logical_date=LATER,
     ),
@@ -359,9 +360,9 @@ EXAMPLES = [
 EXCLUDED = {
     "example_kubernetes_executor": "its tasks are pods of a Kubernetes cluster",
     "example_local_kubernetes_executor": "its tasks are pods of a Kubernetes cluster",
-    "example_retry_policy": "asks a host on the internet, and waits for minutes between its tries",
+    "example_retry_policy": "sends requests to the internet, and waits for minutes between its tries",
     "example_sensors": "one of its sensors waits for an hour",
-    "tutorial_objectstorage": "asks a host on the internet, and writes to a bucket of S3",
+    "tutorial_objectstorage": "sends requests to the internet, and writes to a bucket of S3",
 }
 
 SEMANTICS = [
@@ -467,7 +468,7 @@ CASES = {case.name: case for suite in SUITES.values() for case in suite}
 
 
 def rename_choices(case: Case, result: dict[str, Any], dag_id: str) -> dict[str, Any]:
-    """Return the result as if every random choice of the DAG had fallen on its first option."""
+    """Return the result as if each random choice of the DAG had picked the first option."""
     for choice in case.choices:
         if choice.dag_id not in (None, dag_id):
             continue

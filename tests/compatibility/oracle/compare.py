@@ -1,4 +1,4 @@
-"""Says in words how two results differ."""
+"""Describes the differences between two results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MISSING = "nothing"
 EXCERPT = 120
 
 
-def compare(native: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+def compare(native: Mapping[str, Any], embedded: Mapping[str, Any]) -> list[str]:
     """Return the differences between two results of ``read_result``, one line each.
 
     Examples
@@ -17,24 +17,24 @@ def compare(native: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     >>> compare({"tasks": {"a": {"state": "success"}}}, {"tasks": {"a": {"state": "failed"}}})
     ["tasks / a / state: natively 'success', here 'failed'"]
     """
-    return list(_differences((), native, ours))
+    return list(_differences((), native, embedded))
 
 
-def _differences(path: tuple[str, ...], native: Any, ours: Any) -> Iterator[str]:
-    if isinstance(native, Mapping) and isinstance(ours, Mapping):
-        for key in sorted({*native, *ours}, key=str):
-            yield from _differences((*path, str(key)), native.get(key, MISSING), ours.get(key, MISSING))
-    elif isinstance(native, list) and isinstance(ours, list) and len(native) == len(ours):
-        for index, (one, other) in enumerate(zip(native, ours, strict=True)):
+def _differences(path: tuple[str, ...], native: Any, embedded: Any) -> Iterator[str]:
+    if isinstance(native, Mapping) and isinstance(embedded, Mapping):
+        for key in sorted({*native, *embedded}, key=str):
+            yield from _differences((*path, str(key)), native.get(key, MISSING), embedded.get(key, MISSING))
+    elif isinstance(native, list) and isinstance(embedded, list) and len(native) == len(embedded):
+        for index, (one, other) in enumerate(zip(native, embedded, strict=True)):
             yield from _differences((*path, str(index)), one, other)
-    elif native != ours or type(native) is not type(ours):
-        native, ours = _excerpts(native, ours)
-        yield f"{' / '.join(path)}: natively {native}, here {ours}"
+    elif native != embedded or type(native) is not type(embedded):
+        native, embedded = _excerpts(native, embedded)
+        yield f"{' / '.join(path)}: natively {native}, here {embedded}"
 
 
-def _excerpts(native: Any, ours: Any) -> tuple[str, str]:
-    """Return both in words; of two long texts what surrounds the first difference."""
-    one, other = repr(native), repr(ours)
+def _excerpts(native: Any, embedded: Any) -> tuple[str, str]:
+    """Return both values as text; of long texts the parts around the first difference."""
+    one, other = repr(native), repr(embedded)
     if max(len(one), len(other)) <= 2 * EXCERPT:
         return one, other
     pairs = zip(one, other, strict=False)
@@ -47,5 +47,5 @@ def _excerpts(native: Any, ours: Any) -> tuple[str, str]:
 
 
 def report(name: str, differences: list[str]) -> str:
-    """Return a failed test's message."""
+    """Return the message of a failed test."""
     return "\n".join([f"{name}: {len(differences)} differences from native Airflow", *differences])

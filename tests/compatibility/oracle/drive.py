@@ -1,4 +1,4 @@
-"""Runs a case the same way natively and here: what is started, answered and waited for, and what is read then."""
+"""Runs a case in the same way on both sides: starts runs, answers tasks, waits for the end, reads the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINAL = ("success", "failed")
 
 
 class Side(ABC):
-    """One of the two Airflows that are compared, with one case to run."""
+    """One of the two compared systems, with a case to run."""
 
     case: Case
     source: Source
@@ -31,7 +31,7 @@ class Side(ABC):
 
     @abstractmethod
     def start(self, dag_id: str, conf: Mapping[str, Any], number: int) -> None:
-        """Create a run. The first of a DAG has the id ``run_id``, the others come a day later each."""
+        """Create a run. The first run of a DAG has the id ``run_id``; each following run is a day later."""
 
     def id_of(self, number: int) -> str:
         """Return a run's id."""
@@ -39,22 +39,22 @@ class Side(ABC):
 
     @abstractmethod
     def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
-        """Create runs and do to them what their scripts say; return what went wrong, by DAG id."""
+        """Create runs and play their scripts; return the errors by DAG id."""
 
     @abstractmethod
     def wait(self, dag_id: str, timeout: float) -> None:
-        """Wait until the run that was started has ended; raise where it doesn't."""
+        """Wait until the started run has ended; raise an error if it doesn't end."""
 
     @abstractmethod
     def answer(self, dag_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]) -> None:
-        """Answer for a person what a parked task asks."""
+        """Answer a task that waits for a person."""
 
     @abstractmethod
     def settle(self, step: int, count: Callable[[], tuple[int, int]]) -> None:
-        """Wait for what the runs of a step have set off; ``count`` says how many runs that are, ended or not."""
+        """Wait for the runs that the runs of a step have caused; ``count`` is their number, ended or not."""
 
     def finish(self, dag_id: str, result: dict[str, Any]) -> dict[str, Any]:
-        """Return the result with what only this side knows."""
+        """Return the result with the facts that only this side knows."""
         return result
 
 
@@ -68,13 +68,13 @@ def run_case(side: Side, own: Iterable[str], of_earlier: Iterable[str] = ()) -> 
     own
         The DAGs of the case's file.
     of_earlier
-        The DAGs of the files that come before it.
+        The DAGs of the files that ran before.
 
     Returns
     -------
     dict
-        Result by DAG id; ``{"error": message}`` where a run couldn't be started or didn't end. Runs that came of
-        others are in ``other_runs``, named after the step that set them off.
+        Result by DAG id; ``{"error": message}`` if a run couldn't be started or didn't end. Runs that other runs
+        caused are in ``other_runs``, named after the step that caused them.
     """
     with serving(side.case.serves) as address:
         return _run_case(side, sorted(own), sorted(of_earlier), address)
@@ -124,7 +124,7 @@ def _run_case(side: Side, own: list[str], of_earlier: list[str], address: str) -
 
 
 def expected_runs(recorded: Mapping[str, Any], step: int) -> int:
-    """Return how many runs have come of others, natively, until the end of a step."""
+    """Return the number of runs that other runs have caused until the end of a step, on native Airflow."""
     names = [name for result in recorded.values() for name in result.get("other_runs", ())]
     return sum(int(name.split(":")[0].removeprefix("step ")) <= step for name in names)
 
@@ -160,7 +160,7 @@ def _read_other(side: Side, dag_id: str, run_id: str) -> dict[str, Any]:
 
 
 class _OtherRuns:
-    """The runs that have come into being since the case began, and that weren't asked for."""
+    """The runs that were created since the case began, except those that the case started."""
 
     def __init__(self, side: Side, dag_ids: list[str]) -> None:
         self.side = side
@@ -169,12 +169,12 @@ class _OtherRuns:
         self._names: dict[int, tuple[str, str, str]] = {}
 
     def count(self) -> tuple[int, int]:
-        """Return how many there are, and how many of them haven't ended."""
+        """Return the number of these runs, and the number of unfinished ones."""
         rows = self._rows()
         return len(rows), sum(state not in FINAL for *_, state in rows)
 
     def name(self, step: int) -> None:
-        """Name those that are new."""
+        """Name the new runs."""
         counts: dict[str, int] = {}
         for number, dag_id, run_id, run_type, partition, _ in self._rows():
             if number not in self._names:
@@ -183,11 +183,11 @@ class _OtherRuns:
                 self._names[number] = (dag_id, name, run_id)
 
     def of(self, dag_id: str) -> list[tuple[str, str]]:
-        """Return name and run id of those of a DAG."""
+        """Return the names and ids of a DAG's runs."""
         return [(name, run_id) for owner, name, run_id in self._names.values() if owner == dag_id]
 
     def states(self, dag_id: str) -> dict[str, Any]:
-        """Return how far the run that was asked for has come."""
+        """Return the progress of the started run."""
         rows = self._query(
             "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ? AND run_id = ?",
             dag_id,

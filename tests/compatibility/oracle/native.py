@@ -1,4 +1,4 @@
-"""Runs DAG files on native Airflow and returns what came of them."""
+"""Runs DAG files on native Airflow and returns the results."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.compatibility.oracle.drive import Side, run_case
 from tests.compatibility.oracle.result import Source
 from tests.compatibility.oracle.scenarios import Scene, Task, play
 
-# Not on the boundary of a day, so that it can't be mistaken for the end of a data interval.
+# Not at midnight, so that it can't be mistaken for the end of a data interval.
 LOGICAL_DATE = "2024-03-05T06:07:08.901234+00:00"
-# Of the runs that this machine, too busy, has disturbed.
+# Attempts for runs in which a task failed only because this machine was too busy.
 ONCE_MORE = ["2024-03-05T07:08:09.012345+00:00", "2024-03-05T08:09:10.123456+00:00"]
 NOT_RECORDED = re.compile(r"Setting the task to failed\..* ti_id=([0-9a-f-]{36})")
 RUN_ID = "oracle-run-natively"
@@ -33,34 +33,34 @@ QUIET = 4.0
 AT_ONCE = 4
 
 SETTINGS = {
-    # A DAG is switched on when its case begins: the files share assets, and the machine.
+    # A DAG is unpaused when its case begins, because the files share assets and the machine.
     "core": {"parallelism": "16", "dags_are_paused_at_creation": "True"},
     "workers": {
-        # A task that shouldn't run any more is told so at its next heartbeat.
+        # A task that must stop learns it at its next heartbeat.
         "min_heartbeat_interval": "1",
-        # On a busy machine a task would fail because the API server is slow.
+        # On a busy machine, a task would fail because the API server is slow.
         "execution_api_timeout": "60",
         "execution_api_retries": "10",
     },
-    # An embedded stack has no address for links to begin with.
+    # An embedded stack has no base address for links.
     "api": {"base_url": ""},
     "scheduler": {"scheduler_idle_sleep_time": "0.1", "use_job_schedule": "True"},
-    # One file after the other, the newest first: which of two assets that clash is the active one depends on it.
+    # Parse one file at a time, the newest first: the order decides which of two conflicting assets is active.
     "dag_processor": {"min_file_process_interval": "3600", "parsing_processes": "1"},
 }
 
 
 def run_natively(cases: Sequence[Case], *, keep: bool = False) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Run all DAGs of these files on native Airflow: the examples some at a time, the others one by one.
+    """Run all DAGs of these files on native Airflow: several examples in parallel, the other files one by one.
 
-    There is one for each folder of plugins that they need.
+    Each folder of plugins gets its own Airflow.
 
     Parameters
     ----------
     cases
         The DAG files.
     keep
-        Leave the folder with the database and the logs, and say where it is.
+        Keep the folder with the database and the logs, and print its path.
 
     Yields
     ------
@@ -122,7 +122,7 @@ def _run_all(
 
 
 def _copy(cases: Sequence[Case], into: Path) -> dict[str, Path]:
-    """Copy the files, and what lies beside them but no other DAG file, into one bundle for each package."""
+    """Copy the files and their neighbours, but no other DAG files, into one bundle for each package."""
     bundles = {}
     for age, case in enumerate(cases):
         bundle = into / _bundle_name(case)
@@ -140,10 +140,10 @@ def _bundle_name(case: Case) -> str:
     return (case.package or "tests").replace(".", "_")
 
 
-class Native(Side):
+class NativeSide(Side):
     """A case on native Airflow."""
 
-    # The scheduler takes a task for failed that is queued again before it has heard that the task is parked.
+    # The scheduler marks a task as failed if it is queued again before the scheduler knows that the task waits.
     considers = 8.0
 
     def __init__(self, native: NativeAirflow, case: Case, home: Path, date: str | None = None) -> None:
@@ -170,13 +170,13 @@ class Native(Side):
         return self.native.dag_ids(self.bundle.parent / _bundle_name(case) / f"{case.name}.py")
 
     def start(self, dag_id: str, conf: Mapping[str, Any], number: int) -> None:
-        """Trigger as a user does."""
+        """Trigger the run through the REST API."""
         first = datetime.now(tz=timezone.utc) if self.date == NOW else datetime.fromisoformat(self.date)
         date = first + timedelta(days=number - 1)
         self.native.trigger(dag_id, self.id_of(number), logical_date=date.isoformat(), conf=conf)
 
     def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
-        """Act as the UI's buttons do."""
+        """Act through the REST API, like the UI's buttons."""
         file = self.bundle / f"{self.case.name}.py"
         return play(
             [
@@ -190,11 +190,11 @@ class Native(Side):
         self.native.wait([(dag_id, self.run_id)], timeout=timeout)
 
     def answer(self, dag_id: str, task_id: str, map_index: int, answer: Mapping[str, Any]) -> None:
-        """Answer as the UI does."""
+        """Answer through the REST API, like the UI."""
         self.native.answer(dag_id, self.run_id, task_id, map_index, answer)
 
     def settle(self, step: int, count: Callable[[], tuple[int, int]]) -> None:
-        """Let the runs end that came of others, and the callbacks that the DAG processor runs after a run."""
+        """Wait for the runs that other runs caused, and for the callbacks that the DAG processor runs after a run."""
         quiet_since, known = time.time(), -1
         while time.time() - quiet_since < QUIET:
             time.sleep(0.2)
@@ -211,7 +211,7 @@ class Native(Side):
             quiet_since = max([quiet_since, *changes, time.time() if busy else 0])
 
     def disturbed(self, dag_ids: Iterable[str]) -> list[str]:
-        """Return the DAGs of which a task failed because its process couldn't start it, or say how it ended."""
+        """Return the DAGs with a task that failed because its process couldn't start it or report its end."""
         log = (self.native.home / "api-server.log").read_text(encoding="utf-8", errors="replace")
         with self.native.connect() as connection:
             found = connection.execute(
@@ -227,7 +227,7 @@ class Native(Side):
         return sorted({dag_id for dag_id, run_id in found if run_id == self.run_id} & {*dag_ids})
 
     def switch_on(self, dag_ids: list[str]) -> None:
-        """Unpause DAGs, without the runs that their time schedules ask for."""
+        """Unpause DAGs without creating runs by their time schedules."""
         places = ", ".join("?" for _ in dag_ids)
         with contextlib.closing(sqlite3.connect(self.native.database, timeout=60)) as connection, connection:
             connection.execute(
@@ -237,7 +237,7 @@ class Native(Side):
 
 
 class NativeScene(Scene):
-    """A run on native Airflow; what is done to it goes through the REST API, as the UI's buttons do."""
+    """A run on native Airflow; actions on it go through the REST API, like the UI's buttons."""
 
     def __init__(self, native: NativeAirflow, *run: Any) -> None:
         super().__init__(*run)
@@ -256,7 +256,7 @@ class NativeScene(Scene):
         only_failed: bool = False,
         latest: bool | None = None,
     ) -> None:
-        """Clear task instances, or the whole run where none are named."""
+        """Clear task instances, or the whole run if no task is named."""
         body: dict[str, Any] = {"dry_run": False, "only_failed": only_failed, "run_on_latest_version": latest}
         if not tasks:
             self.native.change("POST", self.dag_id, f"dagRuns/{self.run_id}/clear", body)
@@ -274,7 +274,7 @@ class NativeScene(Scene):
         downstream: bool = False,
         upstream: bool = False,
     ) -> None:
-        """Mark a task, or the whole run where none is named."""
+        """Mark a task, or the whole run if no task is named."""
         path = f"dagRuns/{self.run_id}"
         if task_id is None:
             self.native.change("PATCH", self.dag_id, path, {"state": state})
@@ -284,12 +284,12 @@ class NativeScene(Scene):
         self.native.change("PATCH", self.dag_id, path, body)
 
     def reload(self) -> None:
-        """Have Airflow read the DAG file again."""
+        """Make Airflow read the DAG file again."""
         self.native.cli("dags", "reserialize", "--bundle-name", "tests")
 
 
 def _run(native: NativeAirflow, case: Case, home: Path) -> dict[str, Any]:
-    side = Native(native, case, home)
+    side = NativeSide(native, case, home)
     own = side.dag_ids(case)
     of_earlier = [dag_id for name in case.after for dag_id in side.dag_ids(CASES[name])]
     side.switch_on(own)
@@ -298,7 +298,7 @@ def _run(native: NativeAirflow, case: Case, home: Path) -> dict[str, Any]:
     for date in ONCE_MORE if case.brief else ():
         if disturbed := side.disturbed(results):
             print(f"{case.name}: once more {' '.join(disturbed)}", flush=True)
-            side = Native(native, case, home, date)
+            side = NativeSide(native, case, home, date)
             results |= run_case(side, disturbed)
     print(f"{case.name}: {len(own)} DAGs in {time.monotonic() - started:.1f} s", flush=True)
     return results

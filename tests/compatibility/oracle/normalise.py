@@ -1,4 +1,4 @@
-"""Takes out of a value what differs from run to run: times, paths, ids of processes and objects."""
+"""Removes values that differ in each run: times, paths, ids of processes and objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = 2000
 
 
 class Normaliser:
-    """Replaces the particulars of one run with their names.
+    """Replaces the times, paths and ids of one run with names.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ class Normaliser:
         names |= {path: f"<{place}>" for path, place in places.items()}
         self._names = {tempfile.gettempdir(): "<tmp>", sys.executable: "<python>", **names}
         longest_first = sorted(self._names, key=len, reverse=True)
-        # A day isn't meant where another moment of that day is spelled.
+        # A date must not replace the beginning of another time on the same day.
         ends = {name: r"(?![T ]\d\d:\d\d)" for name in self._names if DAY.fullmatch(name)}
         self._named = re.compile("|".join(re.escape(name) + ends.get(name, "") for name in longest_first))
         self._host = re.compile(rf"\b{re.escape(socket.gethostname())}\b")
 
     def __call__(self, value: Any) -> Any:
-        """Return the value with its particulars replaced, at any depth."""
+        """Return the value with times, paths and ids replaced, at any depth."""
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
@@ -93,7 +93,7 @@ def _utc(text: str) -> datetime:
 
 
 def _spellings(name: str, date: datetime) -> dict[str, str]:
-    """Return every way in which Airflow's templates write a date."""
+    """Return all spellings of a date in Airflow's templates."""
     day = f"<{name}'s day>"
     return {
         date.strftime("%Y-%m-%d"): day,

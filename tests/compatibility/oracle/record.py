@@ -1,4 +1,4 @@
-"""Records what native Airflow makes of the DAG files: ``python -m tests.compatibility.oracle.record [name ...]``."""
+"""Records the results of native Airflow: ``python -m tests.compatibility.oracle.record [name ...]``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def main() -> None:
     """Run the chosen DAG files natively and write, or check, their recordings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"of: {' '.join([*SUITES, *CASES])}; all if none"
+        "names", nargs="*", metavar="name", help=f"one of: {' '.join([*SUITES, *CASES])}; all if omitted"
     )
     parser.add_argument("--check", action="store_true", help="compare with the recordings, write nothing")
-    parser.add_argument("--keep", action="store_true", help="leave native Airflow's folder for a look")
+    parser.add_argument("--keep", action="store_true", help="keep native Airflow's folder")
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - {*SUITES, *CASES}:
         parser.error(f"no such case: {' '.join(sorted(unknown))}")
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def dump(dags: dict[str, Any]) -> str:
-    """Return results as JSON in which every task instance has a line of its own, if it takes one."""
+    """Return results as JSON, with a separate line for each task instance."""
     lines = ["{", f' "airflow": "{version("apache-airflow-core")}",', ' "dags": {']
     for dag_id, result in dags.items():
         lines.append(f"  {_json(dag_id)}: {{")

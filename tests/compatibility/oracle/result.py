@@ -1,6 +1,6 @@
-"""What a run left behind, read from an Airflow metadata database in a form that two machines can compare.
+"""Reads the results of a run from an Airflow metadata database, in a form that two machines can compare.
 
-The same reader serves native Airflow and the embedded stack, so a difference is never one of reading.
+Both sides are read by the same code, so that a difference can't come from the reading.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRIGGERER = re.compile(r"\.trigger\.[^/]+\.log$")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a run is read from.
+    """The database and logs of a run.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Source:
     logs
         Airflow's ``base_log_folder``.
     places
-        Name to show by path, for paths that may occur in values (``{"/tmp/x/airflow": "airflow_home"}``).
+        Name to show for each path that can occur in values (``{"/tmp/x/airflow": "airflow_home"}``).
     """
 
     database: Path
@@ -55,13 +55,13 @@ def read_result(
     Parameters
     ----------
     effects
-        The file that the DAG's tasks and callbacks wrote to.
+        The file that the DAG's tasks and callbacks write to.
     ordered
-        Whether the order of those lines says something.
+        Whether the order of its lines is compared.
     logs
-        Whether to include what the tasks' own loggers said.
+        Whether to include the lines of the tasks' own loggers.
     brief
-        Whether to leave out what is empty, and of the tasks what they were given.
+        Whether to omit empty values and the inputs of the tasks.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def _in_words(
 
 
 def run_facts(source: Source, dag_id: str, run_id: str) -> dict[str, Any]:
-    """Return what is said of a run that came of others: how it came, and with what."""
+    """Return the facts about a run that other runs caused: its trigger and its inputs."""
     with _reading(source) as database:
         run = database.execute(
             "SELECT * FROM dag_run WHERE dag_id = ? AND run_id = ?", (dag_id, run_id)
@@ -147,7 +147,7 @@ def run_facts(source: Source, dag_id: str, run_id: str) -> dict[str, Any]:
 
 
 def queued_assets(source: Source, dag_id: str) -> list[str]:
-    """Return the assets of whose events no run of the DAG has come yet."""
+    """Return the assets with events that haven't started a run of the DAG yet."""
     with _reading(source) as database:
         rows = database.execute(
             "SELECT asset.name FROM asset_dag_run_queue JOIN asset ON asset.id = asset_id"
@@ -203,7 +203,7 @@ def _tasks(database: sqlite3.Connection, dag_id: str, run_id: str, clean: Normal
             "note": _first(database, "SELECT content FROM task_instance_note WHERE ti_id = ?", row["id"]),
             "rendered": clean(rendered.get(key)),
         }
-        # A recording is read by people: what is usual is left out.
+        # People read the recordings: default values are omitted.
         usual = {
             "max_tries": 0,
             "earlier_tries": [],
@@ -225,13 +225,13 @@ def _xcoms(database: sqlite3.Connection, dag_id: str, run_id: str, clean: Normal
         " ORDER BY task_id, map_index, key",
         (dag_id, run_id),
     ):
-        # SQLite's JSON column gives a bare number back as a number.
+        # SQLite's JSON column returns a plain number as a number.
         value = json.loads(row["value"]) if isinstance(row["value"], str) else row["value"]
         if row["key"] == "skipmixin_key":
-            # Made from a set.
+            # The list was made from a set, so its order is random.
             value = {name: sorted(task_ids) for name, task_ids in value.items()}
         if isinstance(value, dict) and value.get("responded_by_user"):
-            # Whoever runs the tests, by the name that a user of the REST API has natively.
+            # The user who runs the tests gets the name that a user of the REST API has on native Airflow.
             value["responded_by_user"] = {"id": "Anonymous", "name": "Anonymous"}
         found.setdefault(key_of(row["task_id"], row["map_index"]), {})[clean(row["key"])] = clean(value)
     return found
@@ -280,7 +280,7 @@ def _entries(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
 
 
 def _stable(lines: list[str]) -> list[str]:
-    """Order by stream: what goes through a pipe and what goes through a logger may overtake each other."""
+    """Order lines by stream, because lines of a pipe and of a logger can overtake each other."""
     streams = Counter(line.partition(":")[0].split()[-1] for line in lines)
     return [line for stream in sorted(streams) for line in lines if line.split(":")[0].endswith(f" {stream}")]
 

@@ -1,4 +1,4 @@
-"""What a user does to runs while they run and afterwards: one script for each DAG, played natively and here."""
+"""Scripts of user actions on runs, during and after the run: one script for each DAG, played on both sides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _editing = threading.Lock()
 
 
 class Scene(ABC):
-    """One run, and what can be done to it; natively or here.
+    """A run on either side, and the possible actions on it.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Scene(ABC):
     database
         Airflow's SQLite file.
     file
-        The DAG file, which may be edited.
+        The DAG file, which the script can edit.
     """
 
     def __init__(self, dag_id: str, run_id: str, effects: Path, database: Path, file: Path) -> None:
@@ -59,7 +59,7 @@ class Scene(ABC):
         only_failed: bool = False,
         latest: bool | None = None,
     ) -> None:
-        """Clear task instances, or the whole run where none are named."""
+        """Clear task instances, or the whole run if no task is named."""
 
     @abstractmethod
     def mark(
@@ -71,25 +71,25 @@ class Scene(ABC):
         downstream: bool = False,
         upstream: bool = False,
     ) -> None:
-        """Mark a task, or the whole run where none is named."""
+        """Mark a task, or the whole run if no task is named."""
 
     @abstractmethod
     def reload(self) -> None:
-        """Have Airflow read the DAG file again."""
+        """Make Airflow read the DAG file again."""
 
     def edit(self, old: str, new: str) -> None:
-        """Replace text of the DAG file, and have Airflow know of it."""
+        """Replace text in the DAG file, and make Airflow read the file again."""
         with _editing:
             self.file.write_text(self.file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
             self.reload()
 
     def open(self, *gates: str) -> None:
-        """Let the tasks go on that wait at these gates."""
+        """Open these gates, so that the tasks that wait for them continue."""
         for name in gates:
             (self.gates / name).touch()
 
     def close(self, *gates: str) -> None:
-        """Have tasks wait at these gates again."""
+        """Close these gates, so that tasks wait for them again."""
         for name in gates:
             (self.gates / name).unlink()
 
@@ -99,8 +99,8 @@ class Scene(ABC):
             lambda: all(self.states().get(name, "") == state for name, state in wanted.items()), wanted
         )
 
-    def until_said(self, *lines: str) -> None:
-        """Wait until the run's tasks have written lines that begin like these."""
+    def until_written(self, *lines: str) -> None:
+        """Wait until the run's tasks have written lines with these beginnings."""
 
         def said() -> bool:
             found = self.effects.read_text().splitlines() if self.effects.exists() else []
@@ -137,7 +137,7 @@ class Scene(ABC):
 
 
 def play(scenes: Sequence[Scene]) -> dict[str, str]:
-    """Play the scripts of these runs, some side by side; return what went wrong, by DAG id."""
+    """Play the scripts of these runs, several in parallel; return the errors by DAG id."""
 
     def perform(scene: Scene) -> None:
         scene.start()
@@ -157,11 +157,11 @@ def script(function: Callable[[Scene], None]) -> Callable[[Scene], None]:
 @script
 def clear_running(scene: Scene) -> None:
     tasks = ("plain", "retries", "stubborn", "no_callbacks")
-    scene.until_said(*(f"{task} try 1 starts" for task in tasks))
+    scene.until_written(*(f"{task} try 1 starts" for task in tasks))
     scene.clear(*tasks)
-    scene.until_said(*(f"{task} try 2 starts" for task in tasks))
+    scene.until_written(*(f"{task} try 2 starts" for task in tasks))
     scene.clear("plain")
-    scene.until_said("plain try 3 starts")
+    scene.until_written("plain try 3 starts")
     scene.open(*tasks)
     scene.ended()
 
@@ -176,10 +176,10 @@ def clear_finished(scene: Scene) -> None:
     scene.open("second")
     scene.close("holds")
     scene.clear()
-    scene.until_said("holds try 2 starts")
+    scene.until_written("holds try 2 starts")
     scene.until(end="success")
     scene.clear()
-    scene.until_said("holds try 3 starts")
+    scene.until_written("holds try 3 starts")
     scene.open("holds")
     scene.ended()
 
@@ -208,7 +208,7 @@ def clear_changes_length(scene: Scene) -> None:
 
 @script
 def clear_upstream_of_running(scene: Scene) -> None:
-    scene.until_said("down try 1 starts")
+    scene.until_written("down try 1 starts")
     scene.clear("up")
     scene.until(up="success")
     scene.clear("value", upstream=True)
@@ -254,24 +254,24 @@ def clear_while_finishing(scene: Scene) -> None:
     scene.until_run("queued", "running")
     scene.open("callback")
     scene.ended()
-    scene.until_said("run success")
+    scene.until_written("run success")
 
 
 @script
 def mark_running(scene: Scene) -> None:
-    scene.until_said(*(f"{name} try 1 starts" for name in ("good", "bad", "skipped")))
-    scene.until_said(*(f"mapped {index} try 1 starts" for index in range(3)))
+    scene.until_written(*(f"{name} try 1 starts" for name in ("good", "bad", "skipped")))
+    scene.until_written(*(f"mapped {index} try 1 starts" for index in range(3)))
     scene.mark("success", "good")
     scene.mark("failed", "bad")
     scene.mark("skipped", "skipped")
     scene.mark("success", "mapped", map_index=1)
-    scene.until_said(
+    scene.until_written(
         "good try 1 on_kill", "bad try 1 on_kill", "skipped try 1 on_kill", "mapped 1 try 1 on_kill"
     )
     scene.until(after_good="success", after_bad="upstream_failed", seldom="skipped")
     scene.mark("failed", "mapped")
     scene.ended()
-    scene.until_said("mapped 0 try 1 on_kill", "mapped 2 try 1 on_kill", "run failure")
+    scene.until_written("mapped 0 try 1 on_kill", "mapped 2 try 1 on_kill", "run failure")
 
 
 @script
@@ -287,15 +287,15 @@ def mark_waiting(scene: Scene) -> None:
 
 @script
 def mark_relatives(scene: Scene) -> None:
-    scene.until_said("first try 1 starts", "side try 1 starts")
+    scene.until_written("first try 1 starts", "side try 1 starts")
     scene.mark("success", "middle", upstream=True)
-    scene.until_said("last try 1 starts")
+    scene.until_written("last try 1 starts")
     scene.mark("success", "side_next", downstream=True)
     scene.until(side_end="success", side="running")
     scene.mark("failed", "side", downstream=True)
     scene.open("last")
     scene.ended()
-    scene.until_said("first try 1 on_kill", "side try 1 on_kill")
+    scene.until_written("first try 1 on_kill", "side try 1 on_kill")
 
 
 @script
@@ -311,44 +311,44 @@ def mark_reopens(scene: Scene) -> None:
 
 @script
 def mark_run_success(scene: Scene) -> None:
-    scene.until_said("holds try 1 starts")
+    scene.until_written("holds try 1 starts")
     scene.until(defer="deferred", retry="up_for_retry")
     scene.mark("success")
     scene.ended()
-    scene.until_said("holds try 1 on_kill")
+    scene.until_written("holds try 1 on_kill")
 
 
 @script
 def mark_run_failed(scene: Scene) -> None:
-    scene.until_said(
+    scene.until_written(
         "holds try 1 starts", "mapped 0 try 1 starts", "mapped 1 try 1 starts", "stubborn try 1 starts"
     )
     scene.until(defer="deferred", retry="up_for_retry", reschedule="up_for_reschedule", done="success")
     scene.mark("failed")
     scene.ended()
-    scene.until_said(*(f"{name} try 1 on_kill" for name in ("holds", "mapped 0", "mapped 1", "stubborn")))
+    scene.until_written(*(f"{name} try 1 on_kill" for name in ("holds", "mapped 0", "mapped 1", "stubborn")))
 
 
 @script
 def fail_with_teardown(scene: Scene) -> None:
-    scene.until_said("holds try 1 starts")
+    scene.until_written("holds try 1 starts")
     scene.mark("failed")
     scene.ended()
-    scene.until_said("holds try 1 on_kill")
+    scene.until_written("holds try 1 on_kill")
 
 
 @script
 def times_out(scene: Scene) -> None:
-    scene.until_said("holds try 1 starts")
+    scene.until_written("holds try 1 starts")
     scene.until(defer="deferred", retry="up_for_retry")
     scene.ended()
-    scene.until_said("holds try 1 on_kill", "run failure")
+    scene.until_written("holds try 1 on_kill", "run failure")
 
 
 @script
 def clear_timed_out(scene: Scene) -> None:
     scene.ended()
-    scene.until_said("holds try 1 on_kill")
+    scene.until_written("holds try 1 on_kill")
     scene.open("holds")
     scene.clear()
     scene.ended()
@@ -356,7 +356,7 @@ def clear_timed_out(scene: Scene) -> None:
 
 @script
 def edit_running(scene: Scene) -> None:
-    scene.until_said("holds try 1 starts")
+    scene.until_written("holds try 1 starts")
     scene.edit("WHILE_RUNNING = 1", "WHILE_RUNNING = 2")
     scene.until(new="success")
     scene.open("holds")

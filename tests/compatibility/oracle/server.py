@@ -1,4 +1,4 @@
-"""A web server on the loopback, for DAGs that ask one."""
+"""A web server on the loopback interface, for DAGs that send requests."""
 
 from __future__ import annotations
 

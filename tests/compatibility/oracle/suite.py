@@ -14,7 +14,7 @@ from tests.compatibility.oracle.compare import compare, report
 
 
 def parameters(cases: Iterable[Case]) -> list[Any]:
-    """Return one parameter set for each DAG; for a file without a recording, one that will fail."""
+    """Return a parameter set for each DAG; a file without a recording gets one that fails."""
     found = []
     for case in cases:
         marks = [pytest.mark.timeout(case.timeout + 120)]
@@ -32,12 +32,12 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def check(case: Case, dag_id: str | None, results_here: Any, *, source: str = "") -> None:
-    """Fail if the DAG's run here differs from the native one; show its ``source`` then."""
+def check(case: Case, dag_id: str | None, embedded_results: Any, *, source: str = "") -> None:
+    """Fail if the DAG's result differs from the native one, and show its ``source``."""
     if dag_id is None:
         pytest.fail(
             f"{case.recording} is missing: record it with `python -m tests.compatibility.oracle.record {case.name}`"
         )
-    differences = compare(case.recorded()[dag_id], results_here(case)[dag_id])
+    differences = compare(case.recorded()[dag_id], embedded_results(case)[dag_id])
     if differences:
         pytest.fail("\n".join([report(dag_id, differences), source]), pytrace=False)

@@ -1,4 +1,4 @@
-"""The random DAGs themselves: always the same ones, of every kind, and with an end that no race decides."""
+"""Tests of the random DAGs: each seed gives one DAG, all constructs occur, and no race decides a result."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def recorded():
     return found
 
 
-def test_enough_are_recorded():
+def test_enough_random_dags_are_recorded():
     assert len(recorded()) >= ENOUGH
 
 
@@ -94,7 +94,7 @@ def test_a_seed_gives_the_same_dag_in_every_process():
     assert sources == {"\n".join(random_dag(seed).source for seed in range(60)) + "\n"}
 
 
-def test_every_construct_is_in_many_of_them():
+def test_many_random_dags_contain_each_construct():
     found = Counter()
     for seed in recorded():
         found.update(random_dag(seed).uses.keys())
@@ -102,7 +102,7 @@ def test_every_construct_is_in_many_of_them():
     assert found.keys() - AT_LEAST.keys() == set(), "of these nobody asked how many there are"
 
 
-def test_every_end_of_a_task_is_in_many_of_them():
+def test_many_random_dags_contain_each_final_state():
     states = Counter(
         words.split(",")[0] for result in recorded().values() for words in result["tasks"].values()
     )
@@ -111,7 +111,7 @@ def test_every_end_of_a_task_is_in_many_of_them():
     assert min(runs["success"], runs["failed"]) > 50
 
 
-def test_tasks_end_as_was_thought_possible():
+def test_tasks_end_in_a_predicted_state():
     # What keeps races out of these DAGs is knowing how a task may end.
     surprises = []
     for seed, result in recorded().items():
@@ -134,11 +134,11 @@ def test_tasks_end_as_was_thought_possible():
         ([Node("a", frozenset({SKIP, FAIL}), many=True)], True),
     ],
 )
-def test_what_all_success_may_see_in_either_order(upstream, expected):
+def test_all_success_over_upstreams_that_end_in_either_order(upstream, expected):
     assert racy(upstream) is expected
 
 
-def test_ends_follow_from_the_trigger_rule():
+def test_predicted_states_follow_from_the_trigger_rule():
     failing, good = Node("a", frozenset({FAIL})), Node("b")
     assert may_end("all_success", [failing, good], frozenset()) == {FAIL}
     assert may_end("all_done", [failing, good], frozenset()) == frozenset()

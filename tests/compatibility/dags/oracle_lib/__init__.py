@@ -1,1 +1,1 @@
-"""What several files of this folder share; a user's own helper module, as far as the engine knows."""
+"""Code that several DAG files of this folder share, like a user's own helper module."""

@@ -1,4 +1,4 @@
-"""Traces of what ran, in the file that the run's conf names."""
+"""Traces of tasks and callbacks, in the file that the run's conf names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def lines(context: Any) -> list[str]:
 
 
 def task_callback(event: str) -> Callable[[Any], None]:
-    """Return a callback of a task that leaves a line with what it was told."""
+    """Return a callback of a task that writes a line with its context."""
 
     def callback(context: Any) -> None:
         ti = context["ti"]
@@ -35,7 +35,7 @@ def task_callback(event: str) -> Callable[[Any], None]:
 
 
 def run_callback(event: str) -> Callable[[Any], None]:
-    """Return a callback of a whole run that leaves a line with what it was told."""
+    """Return a callback of a run that writes a line with its context."""
 
     def callback(context: Any) -> None:
         leave(context, f"{event} run={context['run_id']} reason={context.get('reason')}")
@@ -44,12 +44,12 @@ def run_callback(event: str) -> Callable[[Any], None]:
 
 
 def deadline_missed(context: Any, name: str) -> None:
-    """Leave a line, as the callback of a deadline, which is told of the run as plain data."""
+    """Write a line; a callback of a deadline, which gets the run as plain data."""
     run = context["dag_run"]
     with Path(run["conf"]["effects"]).open("a", encoding="utf-8") as file:
         file.write(f"deadline {name} of {run['dag_id']}\n")
 
 
 async def deadline_missed_async(context: Any, name: str) -> None:
-    """Do the same on a triggerer."""
+    """Do the same in a triggerer."""
     deadline_missed(context, name)

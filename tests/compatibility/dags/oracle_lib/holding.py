@@ -27,7 +27,7 @@ def is_open(context: Any, name: str) -> bool:
 
 
 def hold(context: Any, name: str) -> None:
-    """Return when the gate ``name`` is open."""
+    """Return as soon as the gate ``name`` is open."""
     while not is_open(context, name):
         time.sleep(0.05)
 
@@ -39,7 +39,7 @@ class Hold(BaseOperator):
     Parameters
     ----------
     stubborn
-        Whether it goes on when it is told to stop.
+        Whether it continues after the signal to stop.
     """
 
     template_fields = ("name",)
@@ -51,7 +51,7 @@ class Hold(BaseOperator):
         self._killed = False
 
     def execute(self, context: Any) -> int:
-        """Hold; the result is the try's number."""
+        """Wait for the gate; return the try number."""
         self._context = context
         number = context["ti"].try_number
         leave(context, f"{self.name} try {number} starts")
@@ -67,20 +67,20 @@ class Hold(BaseOperator):
         return self._killed and not self.stubborn
 
     def on_kill(self) -> None:
-        """Leave a line, and end the wait."""
+        """Write a line, and end the wait."""
         leave(self._context, f"{self.name} try {self._context['ti'].try_number} on_kill")
         self._killed = True
 
 
 class Waits(BaseOperator):
-    """Waits for an hour, without a process, at its first try, and is done at the next."""
+    """Waits for an hour without a process in its first try, and succeeds in the next try."""
 
     def __init__(self, *, how: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.how = how
 
     def execute(self, context: Any, event: Any = None) -> int:
-        """Wait in the way of ``how``."""
+        """Wait in the way that ``how`` names."""
         number = context["ti"].try_number
         if number == 1 and self.how == "retry":
             raise RuntimeError("later")

@@ -15,7 +15,7 @@ class Point:
 
 
 class Temperature:
-    """A class that says how it is serialised."""
+    """A class that defines its own serialisation."""
 
     __version__: ClassVar[int] = 2
 
@@ -23,12 +23,12 @@ class Temperature:
         self.degrees = degrees
 
     def serialize(self) -> dict[str, float]:
-        """Return what is stored."""
+        """Return the value to store."""
         return {"degrees": self.degrees}
 
     @staticmethod
     def deserialize(data: dict[str, float], version: int) -> Temperature:
-        """Return the value again."""
+        """Return the value from its stored form."""
         return Temperature(data["degrees"])
 
 

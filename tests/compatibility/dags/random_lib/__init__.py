@@ -1,4 +1,4 @@
-"""Random DAGs. ``python -m tests.compatibility.dags.random_lib 7`` prints the one of seed 7."""
+"""Random DAGs. ``python -m tests.compatibility.dags.random_lib 7`` prints the DAG of seed 7."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["dag_id_of", "load", "random_dag"]
 
 
 def load(seeds: Iterable[int], file: str) -> None:
-    """Define the DAGs of these seeds in a DAG file; only the one that is asked for, where only one is."""
+    """Define the DAGs of these seeds in a DAG file, or only the DAG that Airflow is parsing."""
     from airflow.sdk import get_parsing_context
 
     from .acts import VOCABULARY

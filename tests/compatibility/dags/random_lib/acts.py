@@ -1,4 +1,4 @@
-"""The tasks that random DAGs are made of. What each does is in its arguments, so a DAG file can be read alone."""
+"""The tasks of random DAGs. Their arguments describe what they do, so that a DAG file is readable alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ empty = EmptyOperator
 
 @task(retry_delay=0)
 def act(word: str, seen: Any = None, ti: Any = None) -> str:
-    """Do what the word says, and return it, with what was seen of other tasks."""
+    """Do what the word names; return the word and the values of other tasks."""
     if word == "skip":
         raise AirflowSkipException("as planned")
     if word == "final":
@@ -27,25 +27,25 @@ def act(word: str, seen: Any = None, ti: Any = None) -> str:
 
 @task
 def give(items: list[Any]) -> list[Any]:
-    """Return what others are mapped over."""
+    """Return the values that other tasks are mapped over."""
     return items
 
 
 @task.branch
 def choose(task_ids: list[str]) -> list[str]:
-    """Follow these."""
+    """Follow these branches."""
     return task_ids
 
 
 @task.branch
 def choose_by(word: str, task_ids: dict[str, list[str]]) -> list[str]:
-    """Follow what the word of this instance of a mapped group leads to."""
+    """Follow the branch that this instance of a mapped group chooses by its word."""
     return task_ids.get(word, [])
 
 
 @task.short_circuit
 def proceed(answer: bool) -> bool:
-    """Go on, or don't."""
+    """Continue, or skip the tasks after this one."""
     return answer
 
 

@@ -18,13 +18,13 @@ class RandomDag:
     Parameters
     ----------
     seed, dag_id
-        Its name.
+        The seed, and the DAG id that belongs to it.
     source
-        What is in the DAG file.
+        Text of the DAG file.
     uses
-        How often it uses each construct.
+        Number of uses of each construct.
     ends
-        How its tasks may end besides well, as far as that was thought about: ``skip``, ``fail``.
+        Predicted final states of its tasks other than success: ``skip``, ``fail``.
     """
 
     seed: int
@@ -51,7 +51,7 @@ class Author(Tasks):
         return RandomDag(self.seed, dag_id, source, +self.uses, self.ends)
 
     def fill(self, size: int) -> None:
-        """Put about so many tasks into the scope."""
+        """Write about ``size`` tasks into the scope."""
         end = self.tasks + size
         while self.tasks < end:
             parts: dict[Callable[[], object], float] = {self.one_task: 6}
@@ -69,7 +69,7 @@ class Author(Tasks):
             self.pick(parts)()
 
     def branch(self) -> None:
-        """Write a branch, and what it chooses from."""
+        """Write a branch and the tasks that it chooses from."""
         upstream = self.some_upstream(most=2)
         above = upstream or self.scope.entry
         rule = self.rule(above, first=not upstream)
@@ -103,7 +103,7 @@ class Author(Tasks):
                 self.plain_group([as_seen], name=child, skipper=True)
 
     def short_circuit(self) -> None:
-        """Write a short circuit, of either kind, that goes on or doesn't."""
+        """Write a short circuit of either kind, which continues or skips."""
         upstream = self.some_upstream(most=2)
         above = upstream or self.scope.entry
         rule = self.rule(above, first=not upstream)
@@ -217,13 +217,13 @@ class Author(Tasks):
         outer.nodes.append(node)
 
     def setup_and_teardown(self) -> None:
-        """Write a setup, what it is for, and its teardown."""
+        """Write a setup, the tasks that need it, and its teardown."""
         outer = self.scope
         upstream = self.some_upstream()
         above = upstream or outer.entry
         words = [self.pick({"good": 4, "fail": 2, "skip": 1, "flaky": 1}), "good"][: self.pick({1: 4, 2: 1})]
         rule = self.rule(above, first=not upstream)
-        # What comes after a setup has to have the rule all_success.
+        # Tasks after a setup must have the rule all_success.
         if racy([self.known(Node("", may_end(rule, above, self.own(words))), above) for _ in words]):
             words, rule = ["good"], "all_done"
             if racy([self.known(Node(""), above)]):
@@ -259,7 +259,7 @@ class Author(Tasks):
     def staged(
         self, word: str, upstream: Sequence[Node], rule: str, role: str, may: frozenset[str] | None = None
     ) -> Node:
-        """Write a setup or a teardown; ``may``: how it may end because of others, if its rule isn't what decides."""
+        """Write a setup or a teardown; ``may``: its possible ends because of other tasks, unless its rule decides."""
         name = self.name("t")
         above = upstream or self.scope.entry
         if word == "good" and self.random.random() < 0.4:
@@ -318,7 +318,7 @@ class Author(Tasks):
 
 
 def random_dag(seed: int) -> RandomDag:
-    """Return the DAG of a seed, the same one always."""
+    """Return the DAG of a seed; always the same one."""
     return Author(seed).write()
 
 

@@ -1,10 +1,10 @@
-"""What can be known about a random DAG before it has run: how its tasks may end, and which rules they may have.
+"""Predictions about a random DAG: the possible final states of its tasks, and the trigger rules that they can have.
 
-The result of a DAG must not depend on which of two tasks ends first, or native Airflow would disagree with itself.
-Airflow decides about a task each time that some of its upstreams have ended, so what has to be kept out is:
+The result of a DAG must not depend on which of two tasks ends first, or native Airflow would give different results.
+Airflow decides about a task each time that some of its upstreams have ended, so these constructs are excluded:
 
-- ``all_success`` over one upstream that may skip and another that may fail: the first one seen decides.
-- A task that a branch or a short circuit may skip, and that another upstream may start or end before that.
+- ``all_success`` over one upstream that may skip and another that may fail: the one that ends first decides.
+- A task that a branch or a short circuit may skip, and that another upstream may start or end earlier.
 - A task that is mapped over an XCom, and that another upstream may start or end before the XCom is there: it can't
   be expanded then, and fails. The same with a second upstream that asks for a different end.
 - In a ``fail_fast`` DAG, whatever could run while another task fails.
@@ -30,7 +30,7 @@ RULES = (
     "one_success",
 )
 EARLY = {"always", "one_done", "one_failed", "one_success"}
-# These never end or start a task, as long as all goes well, before all of its upstreams have ended.
+# If all upstreams succeed, these rules never start or end a task before all of its upstreams have ended.
 WAITING = {
     "all_success",
     "all_done",
@@ -39,7 +39,7 @@ WAITING = {
     "none_failed_min_one_success",
     "none_skipped",
 }
-# All that these do before all upstreams have ended is to skip.
+# Before all upstreams have ended, these rules can only skip the task.
 SKIP_OR_WAIT = {"all_done", "all_done_min_one_success", "all_failed", "all_skipped", "none_skipped"}
 WORDS = {"good": 9, "skip": 3, "fail": 2, "flaky": 2, "final": 1}
 FIRST_WORDS = {"good": 12, "skip": 1, "fail": 1, "flaky": 2}
@@ -49,20 +49,20 @@ NOTHING: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class Node:
-    """Something in the source that tasks can come after.
+    """An object in the source that can have downstream tasks.
 
     Parameters
     ----------
     name
         Its variable.
     may
-        How it may end besides well: ``skip``, ``fail``. Rather too much than too little.
+        Possible ends other than success: ``skip``, ``fail``. May contain an end that doesn't occur.
     many
         Whether it has several instances.
     items
-        What can be mapped over; None if it can't be.
+        The values to map over; None if that isn't possible.
     gates
-        Short circuits that skip it whatever its trigger rule.
+        Short circuits that skip it regardless of its trigger rule.
     value
         Whether it has an XCom.
     """
@@ -77,26 +77,26 @@ class Node:
 
 @dataclass
 class Scope:
-    """The DAG, a group, or what is between a setup and its teardown.
+    """The DAG, a group, or the tasks between a setup and its teardown.
 
     Parameters
     ----------
     prefix
-        Of its task ids.
+        Prefix of its task ids.
     entry
-        What its first tasks come after.
+        The upstream nodes of its first tasks.
     linked
         Whether the source has to say so for each of these; a group says it once.
     first
-        The rules that its first tasks may have.
+        The trigger rules that its first tasks may have.
     words
-        In a mapped group, what it is mapped over.
+        In a mapped group, the values that it is mapped over.
     providers
-        In a mapped group, the tasks among ``entry`` that say how many instances there are.
+        In a mapped group, the tasks among ``entry`` that decide the number of instances.
     staged
-        Whether a setup stands before all.
+        Whether a setup precedes all its tasks.
     ends
-        How any task in it may end, whatever its trigger rule.
+        Possible ends of every task in it, with any trigger rule.
     """
 
     prefix: str = ""
@@ -112,7 +112,7 @@ class Scope:
 
     @property
     def leaves(self) -> list[Node]:
-        """What nothing comes after yet."""
+        """The nodes without a downstream task so far."""
         return [node for node in self.nodes if node.name not in self.followed]
 
 
@@ -128,7 +128,7 @@ def racy(upstream: Sequence[Node]) -> bool:
 
 
 def may_end(rule: str, upstream: Sequence[Node], own: frozenset[str]) -> frozenset[str]:
-    """Return how a task may end besides well."""
+    """Return the possible ends of a task other than success."""
     if not upstream:
         return own
     skips = [SKIP in node.may for node in upstream]

@@ -1,4 +1,4 @@
-"""Writes the lines of a random DAG, and takes the choices that it is made of."""
+"""Writes the lines of a random DAG, and makes the random choices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Source:
     Parameters
     ----------
     seed
-        Decides everything.
+        Seed of all random choices.
     """
 
     def __init__(self, seed: int) -> None:
@@ -52,17 +52,17 @@ class Source:
         return self.random.choices(list(weights), list(weights.values()))[0]
 
     def word(self, *, first: bool = False) -> str:
-        """Choose what a task does; one that much comes after rarely fails."""
+        """Choose what a task does; a task with many downstream tasks rarely fails."""
         word = self.pick(FIRST_WORDS if first else WORDS)
         self.uses[f"word: {word}"] += 1
         return word
 
     def some_words(self) -> tuple[str, ...]:
-        """Choose what to map over."""
+        """Choose the words to map over."""
         return tuple(self.word() for _ in range(self.pick({0: 1, 1: 1, 2: 4, 3: 3})))
 
     def some_upstream(self, most: int = 3) -> list[Node]:
-        """Choose among what is there, rather from the latest."""
+        """Choose an existing node, preferably a recent one."""
         nodes = self.scope.nodes
         if not nodes or self.random.random() < 0.12:
             return []
@@ -72,7 +72,7 @@ class Source:
     def rule(
         self, upstream: Sequence[Node], *, first: bool, providers: Sequence[Node] = (), skipper: bool = False
     ) -> str:
-        """Choose a trigger rule under which it doesn't matter which upstream ends first."""
+        """Choose a trigger rule whose result doesn't depend on which upstream ends first."""
         allowed = set(self.scope.first if first else RULES)
         providers = providers or (self.scope.providers if first else ())
         if not upstream:
@@ -97,7 +97,7 @@ class Source:
         return rule
 
     def something_to_see(self, upstream: Sequence[Node], rule: str) -> str:
-        """Choose an upstream whose XCom to pass on; not where the task may start before it is there."""
+        """Choose an upstream whose XCom to pass on, but none that may end after the task's start."""
         values = [node for node in upstream if node.value]
         if not values or rule in EARLY or self.random.random() < 0.5:
             return ""
@@ -105,7 +105,7 @@ class Source:
         return self.random.choice(values).name
 
     def retries(self, words: Sequence[str]) -> dict[str, object]:
-        """Choose how often to try again what does this."""
+        """Choose the number of retries of a task that does this."""
         if "flaky" in words:
             self.uses["retries"] += 1
             return {"retries": 1}
@@ -137,7 +137,7 @@ class Source:
         implied: bool = False,
         group: str = "",
     ) -> None:
-        """Write the edges to a task, but for what its arguments say; ``group``: what these upstreams are."""
+        """Write the edges to a task, except those of its arguments; ``group``: the group of these upstreams."""
         edges = upstream
         if not upstream and self.scope.linked and not implied:
             edges = self.scope.entry
@@ -147,12 +147,12 @@ class Source:
             self.say(f"{group or self.list_of_names(rest)} >> {name}")
 
     def count(self, processes: int) -> None:
-        """Count a task that runs in so many processes."""
+        """Count a task and the processes in which it runs."""
         self.tasks += 1
         self.processes += processes
 
     def own(self, words: Sequence[str]) -> frozenset[str]:
-        """Return how a task that does this may end by itself, besides well."""
+        """Return the possible ends, other than success, of a task that does this."""
         return frozenset(
             {
                 end
@@ -162,18 +162,18 @@ class Source:
         )
 
     def items(self, words: Sequence[str]) -> tuple[str, ...]:
-        """Return what instances that do this give to those that are mapped over them."""
+        """Return the values that instances which do this pass to tasks mapped over them."""
         return tuple(word for word in words if word in ("good", "flaky"))
 
     def known(self, node: Node, above: Sequence[Node]) -> Node:
-        """Return a task of this scope with what follows from where it is."""
+        """Return a task of this scope with the facts that follow from its place."""
         gates = node.gates.union(*(up.gates for up in above))
         may = node.may | self.scope.ends | (NOTHING if gates == node.gates else {SKIP})
         many = node.many or len(self.scope.words or ()) > 1
         return replace(node, gates=gates, may=may, many=many)
 
     def add(self, node: Node, above: Sequence[Node], *, shown: bool = True) -> Node:
-        """Let others come after a task."""
+        """Add a task as a possible upstream of later tasks."""
         node = self.known(node, above)
         self.ends[f"{self.scope.prefix}{node.name}"] = node.may
         if shown:
@@ -181,7 +181,7 @@ class Source:
         return node
 
     def amend(self, node: Node, may: frozenset[str]) -> None:
-        """Note that a task may also end otherwise."""
+        """Add possible ends of a task."""
         place = next(index for index, other in enumerate(self.scope.nodes) if other.name == node.name)
         self.scope.nodes[place] = node = replace(node, may=node.may | may)
         self.ends[f"{self.scope.prefix}{node.name}"] = node.may

@@ -24,9 +24,9 @@ class Tasks(Source):
         Parameters
         ----------
         skipper
-            Its only upstream decides whether it runs.
+            Whether its only upstream decides if it runs.
         group
-            The group that its upstreams are.
+            The group that consists of its upstreams.
         """
         upstream = self.some_upstream() if upstream is None else upstream
         above = upstream or self.scope.entry
@@ -83,7 +83,7 @@ class Tasks(Source):
         return self.instances(arguments, words, (provider,) if provider else (), plain=plain)
 
     def mapped_over_mapped(self) -> Node:
-        """Write a task that is mapped over what the instances of another one return."""
+        """Write a task that is mapped over the results of another mapped task."""
         over = [node for node in self.scope.nodes if node.many and node.items is not None]
         if not over:
             return self.mapped()
@@ -115,7 +115,7 @@ class Tasks(Source):
         return self.add(Node(name, may_end(rule, above, own), many=True, items=items, value=True), above)
 
     def provider(self, source: str, words: tuple[str, ...]) -> Node:
-        """Write the task that returns what others are mapped over, or that doesn't."""
+        """Write the task that returns the values that other tasks are mapped over, or fails to."""
         upstream = self.some_upstream(most=1)
         above = upstream or self.scope.entry
         rule = self.rule(above, first=not upstream)

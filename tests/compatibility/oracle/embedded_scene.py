@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from temporal_airflow_nb import LocalStack, Run
 
 
-class SceneHere(Scene):
+class EmbeddedScene(Scene):
     """A run on the embedded stack."""
 
     run: Run
@@ -37,7 +37,7 @@ class SceneHere(Scene):
         only_failed: bool = False,
         latest: bool | None = None,
     ) -> None:
-        """Clear task instances, or the whole run where none are named."""
+        """Clear task instances, or the whole run if no task is named."""
         if not tasks:
             self.run.clear(only_failed=only_failed, latest_version=latest)
             return
@@ -61,23 +61,23 @@ class SceneHere(Scene):
         downstream: bool = False,
         upstream: bool = False,
     ) -> None:
-        """Mark a task, or the whole run where none is named."""
+        """Mark a task, or the whole run if no task is named."""
         self.run.mark(state, task_id, map_index=map_index, downstream=downstream, upstream=upstream)
 
     def reload(self) -> None:
-        """Have Airflow read the DAG file again: run the DAG that it has gained."""
+        """Make Airflow read the DAG file again, by running the DAG that was added to it."""
         self.stack.run(self.file, dag_id="gained")
 
 
-def play_here(
+def play_embedded(
     stack: LocalStack, case: Case, folder: Path, dag_ids: Iterable[str], run_id: str
 ) -> tuple[dict[str, Run], dict[str, str]]:
-    """Start the runs of a file and do to them what their scripts say; return them, and what went wrong."""
+    """Start the runs of a file and play their scripts; return the runs and the errors."""
     dags = folder / "dags"
     shutil.copytree(case.folder / "oracle_lib", dags / "oracle_lib")
     file = Path(shutil.copy2(case.path, dags))
     database = Path(stack.status()["env"]["AIRFLOW_HOME"]) / "airflow.db"
-    scenes = [SceneHere(stack, dag_id, run_id, folder / dag_id, database, file) for dag_id in dag_ids]
+    scenes = [EmbeddedScene(stack, dag_id, run_id, folder / dag_id, database, file) for dag_id in dag_ids]
     failed = play(scenes)
     runs = {scene.dag_id: scene.run for scene in scenes if hasattr(scene, "run")}
     for dag_id in failed.keys() & runs.keys():

@@ -1,4 +1,4 @@
-"""Runs DAG files on the embedded stack, through the public API, and returns what came of them."""
+"""Runs DAG files on the embedded stack, through the public API, and returns the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.compatibility.oracle.catalog import CASES, NOW, POOLS, Case
 from tests.compatibility.oracle.drive import Side, expected_runs, run_case
-from tests.compatibility.oracle.played import play_here
+from tests.compatibility.oracle.embedded_scene import play_embedded
 from tests.compatibility.oracle.result import Source, key_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PATIENCE = 15.0
 
 
-class Here(Side):
+class EmbeddedSide(Side):
     """A case on the embedded stack.
 
     Parameters
@@ -39,7 +39,7 @@ class Here(Side):
     folder
         Where its tasks may write.
     recorded
-        The native results, which say what outlives a run and is waited for.
+        The native results. They show which callbacks and runs continue after a run, to wait for them.
     """
 
     def __init__(self, stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ class Here(Side):
         self.source = Source(home / "airflow.db", home / "logs", places)
 
     def start(self, dag_id: str, conf: Mapping[str, Any], number: int) -> None:
-        """Run as a user of the public API does."""
+        """Start the run through the public API."""
         date = None
         if self.case.logical_date not in (None, NOW):
             date = datetime.fromisoformat(self.case.logical_date) + timedelta(days=number - 1)
@@ -65,7 +65,7 @@ class Here(Side):
 
     def play(self, dag_ids: Iterable[str]) -> dict[str, str]:
         """Act through the public API."""
-        runs, failed = play_here(self.stack, self.case, self.effects, dag_ids, self.run_id)
+        runs, failed = play_embedded(self.stack, self.case, self.effects, dag_ids, self.run_id)
         self.runs |= runs
         return failed
 
@@ -80,7 +80,7 @@ class Here(Side):
         )
 
     def settle(self, step: int, count: Callable[[], tuple[int, int]]) -> None:
-        """Wait for the runs that come of others natively, and for the callbacks that outlive a run."""
+        """Wait for the runs that other runs cause on native Airflow, and for callbacks that end after a run."""
         expected = expected_runs(self.recorded, step)
         deadline = time.monotonic() + self.case.timeout
         patience = time.monotonic() + PATIENCE
@@ -93,16 +93,16 @@ class Here(Side):
             _wait_for_effects(self.effects / dag_id, len(self.recorded[dag_id].get("effects", ())))
 
     def finish(self, dag_id: str, result: dict[str, Any]) -> dict[str, Any]:
-        """Add where the public API says something else."""
+        """Add the differences between the public API and the database."""
         if untruths := disagreements(self.stack, self.runs[dag_id]):
             result["public API"] = untruths
         return result
 
 
-def run_here(stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
+def run_embedded(stack: LocalStack, case: Case, folder: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Run the DAGs of a file on a stack; return the results by DAG id."""
     own = [dag_id for dag_id in recorded if dag_id not in _of_earlier(case)]
-    side = Here(stack, case, folder, recorded)
+    side = EmbeddedSide(stack, case, folder, recorded)
     return run_case(side, own, set(recorded) - set(own))
 
 
@@ -122,7 +122,7 @@ def create_pools(stack: LocalStack, file: Path) -> None:
 
 
 def disagreements(stack: LocalStack, run: Run) -> list[str]:
-    """Return where ``run.state``, ``run.tasks`` and ``run.xcoms`` don't say what the database says."""
+    """Return the differences between the database and ``run.state``, ``run.tasks`` and ``run.xcoms``."""
     path = Path(stack.status()["env"]["AIRFLOW_HOME"]) / "airflow.db"
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
         chosen = "WHERE dag_id = ? AND run_id = ?"
@@ -156,7 +156,7 @@ def disagreements(stack: LocalStack, run: Run) -> list[str]:
     }
     found = [] if run.state == state else [f"state is {run.state!r}, in the database {state!r}"]
     found += _unequal("task", tasks, shown_tasks)
-    # A value that isn't plain is stored in an envelope, and shown without it.
+    # A value that isn't a JSON type is stored in an envelope, and shown without it.
     plain = {name for name, value in xcoms.items() if "__" not in json.dumps(value)}
     found += [f"xcom {name} is missing" for name in sorted(xcoms.keys() - shown_xcoms.keys())]
     found += _unequal(
