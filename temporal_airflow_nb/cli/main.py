@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from temporal_airflow_nb._version import __version__
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.health import print_table, report
+from temporal_airflow_nb.stack.base import MODES
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.stack.local import LocalStack
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("path", metavar="PATH", help="the DAG file")
     run.add_argument("--dag-id", metavar="ID", help="which of the file's DAGs")
     run.add_argument("--conf", metavar="JSON", help="the run's conf, a JSON object")
-    run.add_argument("--mode", choices=("deep", "standalone"), default="deep")
+    run.add_argument("--mode", choices=MODES, default="deep")
     run.add_argument("--connections", metavar="FILE", help="connections for the tasks")
     run.add_argument("--variables", metavar="FILE", help="variables for the tasks")
     run.add_argument("--output", choices=("text", "json"), default="text")

@@ -102,11 +102,6 @@ def changes(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what needs no stack to be refused."""
-    if arguments.mode == "standalone":
-        raise InvalidInputError(
-            "Standalone mode, without any Airflow database, is not available in this version.",
-            hint="Use deep mode: leave --mode out, or give --mode deep.",
-        )
     path = Path(arguments.path).expanduser()
     if not path.is_file():
         what = f"{path} is a folder" if path.is_dir() else f"There is no file {path}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.client.protocol import Client
     from temporal_airflow_nb.dag_runs.run import Run
 
-MODES = ("deep", "standalone")
+MODES = ("deep",)
 
 
 class Stack(ABC):
@@ -126,14 +126,9 @@ class Stack(ABC):
 
 
 def _check_mode(mode: str) -> None:
-    if mode == "standalone":
-        raise InvalidInputError(
-            "Standalone mode, without any Airflow database, is not available in this version.",
-            hint='Use mode="deep", the default.',
-            mode=mode,
-        )
     if mode not in MODES:
-        raise InvalidInputError(f"There is no mode {mode!r}.", hint=f"Modes: {', '.join(MODES)}.", mode=mode)
+        known = ", ".join(map(repr, MODES))
+        raise InvalidInputError(f"There is no mode {mode!r}.", hint=f"`mode` can be: {known}.", mode=mode)
 
 
 def _absolute(path: str | os.PathLike[str], name: str) -> str:

@@ -131,7 +131,7 @@ def test_no_wait_returns_while_the_run_goes_on(run, stack):
     [
         (["--conf", "{"], "conf is not JSON"),
         (["--conf", "[]"], "conf is a list"),
-        (["--mode", "standalone"], "Standalone mode"),
+        (["--mode", "fast"], "invalid choice: 'fast'"),
         (["--connections", "nope.json"], "--connections: there is no file nope.json"),
         (["--variables", "nope.json"], "--variables: there is no file nope.json"),
     ],

@@ -206,7 +206,6 @@ def test_a_worker_says_what_it_cannot_reach(home, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"mode": "standalone"}, InvalidInputError, "not available in this version"),
         ({"mode": "fast"}, InvalidInputError, "no mode 'fast'"),
         ({"conf": [1]}, InvalidConfError, "must be a mapping"),
         ({"conf": {"day": object()}}, InvalidConfError, "can't be written as JSON"),
