@@ -12,7 +12,7 @@ from temporal_airflow_nb.errors import TemporalAirflowError
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthCheck:
     """One line of the report. ``state`` is ``"ok"`` or ``"problem"``."""
 
     check: str
@@ -28,30 +28,30 @@ class Finding:
         return data
 
 
-def run_checks(checks: Mapping[str, Callable[[], str]]) -> list[Finding]:
+def run_checks(checks: Mapping[str, Callable[[], str]]) -> list[HealthCheck]:
     """Run checks, each of which returns what it has found or raises a :class:`TemporalAirflowError`."""
-    return [_finding(name, check) for name, check in checks.items()]
+    return [_run_check(name, check) for name, check in checks.items()]
 
 
-def _finding(name: str, check: Callable[[], str]) -> Finding:
+def _run_check(name: str, check: Callable[[], str]) -> HealthCheck:
     try:
-        return Finding(name, "ok", check())
+        return HealthCheck(name, "ok", check())
     except TemporalAirflowError as error:
-        return Finding(name, "problem", error.message, error.hint, error.exit_code)
+        return HealthCheck(name, "problem", error.message, error.hint, error.exit_code)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "problem", f"{name} is not installed.", f"Install it: pip install {name}", 2)
+        return HealthCheck(name, "problem", f"{name} is not installed.", f"Install it: pip install {name}", 2)
 
 
-def report(findings: Sequence[Finding], output: str) -> int:
-    """Print findings as ``json`` or as a table; return the exit code of the worst."""
+def print_report(checks: Sequence[HealthCheck], output: str) -> int:
+    """Print checks as ``json`` or as a table; return the exit code of the worst."""
     if output == "json":
-        print(json.dumps({"checks": [finding.to_dict() for finding in findings]}, indent=2))
+        print(json.dumps({"checks": [check.to_dict() for check in checks]}, indent=2))
     else:
         print_table(
             ("check", "state", "detail"),
-            [(f.check, f.state, f"{f.detail}\n{f.next_step}".strip()) for f in findings],
+            [(f.check, f.state, f"{f.detail}\n{f.next_step}".strip()) for f in checks],
         )
-    return max(finding.exit_code for finding in findings)
+    return max(check.exit_code for check in checks)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

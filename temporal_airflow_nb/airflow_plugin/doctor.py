@@ -18,7 +18,7 @@ from temporal_airflow_nb.config import environment
 from temporal_airflow_nb.config.airflow_version import check_airflow
 from temporal_airflow_nb.config.temporal import connect_client
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
-from temporal_airflow_nb.health import report, run_checks
+from temporal_airflow_nb.health import print_report, run_checks
 from temporal_airflow_nb.orchestration.outbox import outbox, tables, worker_registry
 from temporal_airflow_nb.orchestration.outbox.rollout import ORCHESTRATOR, Rollout, configured, is_chosen
 from temporal_airflow_nb.orchestration.schedules import records
@@ -45,7 +45,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         "schedules": _schedules,
         "links": _links,
     }
-    return report(run_checks(checks), arguments.output)
+    return print_report(run_checks(checks), arguments.output)
 
 
 def _orchestrator() -> str:

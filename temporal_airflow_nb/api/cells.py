@@ -104,8 +104,8 @@ def run_cell(
         backfill=_span(backfill),
         write_to=None if write_to is None else _path("write_to", write_to),
         force=force,
-        view=settings.chosen("view", view, settings.VIEWS),
-        worker_lost=settings.chosen("worker_lost", worker_lost, settings.WORKER_LOST),
+        view=settings.choose("view", view, settings.VIEWS),
+        worker_lost=settings.choose("worker_lost", worker_lost, settings.WORKER_LOST),
         home=None if home is None else os.fspath(home),
     )
     return submit.submit(source, order, ipython.current_shell(), created)

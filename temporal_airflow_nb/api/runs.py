@@ -243,7 +243,7 @@ def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
     from temporal_airflow_nb.live_grid import live
 
     shown = run if isinstance(run, Run) else find_run(run)
-    first_view = settings.chosen("view", view, settings.VIEWS)
+    first_view = settings.choose("view", view, settings.VIEWS)
     shell = ipython.current_shell()
     if shell is None:
         from temporal_airflow_nb.display import text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from temporal_airflow_nb.cli.run import as_data, follow, say
+from temporal_airflow_nb.cli.run import as_data, follow, print_line
 from temporal_airflow_nb.dag_runs.run import Run
 from temporal_airflow_nb.display.model import grid
 from temporal_airflow_nb.display.text import headline
@@ -50,27 +50,29 @@ def act(arguments: argparse.Namespace) -> int:
             "--map-index, --upstream and --downstream need --task.", hint="Name a task: --task TASK_ID"
         )
     console = Console(stderr=arguments.output == "json", highlight=False)
-    with _door(arguments) as stack:
+    with _find_stack(arguments) as stack:
         done = stack.client.call(arguments.op, **body)
         run = Run(stack.client, done["dag_id"], done["run_id"])
-        _say_done(console, arguments.op, done["affected"])
+        _print_done(console, arguments.op, done["affected"])
         if arguments.wait:
             follow(run, console)
         snapshot = run.snapshot()
     if arguments.output == "json":
         print(json.dumps(as_data(snapshot), indent=2), flush=True)
-    say(console, headline(grid(snapshot)))
+    print_line(console, headline(grid(snapshot)))
     failed = snapshot["state"] == "failed" and arguments.op != "cancel"
     return int(arguments.wait and failed)
 
 
-def _say_done(console: Console, op: str, affected: list[Any]) -> None:
+def _print_done(console: Console, op: str, affected: list[Any]) -> None:
     names = [task_id if map_index < 0 else f"{task_id}[{map_index}]" for task_id, map_index in affected]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    say(console, f"{_DONE[op]}: {', '.join(names[:_SHOWN])}{more}" if names else f"{_DONE[op]}: no task")
+    print_line(
+        console, f"{_DONE[op]}: {', '.join(names[:_SHOWN])}{more}" if names else f"{_DONE[op]}: no task"
+    )
 
 
-def _door(arguments: argparse.Namespace) -> Stack:
+def _find_stack(arguments: argparse.Namespace) -> Stack:
     """Return the stack that is up in the state folder, else the configured cluster."""
     from temporal_airflow_nb.stack.connected import ConnectedStack
     from temporal_airflow_nb.stack.local import LocalStack

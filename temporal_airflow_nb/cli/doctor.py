@@ -12,7 +12,7 @@ from pathlib import Path
 from temporal_airflow_nb.config import environment
 from temporal_airflow_nb.config.airflow_version import check_airflow
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
-from temporal_airflow_nb.health import Finding, run_checks
+from temporal_airflow_nb.health import HealthCheck, run_checks
 from temporal_airflow_nb.stack import state_folder
 from temporal_airflow_nb.stack.local import LocalStack
 from temporal_airflow_nb.stack.services import ports, temporal_server
@@ -20,7 +20,7 @@ from temporal_airflow_nb.stack.services import ports, temporal_server
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
-def examine(stack: LocalStack) -> list[Finding]:
+def examine(stack: LocalStack) -> list[HealthCheck]:
     """Look at the versions, the programs and the stack of a state folder."""
     checks: dict[str, Callable[[], str]] = {
         "python": _python,
@@ -61,9 +61,9 @@ def _temporal_program() -> str:
 
 
 def _state_folder(home: Path) -> str:
-    state_folder.check_name(home)
+    state_folder.check_path(home)
     if home.exists() or home.is_symlink():
-        state_folder.check_home(home)
+        state_folder.check_access(home)
         return str(home)
     above = next(folder for folder in home.parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb._version import __version__
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
-from temporal_airflow_nb.health import print_table, report
+from temporal_airflow_nb.health import print_report, print_table
 from temporal_airflow_nb.stack.base import MODES
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _worker(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from temporal_airflow_nb.cli.doctor import examine
 
-    return report(examine(_local_stack(arguments)), arguments.output)
+    return print_report(examine(_local_stack(arguments)), arguments.output)
 
 
 def _print_services(rows: list[dict[str, Any]]) -> None:

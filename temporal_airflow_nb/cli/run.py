@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LEFT_RUNNING = 130
 
 _TASK_KEYS = ("task_id", "map_index", "state", "try_number", "start_date", "end_date")
-_UNTOLD = frozenset({"no_status", "scheduled", "queued"})
+_NOT_REPORTED = frozenset({"no_status", "scheduled", "queued"})
 _FAILURES = 3
 _LOG_LINES = 15
 _ROWS = 40
@@ -83,11 +83,11 @@ def as_data(snapshot: Snapshot) -> dict[str, Any]:
     return {key: snapshot[key] for key in ("dag_id", "run_id", "workflow_id", "state")} | {"tasks": tasks}
 
 
-def changes(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
+def changed_lines(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
     """Yield a line for each task instance whose state or try is another than before."""
     for instance in after.instances:
         known = before.get(instance.name)
-        if instance.state in _UNTOLD or (
+        if instance.state in _NOT_REPORTED or (
             known and (known.state, known.try_number) == (instance.state, instance.try_number)
         ):
             continue
@@ -124,24 +124,24 @@ def _waiting(console: Console, what: str) -> Iterator[None]:
 def follow(run: Run, console: Console) -> None:
     """Show the run until it ends."""
     latest = run.snapshot()
-    told: dict[str, Instance] = {}
+    reported: dict[str, Instance] = {}
 
-    def listen(snapshot: Snapshot) -> None:
+    def on_snapshot(snapshot: Snapshot) -> None:
         nonlocal latest
         latest = snapshot
         if not console.is_terminal:
-            tell()
+            report_changes()
 
-    def tell() -> None:
+    def report_changes() -> None:
         shown = grid(latest)
-        for line in changes(told, shown):
+        for line in changed_lines(reported, shown):
             console.print(Text(line), soft_wrap=True)
-        told.update((instance.name, instance) for instance in shown.instances)
+        reported.update((instance.name, instance) for instance in shown.instances)
 
     def picture() -> Any:
         return renderable(grid(latest), width=console.width, height=console.height)
 
-    unsubscribe = run.subscribe(listen)
+    unsubscribe = run.subscribe(on_snapshot)
     try:
         if console.is_terminal:
             with Live(get_renderable=picture, console=console, refresh_per_second=8, transient=True):
@@ -166,25 +166,25 @@ def _submitted(run: Run, stack: LocalStack, console: Console, as_json: bool) -> 
     snapshot = run.snapshot()
     if as_json:
         print(json.dumps(as_data(snapshot), indent=2))
-    say(console, headline(grid(snapshot)))
-    _say_links(console, snapshot)
+    print_line(console, headline(grid(snapshot)))
+    _print_links(console, snapshot)
     if stack.started_here:
-        say(console, f"The stack in {stack.home} goes on; `temporal-airflow down` ends it.")
+        print_line(console, f"The stack in {stack.home} goes on; `temporal-airflow down` ends it.")
     return 0
 
 
 def _leave(run: Run, stack: LocalStack, console: Console) -> int:
     stack.leave_running()
-    say(console, f"\n{run.dag_id} {run.run_id} goes on, and so does the stack in {stack.home}.")
+    print_line(console, f"\n{run.dag_id} {run.run_id} goes on, and so does the stack in {stack.home}.")
     try:
-        _say_links(console, run.snapshot())
+        _print_links(console, run.snapshot())
     except TemporalAirflowError as error:
-        say(console, str(error))
-    say(console, "To wait for it again, in Python:")
-    say(console, "  import temporal_airflow_nb as ta")
-    say(console, f"  stack = ta.LocalStack({str(stack.home)!r}).start()")
-    say(console, f"  ta.Run(stack.client, {run.dag_id!r}, {run.run_id!r}).wait()")
-    say(console, "`temporal-airflow down` ends the stack.")
+        print_line(console, str(error))
+    print_line(console, "To wait for it again, in Python:")
+    print_line(console, "  import temporal_airflow_nb as ta")
+    print_line(console, f"  stack = ta.LocalStack({str(stack.home)!r}).start()")
+    print_line(console, f"  ta.Run(stack.client, {run.dag_id!r}, {run.run_id!r}).wait()")
+    print_line(console, "`temporal-airflow down` ends the stack.")
     return LEFT_RUNNING
 
 
@@ -196,32 +196,32 @@ def _report(run: Run, stack: LocalStack, console: Console, as_json: bool) -> int
     elif console.is_terminal:
         console.print(renderable(final, width=console.width, height=max(_ROWS, console.height)))
     for instance in final.failures[:_FAILURES]:
-        _say_why(console, run, instance)
+        _print_failure(console, run, instance)
     if len(final.failures) > _FAILURES:
-        say(console, f"\n… and {len(final.failures) - _FAILURES} more failed.")
-    say(console, headline(final))
-    _say_links(console, snapshot)
+        print_line(console, f"\n… and {len(final.failures) - _FAILURES} more failed.")
+    print_line(console, headline(final))
+    _print_links(console, snapshot)
     if stack.started_here:
-        say(console, "`temporal-airflow up` brings the links back: the stack ends with this command.")
+        print_line(console, "`temporal-airflow up` brings the links back: the stack ends with this command.")
     return 0 if snapshot["state"] == "success" else 1
 
 
-def _say_why(console: Console, run: Run, instance: Instance) -> None:
-    say(console, f"\n✗ {instance.name} failed at try {instance.try_number}. The end of its log:")
+def _print_failure(console: Console, run: Run, instance: Instance) -> None:
+    print_line(console, f"\n✗ {instance.name} failed at try {instance.try_number}. The end of its log:")
     try:
         log = run.logs(instance.task_id, map_index=instance.map_index)
     except TemporalAirflowError as error:
-        say(console, f"  {error}")
+        print_line(console, f"  {error}")
         return
     for line in log.splitlines()[-_LOG_LINES:]:
-        say(console, f"  {line}")
+        print_line(console, f"  {line}")
 
 
-def _say_links(console: Console, snapshot: Snapshot) -> None:
+def _print_links(console: Console, snapshot: Snapshot) -> None:
     for name, url in (snapshot.get("links") or {}).items():
-        say(console, f"{name.capitalize()}: {url}")
+        print_line(console, f"{name.capitalize()}: {url}")
 
 
-def say(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """Print a line as it is."""
     console.print(Text(line), soft_wrap=True)

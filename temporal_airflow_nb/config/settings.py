@@ -63,16 +63,16 @@ class TemporalDag(Configurable):
 class _Setting(NamedTuple):
     default: Any
     variable: str
-    of_text: Callable[[str], Any]
+    parse: Callable[[str], Any]
 
 
-def _truth(text: str) -> bool:
+def _parse_bool(text: str) -> bool:
     return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
 
 
 _SETTINGS = {
     "home": _Setting(None, "TEMPORAL_AIRFLOW_HOME", str),
-    "wait": _Setting(False, "TEMPORAL_AIRFLOW_WAIT", _truth),
+    "wait": _Setting(False, "TEMPORAL_AIRFLOW_WAIT", _parse_bool),
     "view": _Setting("grid", "TEMPORAL_AIRFLOW_VIEW", str),
     "worker_lost": _Setting(None, "TEMPORAL_AIRFLOW_ON_WORKER_LOST", str),
     "linger": _Setting(600.0, "TEMPORAL_AIRFLOW_LINGER", float),
@@ -81,22 +81,22 @@ _SETTINGS = {
     ),
 }
 
-_configured: TemporalDag | None = None
+_configurable: TemporalDag | None = None
 
 
 def install(shell: InteractiveShell) -> None:
     """Have ``%config TemporalDag`` know the settings, those of IPython's configuration files among them."""
-    global _configured
+    global _configurable
     remove(shell)
-    _configured = TemporalDag(parent=shell)
-    shell.configurables.append(_configured)
+    _configurable = TemporalDag(parent=shell)
+    shell.configurables.append(_configurable)
 
 
 def remove(shell: InteractiveShell) -> None:
     """Have ``%config`` forget them."""
-    global _configured
+    global _configurable
     shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, TemporalDag)]
-    _configured = None
+    _configurable = None
 
 
 def get(name: str) -> Any:
@@ -112,23 +112,23 @@ def get(name: str) -> Any:
     >>> get("view")
     'grid'
     """
-    chosen = getattr(_configured, name) if _configured is not None else None
+    chosen = getattr(_configurable, name) if _configurable is not None else None
     if chosen is not None:
         return str(home_path(chosen)) if name == "home" else chosen
     setting = _SETTINGS[name]
     if text := os.environ.get(setting.variable):
-        return _checked(name, text, setting.of_text, f"${setting.variable}")
+        return _validate(name, text, setting.parse, f"${setting.variable}")
     path, found = pyproject.settings()
-    _warn_of_unknown(path, found)
+    _warn_about_unknown(path, found)
     if name == "home":
         folder = pyproject.home()
         return None if folder is None else str(folder)
     if name in found:
-        return _checked(name, found[name], lambda value: value, f"{path}: {name}")
+        return _validate(name, found[name], lambda value: value, f"{path}: {name}")
     return setting.default
 
 
-def chosen(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
+def choose(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
     """Return an argument's value, or the setting of its name if it is None.
 
     Raises
@@ -145,17 +145,17 @@ def chosen(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
     return value
 
 
-def _checked(name: str, value: Any, convert: Callable[[Any], Any], place: str) -> Any:
+def _validate(name: str, value: Any, convert: Callable[[Any], Any], place: str) -> Any:
     trait = TemporalDag.class_traits()[name]
     try:
         return trait._validate(TemporalDag(), convert(value))
     except Exception:
         raise InvalidInputError(
-            f"{place} is {json.dumps(value, default=str)}.", hint=_possible(name), setting=name
+            f"{place} is {json.dumps(value, default=str)}.", hint=_describe_choices(name), setting=name
         ) from None
 
 
-def _possible(name: str) -> str:
+def _describe_choices(name: str) -> str:
     choices = {"view": VIEWS, "worker_lost": WORKER_LOST, "wait": ("true", "false")}
     if name in choices:
         return f"It can be {', '.join(choices[name])}."
@@ -166,7 +166,7 @@ def _possible(name: str) -> str:
     )
 
 
-def _warn_of_unknown(path: Any, found: Mapping[str, Any]) -> None:
+def _warn_about_unknown(path: Any, found: Mapping[str, Any]) -> None:
     for name in found:
         if name in _SETTINGS or f"{path} {name}" in _reported:
             continue

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 DEFAULT_ADDRESS = "localhost:7233"
-_SAID = re.compile(r'(?:message|error): "(?!transport error)([^"]+)"')
+_MESSAGE = re.compile(r'(?:message|error): "(?!transport error)([^"]+)"')
 # What the SDK says of TLS, what that means, and what to do.
-_TLS = {
+_TLS_ERRORS = {
     "InvalidContentType": (
         "it isn't encrypted, and TLS is on",
         "An API key or the profile turns it on, TEMPORAL_TLS=false off.",
@@ -151,8 +151,10 @@ async def connect_client(*, profile: str | None = None, timeout: float = 10.0, *
             address=address,
         ) from error
     except (RuntimeError, OSError, asyncio.TimeoutError) as error:
-        told = f"no answer in {timeout:.0f} s" if isinstance(error, asyncio.TimeoutError) else str(error)
-        reason, hint = next((known for name, known in _TLS.items() if name in told), (_said(told), ""))
+        text = f"no answer in {timeout:.0f} s" if isinstance(error, asyncio.TimeoutError) else str(error)
+        reason, hint = next(
+            (known for name, known in _TLS_ERRORS.items() if name in text), (_inner_message(text), "")
+        )
         if ":" not in address:
             hint = "Its port is missing: write it as host:7233."
         raise ServiceUnavailableError(
@@ -204,11 +206,11 @@ def is_configured(profile: str | None = None) -> bool:
     return "target_host" in ClientConfig.load_client_connect_config(profile)
 
 
-def _said(told: str) -> str:
+def _inner_message(text: str) -> str:
     """Return what the SDK's error is about, without the layers around it.
 
-    >>> _said('Failed client connect: tonic::Error(ConnectError(1, Os { code: 111, message: "Connection refused" }))')
+    >>> _inner_message('Failed client connect: tonic::Error(ConnectError(1, Os { code: 111, message: "Connection refused" }))')
     'Connection refused'
     """
-    found = _SAID.findall(told)
-    return found[-1].strip() if found else told.removeprefix("Failed client connect: ")
+    found = _MESSAGE.findall(text)
+    return found[-1].strip() if found else text.removeprefix("Failed client connect: ")

@@ -16,7 +16,7 @@ from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, Inval
 from temporal_airflow_nb.orchestration.outbox import managed_runs, rollout
 from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
-from temporal_airflow_nb.tasks.database import transaction, writing_alone
+from temporal_airflow_nb.tasks.database import block_other_writers, transaction
 
 _HINTS = {
     airflow_backfill.DagNonPeriodicScheduleException: 'Give it a schedule: @dag(schedule="@daily", start_date=…).',
@@ -61,7 +61,7 @@ def create_backfill(
         max_active_runs = model.max_active_runs
         if rollout.is_alone():
             scheduler()._mark_backfills_complete(session=session)
-    with writing_alone():
+    with block_other_writers():
         created = _created(
             dag_id=dag_id,
             from_date=start,

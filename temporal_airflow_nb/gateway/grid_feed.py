@@ -26,7 +26,7 @@ from temporal_airflow_nb.orchestration.scheduling.dag_structure import structure
 from temporal_airflow_nb.orchestration.workflow.grid_encoding import flat_structure
 from temporal_airflow_nb.orchestration.workflow.models import FINAL_RUN_STATES, Key
 from temporal_airflow_nb.tasks.dags import dag_of_run
-from temporal_airflow_nb.tasks.database import commits, reading
+from temporal_airflow_nb.tasks.database import commit_count, reading
 
 Pages = Callable[[], Mapping[str, str]]
 
@@ -131,7 +131,7 @@ class GridView:
 
     def _refresh(self) -> None:
         """Read what has changed, unless nothing can have."""
-        seen, now = commits(), time.monotonic()
+        seen, now = commit_count(), time.monotonic()
         if seen == self._commits and now - self._looked < _LOOK_SECONDS:
             return
         self._look += 1

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fastapi.concurrency import run_in_threadpool
 
-from temporal_airflow_nb.tasks.database import commits
+from temporal_airflow_nb.tasks.database import commit_count
 
 T = TypeVar("T")
 
@@ -33,13 +33,13 @@ async def long_poll(look: Callable[[], tuple[T, bool]], timeout: float) -> T:
     clock = asyncio.get_running_loop().time
     end = clock() + timeout
     while True:
-        seen, began = commits(), clock()
+        seen, began = commit_count(), clock()
         answer, is_news = await run_in_threadpool(look)
         ended = clock()
         if is_news or ended >= end:
             return answer
         looks_again = ended + _WATCH_SECONDS
-        while commits() == seen and clock() < min(end, looks_again):
+        while commit_count() == seen and clock() < min(end, looks_again):
             await asyncio.sleep(_NOTICE_SECONDS)
         # What follows at once goes into the same answer.
         await asyncio.sleep(max(_NOTICE_SECONDS, min(_REST * (ended - began), _WATCH_SECONDS)))

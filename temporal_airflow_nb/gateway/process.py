@@ -20,7 +20,7 @@ from temporal_airflow_nb.config.environment import queues
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.stack.endpoints import database_url
 from temporal_airflow_nb.stack.services.definitions import GATEWAY_ONLY, READY_FD
-from temporal_airflow_nb.stack.state_folder import ui_urls
+from temporal_airflow_nb.stack.state_folder import read_ui_urls
 
 _SERVER_PATIENCE = 60.0
 
@@ -99,7 +99,7 @@ def _prepare_database(home: Path | None, version: str) -> None:
     from airflow.utils.db import initdb
 
     from temporal_airflow_nb.orchestration.outbox.tables import create_tables
-    from temporal_airflow_nb.stack.services.airflow_config import is_migrated, mark_migrated
+    from temporal_airflow_nb.stack.services.airflow_config import is_migrated, record_migration
     from temporal_airflow_nb.tasks.database import speed_up_sqlite
 
     assert settings.engine is not None
@@ -111,7 +111,7 @@ def _prepare_database(home: Path | None, version: str) -> None:
     with settings.engine.begin() as connection:
         create_tables(connection)
     if home is not None and migrate:
-        mark_migrated(home, version)
+        record_migration(home, version)
 
 
 async def _serve(zygotes: Any, home: Path) -> None:
@@ -138,7 +138,7 @@ async def _serve(zygotes: Any, home: Path) -> None:
         application(
             os.environ["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"],
             Submissions(zygotes, client, home if embedded else None),
-            lambda: ui_urls(home),
+            lambda: read_ui_urls(home),
             worker.client if worker is not None else None,
         ),
         int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),

@@ -41,7 +41,7 @@ def task(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
         one = find_try(dag_run, task_id, map_index, try_number, session)
         state = _try_state(one)
         logged = log_reader.last_records(one)
-        failure = task_error.failure(logged) if state in _FAILED else None
+        failure = task_error.find_failure(logged) if state in _FAILED else None
         fields = one.ti.rendered_task_instance_fields
         return {
             "task_id": task_id,
@@ -103,8 +103,8 @@ def _error(failure: Mapping[str, Any] | None, one: Try, session: Session) -> dic
     if failure is None:
         return _worker_lost(one, session)
     at, sources = seconds(failure), _Sources(one, session)
-    frames = [_frame(frame, at, sources) for frame in task_error.frames(failure)]
-    return {**task_error.error(failure), "frames": frames}
+    frames = [_frame(frame, at, sources) for frame in task_error.failure_frames(failure)]
+    return {**task_error.describe_failure(failure), "frames": frames}
 
 
 def _worker_lost(one: Try, session: Session) -> dict[str, Any] | None:

@@ -11,13 +11,13 @@ from typing import Any
 from temporal_airflow_nb.cells.line_map import with_cells
 from temporal_airflow_nb.display.model import cut
 
-_SHOWN_APART = frozenset({"timestamp", "level", "event", "logger", "error_detail", "exception"})
-_OF_AIRFLOW = frozenset({"loc", "filename", "lineno", "func_name", "chan", "file_type"})
-_OF_THE_TRY = frozenset({"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"})
-_UNSAID = _SHOWN_APART | _OF_AIRFLOW | _OF_THE_TRY
-_VALUE = 60
-_BECAUSE = "The above exception was the direct cause of the following exception:"
-_MEANWHILE = "During handling of the above exception, another exception occurred:"
+_SEPARATE_FIELDS = frozenset({"timestamp", "level", "event", "logger", "error_detail", "exception"})
+_AIRFLOW_FIELDS = frozenset({"loc", "filename", "lineno", "func_name", "chan", "file_type"})
+_TRY_FIELDS = frozenset({"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"})
+_HIDDEN_FIELDS = _SEPARATE_FIELDS | _AIRFLOW_FIELDS | _TRY_FIELDS
+_VALUE_WIDTH = 60
+_CAUSE_LINE = "The above exception was the direct cause of the following exception:"
+_CONTEXT_LINE = "During handling of the above exception, another exception occurred:"
 _INSIDE_AIRFLOW = re.compile(r"site-packages[/\\]airflow[/\\]")
 
 
@@ -38,7 +38,9 @@ class TaskLog(str):
     def __new__(cls, lines: Iterable[Mapping[str, Any]], try_number: int) -> TaskLog:
         """Return the log of recorded lines."""
         recorded = list(lines)
-        log = super().__new__(cls, "\n".join(text for line in _told(recorded) for text in _shown(line)))
+        log = super().__new__(
+            cls, "\n".join(text for line in _skip_groups(recorded) for text in _line_text(line))
+        )
         log.try_number = try_number
         log.lines = recorded
         return log
@@ -50,7 +52,7 @@ class TaskLog(str):
         return self.lines, self.try_number
 
 
-def _told(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _skip_groups(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Yield the lines without the marks of groups, and without the group that says where the log was read."""
     sources = False
     for line in lines:
@@ -75,11 +77,11 @@ def log_lines(recorded: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "level": str(line.get("level") or "info"),
             "text": "\n".join([_message(line), *_exception(line)]),
         }
-        for line in _told(recorded)
+        for line in _skip_groups(recorded)
     ]
 
 
-def _shown(line: Mapping[str, Any]) -> Iterator[str]:
+def _line_text(line: Mapping[str, Any]) -> Iterator[str]:
     moment = str(line.get("timestamp") or "")[11:23].rstrip("Z")
     level = str(line.get("level") or "info").upper()
     yield "  ".join(part for part in (f"{moment:<12}", f"{level:<7}", _message(line)) if part)
@@ -87,8 +89,8 @@ def _shown(line: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _message(line: Mapping[str, Any]) -> str:
-    extra = ((name, value) for name, value in line.items() if name not in _UNSAID)
-    more = " ".join(f"{name}={cut(repr(value), _VALUE)}" for name, value in extra)
+    extra = ((name, value) for name, value in line.items() if name not in _HIDDEN_FIELDS)
+    more = " ".join(f"{name}={cut(repr(value), _VALUE_WIDTH)}" for name, value in extra)
     return "  ".join(part for part in (str(line.get("event", "")), more) if part)
 
 
@@ -125,7 +127,7 @@ def traceback_lines(
     cause: Mapping[str, Any] | None = None
     for detail in reversed(details):
         if cause is not None:
-            yield indent + (_BECAUSE if cause.get("is_cause") else _MEANWHILE)
+            yield indent + (_CAUSE_LINE if cause.get("is_cause") else _CONTEXT_LINE)
         cause = detail
         yield f"{indent}Traceback (most recent call last):"
         yield from (f"{indent}  {line}" for line in _frames(detail.get("frames") or (), at))

@@ -36,4 +36,4 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
     completion.remove(ipython)
     settings.remove(ipython)
     live.close_all("The extension was unloaded; the run isn't followed any more.")
-    current.end_owned()
+    current.leave_stacks()

@@ -38,7 +38,7 @@ class _Gateway:
 
     def __init__(self, profile: str | None) -> None:
         self._home: Path | None = None
-        self._owner: control.Owner | None = None
+        self._ownership: control.StackOwnership | None = None
         # Without it, a host that swallows packets is waited for for minutes.
         self._settings = {"PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT") or f"{_PATIENCE:.0f}"}
         if profile is not None:
@@ -47,8 +47,8 @@ class _Gateway:
     def open(self) -> None:
         home = Path(tempfile.mkdtemp(prefix="temporal-airflow-"))
         state_folder.prepare_home(home)
-        command = processes.python_command(control.KEEPER_MODULE, str(home), "--gateway-only")
-        self._owner = control.start_manager(home, detach=False, command=command, settings=self._settings)
+        command = processes.python_command(control.MANAGER_MODULE, str(home), "--gateway-only")
+        self._ownership = control.start_manager(home, detach=False, command=command, settings=self._settings)
         self._home = home
 
     def close(self) -> None:
@@ -57,9 +57,9 @@ class _Gateway:
             if state_folder.manager_is_running(self._home):
                 control.stop_manager(self._home, stack[state_folder.MANAGER]["pid"], stack["id"])
             self._home = None
-        if self._owner is not None:
-            self._owner.release()
-            self._owner = None
+        if self._ownership is not None:
+            self._ownership.release()
+            self._ownership = None
 
     @property
     def services(self) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ class ConnectedStack(Stack):
         self._door.close()
         if self._temporal_client is not None:
             self._temporal_client.close()
-        if current.connected() and current.current() is self:
+        if current.is_connected() and current.current() is self:
             current.use(None)
 
     def status(self) -> dict[str, Any]:

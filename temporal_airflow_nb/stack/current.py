@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _embedded: dict[Path, LocalStack] = {}
-_used: Stack | None = None
+_in_use: Stack | None = None
 _process = os.getpid()
 
 
@@ -37,20 +37,20 @@ def current(home: str | os.PathLike[str] | None = None) -> Stack:
     Stack
         The connected one, where :func:`use` has been told of one; else the embedded one of the state folder.
     """
-    if home is None and _used is not None:
-        return _used
+    if home is None and _in_use is not None:
+        return _in_use
     return embedded(home)
 
 
 def use(stack: Stack | None) -> None:
     """Work with a stack from now on; None for the embedded one of the state folder again."""
-    global _used
-    _used = stack
+    global _in_use
+    _in_use = stack
 
 
-def connected() -> bool:
+def is_connected() -> bool:
     """Whether another stack than the embedded one of the state folder is in use."""
-    return _used is not None
+    return _in_use is not None
 
 
 def client(home: str | os.PathLike[str] | None = None) -> Client:
@@ -65,7 +65,7 @@ def client(home: str | os.PathLike[str] | None = None) -> Client:
 
     stack = current(home)
     if isinstance(stack, LocalStack):
-        stack.linger = _linger()
+        stack.linger = _linger_seconds()
         stack.join()
     return stack.client
 
@@ -75,7 +75,7 @@ def start(stack: Stack) -> None:
     from temporal_airflow_nb.stack.local import LocalStack
 
     if isinstance(stack, LocalStack):
-        stack.linger = _linger()
+        stack.linger = _linger_seconds()
     with interruptible("The stack wasn't started."):
         stack.start()
 
@@ -92,7 +92,7 @@ def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
         return _embedded[path]
 
 
-def end_owned(*, restarting: bool = False) -> None:
+def leave_stacks(*, restarting: bool = False) -> None:
     """Leave every stack: those that this process started end, unless they are shared; those that it found go on.
 
     Parameters
@@ -100,11 +100,11 @@ def end_owned(*, restarting: bool = False) -> None:
     restarting
         Whether this process comes again: what it started then waits for it.
     """
-    global _used
+    global _in_use
     if os.getpid() != _process:
         return
     atexit.unregister(_at_exit)
-    used, _used = _used, None
+    used, _in_use = _in_use, None
     with _lock:
         embedded_ones = list(_embedded.values())
         _embedded.clear()
@@ -123,7 +123,7 @@ def _configured_home() -> str | None:
 
 
 def _at_exit() -> None:
-    end_owned(restarting=_kernel_restarts())
+    leave_stacks(restarting=_kernel_restarts())
 
 
 def _kernel() -> Any:
@@ -132,7 +132,7 @@ def _kernel() -> Any:
     return getattr(ipython.get_ipython() if ipython else None, "kernel", None)
 
 
-def _linger() -> float:
+def _linger_seconds() -> float:
     if _kernel() is None:
         return 0.0
     from temporal_airflow_nb.config import settings

@@ -68,8 +68,8 @@ class LocalStack(Stack):
         self.linger = linger
         self.started_here = False
         """Whether this object started the stack, rather than finding it running."""
-        self._owner: control.Owner | None = None
-        self._hold: control.Hold | None = None
+        self._ownership: control.StackOwnership | None = None
+        self._share: control.StackShare | None = None
         self._id: str | None = None
 
     def __repr__(self) -> str:
@@ -95,21 +95,21 @@ class LocalStack(Stack):
         """
         state_folder.prepare_home(self.home)
         with self._start_lock():
-            kind = database.choose(self.home, self.db)
+            kind = database.choose_kind(self.home, self.db)
             if not self._attach():
                 check_airflow()
-                self._owner = control.start_manager(
+                self._ownership = control.start_manager(
                     self.home,
                     detach=self.detach,
                     command=self._manager_command(),
                     options=["--db", kind, *(["--ui"] if self.ui else []), *self._lingering()],
                 )
                 if self._lingering():
-                    self._hold = control.hold(self.home)
+                    self._share = control.take_share(self.home)
                 self.started_here = True
                 self._id = state_folder.read_stack(self.home).get("id")
             elif state_folder.read_stack(self.home).get("id") != self._id:
-                self._forget_owner()
+                self._release_ownership()
         return self
 
     def stop(self) -> None:
@@ -123,27 +123,27 @@ class LocalStack(Stack):
 
     def join(self) -> None:
         """Take a share in the folder's stack, if it runs and is one that waits for its next owner."""
-        if self.linger and self._hold is None and state_folder.read_stack(self.home).get("lingers"):
+        if self.linger and self._share is None and state_folder.read_stack(self.home).get("lingers"):
             with self._start_lock():
                 self._attach()
 
     def leave(self) -> None:
         """End the stack if this process started it, or was the last of those that share it."""
-        hold, self._hold = self._hold, None
-        if hold is None:
+        share, self._share = self._share, None
+        if share is None:
             ends = self.started_here
         else:
-            ends = hold.release() and bool(state_folder.read_stack(self.home).get("lingers"))
+            ends = share.release() and bool(state_folder.read_stack(self.home).get("lingers"))
         if ends:
             self.stop()
         self._let_go()
 
     def leave_running(self) -> None:
         """Let the stack go on when this process, or the ``with`` block, ends."""
-        if self._owner is not None:
-            self._owner.hand_over()
-            self._owner = None
-        self._release_hold()
+        if self._ownership is not None:
+            self._ownership.detach_stack()
+            self._ownership = None
+        self._release_share()
         self.detach = True
 
     def __exit__(self, *exc_info: object) -> None:
@@ -211,7 +211,7 @@ class LocalStack(Stack):
     @property
     def links(self) -> dict[str, str]:
         """Addresses of the stack's pages."""
-        return state_folder.ui_urls(self.home)
+        return state_folder.read_ui_urls(self.home)
 
     def register_folder(self, folder: str | os.PathLike[str]) -> str:
         """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle.
@@ -222,21 +222,21 @@ class LocalStack(Stack):
         name = airflow_config.watch_folder(self.home, folder)
         if name not in before and self._attach():
             self.client.call("folders")
-            control.reread(self.home)
+            control.reload_folders(self.home)
         return name
 
     def _check_home(self) -> bool:
-        state_folder.check_name(self.home)
+        state_folder.check_path(self.home)
         there = os.path.lexists(self.home)
         if there:
-            state_folder.check_home(self.home)
+            state_folder.check_access(self.home)
         return there
 
     def _manager_command(self) -> Sequence[str] | None:
         return None
 
     def _start_lock(self) -> Any:
-        return state_folder.locked(
+        return state_folder.acquire_lock(
             self.home / state_folder.START_LOCK,
             timeout=control.START_TIMEOUT + control.STOP_TIMEOUT,
             waiting_for="Another start",
@@ -261,9 +261,9 @@ class LocalStack(Stack):
 
     def _is_shared(self, stack: dict[str, Any]) -> bool:
         """Take a share where there are any; returns whether the stack can be used."""
-        if self.linger and self._hold is None and stack.get("lingers"):
-            self._hold = control.hold(self.home)
-            return self._hold is not None
+        if self.linger and self._share is None and stack.get("lingers"):
+            self._share = control.take_share(self.home)
+            return self._share is not None
         return True
 
     def _lingering(self) -> list[str]:
@@ -283,17 +283,17 @@ class LocalStack(Stack):
                 hint=f"{_END}, then start it with --ui.",
             )
 
-    def _release_hold(self) -> None:
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
+    def _release_share(self) -> None:
+        if self._share is not None:
+            self._share.release()
+            self._share = None
 
     def _let_go(self) -> None:
-        self._release_hold()
-        self._forget_owner()
+        self._release_share()
+        self._release_ownership()
 
-    def _forget_owner(self) -> None:
-        if self._owner is not None:
-            self._owner.release()
-            self._owner = None
+    def _release_ownership(self) -> None:
+        if self._ownership is not None:
+            self._ownership.release()
+            self._ownership = None
         self.started_here = False

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-MARKER = "TEMPORAL_AIRFLOW_STACK"
+STACK_ID_VARIABLE = "TEMPORAL_AIRFLOW_STACK"
 """Variable that every process of a stack carries; its value is the stack's id."""
 
 MAX_LOG_BYTES = 10_000_000
@@ -95,13 +95,13 @@ def _death_signal() -> Callable[[], None]:
     return in_child
 
 
-def identity(pid: int) -> dict[str, Any]:
+def identify(pid: int) -> dict[str, Any]:
     """Return what tells a process from a later one with the same pid."""
     return {"pid": pid, "create_time": psutil.Process(pid).create_time()}
 
 
 def is_alive(who: Mapping[str, Any]) -> bool:
-    """Whether the process that :func:`identity` described still runs."""
+    """Whether the process that :func:`identify` described still runs."""
     try:
         process = psutil.Process(who["pid"])
         # The clock may have been set since; no pid comes round again within two seconds.
@@ -118,7 +118,7 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def groups(pid: int) -> set[int]:
+def process_groups(pid: int) -> set[int]:
     """Return the groups of a process and of all that descend from it."""
     found = set()
     with contextlib.suppress(psutil.Error):
@@ -137,25 +137,25 @@ def kill_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
     process.wait()
 
 
-def marked(marker: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Process]:
-    """Yield this user's processes that carry the marker, all users' for root, except this and the groups ``spare``."""
+def find_all(stack_id: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Process]:
+    """Yield this user's processes that carry the stack_id, all users' for root, except this and the groups ``spare``."""
     uid = os.geteuid()
     for process in psutil.process_iter():
         try:
             # PostgreSQL, started by root, runs as somebody else.
             if process.pid == os.getpid() or uid not in (0, process.uids().effective):
                 continue
-            if process.environ().get(MARKER) == marker and os.getpgid(process.pid) not in spare:
+            if process.environ().get(STACK_ID_VARIABLE) == stack_id and os.getpgid(process.pid) not in spare:
                 yield process
         except (psutil.Error, OSError):
             continue
 
 
-def kill_all(marker: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
-    """Kill what :func:`marked` finds until there is nothing more; returns the pids."""
+def kill_all(stack_id: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
+    """Kill what :func:`find_all` finds until there is nothing more; returns the pids."""
     killed: list[int] = []
     deadline = time.monotonic() + timeout
-    while found := list(marked(marker, spare=spare)):
+    while found := list(find_all(stack_id, spare=spare)):
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()

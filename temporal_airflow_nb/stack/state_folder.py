@@ -38,11 +38,11 @@ def prepare_home(home: Path) -> None:
     InvalidInputError
         It is not a folder, belongs to somebody else, can't be written, or its name can't be used.
     """
-    check_name(home)
+    check_path(home)
     try:
         home.mkdir(parents=True, mode=0o700)
     except FileExistsError:
-        check_home(home)
+        check_access(home)
     except NotADirectoryError:
         raise _not_a_folder(home) from None
     except OSError as error:
@@ -64,7 +64,7 @@ def prepare_home(home: Path) -> None:
         ) from None
 
 
-def check_name(home: Path) -> None:
+def check_path(home: Path) -> None:
     """Refuse a folder name that a database inside it could not be opened under."""
     name = os.fsencode(home)
     if len(name) > MAX_HOME_BYTES:
@@ -82,7 +82,7 @@ def check_name(home: Path) -> None:
         )
 
 
-def check_home(home: Path) -> None:
+def check_access(home: Path) -> None:
     """Check an existing state folder: a folder, ours, and open to us."""
     try:
         facts = home.stat()
@@ -94,7 +94,7 @@ def check_home(home: Path) -> None:
         raise _not_a_folder(home)
     if facts.st_uid != os.geteuid():
         raise InvalidInputError(
-            f"The state folder {home} belongs to {_user(facts.st_uid)}, and you are {_user(os.geteuid())}.",
+            f"The state folder {home} belongs to {_user_name(facts.st_uid)}, and you are {_user_name(os.geteuid())}.",
             hint="A stack is one user's: choose your own folder with TEMPORAL_AIRFLOW_HOME or --home.",
             path=str(home),
         )
@@ -112,13 +112,13 @@ def _not_a_folder(home: Path) -> InvalidInputError:
 
 def _no_access(home: Path) -> InvalidInputError:
     return InvalidInputError(
-        f"The state folder {home} can't be read and written by {_user(os.geteuid())}.",
+        f"The state folder {home} can't be read and written by {_user_name(os.geteuid())}.",
         hint="Change its permissions, or choose another one with TEMPORAL_AIRFLOW_HOME or --home.",
         path=str(home),
     )
 
 
-def _user(uid: int) -> str:
+def _user_name(uid: int) -> str:
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:
@@ -144,14 +144,14 @@ def read_stack(home: Path) -> dict[str, Any]:
     return stack if isinstance(stack, dict) else {}
 
 
-def ui_urls(home: Path) -> dict[str, str]:
+def read_ui_urls(home: Path) -> dict[str, str]:
     """Return the addresses of the stack's UIs, by whose they are."""
     stack = read_stack(home)
     return {name: stack[name]["ui_url"] for name in ("airflow", "temporal") if stack.get(name)}
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, timeout: float, waiting_for: str) -> Iterator[int]:
+def acquire_lock(path: Path, *, timeout: float, waiting_for: str) -> Iterator[int]:
     """Hold an exclusive lock on a file; yields the file's descriptor.
 
     The lock belongs to this process and is gone when it dies. ``waiting_for`` names the holder in the error.
@@ -201,11 +201,11 @@ def manager_is_running(home: Path) -> bool:
         os.close(fd)
 
 
-def lock_of_owners(home: Path, *, alone: bool) -> int | None:
-    """Return a descriptor that holds the owners' lock, shared or ``alone``; None where others' holds forbid it."""
+def try_lock_owners(home: Path, *, exclusive: bool) -> int | None:
+    """Return a descriptor that holds the owners' lock, shared or ``exclusive``; None where others' holds forbid it."""
     path = home / OWNERS_LOCK
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if _try_lock(fd, path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+    if _try_lock(fd, path, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
         return fd
     os.close(fd)
     return None
@@ -216,7 +216,7 @@ def log_path(home: Path, service: str) -> Path:
     return home / LOGS / f"{service}.log"
 
 
-def last_words(log: Path, lines: int = 3) -> str:
+def read_log_tail(log: Path, lines: int = 3) -> str:
     """Return the last lines of a log, for an error message."""
     try:
         with log.open("rb") as file:

@@ -25,9 +25,9 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
-from temporal_airflow_nb.tasks.callbacks import Callbacks, record_ended_process, record_if_cleared
+from temporal_airflow_nb.tasks.callbacks import Callbacks, record_end_if_cleared, record_ended_process
 from temporal_airflow_nb.tasks.database import reading, transaction
-from temporal_airflow_nb.tasks.supervisor import TaskSupervisor, start_plain
+from temporal_airflow_nb.tasks.supervisor import TaskSupervisor, start_interpreter
 from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 EXECUTOR_SETTINGS = ("executor", "executor_config")
 NO_EXECUTOR = "a worker of Temporal runs it, not an executor. Choose workers with the task's `queue`."
 
-_NOT_WANTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE})
+_NO_LONGER_WANTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE})
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class TaskRunner:
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
         interruption: Interruption | None = None,
-        plain: bool = False,
+        own_interpreter: bool = False,
     ) -> None:
         """
         Run one try to its end; what came of it is in the database then.
 
         A try that isn't waiting to run, because it ran already or because somebody cleared or marked the task, is
-        left alone. ``plain`` runs it in an interpreter of its own instead of a fork.
+        left alone. ``own_interpreter`` runs it in an interpreter of its own instead of a fork.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class TaskRunner:
         if claimed is None:
             if interruption is not None:
                 # It may have been cleared before its worker was lost, which may have left callbacks.
-                record_if_cleared(**asdict(key))
+                record_end_if_cleared(**asdict(key))
                 self.callbacks.run_pending(key.dag_id, key.run_id)
             return
         workload, ignored = claimed
@@ -123,8 +123,10 @@ class TaskRunner:
                     rerun=interruption.lost,
                     at_most=interruption.limit,
                 )
-            with self.client.serving(workload.ti.id):
-                end = self._supervise(workload, os.fspath(bundle.path), logger, wakeup, should_stop, plain)
+            with self.client.serving_task(workload.ti.id):
+                end = self._supervise(
+                    workload, os.fspath(bundle.path), logger, wakeup, should_stop, own_interpreter
+                )
         finally:
             log_file.close()
         if end is not None:
@@ -138,7 +140,7 @@ class TaskRunner:
                 session.execute(
                     update(TaskInstance)
                     .where(
-                        _is(key),
+                        _matches(key),
                         TaskInstance.try_number == key.try_number,
                         TaskInstance.state == TaskInstanceState.RUNNING,
                     )
@@ -149,7 +151,7 @@ class TaskRunner:
             ti = session.scalar(
                 select(TaskInstance)
                 .where(
-                    _is(key),
+                    _matches(key),
                     TaskInstance.try_number == key.try_number,
                     TaskInstance.state == TaskInstanceState.QUEUED,
                 )
@@ -166,7 +168,7 @@ class TaskRunner:
         logger: Any,
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
-        plain: bool,
+        own_interpreter: bool,
     ) -> TaskInstanceState | None:
         """
         Serve the task's process.
@@ -185,8 +187,8 @@ class TaskRunner:
                 subprocess_logs_to_stdout=False,
             )
             return None
-        if plain or _always_plain():
-            child, pipes = start_plain(self.zygotes.env)
+        if own_interpreter or _needs_own_interpreter():
+            child, pipes = start_interpreter(self.zygotes.env)
         else:
             file = DagFile(
                 workload.bundle_info.name,
@@ -211,7 +213,7 @@ class TaskRunner:
         except BaseException as error:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
-            if isinstance(error, ServerResponseError) and error.response.status_code in _NOT_WANTED:
+            if isinstance(error, ServerResponseError) and error.response.status_code in _NO_LONGER_WANTED:
                 return TaskInstanceState.FAILED
             raise
         finally:
@@ -219,15 +221,15 @@ class TaskRunner:
                 end.close()
         if supervisor.stopped:
             raise StoppedError(workload.display_name)
-        return TaskInstanceState.SUCCESS if supervisor.unheard else None
+        return TaskInstanceState.SUCCESS if supervisor.end_is_unrecorded else None
 
 
-def _always_plain() -> bool:
+def _needs_own_interpreter() -> bool:
     """Return whether no task can be a fork, since the system isn't safe for it or tasks run as another user."""
     return sys.platform == "darwin" or bool(conf.get("core", "default_impersonation", fallback=""))
 
 
-def _is(key: TaskKey) -> Any:
+def _matches(key: TaskKey) -> Any:
     return (
         (TaskInstance.dag_id == key.dag_id)
         & (TaskInstance.run_id == key.run_id)

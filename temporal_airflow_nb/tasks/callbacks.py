@@ -62,13 +62,13 @@ class Callbacks:
     def _take(self, dag_id: str, run_id: str) -> list[Any]:
         with reading() as session:
             rows = session.execute(select(DbCallbackRequest.id, DbCallbackRequest.data)).all()
-        ours = [row.id for row in rows if _is_of(json.loads(row.data["req_data"]), dag_id, run_id)]
-        if not ours:
+        ids = [row.id for row in rows if _belongs_to_run(json.loads(row.data["req_data"]), dag_id, run_id)]
+        if not ids:
             return []
         with transaction() as session:
             found = session.scalars(
                 select(DbCallbackRequest)
-                .where(DbCallbackRequest.id.in_(ours))
+                .where(DbCallbackRequest.id.in_(ids))
                 .with_for_update(skip_locked=True)
             ).all()
             requests = [row.get_callback_request() for row in found]
@@ -78,12 +78,12 @@ class Callbacks:
         return requests
 
 
-def _is_of(request: dict[str, Any], dag_id: str, run_id: str) -> bool:
+def _belongs_to_run(request: dict[str, Any], dag_id: str, run_id: str) -> bool:
     owner = request.get("ti", request)
     return (owner["dag_id"], owner["run_id"]) == (dag_id, run_id)
 
 
-class _EndedProcess:
+class _EndedProcessExecutor:
     """What Airflow's scheduler asks of an executor, with one event to tell: this task's process has ended."""
 
     def __init__(self, key: TaskInstanceKey, state: TaskInstanceState) -> None:
@@ -118,14 +118,14 @@ def record_ended_process(key: TaskInstanceKey, state: TaskInstanceState = TaskIn
         if now == TaskInstanceState.RESTARTING:
             state = TaskInstanceState.SUCCESS
         SchedulerJobRunner.process_executor_events(
-            _EndedProcess(key, state),  # type: ignore[arg-type]
+            _EndedProcessExecutor(key, state),  # type: ignore[arg-type]
             job_id=None,
             scheduler_dag_bag=dag_bag(),
             session=session,
         )
 
 
-def record_if_cleared(**columns: Any) -> None:
+def record_end_if_cleared(**columns: Any) -> None:
     """Record the end of a task instance's process, if it was cleared while it ran and nobody has recorded that."""
     with reading() as session:
         restarting = {**columns, "state": TaskInstanceState.RESTARTING}

@@ -35,7 +35,7 @@ from temporal_airflow_nb.tasks.trigger_queue import TRIGGER_QUEUE
 _PAYLOADS: Any = Annotated[
     get_args(payloads.TIStateUpdate)[0], Discriminator(payloads.ti_state_discriminator)
 ]
-_NAMES_A_DAG = re.compile(r"(?:POST dag-runs|GET dags)/(?P<dag_id>[^/]+)(?:/[^/]+)?")
+_DAG_REQUEST = re.compile(r"(?:POST dag-runs|GET dags)/(?P<dag_id>[^/]+)(?:/[^/]+)?")
 _STATE_UPDATE: TypeAdapter[Any] = TypeAdapter(_PAYLOADS)
 
 
@@ -60,8 +60,8 @@ class DatabaseClient(Client):
         super().__init__(base_url="http://in-process.invalid", token="", transport=InProcessTransport())
         self.find_dag: Callable[[str], None] | None = None
         """Called with the id of a DAG that a task asks for, before the database is."""
-        self._asking = threading.local()
-        self.event_hooks["request"].append(self._name_task)
+        self._current = threading.local()
+        self.event_hooks["request"].append(self._add_task_header)
         self._dag_bag = create_dag_bag()
         ti = r"task-instances/(?P<ti_id>[^/]+)"
         xcom = r"xcoms/(?P<dag_id>[^/]+)/(?P<run_id>[^/]+)/(?P<task_id>[^/]+)/(?P<key>.+)"
@@ -85,23 +85,23 @@ class DatabaseClient(Client):
         self._routes = [(method, re.compile(path), answer) for (method, path), answer in routes.items()]
 
     @contextmanager
-    def serving(self, ti_id: UUID) -> Iterator[None]:
+    def serving_task(self, ti_id: UUID) -> Iterator[None]:
         """Say whose requests this thread makes now."""
-        self._asking.ti_id = str(ti_id)
+        self._current.ti_id = str(ti_id)
         try:
             yield
         finally:
-            del self._asking.ti_id
+            del self._current.ti_id
 
-    def _name_task(self, request: httpx.Request) -> None:
-        if (ti_id := getattr(self._asking, "ti_id", None)) is not None:
+    def _add_task_header(self, request: httpx.Request) -> None:
+        if (ti_id := getattr(self._current, "ti_id", None)) is not None:
             request.headers[TASK_HEADER] = ti_id
 
     def request(self, method: str, url: Any, **kwargs: Any) -> httpx.Response:
         """Answer from the database, or through the in-process API where no direct route is known."""
         match = self._match(method, str(url))
         if match is None:
-            if self.find_dag is not None and (named := _NAMES_A_DAG.fullmatch(f"{method} {url}")):
+            if self.find_dag is not None and (named := _DAG_REQUEST.fullmatch(f"{method} {url}")):
                 self.find_dag(unquote(named["dag_id"]))
             return super().request(method, url, **kwargs)
         path, answer = match

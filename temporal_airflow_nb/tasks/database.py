@@ -21,7 +21,7 @@ _commits = 0
 _AFTER_COMMIT = "temporal_airflow_nb.after_commit"
 
 
-def commits() -> int:
+def commit_count() -> int:
     """Return how many transactions this process has committed: a cheap sign that something may have changed."""
     return _commits
 
@@ -83,7 +83,7 @@ def transaction(*, shared: bool = False) -> Iterator[Session]:
 
 
 @contextmanager
-def writing_alone() -> Iterator[None]:
+def block_other_writers() -> Iterator[None]:
     """Have this process's other threads wait with their transactions, while Airflow's code opens its own."""
     from airflow import settings
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def miss_deadlines() -> datetime | None:
+def queue_missed_deadlines() -> datetime | None:
     """Have Airflow queue the callbacks of deadlines that have passed; return when the next one does."""
     open_deadlines = select(func.min(Deadline.deadline_time)).where(~Deadline.missed)
     with reading() as session:
@@ -48,13 +48,13 @@ def miss_deadlines() -> datetime | None:
         return session.scalar(open_deadlines)
 
 
-def triggers_of_callbacks() -> list[int]:
+def list_callback_triggers() -> list[int]:
     """Return the ids of the triggers that run callbacks, asynchronous ones."""
     with reading() as session:
         return list(session.scalars(select(Callback.trigger_id).where(Callback.trigger_id.is_not(None))))
 
 
-def take_callbacks() -> list[ExecuteCallback]:
+def claim_callbacks() -> list[ExecuteCallback]:
     """Take the callbacks that wait for a process, and mark them as queued."""
     waiting = select(Callback).where(
         Callback.type == CallbackType.EXECUTOR, Callback.state == CallbackState.PENDING

@@ -25,17 +25,17 @@ from airflow.api_fastapi.execution_api.security import _jwt_bearer
 from fastapi import FastAPI, Request
 
 TASK_HEADER = "temporal-airflow-task"
-_NOBODY = "00000000-0000-0000-0000-000000000000"
+_NO_TASK_ID = "00000000-0000-0000-0000-000000000000"
 
 
 async def _always_allow(request: Request) -> TIToken:
-    asking = request.headers.get(TASK_HEADER, _NOBODY)
+    asking = request.headers.get(TASK_HEADER, _NO_TASK_ID)
     return TIToken(
         id=UUID(request.path_params.get("task_instance_id", asking)), claims=TIClaims(scope="execution")
     )
 
 
-def application() -> FastAPI:
+def build_application() -> FastAPI:
     """Return the API; whoever can call it may do everything, as tasks of this worker may."""
     app = FastAPI(openapi_url=None)
     app.include_router(execution_api_router)
@@ -54,7 +54,7 @@ class InProcessTransport(httpx.BaseTransport):
     def _transport(self) -> httpx.WSGITransport:
         loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, name="execution-api", daemon=True).start()
-        return httpx.WSGITransport(app=ASGIMiddleware(application(), loop=loop))  # type: ignore[arg-type]
+        return httpx.WSGITransport(app=ASGIMiddleware(build_application(), loop=loop))  # type: ignore[arg-type]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 # A file that asks which DAG it is parsed for builds another DAG for each task: nothing to share.
 _PARSING_CONTEXT = "get_parsing_context"
 
-_watched: set[str] | None = None
+_opened_files: set[str] | None = None
 
 
-def _watch_files(event: str, args: tuple[Any, ...]) -> None:
-    if _watched is not None and event in ("open", "os.listdir", "os.scandir") and isinstance(args[0], str):
-        _watched.add(args[0])
+def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
+    if (
+        _opened_files is not None
+        and event in ("open", "os.listdir", "os.scandir")
+        and isinstance(args[0], str)
+    ):
+        _opened_files.add(args[0])
 
 
 @dataclass
@@ -59,7 +63,7 @@ def parse(path: str, bundle_name: str, bundle_path: str) -> ParsedFile:
 
     block_orm_access()
     known = set(sys.modules)
-    with _watching() as files, _stored_values_refused() as refused:
+    with _record_opened_files() as files, _refuse_stored_values() as refused:
         try:
             bag: DagBag | None = BundleDagBag(
                 dag_folder=path,
@@ -72,7 +76,7 @@ def parse(path: str, bundle_name: str, bundle_path: str) -> ParsedFile:
         except BaseException as error:
             bag, reason = None, repr(error)
     files |= {module.__file__ for name, module in _new_modules(known) if getattr(module, "__file__", None)}
-    sources = {path} | {file for file in files if _is_users(file, bundle_path)}
+    sources = {path} | {file for file in files if _may_change(file, bundle_path)}
     if refused:
         reason = "reads a variable or connection at the top level"
     elif any(_mentions_parsing_context(source) for source in sources):
@@ -85,7 +89,7 @@ def _new_modules(known: set[str]) -> Iterator[tuple[str, Any]]:
     return ((name, module) for name, module in list(sys.modules.items()) if name not in known)
 
 
-def _is_users(file: str, bundle_path: str) -> bool:
+def _may_change(file: str, bundle_path: str) -> bool:
     """Installed packages don't change under a running worker; everything else may."""
     if file.startswith(bundle_path.rstrip("/") + "/") or file == bundle_path:
         return "__pycache__" not in file
@@ -104,18 +108,18 @@ def _mentions_parsing_context(source: str) -> bool:
 
 
 @contextmanager
-def _watching() -> Iterator[set[str]]:
-    global _watched
-    sys.addaudithook(_watch_files)
-    _watched = set()
+def _record_opened_files() -> Iterator[set[str]]:
+    global _opened_files
+    sys.addaudithook(_on_audit_event)
+    _opened_files = set()
     try:
-        yield _watched
+        yield _opened_files
     finally:
-        _watched = None
+        _opened_files = None
 
 
 @contextmanager
-def _stored_values_refused() -> Iterator[list[str]]:
+def _refuse_stored_values() -> Iterator[list[str]]:
     """
     Note each read of a variable or connection, and refuse it.
 

@@ -58,10 +58,10 @@ class SpawnedInterpreter(ProcessTracker):
         return False
 
 
-def start_plain(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
+def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
     """Start a task process the way Airflow does on macOS: a new interpreter with the pipes as its stdio."""
-    ours, theirs = zip(*(socket.socketpair() for _ in range(4)), strict=True)
-    requests, stdout, stderr, channel = ours
+    own_ends, child_ends = zip(*(socket.socketpair() for _ in range(4)), strict=True)
+    requests, stdout, stderr, channel = own_ends
     process = subprocess.Popen(
         [
             sys.executable,
@@ -69,14 +69,14 @@ def start_plain(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
             "from temporal_airflow_nb.tasks.preload import accept_every_executor; accept_every_executor();"
             "from airflow.sdk.execution_time.supervisor import _child_exec_main; _child_exec_main()",
         ],
-        stdin=theirs[0],
-        stdout=theirs[1],
-        stderr=theirs[2],
-        pass_fds=[theirs[3].fileno()],
+        stdin=child_ends[0],
+        stdout=child_ends[1],
+        stderr=child_ends[2],
+        pass_fds=[child_ends[3].fileno()],
         start_new_session=True,
         env={**os.environ, **env},
     )
-    for end in theirs:
+    for end in child_ends:
         end.close()
     # The child asks for its log channel over `requests`; this pair only fills the place.
     logs, unused = socket.socketpair()
@@ -160,7 +160,7 @@ class TaskSupervisor(ActivitySubprocess):
         super()._send_terminal_state_msg(msg)
 
     @property
-    def unheard(self) -> bool:
+    def end_is_unrecorded(self) -> bool:
         """Whether the database doesn't know how the try ended: its process died, or was ended or not listened to."""
         return (
             self._terminal_state == SERVER_TERMINATED

@@ -94,7 +94,7 @@ def share_bag(parsed: ParsedFile) -> None:
     processor.BundleDagBag = bundle_dag_bag  # type: ignore[attr-defined]
 
 
-def enter(target: str, pipes: Pipes, parsed: ParsedFile | None) -> NoReturn:
+def run_target(target: str, pipes: Pipes, parsed: ParsedFile | None) -> NoReturn:
     """Run ``target`` in this process, connected to its supervisor; never returns."""
     from airflow.sdk.execution_time.supervisor import _fork_main
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TRIGGER_QUEUE = "temporal-airflow"
 
 
-def keep_from_triggerers(ids: Collection[int], session: Session) -> None:
+def move_to_worker_queue(ids: Collection[int], session: Session) -> None:
     """Put triggers that no process of ours has made, as some tasks start from theirs, into our queue."""
     if ids:
         session.execute(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 60.0
-_LONGEST_PAUSE = 30.0
+_MAX_PAUSE_SECONDS = 30.0
 
 
 @attrs.define(kw_only=True)
@@ -45,7 +45,7 @@ class TriggerSupervisor(TriggerRunnerSupervisor):
     """Triggers that have ended, however they did."""
     fired: set[int] = attrs.field(factory=set, init=False)
     """Triggers whose event, or failure, is in the database, so that nothing waits for them any more."""
-    left_callbacks: set[int] = attrs.field(factory=set, init=False)
+    with_pending_callbacks: set[int] = attrs.field(factory=set, init=False)
     """Those of them that ended their task without a worker, so that its callbacks are still to be run."""
 
     def make_client(self) -> Client:
@@ -78,7 +78,7 @@ class TriggerSupervisor(TriggerRunnerSupervisor):
         self.handle_events()
         self.handle_failed_triggers()
 
-    def nudge(self) -> None:
+    def wake_process(self) -> None:
         """Have the process ask for news, if it has begun to listen."""
         from temporal_airflow_nb.tasks.trigger_runner import WAKE
 
@@ -90,7 +90,7 @@ class TriggerSupervisor(TriggerRunnerSupervisor):
         """Resume what waits for the trigger."""
         self._record(trigger_id, lambda session: Trigger.submit_event(trigger_id, event, session=session))
         if isinstance(event, BaseTaskEndEvent):
-            self.left_callbacks.add(trigger_id)
+            self.with_pending_callbacks.add(trigger_id)
 
     def on_trigger_failure(self, trigger_id: int, exc: list[str] | None) -> None:
         """Resume what waits for the trigger so that it fails."""
@@ -110,7 +110,7 @@ class TriggerSupervisor(TriggerRunnerSupervisor):
             except OperationalError as error:
                 log.warning("Could not record what a trigger fired; trying again", error=str(error.orig))
                 time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
     def _process_log_messages_from_subprocess(self) -> Generator[None, bytes | bytearray, None]:
         # Airflow takes this for a process of the triggerer's own, and begins with configuring its logging.
@@ -208,7 +208,9 @@ class Triggers:
                 log.exception("The triggers' process could not be served")
             if self._stopped or not self._waiting:
                 continue
-            pause = 0.5 if time.monotonic() - began > _LONGEST_PAUSE else min(pause * 2, _LONGEST_PAUSE)
+            pause = (
+                0.5 if time.monotonic() - began > _MAX_PAUSE_SECONDS else min(pause * 2, _MAX_PAUSE_SECONDS)
+            )
             log.warning("The triggers' process ended; starting another", seconds=pause)
             time.sleep(pause)
 
@@ -239,7 +241,7 @@ class Triggers:
                 self._new = set(self._waiting)
             idle_since = time.monotonic()
             while supervisor.is_alive() and not self._stopped:
-                self._pass_on(supervisor)
+                self._send_changes(supervisor)
                 supervisor.serve(1.0)
                 self._resolve(supervisor)
                 if self._waiting:
@@ -253,7 +255,7 @@ class Triggers:
             for end in (*pipes, child.exit_channel):
                 end.close()
 
-    def _pass_on(self, supervisor: TriggerSupervisor) -> None:
+    def _send_changes(self, supervisor: TriggerSupervisor) -> None:
         """Tell the process which triggers to start and to cancel."""
         with self._lock:
             new, self._new = self._new, set()
@@ -261,7 +263,7 @@ class Triggers:
         supervisor.create(new - cancelled)
         supervisor.cancel(cancelled)
         if new or cancelled:
-            supervisor.nudge()
+            supervisor.wake_process()
 
     def _resolve(self, supervisor: TriggerSupervisor) -> None:
         """Release those who wait for a trigger that has fired, or that is gone."""
@@ -275,6 +277,6 @@ class Triggers:
         # One that has fired and goes on all the same isn't wanted any more, as Airflow's triggerer sees it.
         supervisor.cancel(supervisor.fired & supervisor.running_triggers)
         for trigger_id, future in released.items():
-            future.set_result(trigger_id in supervisor.left_callbacks)
-        for known in (supervisor.finished, supervisor.fired, supervisor.left_callbacks):
+            future.set_result(trigger_id in supervisor.with_pending_callbacks)
+        for known in (supervisor.finished, supervisor.fired, supervisor.with_pending_callbacks):
             known -= ended

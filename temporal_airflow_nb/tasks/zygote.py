@@ -143,7 +143,7 @@ class Zygote:
                 os.setpgid(0, 0)
             os.close(channel)
             os.environ.update(message.get("env", {}))
-            targets.enter(message["target"], (requests, stdout, stderr, logs), self.parsed)
+            targets.run_target(message["target"], (requests, stdout, stderr, logs), self.parsed)
         finally:
             os._exit(124)
 

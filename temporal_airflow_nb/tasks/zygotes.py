@@ -116,14 +116,14 @@ class Child(ProcessTracker):
             self._kill_group()
             return
         code = os.waitstatus_to_exitcode(int(line))
-        self._exit_code = _NamedExit(code) if code < 0 else code
+        self._exit_code = _SignalExitCode(code) if code < 0 else code
 
     def _kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
 
 
-class _NamedExit(int):
+class _SignalExitCode(int):
     """A negative exit code with the name of the signal, as psutil gives it and the supervisor logs it."""
 
     @property
@@ -135,7 +135,7 @@ def _seqpacket_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-class _Zygote:
+class _ZygoteConnection:
     """A connection to one zygote process."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -151,17 +151,17 @@ class _Zygote:
                 raise ZygoteLostError("the zygote has ended") from error
 
     def spawn(self, target: str, env: dict[str, str]) -> tuple[Child, Pipes]:
-        ours, theirs = zip(*(socket.socketpair() for _ in range(5)), strict=True)
+        own_ends, child_ends = zip(*(socket.socketpair() for _ in range(5)), strict=True)
         try:
-            self.send({"op": "spawn", "target": target, "env": env}, [end.fileno() for end in theirs])
+            self.send({"op": "spawn", "target": target, "env": env}, [end.fileno() for end in child_ends])
         except ZygoteLostError:
-            for end in ours:
+            for end in own_ends:
                 end.close()
             raise
         finally:
-            for end in theirs:
+            for end in child_ends:
                 end.close()
-        requests, stdout, stderr, logs, channel = ours
+        requests, stdout, stderr, logs, channel = own_ends
         return Child(channel), Pipes(requests, stdout, stderr, logs)
 
     def retire(self) -> None:
@@ -174,7 +174,7 @@ class _Zygote:
 
 @dataclass
 class _FileZygote:
-    zygote: _Zygote
+    zygote: _ZygoteConnection
     stamps: dict[str, list[int]]
     shared: bool
 
@@ -195,7 +195,7 @@ class Zygotes:
 
     def __init__(self, root: socket.socket | None = None, env: dict[str, str] | None = None) -> None:
         self.env = env if env is not None else {}
-        self._root = _Zygote(root) if root is not None else None
+        self._root = _ZygoteConnection(root) if root is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._files: OrderedDict[DagFile, _FileZygote] = OrderedDict()
         self._locks: dict[DagFile, threading.Lock] = {}
@@ -214,7 +214,7 @@ class Zygotes:
             zygote = None
             try:
                 if file is not None:
-                    zygote = self._zygote_of(file)
+                    zygote = self._find_zygote(file)
                 return (zygote or self._root_zygote()).spawn(target, self.env)
             except ZygoteLostError:
                 log.warning("Zygote lost; starting another", file=file, attempt=attempt)
@@ -224,29 +224,29 @@ class Zygotes:
     def warm(self, file: DagFile) -> None:
         """Have ``file`` parsed before its first task is due."""
         try:
-            self._zygote_of(file)
+            self._find_zygote(file)
         except ZygoteLostError:
             self._forget(file, None)
 
-    def _root_zygote(self) -> _Zygote:
+    def _root_zygote(self) -> _ZygoteConnection:
         with self._lock:
             if self._root is None:
-                ours, theirs = _seqpacket_pair()
+                own_end, child_end = _seqpacket_pair()
                 code = (
                     "import socket, sys; from temporal_airflow_nb.tasks.preload import preload; preload();"
                     "from temporal_airflow_nb.tasks.zygote import main; main(socket.socket(fileno=int(sys.argv[1])))"
                 )
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", code, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
+                    [sys.executable, "-c", code, str(child_end.fileno())],
+                    pass_fds=[child_end.fileno()],
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, **self.env},
                 )
-                theirs.close()
-                self._root = _Zygote(ours)
+                child_end.close()
+                self._root = _ZygoteConnection(own_end)
             return self._root
 
-    def _forget(self, file: DagFile | None, zygote: _Zygote | None) -> None:
+    def _forget(self, file: DagFile | None, zygote: _ZygoteConnection | None) -> None:
         with self._lock:
             if file is not None and zygote is not None:
                 self._files.pop(file, None)
@@ -255,7 +255,7 @@ class Zygotes:
                 self._root.close()
                 self._root = None
 
-    def _zygote_of(self, file: DagFile) -> _Zygote | None:
+    def _find_zygote(self, file: DagFile) -> _ZygoteConnection | None:
         """Return the zygote that has ``file`` parsed as it is now; None where each task has to parse it."""
         with self._lock:
             lock = self._locks.setdefault(file, threading.Lock())
@@ -275,7 +275,7 @@ class Zygotes:
             return known.zygote if known.shared else None
 
     def _load(self, file: DagFile) -> _FileZygote:
-        ours, theirs = _seqpacket_pair()
+        own_end, child_end = _seqpacket_pair()
         read_end, write_end = os.pipe()
         try:
             self._root_zygote().send(
@@ -286,20 +286,20 @@ class Zygotes:
                     "bundle_path": file.bundle_path,
                     "env": self.env,
                 },
-                [theirs.fileno(), write_end],
+                [child_end.fileno(), write_end],
             )
         finally:
-            theirs.close()
+            child_end.close()
             os.close(write_end)
         with open(read_end, "rb") as pipe:
             report = pipe.read()
         if not report:
-            ours.close()
-            return _FileZygote(_Zygote(ours), {file.path: []}, shared=False)
+            own_end.close()
+            return _FileZygote(_ZygoteConnection(own_end), {file.path: []}, shared=False)
         result = json.loads(report)
         if not result["shared"]:
             log.info("Tasks parse their DAG file themselves", file=file.path, reason=result["reason"])
-        return _FileZygote(_Zygote(ours), result["stamps"], result["shared"])
+        return _FileZygote(_ZygoteConnection(own_end), result["stamps"], result["shared"])
 
     def stop(self) -> None:
         """End every zygote and what runs in them."""
@@ -323,12 +323,12 @@ def preload_and_fork() -> Zygotes:
 
     if psutil.Process().num_threads() > 1:
         raise RuntimeError("a zygote is forked before the first thread is started")
-    ours, theirs = _seqpacket_pair()
+    own_end, child_end = _seqpacket_pair()
     if os.fork() == 0:
-        ours.close()
+        own_end.close()
         try:
-            zygote.main(theirs)
+            zygote.main(child_end)
         finally:
             os._exit(1)
-    theirs.close()
-    return Zygotes(ours)
+    child_end.close()
+    return Zygotes(own_end)

@@ -117,12 +117,12 @@ class Cluster:
         self._secrets = {name: secrets.token_hex(32) for name in ("secret_key", "jwt_secret")}
         self.server = AirflowApi(self.url, patience=TIMEOUT)
         self.managed = managed
-        self.marker = uuid.uuid4().hex
+        self.stack_id = uuid.uuid4().hex
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "TEMPORAL_"))}
         self.environment = {
             **inherited,
             **processes.python_path(inherited),
-            processes.MARKER: self.marker,
+            processes.STACK_ID_VARIABLE: self.stack_id,
             "AIRFLOW_HOME": str(self.folder),
             "AIRFLOW_CONFIG": str(self.folder / "airflow.cfg"),
             "TEMPORAL_ADDRESS": f"{ports.LOOPBACK}:{self.ports['temporal']}",
@@ -246,7 +246,7 @@ class Cluster:
     def stop_all(self) -> None:
         """End every process of the cluster, and whatever one that was killed has left."""
         services.stop(list(self.services.values()))
-        processes.sweep(self.marker)
+        processes.kill_all(self.stack_id)
         self.engine.dispose()
 
     def check_services(self) -> None:

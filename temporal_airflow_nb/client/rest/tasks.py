@@ -50,7 +50,7 @@ def task(
     number = try_number or ti["try_number"]
     told = next((one for one in tries if one["try_number"] == number), task_row(ti))
     lines = logs(api, dag_id, run_id, task_id, map_index, number)["lines"] if number else []
-    failure = task_error.failure(lines) if told["state"] in ("failed", "up_for_retry") else None
+    failure = task_error.find_failure(lines) if told["state"] in ("failed", "up_for_retry") else None
     names = ("try_number", "state", "queued_dttm", "start_date", "end_date", "duration", "hostname")
     return {
         "task_id": task_id,
@@ -84,6 +84,6 @@ def _error(failure: Mapping[str, Any]) -> dict[str, Any]:
             "cell": None,
             "user": not task_error.is_library(frame["filename"]),
         }
-        for frame in task_error.frames(failure)
+        for frame in task_error.failure_frames(failure)
     ]
-    return {**task_error.error(failure), "frames": frames}
+    return {**task_error.describe_failure(failure), "frames": frames}

@@ -46,7 +46,7 @@ class _RunningTry:
                 wakeup=self._wakeup,
                 should_stop=lambda: self.stopping,
                 interruption=interruption,
-                plain=plain,
+                own_interpreter=plain,
             ),
         )
         self.future.add_done_callback(self._close)

@@ -11,10 +11,10 @@ from airflow.executors.workloads import ExecuteCallback
 
 from temporal_airflow_nb.tasks.attempt import TaskRunner
 from temporal_airflow_nb.tasks.deadlines import (
-    miss_deadlines,
+    claim_callbacks,
+    list_callback_triggers,
+    queue_missed_deadlines,
     run_callback,
-    take_callbacks,
-    triggers_of_callbacks,
 )
 from temporal_airflow_nb.tasks.triggers import Triggers
 
@@ -59,7 +59,7 @@ class DeadlineWatch:
             pause = _LOOK_AGAIN if self.alone else _LOOK_AGAIN_BESIDE_A_SCHEDULER
             try:
                 if self.alone:
-                    following = await asyncio.to_thread(miss_deadlines)
+                    following = await asyncio.to_thread(queue_missed_deadlines)
                     if following is not None:
                         pause = min(pause, (following - timezone.utcnow()).total_seconds() + 0.01)
                 await self._run_callbacks()
@@ -70,11 +70,11 @@ class DeadlineWatch:
             self._wake.clear()
 
     async def _run_callbacks(self) -> None:
-        for trigger_id in await asyncio.to_thread(triggers_of_callbacks):
+        for trigger_id in await asyncio.to_thread(list_callback_triggers):
             self.triggers.start(trigger_id)
         if not self.alone:
             return
-        for workload in await asyncio.to_thread(take_callbacks):
+        for workload in await asyncio.to_thread(claim_callbacks):
             task = asyncio.create_task(self._run_callback(workload))
             self._running.add(task)
             task.add_done_callback(self._running.discard)

@@ -29,7 +29,7 @@ from temporal_airflow_nb.orchestration.scheduling.grid_rows import COLUMNS, row_
 from temporal_airflow_nb.orchestration.scheduling.queues import default_queue
 from temporal_airflow_nb.orchestration.scheduling.task_graph import TaskGraph, graph_of
 from temporal_airflow_nb.orchestration.workflow.models import Key, PassInput, PassResult, TaskTry, Timer
-from temporal_airflow_nb.tasks.trigger_queue import keep_from_triggerers
+from temporal_airflow_nb.tasks.trigger_queue import move_to_worker_queue
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -350,7 +350,7 @@ class SchedulingPass:
             where = and_(where, self._any_of(keys))
         found = select(TI.task_id, TI.map_index, TI.trigger_id).where(self._of_run, where)
         triggers = sorted([*row] for row in self.session.execute(found) if row.trigger_id is not None)
-        keep_from_triggerers([trigger_id for *_, trigger_id in triggers], self.session)
+        move_to_worker_queue([trigger_id for *_, trigger_id in triggers], self.session)
         return triggers
 
     def _timers(self, request: PassInput) -> list[Timer]:

@@ -18,32 +18,32 @@ from typing import Any
 from temporal_airflow_nb.errors import ServiceUnavailableError, from_dict
 from temporal_airflow_nb.stack import processes, state_folder
 
-KEEPER_MODULE = "temporal_airflow_nb.stack.manager.manager"
+MANAGER_MODULE = "temporal_airflow_nb.stack.manager.manager"
 START_TIMEOUT = 270.0
 STOP_TIMEOUT = 30.0
-REREAD = signal.SIGUSR1
+RELOAD_SIGNAL = signal.SIGUSR1
 """Tells a manager that there are other folders to watch."""
 
-_owned: set[int] = set()
+_held_fds: set[int] = set()
 
 
-def _close_owned() -> None:
-    while _owned:
-        os.close(_owned.pop())
+def _close_held_fds() -> None:
+    while _held_fds:
+        os.close(_held_fds.pop())
 
 
 # A forked child must not keep its parent's stack alive.
-os.register_at_fork(after_in_child=_close_owned)
+os.register_at_fork(after_in_child=_close_held_fds)
 
 
-class Owner:
+class StackOwnership:
     """This process's hold on a stack that it started: the stack ends when the hold does."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
-        _owned.add(fd)
+        _held_fds.add(fd)
 
-    def hand_over(self) -> None:
+    def detach_stack(self) -> None:
         """Let the stack go on without this process."""
         if self._fd is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -52,36 +52,36 @@ class Owner:
 
     def release(self) -> None:
         """Let go."""
-        if self._fd is not None and self._fd in _owned:
-            _owned.discard(self._fd)
+        if self._fd is not None and self._fd in _held_fds:
+            _held_fds.discard(self._fd)
             os.close(self._fd)
         self._fd = None
 
 
-class Hold:
+class StackShare:
     """This process's share in a stack that is kept for several: it ends with the last of them."""
 
     def __init__(self, home: Path, fd: int) -> None:
         self._home = home
         self._fd: int | None = fd
-        _owned.add(fd)
+        _held_fds.add(fd)
 
     def release(self) -> bool:
         """Let go; returns whether nobody else holds the stack."""
-        if self._fd is not None and self._fd in _owned:
-            _owned.discard(self._fd)
+        if self._fd is not None and self._fd in _held_fds:
+            _held_fds.discard(self._fd)
             os.close(self._fd)
         self._fd = None
-        alone = state_folder.lock_of_owners(self._home, alone=True)
+        alone = state_folder.try_lock_owners(self._home, exclusive=True)
         if alone is not None:
             os.close(alone)
         return alone is not None
 
 
-def hold(home: Path) -> Hold | None:
+def take_share(home: Path) -> StackShare | None:
     """Take a share in a stack; None while its manager looks whether anybody has one, or ends it."""
-    fd = state_folder.lock_of_owners(home, alone=False)
-    return None if fd is None else Hold(home, fd)
+    fd = state_folder.try_lock_owners(home, exclusive=False)
+    return None if fd is None else StackShare(home, fd)
 
 
 def start_manager(
@@ -91,7 +91,7 @@ def start_manager(
     command: Sequence[str] | None = None,
     options: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
-) -> Owner | None:
+) -> StackOwnership | None:
     """Start a manager and wait until its stack is ready.
 
     Parameters
@@ -109,7 +109,7 @@ def start_manager(
 
     Returns
     -------
-    Owner or None
+    StackOwnership or None
         What ties the stack to this process; None for a detached one.
 
     Raises
@@ -117,10 +117,10 @@ def start_manager(
     TemporalAirflowError
         Why it doesn't start, as the manager or the service says.
     """
-    marker = uuid.uuid4().hex
+    stack_id = uuid.uuid4().hex
     ready, ready_end = os.pipe()
     owner_end, owner_fd = os.pipe()
-    owner = Owner(owner_fd)
+    owner = StackOwnership(owner_fd)
     arguments = [*options, "--ready-fd", str(ready_end)]
     pass_fds = [ready_end]
     if not detach:
@@ -130,12 +130,12 @@ def start_manager(
         **os.environ,
         **(settings or {}),
         **processes.python_path(os.environ),
-        processes.MARKER: marker,
+        processes.STACK_ID_VARIABLE: stack_id,
     }
     process = None
     try:
         process = processes.spawn(
-            [*(command or processes.python_command(KEEPER_MODULE, str(home))), *arguments],
+            [*(command or processes.python_command(MANAGER_MODULE, str(home))), *arguments],
             log=state_folder.log_path(home, "manager"),
             env=env,
             pass_fds=pass_fds,
@@ -146,7 +146,7 @@ def start_manager(
     except BaseException:
         owner.release()
         if process is not None:
-            stop_manager(home, process.pid, marker, process=process)
+            stop_manager(home, process.pid, stack_id, process=process)
         raise
     finally:
         for fd in (ready, ready_end, owner_end):
@@ -181,14 +181,14 @@ def _await_ready(fd: int, process: subprocess.Popen[bytes], home: Path) -> None:
         log = state_folder.log_path(home, "manager")
         raise ServiceUnavailableError(
             f"The stack's manager ended before it was ready (exit code {process.returncode}). "
-            f"Last in its log:\n{state_folder.last_words(log)}",
+            f"Last in its log:\n{state_folder.read_log_tail(log)}",
             hint=f"See {log}.",
             service="manager",
         )
 
 
 def stop_manager(
-    home: Path, pid: int, marker: str, *, process: subprocess.Popen[bytes] | None = None
+    home: Path, pid: int, stack_id: str, *, process: subprocess.Popen[bytes] | None = None
 ) -> None:
     """End a manager with all that it started, and wait until nothing of it is left."""
     if state_folder.manager_is_running(home) or (process is not None and process.poll() is None):
@@ -201,14 +201,14 @@ def stop_manager(
     if process is not None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5.0)
-    processes.kill_all(marker)
+    processes.kill_all(stack_id)
 
 
-def reread(home: Path) -> None:
+def reload_folders(home: Path) -> None:
     """Tell the folder's manager, if one runs, that there are other folders to watch."""
     manager = state_folder.read_stack(home).get(state_folder.MANAGER) or {}
     if state_folder.manager_is_running(home) and processes.is_alive(manager):
-        os.kill(manager["pid"], REREAD)
+        os.kill(manager["pid"], RELOAD_SIGNAL)
 
 
 def wait_until_gone(home: Path, timeout: float) -> bool:

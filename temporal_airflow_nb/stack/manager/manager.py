@@ -30,8 +30,8 @@ from temporal_airflow_nb.stack.services import airflow_services, database, defin
 from temporal_airflow_nb.stack.services.spec import Plan, port_names
 
 START_TIMEOUT = 240.0
-_TICK = 0.05
-_LOOK_FOR_OWNERS = 0.5
+_TICK_SECONDS = 0.05
+_SHARE_CHECK_SECONDS = 0.5
 
 
 class _PortTakenError(Exception):
@@ -62,7 +62,7 @@ class StackManager:
         Kind of the metadata database.
     linger
         Seconds for which the stack waits for another owner when its own has died; 0 for not at all.
-    host_command
+    worker_command
         Command of the worker service, in place of the package's own.
     """
 
@@ -76,10 +76,10 @@ class StackManager:
         ui: bool = False,
         db: str = database.SQLITE,
         linger: float = 0.0,
-        host_command: list[str] | None = None,
+        worker_command: list[str] | None = None,
     ) -> None:
         self.home = home
-        self.marker = os.environ.setdefault(processes.MARKER, uuid.uuid4().hex)
+        self.stack_id = os.environ.setdefault(processes.STACK_ID_VARIABLE, uuid.uuid4().hex)
         self._owner_fd = owner_fd
         self._ready_fd = ready_fd
         self._embedded = embedded
@@ -88,51 +88,52 @@ class StackManager:
         self._linger = linger
         self._detached = owner_fd is None
         self._end_at: float | None = None
-        self._host_command = host_command
+        self._worker_command = worker_command
         self._selector = selectors.DefaultSelector()
-        self._guard = 0
+        self._watchdog = 0
         self._plan: Plan | None = None
         self._running: list[ServiceProcess] = []
         self._state = "starting"
-        self._reread = False
+        self._reload_folders = False
 
     def run(self) -> int:
         """Run the stack until it is asked to end. Returns the exit code."""
         try:
-            with state_folder.locked(
+            with state_folder.acquire_lock(
                 self.home / state_folder.MANAGER_LOCK, timeout=5, waiting_for="Another stack manager"
             ) as lock:
-                self._guard = watchdog.start(
-                    self.marker, close=[fd for fd in (lock, self._owner_fd, self._ready_fd) if fd is not None]
+                self._watchdog = watchdog.start(
+                    self.stack_id,
+                    close=[fd for fd in (lock, self._owner_fd, self._ready_fd) if fd is not None],
                 )
-                self._listen()
+                self._watch_signals()
                 try:
                     self._start()
-                    self._keep()
+                    self._supervise()
                 except _StopError:
                     return 0
                 finally:
                     self._end()
         except TemporalAirflowError as error:
-            print(f"{_now()} {error}", flush=True)
-            self._announce({"error": error.to_dict()})
+            print(f"{_timestamp()} {error}", flush=True)
+            self._report_start({"error": error.to_dict()})
             return error.exit_code
         raise AssertionError("unreachable")
 
-    def _listen(self) -> None:
+    def _watch_signals(self) -> None:
         wakeup, wakeup_end = os.pipe()
         for fd in (wakeup, wakeup_end):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
         stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        for number in (*stop, control.REREAD, signal.SIGCHLD):
+        for number in (*stop, control.RELOAD_SIGNAL, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
 
         def on_signal() -> None:
             received = set(os.read(wakeup, 4096))
             if stop & received:
                 raise _StopError
-            self._reread = self._reread or control.REREAD in received
+            self._reload_folders = self._reload_folders or control.RELOAD_SIGNAL in received
 
         self._selector.register(wakeup, selectors.EVENT_READ, on_signal)
         if self._owner_fd is not None:
@@ -151,9 +152,9 @@ class StackManager:
         self._owner_fd = None
         self._record()
 
-    def _look_for_owners(self) -> None:
+    def _check_shares(self) -> None:
         """End the stack when nobody has held it for long enough. The lock is kept then: no one can come any more."""
-        lock = state_folder.lock_of_owners(self.home, alone=True)
+        lock = state_folder.try_lock_owners(self.home, exclusive=True)
         if lock is None:
             self._end_at = time.monotonic() + self._linger
         elif self._end_at is not None and time.monotonic() >= self._end_at:
@@ -168,7 +169,7 @@ class StackManager:
 
     def _start(self) -> None:
         before = state_folder.read_stack(self.home)
-        if before.get("id") not in (None, self.marker):
+        if before.get("id") not in (None, self.stack_id):
             processes.kill_all(before["id"])
         asked = ports.requested() if self._embedded else {}
         taken: set[int] = set()
@@ -187,7 +188,7 @@ class StackManager:
                     ) from None
         self._state = "ready"
         self._record()
-        self._announce({"ready": True})
+        self._report_start({"ready": True})
 
     def _make_plan(self, before: dict[str, Any], asked: dict[str, int], taken: set[int]) -> Plan:
         names = port_names(embedded=self._embedded, ui=self._ui, database=self._database)
@@ -197,7 +198,7 @@ class StackManager:
         )
         return Plan(
             home=self.home,
-            marker=self.marker,
+            stack_id=self.stack_id,
             ports=chosen,
             # The same again, so that what was obtained from the stack before still works.
             token=before.get("gateway", {}).get("token") or uuid.uuid4().hex + uuid.uuid4().hex,
@@ -210,21 +211,21 @@ class StackManager:
     def _start_services(self, plan: Plan) -> None:
         if self._embedded:
             definitions.prepare(plan)
-            specs = definitions.embedded(plan, self._host_command)
+            specs = definitions.embedded_services(plan, self._worker_command)
         else:
-            specs = definitions.gateway_only(plan, self._host_command)
+            specs = definitions.gateway_services(plan, self._worker_command)
         self._running = [ServiceProcess(service) for service in specs]
-        for supervised in self._running:
-            supervised.start()
+        for process in self._running:
+            process.start()
         self._record()
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             changed = [s for s in self._running if s.check()]
             if changed:
                 self._record()
-            for supervised in self._running:
-                if supervised.state == "dead":
-                    self._explain(supervised)
+            for process in self._running:
+                if process.state == "dead":
+                    self._raise_start_error(process)
             if all(s.state == "running" for s in self._running):
                 return
             if time.monotonic() > deadline:
@@ -234,63 +235,63 @@ class StackManager:
                     hint=f"See the logs in {self.home / state_folder.LOGS}.",
                     service=late[0],
                 )
-            self._wait(_TICK)
+            self._wait(_TICK_SECONDS)
 
-    def _explain(self, supervised: ServiceProcess) -> None:
-        service = supervised.service
-        supervised.end()
+    def _raise_start_error(self, process: ServiceProcess) -> None:
+        service = process.service
+        process.end()
         if not all(ports.is_free(port) for port in service.ports):
             raise _PortTakenError
-        assert supervised.error is not None
-        raise supervised.error
+        assert process.error is not None
+        raise process.error
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         while True:
             now = time.monotonic()
-            if self._reread:
+            if self._reload_folders:
                 self._restart_dag_processor()
             if self._end_at is not None:
-                self._look_for_owners()
-            for supervised in self._running:
-                if supervised.retry_at is not None and now >= supervised.retry_at:
-                    supervised.start()
+                self._check_shares()
+            for process in self._running:
+                if process.retry_at is not None and now >= process.retry_at:
+                    process.start()
                     self._record()
-                if supervised.check():
-                    if supervised.state == "dead":
-                        self._bury(supervised)
+                if process.check():
+                    if process.state == "dead":
+                        self._handle_exit(process)
                     self._record()
             waits = [max(0.0, s.retry_at - time.monotonic()) for s in self._running if s.retry_at is not None]
             if any(s.state == "starting" for s in self._running):
-                waits.append(_TICK)
+                waits.append(_TICK_SECONDS)
             if self._end_at is not None:
-                waits.append(_LOOK_FOR_OWNERS)
+                waits.append(_SHARE_CHECK_SECONDS)
             self._wait(min(waits, default=None))
 
     def _restart_dag_processor(self) -> None:
         """Have it learn of folders that are watched from now on: it reads which ones only at its start."""
-        self._reread = False
-        for supervised in self._running:
-            if supervised.service.name == airflow_services.DAG_PROCESSOR:
+        self._reload_folders = False
+        for process in self._running:
+            if process.service.name == airflow_services.DAG_PROCESSOR:
                 command = airflow_services.dag_processor_command(self.home)
-                supervised.end()
-                supervised.service = replace(supervised.service, command=command)
-                supervised.start()
+                process.end()
+                process.service = replace(process.service, command=command)
+                process.start()
                 self._record()
 
-    def _bury(self, supervised: ServiceProcess) -> None:
-        print(f"{_now()} {supervised.error}", flush=True)
-        supervised.schedule_restart()
-        if supervised.service.has_offspring:
-            others = [processes.groups(s.process.pid) for s in self._running if s.process is not None]
-            processes.kill_all(self.marker, spare={os.getpgid(0), self._guard}.union(*others))
+    def _handle_exit(self, process: ServiceProcess) -> None:
+        print(f"{_timestamp()} {process.error}", flush=True)
+        process.schedule_restart()
+        if process.service.has_offspring:
+            others = [processes.process_groups(s.process.pid) for s in self._running if s.process is not None]
+            processes.kill_all(self.stack_id, spare={os.getpgid(0), self._watchdog}.union(*others))
 
     def _end_services(self) -> None:
-        for supervised in self._running:
-            if not supervised.service.serves_others:
-                supervised.ask_to_end()
-        for supervised in reversed(self._running):
-            supervised.end()
-        processes.kill_all(self.marker, spare={os.getpgid(0), self._guard})
+        for process in self._running:
+            if not process.service.serves_others:
+                process.ask_to_end()
+        for process in reversed(self._running):
+            process.end()
+        processes.kill_all(self.stack_id, spare={os.getpgid(0), self._watchdog})
 
     def _end(self) -> None:
         self._state = "stopping"
@@ -301,7 +302,7 @@ class StackManager:
             self._record()
         else:
             shutil.rmtree(self.home, ignore_errors=True)
-        processes.kill_all(self.marker)
+        processes.kill_all(self.stack_id)
 
     def _record(self) -> None:
         if self._plan is None:
@@ -309,13 +310,13 @@ class StackManager:
         state_folder.write_stack(
             self.home,
             {
-                "id": self.marker,
+                "id": self.stack_id,
                 "version": __version__,
                 "state": self._state,
-                state_folder.MANAGER: processes.identity(os.getpid()) if self._state != "stopped" else None,
+                state_folder.MANAGER: processes.identify(os.getpid()) if self._state != "stopped" else None,
                 "detached": self._detached,
                 "lingers": bool(self._linger) and not self._detached,
-                "services": [supervised.row() for supervised in self._running],
+                "services": [process.row() for process in self._running],
                 "gateway": self._plan.gateway,
                 "temporal": self._plan.temporal,
                 "airflow": self._plan.airflow,
@@ -323,7 +324,7 @@ class StackManager:
             },
         )
 
-    def _announce(self, message: dict[str, Any]) -> None:
+    def _report_start(self, message: dict[str, Any]) -> None:
         if self._ready_fd is None:
             return
         with contextlib.suppress(OSError):
@@ -332,7 +333,7 @@ class StackManager:
         self._ready_fd = None
 
 
-def _now() -> str:
+def _timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S")
 
 

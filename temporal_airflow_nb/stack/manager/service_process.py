@@ -15,8 +15,8 @@ from temporal_airflow_nb.stack import processes, state_folder
 from temporal_airflow_nb.stack.services import definitions
 from temporal_airflow_nb.stack.services.spec import Service
 
-_PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-_STEADY_AFTER = 30.0
+_RESTART_DELAYS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_STABLE_SECONDS = 30.0
 
 
 class ServiceProcess:
@@ -73,7 +73,7 @@ class ServiceProcess:
             return self.process is not None
         before = self.state
         if self.process.poll() is not None:
-            self.error = self._read_report() or self._silent_end()
+            self.error = self._read_report() or self._describe_exit()
             self.state = "dead"
             self._close_report()
         elif self.state == "starting":
@@ -107,7 +107,7 @@ class ServiceProcess:
             report = {}
         return from_dict(report["error"]) if "error" in report else None
 
-    def _silent_end(self) -> ServiceUnavailableError:
+    def _describe_exit(self) -> ServiceUnavailableError:
         assert self.process is not None
         code = self.process.returncode
         how = (
@@ -115,7 +115,7 @@ class ServiceProcess:
             if code < 0
             else f"ended with exit code {code}"
         )
-        last = state_folder.last_words(self.service.log)
+        last = state_folder.read_log_tail(self.service.log)
         return ServiceUnavailableError(
             f"The {self.service.name} service {how}." + (f" Last in its log:\n{last}" if last else ""),
             hint=f"See {self.service.log}.",
@@ -151,10 +151,10 @@ class ServiceProcess:
         processes.kill_group(self.process, grace=0.0)
         self.process = None
         self._close_report()
-        if self._ready_since and time.monotonic() - self._ready_since > _STEADY_AFTER:
+        if self._ready_since and time.monotonic() - self._ready_since > _STABLE_SECONDS:
             self._failures = 0
         self._ready_since = 0.0
-        self.retry_at = time.monotonic() + _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        self.retry_at = time.monotonic() + _RESTART_DELAYS[min(self._failures, len(_RESTART_DELAYS) - 1)]
         self._failures += 1
         self.state = "restarting"
 

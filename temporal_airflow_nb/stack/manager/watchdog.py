@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from temporal_airflow_nb.stack import processes
 
 
-def start(marker: str, *, close: Iterable[int]) -> int:
+def start(stack_id: str, *, close: Iterable[int]) -> int:
     """Fork the guard and return its pid. The caller has no threads.
 
     The guard waits for the end of a pipe that this process alone holds, then kills whatever carries the
-    marker. ``close`` are descriptors that it must not keep open, such as the manager's lock.
+    stack_id. ``close`` are descriptors that it must not keep open, such as the manager's lock.
     """
     lifeline, kept = os.pipe()
     pid = os.fork()
@@ -30,6 +30,6 @@ def start(marker: str, *, close: Iterable[int]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         os.read(lifeline, 1)
-        processes.kill_all(marker, timeout=10.0)
+        processes.kill_all(stack_id, timeout=10.0)
     finally:
         os._exit(0)

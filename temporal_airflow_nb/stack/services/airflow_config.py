@@ -18,7 +18,7 @@ from temporal_airflow_nb.config.environment import NOTEBOOK_BUNDLE
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.private_files import write_private
 from temporal_airflow_nb.stack.services import database
-from temporal_airflow_nb.stack.state_folder import locked
+from temporal_airflow_nb.stack.state_folder import acquire_lock
 
 AIRFLOW_FOLDER = "airflow"
 _KEYS_FILE = "keys.json"
@@ -28,7 +28,7 @@ _BUNDLES_LOCK = "bundles.lock"
 _LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
 # What defines our tables: the other services of a stack wait for those of a changed one.
-_OUR_TABLES = Path(__file__).parents[2] / "orchestration" / "outbox" / "tables.py"
+_TABLES_MODULE = Path(__file__).parents[2] / "orchestration" / "outbox" / "tables.py"
 
 
 def airflow_home(home: Path) -> Path:
@@ -43,25 +43,25 @@ def config_path(home: Path) -> Path:
 
 def is_migrated(home: Path, version: str) -> bool:
     """Whether the metadata database is that of this version of Airflow, with our tables as they are now."""
-    mark = _migrated_mark(home)
-    return mark.exists() and mark.read_text() == _tables(version)
+    mark = _migration_file(home)
+    return mark.exists() and mark.read_text() == _database_version(version)
 
 
-def mark_migrated(home: Path, version: str) -> None:
+def record_migration(home: Path, version: str) -> None:
     """Say that it is."""
-    _migrated_mark(home).write_text(_tables(version))
+    _migration_file(home).write_text(_database_version(version))
 
 
 def forget_migration(home: Path) -> None:
     """Say that the metadata database is a new one."""
-    _migrated_mark(home).unlink(missing_ok=True)
+    _migration_file(home).unlink(missing_ok=True)
 
 
-def _tables(version: str) -> str:
-    return f"{version}, ours {hashlib.sha256(_OUR_TABLES.read_bytes()).hexdigest()[:16]}"
+def _database_version(version: str) -> str:
+    return f"{version}, ours {hashlib.sha256(_TABLES_MODULE.read_bytes()).hexdigest()[:16]}"
 
 
-def _migrated_mark(home: Path) -> Path:
+def _migration_file(home: Path) -> Path:
     return airflow_home(home) / "migrated"
 
 
@@ -103,9 +103,9 @@ def register_folder(home: Path, folder: str | os.PathLike[str]) -> str:
         return NOTEBOOK_BUNDLE
     airflow_home(home).mkdir(mode=0o700, parents=True, exist_ok=True)
     with _bundles_lock(home):
-        folders = _registered(home)
+        folders = _read_folders(home)
         by_path = {known: name for name, known in folders.items()}
-        watched = {folders[name] for name in _watched(home) if name in folders}
+        watched = {folders[name] for name in _read_watched(home) if name in folders}
         for candidate in [str(path), *(str(parent) for parent in path.parents if str(parent) in watched)]:
             if candidate in by_path:
                 return by_path[candidate]
@@ -123,21 +123,21 @@ def watch_folder(home: Path, folder: str | os.PathLike[str]) -> str:
     """
     name = register_folder(home, folder)
     with _bundles_lock(home):
-        if name not in (watched := _watched(home)):
+        if name not in (watched := _read_watched(home)):
             write_private(home / _WATCHED_FILE, json.dumps([*watched, name]) + "\n")
     return name
 
 
 def watched_bundles(home: Path) -> list[str]:
     """Return the names of the bundles that Airflow's dag-processor looks through."""
-    return [NOTEBOOK_BUNDLE, *(name for name in _watched(home) if name != NOTEBOOK_BUNDLE)]
+    return [NOTEBOOK_BUNDLE, *(name for name in _read_watched(home) if name != NOTEBOOK_BUNDLE)]
 
 
 def bundle_path(home: Path, name: str) -> Path:
     """Return the folder of a bundle."""
     if name == NOTEBOOK_BUNDLE:
         return notebook_folder(home)
-    folders = _registered(home)
+    folders = _read_folders(home)
     if name not in folders:
         raise InvalidInputError(
             f"The stack has no DAG bundle {name!r}.", hint=f"It has: {', '.join(folders)}."
@@ -147,12 +147,12 @@ def bundle_path(home: Path, name: str) -> Path:
 
 def bundle_paths(home: Path) -> list[Path]:
     """Return the folders of all bundles."""
-    return [notebook_folder(home), *map(Path, _registered(home).values())]
+    return [notebook_folder(home), *map(Path, _read_folders(home).values())]
 
 
 def bundle_config_json(home: Path) -> str:
     """Return ``[dag_processor] dag_bundle_config_list``: the notebook's bundle and the registered ones."""
-    folders = {NOTEBOOK_BUNDLE: str(notebook_folder(home)), **_registered(home)}
+    folders = {NOTEBOOK_BUNDLE: str(notebook_folder(home)), **_read_folders(home)}
     return json.dumps(
         [
             {"name": name, "classpath": _LOCAL_BUNDLE, "kwargs": {"path": path}}
@@ -161,7 +161,7 @@ def bundle_config_json(home: Path) -> str:
     )
 
 
-def without_clashes(environ: Mapping[str, str]) -> dict[str, str]:
+def drop_conflicting_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the variables that would override what makes this stack this stack.
 
     A shell that points at a production Airflow has ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` set, for one.
@@ -178,18 +178,18 @@ def without_clashes(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _bundles_lock(home: Path) -> Any:
-    return locked(home / _BUNDLES_LOCK, timeout=10, waiting_for="Another process")
+    return acquire_lock(home / _BUNDLES_LOCK, timeout=10, waiting_for="Another process")
 
 
-def _registered(home: Path) -> dict[str, str]:
-    return dict(_read(home / _BUNDLES_FILE) or {})
+def _read_folders(home: Path) -> dict[str, str]:
+    return dict(_read_json(home / _BUNDLES_FILE) or {})
 
 
-def _watched(home: Path) -> list[str]:
-    return list(_read(home / _WATCHED_FILE) or [])
+def _read_watched(home: Path) -> list[str]:
+    return list(_read_json(home / _WATCHED_FILE) or [])
 
 
-def _read(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -202,7 +202,7 @@ def _bundle_name(path: Path, taken: Mapping[str, str]) -> str:
     return next(name for n in range(6, 64) if (name := f"{slug}-{digest[:n]}") not in taken)
 
 
-def _keys(home: Path) -> dict[str, str]:
+def _load_keys(home: Path) -> dict[str, str]:
     path = airflow_home(home) / _KEYS_FILE
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -258,7 +258,7 @@ def _write_config(home: Path) -> None:
     parser.read_dict(
         {
             section: {key: value.replace("%", "%%") for key, value in settings.items()}
-            for section, settings in _settings(home, _keys(home), bundle_config_json(home)).items()
+            for section, settings in _settings(home, _load_keys(home), bundle_config_json(home)).items()
         }
     )
     text = io.StringIO()

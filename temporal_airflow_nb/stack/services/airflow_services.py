@@ -23,8 +23,8 @@ SCHEDULER = "scheduler"
 DAG_PROCESSOR = "dag-processor"
 NAMES = (API_SERVER, SCHEDULER, DAG_PROCESSOR)
 
-_ASK_AGAIN = 0.25
-_BEATS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor"}
+_CACHE_SECONDS = 0.25
+_HEARTBEAT_KEYS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor"}
 _DEFAULTS = {
     # A run is taken over in a turn of the scheduler's loop.
     SCHEDULER: {
@@ -40,7 +40,7 @@ _DEFAULTS = {
     },
 }
 # One that can't write gives up after 5 s otherwise, and the scheduler would die of it.
-_SQLITE_PATIENCE = {SCHEDULER: 60, DAG_PROCESSOR: 60}
+_SQLITE_TIMEOUT_SECONDS = {SCHEDULER: 60, DAG_PROCESSOR: 60}
 
 
 def settings(airflow: Mapping[str, str], temporal: Mapping[str, str]) -> dict[str, str]:
@@ -95,10 +95,10 @@ def _service(
     may_start: Callable[[], bool],
     health: Health,
 ) -> Service:
-    # Some change their title, which by default takes the place of the variables that the marker is among.
-    environ = {**_DEFAULTS.get(name, {}), **env, processes.MARKER: plan.marker, "SPT_NOENV": "1"}
-    if plan.database == database.SQLITE and name in _SQLITE_PATIENCE:
-        url = f"{database.url(plan.home)}?timeout={_SQLITE_PATIENCE[name]}"
+    # Some change their title, which by default takes the place of the variables that the stack_id is among.
+    environ = {**_DEFAULTS.get(name, {}), **env, processes.STACK_ID_VARIABLE: plan.stack_id, "SPT_NOENV": "1"}
+    if plan.database == database.SQLITE and name in _SQLITE_TIMEOUT_SECONDS:
+        url = f"{database.url(plan.home)}?timeout={_SQLITE_TIMEOUT_SECONDS[name]}"
         environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url
     if name == DAG_PROCESSOR:
         # In a folder of DAG files, as natively: a script that lies there isn't imported.
@@ -113,16 +113,16 @@ def _service(
         ports=(plan.ports["airflow_ui"],) if is_server else (),
         grace=8.0,
         may_start=may_start,
-        is_ready=lambda pid: health.serves(pid) if is_server else health.has_beaten(name, pid),
+        is_ready=lambda pid: health.serves(pid) if is_server else health.has_sent_heartbeat(name, pid),
         has_offspring=not is_server,
     )
 
 
 def mark_unhealthy(rows: list[dict[str, Any]], port: int) -> None:
     """Change the state of the rows whose process runs and yet gives no sign of life."""
-    sick = Health(port).sick()
+    unhealthy = Health(port).find_unhealthy()
     for row in rows:
-        if row["name"] in sick and row["state"] == "running":
+        if row["name"] in unhealthy and row["state"] == "running":
             row["state"] = "unhealthy"
 
 
@@ -143,26 +143,35 @@ class Health:
 
     def serves(self, pid: int) -> bool:
         """Whether this process is the API server, and reaches the database."""
-        return ports.listens(pid, self.port) and self.ask().get("metadatabase", {}).get("status") == "healthy"
+        return (
+            ports.listens(pid, self.port) and self.fetch().get("metadatabase", {}).get("status") == "healthy"
+        )
 
-    def has_beaten(self, name: str, pid: int) -> bool:
+    def has_sent_heartbeat(self, name: str, pid: int) -> bool:
         """Whether the process has given a sign of life: the one before it may have, moments ago."""
-        beat = self.ask().get(_BEATS[name], {}).get(f"latest_{_BEATS[name]}_heartbeat")
+        heartbeat = (
+            self.fetch().get(_HEARTBEAT_KEYS[name], {}).get(f"latest_{_HEARTBEAT_KEYS[name]}_heartbeat")
+        )
         try:
-            return bool(beat) and datetime.fromisoformat(beat).timestamp() > psutil.Process(pid).create_time()
+            return (
+                bool(heartbeat)
+                and datetime.fromisoformat(heartbeat).timestamp() > psutil.Process(pid).create_time()
+            )
         except psutil.NoSuchProcess:
             return False
 
-    def sick(self) -> set[str]:
+    def find_unhealthy(self) -> set[str]:
         """Return the names of the processes that haven't given a sign of life for too long."""
-        answer = self.ask()
+        answer = self.fetch()
         if not answer:
             return {API_SERVER}
-        return {name for name, key in _BEATS.items() if answer.get(key, {}).get("status") != "healthy"}
+        return {
+            name for name, key in _HEARTBEAT_KEYS.items() if answer.get(key, {}).get("status") != "healthy"
+        }
 
-    def ask(self) -> dict[str, Any]:
+    def fetch(self) -> dict[str, Any]:
         """Return its answer, at most a quarter of a second old; ``{}`` if it doesn't give one."""
-        if time.monotonic() - self._asked_at >= _ASK_AGAIN:
+        if time.monotonic() - self._asked_at >= _CACHE_SECONDS:
             self._answer = self._request()
             self._asked_at = time.monotonic()
         return self._answer

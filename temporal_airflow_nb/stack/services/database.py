@@ -45,14 +45,14 @@ def address(home: Path) -> str:
     return f"postgresql://{_address(server)}" if server else url(home)
 
 
-def kind(home: Path) -> str | None:
+def existing_kind(home: Path) -> str | None:
     """Return what the state folder was created with, None where it has no database yet."""
     if _server(home):
         return POSTGRES
     return SQLITE if sqlite_path(home).exists() else None
 
 
-def choose(home: Path, asked: str | None) -> str:
+def choose_kind(home: Path, asked: str | None) -> str:
     """Return the kind of database that the stack of a folder is to have.
 
     Raises
@@ -64,20 +64,20 @@ def choose(home: Path, asked: str | None) -> str:
         raise InvalidInputError(
             f"There is no database {asked!r}.", hint=f"Choose one of: {', '.join(KINDS)}."
         )
-    there = kind(home)
-    if there and asked and asked != there:
+    present = existing_kind(home)
+    if present and asked and asked != present:
         raise InvalidInputError(
-            f"The state folder {home} was created with {_NAMES[there]}, and {_NAMES[asked]} is asked for.",
+            f"The state folder {home} was created with {_NAMES[present]}, and {_NAMES[asked]} is asked for.",
             hint="Choose another folder with --home or TEMPORAL_AIRFLOW_HOME, or leave --db out.",
             path=str(home),
         )
-    chosen = there or asked or SQLITE
+    chosen = present or asked or SQLITE
     if chosen == POSTGRES:
         _check_packages()
     return chosen
 
 
-def place_postgres(home: Path, port: int) -> None:
+def record_postgres(home: Path, port: int) -> None:
     """Say on which port the folder's PostgreSQL is from now on; its password is made up the first time."""
     password = _server(home).get("password") or secrets.token_urlsafe(24)
     _file(home).parent.mkdir(mode=0o700, exist_ok=True)

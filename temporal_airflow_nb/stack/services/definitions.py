@@ -23,7 +23,7 @@ from temporal_airflow_nb.stack.services import (
 )
 from temporal_airflow_nb.stack.services.spec import Plan, Service
 
-HOST_MODULE = "temporal_airflow_nb.gateway.process"
+WORKER_MODULE = "temporal_airflow_nb.gateway.process"
 POSTGRES_MODULE = "temporal_airflow_nb.stack.services.postgres"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
 GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
@@ -59,21 +59,21 @@ def temporal_profile(home: Path) -> Path:
 def prepare(plan: Plan) -> None:
     """Write the files that the services of an embedded stack read."""
     if plan.database == database.POSTGRES:
-        database.place_postgres(plan.home, plan.ports["database"])
+        database.record_postgres(plan.home, plan.ports["database"])
     airflow_config.prepare(plan.home)
     temporal_server.prepare(plan.home)
     settings = [f"{key} = {json.dumps(plan.temporal[key])}" for key in ("address", "namespace")]
     write_private(temporal_profile(plan.home), "\n".join(["[profile.default]", *settings, ""]))
 
 
-def embedded(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
+def embedded_services(plan: Plan, worker_command: list[str] | None = None) -> list[Service]:
     """Return the services of an embedded stack; each needs only those before it."""
     services = [_temporal(plan)]
     if plan.database == database.POSTGRES:
         services.append(_postgres(plan))
     extra = tool_env(plan.home, plan.temporal, plan.airflow)
     environ = _embedded_environ()
-    services.append(_host(plan, environ, extra, host_command))
+    services.append(_worker(plan, environ, extra, worker_command))
     if plan.ui:
         env = {**environ, **processes.python_path(environ), **extra}
         version = check_airflow()
@@ -86,17 +86,17 @@ def _is_migrated(plan: Plan, version: str) -> bool:
 
 
 def _database_answers(plan: Plan) -> bool:
-    return plan.database == database.SQLITE or postgres.accepts(plan.ports["database"])
+    return plan.database == database.SQLITE or postgres.accepts_connections(plan.ports["database"])
 
 
-def gateway_only(plan: Plan, host_command: list[str] | None = None) -> list[Service]:
+def gateway_services(plan: Plan, worker_command: list[str] | None = None) -> list[Service]:
     """Return the one service that a configured Airflow and Temporal need: a gateway with no worker in it."""
     extra = {environment.HOME_VARIABLE: str(plan.home), GATEWAY_ONLY: "1"}
-    return [_host(plan, dict(os.environ), extra, host_command)]
+    return [_worker(plan, dict(os.environ), extra, worker_command)]
 
 
 def _embedded_environ() -> dict[str, str]:
-    kept = airflow_config.without_clashes(os.environ)
+    kept = airflow_config.drop_conflicting_variables(os.environ)
     # A stack without a scheduler has nothing to turn over, and one with it says so itself.
     kept.pop("AIRFLOW__CORE__ORCHESTRATOR", None)
     return {k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith(_OUR_SETTINGS)}
@@ -108,7 +108,7 @@ def _temporal(plan: Plan) -> Service:
             plan.ports["temporal_http"], plan.namespace
         )
         if ready:
-            temporal_server.has_database(plan.home)
+            temporal_server.record_database_created(plan.home)
         return ready
 
     return Service(
@@ -116,7 +116,11 @@ def _temporal(plan: Plan) -> Service:
         command=temporal_server.command(
             temporal_server.find_program(), ports=plan.ports, namespace=plan.namespace
         ),
-        env={**_embedded_environ(), processes.MARKER: plan.marker, "TEMPORAL_CONFIG_FILE": os.devnull},
+        env={
+            **_embedded_environ(),
+            processes.STACK_ID_VARIABLE: plan.stack_id,
+            "TEMPORAL_CONFIG_FILE": os.devnull,
+        },
         log=state_folder.log_path(plan.home, "temporal"),
         address=plan.temporal["address"],
         ports=tuple(port for name, port in plan.ports.items() if name.startswith("temporal")),
@@ -134,7 +138,7 @@ def _postgres(plan: Plan) -> Service:
     return Service(
         name="database",
         command=processes.python_command(POSTGRES_MODULE, str(plan.home), str(port)),
-        env={**environ, **processes.python_path(environ), processes.MARKER: plan.marker},
+        env={**environ, **processes.python_path(environ), processes.STACK_ID_VARIABLE: plan.stack_id},
         log=state_folder.log_path(plan.home, "database"),
         address=database.address(plan.home),
         ports=(port,),
@@ -142,20 +146,20 @@ def _postgres(plan: Plan) -> Service:
         umask=0o077,
         # Its fast shutdown: it doesn't wait for clients to leave.
         stop_signal=signal.SIGINT,
-        is_ready=lambda pid: ports.listens(pid, port) and postgres.accepts(port),
+        is_ready=lambda pid: ports.listens(pid, port) and postgres.accepts_connections(port),
         serves_others=True,
     )
 
 
-def _host(plan: Plan, environ: dict[str, str], extra: dict[str, str], command: list[str] | None) -> Service:
+def _worker(plan: Plan, environ: dict[str, str], extra: dict[str, str], command: list[str] | None) -> Service:
     return Service(
         name="worker",
-        command=command or processes.python_command(HOST_MODULE, str(plan.home)),
+        command=command or processes.python_command(WORKER_MODULE, str(plan.home)),
         env={
             **environ,
             **processes.python_path(environ),
             **extra,
-            processes.MARKER: plan.marker,
+            processes.STACK_ID_VARIABLE: plan.stack_id,
             "TEMPORAL_AIRFLOW_GATEWAY_TOKEN": plan.token,
             "TEMPORAL_AIRFLOW_GATEWAY_PORT": str(plan.ports["gateway"]),
         },

@@ -39,13 +39,13 @@ def requested(environ: Mapping[str, str] | None = None) -> dict[str, int]:
     """Return the ports that the environment asks for, by name."""
     environ = os.environ if environ is None else environ
     return {
-        name: _number(variable, environ[variable])
+        name: _parse_port(variable, environ[variable])
         for name, variable in REQUESTS.items()
         if environ.get(variable)
     }
 
 
-def _number(variable: str, text: str) -> int:
+def _parse_port(variable: str, text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
         return int(text)
     raise InvalidInputError(
@@ -98,12 +98,12 @@ def choose(
             used.add(port)
     for name in names:
         if name not in chosen:
-            chosen[name] = _one(recorded.get(name), used)
+            chosen[name] = _pick_port(recorded.get(name), used)
             used.add(chosen[name])
     return {name: chosen[name] for name in names}
 
 
-def _one(preferred: int | None, used: set[int]) -> int:
+def _pick_port(preferred: int | None, used: set[int]) -> int:
     if preferred and preferred not in used and is_free(preferred):
         return preferred
     for port in random.sample(_RANGE, k=200):

@@ -29,7 +29,7 @@ _COMPLETE = "temporal_airflow_complete"
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
-def accepts(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     """Whether a PostgreSQL server takes connections on the port: it answers what clients ask first."""
     try:
         with socket.create_connection((ports.LOOPBACK, port), timeout=1) as connection:
@@ -49,11 +49,11 @@ def main(home: str, port: str) -> NoReturn:
     if is_new:
         airflow_config.forget_migration(Path(home))
     if os.geteuid() == 0:
-        data = _give_up_root(data, programs)
+        data = _drop_root(data, programs)
     # The data folder's name may hold what a shell or the server's configuration gives a meaning.
     environ = {**os.environ, "LC_ALL": "C", "PGTZ": "UTC"}
     if is_new:
-        _create(data, programs, password, environ)
+        _create_database(data, programs, password, environ)
     server = str(programs / "postgres")
     options = {
         "listen_addresses": ports.LOOPBACK,
@@ -79,9 +79,9 @@ def _programs() -> Path:
     return Path(spec.origin).parent / _PROGRAMS
 
 
-def _give_up_root(data: Path, programs: Path) -> Path:
+def _drop_root(data: Path, programs: Path) -> Path:
     """Become a user that PostgreSQL agrees to run as; returns the name under which that one finds the folder."""
-    user = next(user for name in _UNPRIVILEGED if (user := _user(name)))
+    user = next(user for name in _UNPRIVILEGED if (user := _find_user(name)))
     closed = [str(folder) for folder in programs.parents if not folder.stat().st_mode & 0o001]
     if closed:
         raise InvalidInputError(
@@ -102,17 +102,17 @@ def _give_up_root(data: Path, programs: Path) -> Path:
     return Path(f"/proc/self/fd/{folder}")
 
 
-def _user(name: str) -> pwd.struct_passwd | None:
+def _find_user(name: str) -> pwd.struct_passwd | None:
     try:
         return pwd.getpwnam(name)
     except KeyError:
         return None
 
 
-def _create(data: Path, programs: Path, password: str, environ: dict[str, str]) -> None:
+def _create_database(data: Path, programs: Path, password: str, environ: dict[str, str]) -> None:
     for left in data.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    _run(
+    _run_program(
         [
             str(programs / "initdb"),
             *("--pgdata", str(data), "--username", database.USER, "--pwfile", "/dev/stdin"),
@@ -122,7 +122,7 @@ def _create(data: Path, programs: Path, password: str, environ: dict[str, str]) 
         password,
         environ,
     )
-    _run(
+    _run_program(
         [str(programs / "postgres"), "--single", "-D", str(data), "template1"],
         f"CREATE DATABASE {database.NAME};",
         environ,
@@ -130,7 +130,7 @@ def _create(data: Path, programs: Path, password: str, environ: dict[str, str]) 
     (data / _COMPLETE).touch()
 
 
-def _run(command: list[str], given: str, environ: dict[str, str]) -> None:
+def _run_program(command: list[str], given: str, environ: dict[str, str]) -> None:
     subprocess.run(command, input=f"{given}\n", text=True, env=environ, cwd="/", check=True, close_fds=False)
 
 

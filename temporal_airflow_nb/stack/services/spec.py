@@ -38,7 +38,7 @@ class Service:
     serves_others: bool = False
     """Whether the others need it for as long as they are ending."""
     has_offspring: bool = False
-    """Whether it leaves processes outside its group, to be found by the stack's marker."""
+    """Whether it leaves processes outside its group, to be found by the stack's stack_id."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Plan:
     """The ports, secrets and names of one life of a stack."""
 
     home: Path
-    marker: str
+    stack_id: str
     ports: Mapping[str, int]
     token: str
     namespace: str = "default"

@@ -70,7 +70,7 @@ def prepare(home: Path) -> None:
         unfinished.touch()
 
 
-def has_database(home: Path) -> None:
+def record_database_created(home: Path) -> None:
     """Say that the database is whole."""
     (home / _UNFINISHED).unlink(missing_ok=True)
 

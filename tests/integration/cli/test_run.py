@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 from temporal_airflow_nb import LocalStack, Run
-from temporal_airflow_nb.cli.run import as_data, changes
+from temporal_airflow_nb.cli.run import as_data, changed_lines
 from temporal_airflow_nb.display.model import grid
 from tests.support.snapshots import at, mapped, snapshot, task
 
@@ -73,12 +73,12 @@ def test_changes_are_told_once_with_tries_and_durations():
     first = grid(
         snapshot(task("a", "success", 0.0, 1.0), *mapped("b", "running", "queued"), task("c")), now=at(2)
     )
-    assert list(changes({}, first)) == ["✓ a success (1.00 s)", "▸ b[0] running"]
+    assert list(changed_lines({}, first)) == ["✓ a success (1.00 s)", "▸ b[0] running"]
     known = {instance.name: instance for instance in first.instances}
-    assert list(changes(known, first)) == []
+    assert list(changed_lines(known, first)) == []
     retried = task("b", "running", 1.5, map_index=0, try_number=2, max_tries=2)
     second = grid(snapshot(task("a", "success", 0.0, 1.0), retried), now=at(2))
-    assert list(changes(known, second)) == ["▸ b[0] running (try 2 of 3)"]
+    assert list(changed_lines(known, second)) == ["▸ b[0] running (try 2 of 3)"]
 
 
 def test_the_json_of_a_run_is_the_contracts():

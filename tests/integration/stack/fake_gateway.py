@@ -36,7 +36,7 @@ if "refuse" in behaviour:
     report({"error": {"code": "unsupported_version", "message": "no", "hint": "do", "facts": {}}})
     sys.exit(2)
 time.sleep(float(behaviour.get("delay", 0)))
-# What a task may leave behind: out of the group and of the session, but with the stack's marker.
+# What a task may leave behind: out of the group and of the session, but with the stack's stack_id.
 offspring = subprocess.Popen(["sleep", "600"], start_new_session=True)
 (home / "offspring").write_text(str(offspring.pid))
 server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"])), Gateway)

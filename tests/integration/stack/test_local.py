@@ -41,7 +41,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("whole stack") / "home"
     yield home
     with contextlib.suppress(KeyError):
-        assert not list(processes.marked(state_folder.read_stack(home)["id"]))
+        assert not list(processes.find_all(state_folder.read_stack(home)["id"]))
 
 
 def test_a_fresh_and_a_used_folder_work(home):
@@ -51,8 +51,8 @@ def test_a_fresh_and_a_used_folder_work(home):
             assert answer["airflow"].startswith("3.3.")
             assert answer["pid"] == row(stack, "worker")["pid"]
             assert {r["state"] for r in stack.status()["services"]} == {"running"}
-            marker = state_folder.read_stack(home)["id"]
-        assert not list(processes.marked(marker))
+            stack_id = state_folder.read_stack(home)["id"]
+        assert not list(processes.find_all(stack_id))
 
 
 def test_a_folder_of_an_older_version_is_brought_up_to_date(home):
@@ -102,11 +102,11 @@ def test_nothing_is_left_when_the_owner_is_killed(home):
     )
     owner = subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "up\n"
-    marker = state_folder.read_stack(home)["id"]
-    assert len(list(processes.marked(marker))) >= 4
+    stack_id = state_folder.read_stack(home)["id"]
+    assert len(list(processes.find_all(stack_id))) >= 4
     owner.kill()
     owner.communicate()
-    until(lambda: not list(processes.marked(marker)), timeout=15)
+    until(lambda: not list(processes.find_all(stack_id)), timeout=15)
 
 
 def test_two_starts_at_the_same_moment_give_one_stack(home):
@@ -122,14 +122,14 @@ def test_two_starts_at_the_same_moment_give_one_stack(home):
         said = [start.communicate()[0] for start in starts]
         assert [start.returncode for start in starts] == [0, 0]
         assert sum("was running already" in text for text in said) == 1
-        marker = state_folder.read_stack(home)["id"]
-        hosts = [p for p in processes.marked(marker) if "stack.manager.manager" in " ".join(p.cmdline())]
+        stack_id = state_folder.read_stack(home)["id"]
+        hosts = [p for p in processes.find_all(stack_id) if "stack.manager.manager" in " ".join(p.cmdline())]
         # the manager and its watchdog
         assert len(hosts) == 2
     finally:
         down = command("down", "--home", str(home))
     assert (down.returncode, down.stdout) == (0, "The stack is down.\n")
-    assert not list(processes.marked(marker))
+    assert not list(processes.find_all(stack_id))
 
 
 def test_airflows_own_tools_see_the_stacks_database(home):
@@ -154,7 +154,7 @@ def test_up_stays_in_front_until_interrupted(home):
     while not (lines and lines[-1].startswith("Ctrl-C")):
         lines.append(up.stdout.readline())
         assert lines[-1]
-    marker = state_folder.read_stack(home)["id"]
+    stack_id = state_folder.read_stack(home)["id"]
     status = command("status", "--home", str(home), "--output", "json")
     services = {row["name"]: row for row in json.loads(status.stdout)["services"]}
     assert list(services) == ["temporal", "database", "worker"]
@@ -167,7 +167,7 @@ def test_up_stays_in_front_until_interrupted(home):
     up.send_signal(signal.SIGINT)
     _, complaint = up.communicate()
     assert (up.returncode, complaint) == (0, "")
-    assert not list(processes.marked(marker))
+    assert not list(processes.find_all(stack_id))
 
 
 def test_a_worker_of_its_own_joins_and_leaves(home):

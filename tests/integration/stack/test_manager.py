@@ -30,17 +30,17 @@ from tests.support.waiting import until
 wait_for = partial(until, timeout=15.0)
 
 HERE = Path(__file__).parent
-FAKE_KEEPER = HERE / "fake_manager.py"
+FAKE_MANAGER = HERE / "fake_manager.py"
 HANDED_DOWN = "HANDED_DOWN_BY_THE_TEST"
 
 
 class FakeStack(LocalStack):
     def __init__(self, home, *, behaviour=(), detach=False, linger=0.0):
         super().__init__(home, detach=detach, linger=linger)
-        self.behaviour = [f"host:{item}" for item in behaviour]
+        self.behaviour = [f"worker:{item}" for item in behaviour]
 
     def _manager_command(self):
-        return [sys.executable, str(FAKE_KEEPER), str(self.home), *self.behaviour]
+        return [sys.executable, str(FAKE_MANAGER), str(self.home), *self.behaviour]
 
 
 def pids_of(test_id):
@@ -136,7 +136,7 @@ def test_the_worker_gets_its_contract_and_not_the_users_servers(home, monkeypatc
     assert env["TEMPORAL_ADDRESS"] == record(home)["temporal"]["address"]
     assert env["TEMPORAL_AIRFLOW_GATEWAY_PORT"] == record(home)["gateway"]["address"].split(":")[1]
     assert env["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"] == record(home)["gateway"]["token"]
-    assert env[processes.MARKER] == record(home)["id"]
+    assert env[processes.STACK_ID_VARIABLE] == record(home)["id"]
     assert env["AIRFLOW_VAR_DAY"] == "monday"
     assert "TEMPORAL_API_KEY" not in env
 
@@ -439,7 +439,7 @@ def test_a_relative_home_is_that_of_the_start(tmp_path, monkeypatch):
 def test_a_home_that_vanishes_ends_with_down_all_the_same(home, nothing_left):
     stack = FakeStack(home).start()
     shutil.rmtree(home)
-    owner, stack._owner = stack._owner, None
+    owner, stack._ownership = stack._ownership, None
     owner.release()
     wait_for(lambda: not pids_of(nothing_left))
 

@@ -27,17 +27,17 @@ def runs(pid):
 
 @pytest.fixture
 def spawn(tmp_path, request):
-    marker = f"{request.node.name}-{os.getpid()}"
+    stack_id = f"{request.node.name}-{os.getpid()}"
     started = []
 
     def spawn(*command, **options):
-        env = {**os.environ, processes.MARKER: marker}
+        env = {**os.environ, processes.STACK_ID_VARIABLE: stack_id}
         started.append(processes.spawn(command, log=tmp_path / "x.log", env=env, **options))
         return started[-1]
 
-    spawn.marker, spawn.log = marker, tmp_path / "x.log"
+    spawn.stack_id, spawn.log = stack_id, tmp_path / "x.log"
     yield spawn
-    processes.kill_all(marker)
+    processes.kill_all(stack_id)
     for process in started:
         process.wait()
 
@@ -95,15 +95,15 @@ def test_a_process_dies_with_its_parent(tmp_path):
 def test_a_sweep_finds_what_left_its_group_and_spares_the_rest(spawn):
     leader = spawn("sh", "-c", "setsid sleep 600 & setsid sleep 600 & wait")
     spared = spawn("sleep", "600")
-    stranger = subprocess.Popen(["sleep", "600"], env={**os.environ, processes.MARKER: "other"})
+    stranger = subprocess.Popen(["sleep", "600"], env={**os.environ, processes.STACK_ID_VARIABLE: "other"})
     try:
-        wait_for(lambda: len(list(processes.marked(spawn.marker))) == 4)
-        killed = processes.kill_all(spawn.marker, spare={spared.pid})
+        wait_for(lambda: len(list(processes.find_all(spawn.stack_id))) == 4)
+        killed = processes.kill_all(spawn.stack_id, spare={spared.pid})
         assert leader.pid in killed
         assert len(killed) == 3
         assert runs(spared.pid)
         assert runs(stranger.pid)
-        assert [p.pid for p in processes.marked(spawn.marker)] == [spared.pid]
+        assert [p.pid for p in processes.find_all(spawn.stack_id)] == [spared.pid]
     finally:
         stranger.kill()
         stranger.wait()
@@ -111,7 +111,7 @@ def test_a_sweep_finds_what_left_its_group_and_spares_the_rest(spawn):
 
 def test_an_identity_outlives_neither_its_process_nor_a_reused_pid(spawn):
     process = spawn("sleep", "600")
-    who = processes.identity(process.pid)
+    who = processes.identify(process.pid)
     assert processes.is_alive(who)
     assert not processes.is_alive({**who, "create_time": who["create_time"] - 60})
     process.kill()

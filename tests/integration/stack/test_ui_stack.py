@@ -340,7 +340,7 @@ def postgres_home(tmp_path_factory):
 
 def assert_nothing_left(home):
     stack = state_folder.read_stack(home)
-    until(lambda: not list(processes.marked(stack["id"])), "the end of every process", PATIENCE)
+    until(lambda: not list(processes.find_all(stack["id"])), "the end of every process", PATIENCE)
     for port in stack["ports"].values():
         until(lambda port=port: ports.is_free(port), f"port {port}", PATIENCE)
 

@@ -15,7 +15,7 @@ PREPARING = [
 
 def test_the_end_of_a_log_has_neither_the_exception_nor_airflows_preparations():
     records = [*PREPARING, {"event": "read", "level": "info"}, LINES[-1]]
-    why = task_error.failure(records)
+    why = task_error.find_failure(records)
     assert why is LINES[-1]
     said = [line.split()[-1] for line in task_error.last_lines(records, why, 1, 20)]
     assert said == ["template", "read"]
@@ -24,7 +24,7 @@ def test_the_end_of_a_log_has_neither_the_exception_nor_airflows_preparations():
 def test_notes_causes_and_members_of_a_group_are_told_in_a_line_each():
     group = error("ExceptionGroup", "two", exc_notes=["ask Ada"], exceptions=[[error("KeyError", "1")]])
     record = {"error_detail": [group, error("OSError", "gone", is_cause=True), error("ValueError", "x")]}
-    told = task_error.error(record)
+    told = task_error.describe_failure(record)
     assert (told["type"], told["value"]) == ("ExceptionGroup", "two")
     assert told["more"] == ["ask Ada", "| KeyError: 1", "from OSError: gone", "while handling ValueError: x"]
 
@@ -40,7 +40,7 @@ def test_notes_causes_and_members_of_a_group_are_told_in_a_line_each():
     ],
 )
 def test_a_process_that_ended_without_an_exception_says_how(record, told):
-    why = task_error.failure([{"event": "read"}, record])
+    why = task_error.find_failure([{"event": "read"}, record])
     assert why is record
-    shown = task_error.error(why)
+    shown = task_error.describe_failure(why)
     assert (shown["type"], shown["value"]) == told

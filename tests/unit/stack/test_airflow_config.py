@@ -126,7 +126,7 @@ def test_variables_that_would_point_elsewhere_are_left_out():
         "AIRFLOW_CONN_DB": "sqlite://",
         "PATH": "/bin",
     }
-    assert set(airflow_config.without_clashes(environ)) == {
+    assert set(airflow_config.drop_conflicting_variables(environ)) == {
         "AIRFLOW__CORE__XCOM_BACKEND",
         "AIRFLOW_CONN_DB",
         "PATH",

@@ -15,27 +15,27 @@ def home(tmp_path):
 
 
 def test_a_new_folder_has_what_is_asked_for(home):
-    assert database.choose(home, None) == "sqlite"
-    assert database.choose(home, "sqlite") == "sqlite"
-    assert database.choose(home, "postgres") == "postgres"
+    assert database.choose_kind(home, None) == "sqlite"
+    assert database.choose_kind(home, "sqlite") == "sqlite"
+    assert database.choose_kind(home, "postgres") == "postgres"
     assert database.url(home) == f"sqlite:///{home}/airflow/airflow.db"
 
 
 @pytest.mark.parametrize(("there", "other"), [("sqlite", "postgres"), ("postgres", "sqlite")])
 def test_a_folder_keeps_its_database(home, there, other):
     if there == "postgres":
-        database.place_postgres(home, 5432)
+        database.record_postgres(home, 5432)
     else:
         database.sqlite_path(home).touch()
-    assert database.choose(home, None) == there
+    assert database.choose_kind(home, None) == there
     with pytest.raises(InvalidInputError, match=r"was created with .*, and .* is asked for\.\n.*--home"):
-        database.choose(home, other)
+        database.choose_kind(home, other)
 
 
 def test_the_password_stays_and_is_not_shown(home):
-    database.place_postgres(home, 5432)
+    database.record_postgres(home, 5432)
     password = database.password(home)
-    database.place_postgres(home, 5433)
+    database.record_postgres(home, 5433)
     assert database.password(home) == password
     assert database.url(home) == f"postgresql+psycopg2://airflow:{password}@127.0.0.1:5433/airflow"
     assert database.address(home) == "postgresql://127.0.0.1:5433/airflow"
@@ -45,13 +45,13 @@ def test_the_password_stays_and_is_not_shown(home):
 def test_packages_that_are_missing_are_named(home, monkeypatch):
     monkeypatch.setattr(database, "PACKAGES", (*database.PACKAGES, "no_such_driver"))
     with pytest.raises(InvalidInputError) as error:
-        database.choose(home, "postgres")
+        database.choose_kind(home, "postgres")
     assert "no_such_driver" in error.value.message
     assert "asyncpg" not in error.value.message
     assert error.value.hint == "Install them: pip install 'temporal-airflow-nb[postgres]'"
-    assert database.choose(home, "sqlite") == "sqlite"
+    assert database.choose_kind(home, "sqlite") == "sqlite"
 
 
 def test_another_kind_is_bad_input(home):
     with pytest.raises(InvalidInputError, match="no database 'mysql'"):
-        database.choose(home, "mysql")
+        database.choose_kind(home, "mysql")

@@ -98,7 +98,7 @@ def test_a_manager_runs_while_its_lock_is_held(tmp_path):
     )
     (tmp_path / state_folder.MANAGER_LOCK).touch()
     assert not state_folder.manager_is_running(tmp_path)
-    with state_folder.locked(tmp_path / state_folder.MANAGER_LOCK, timeout=1, waiting_for="nobody"):
+    with state_folder.acquire_lock(tmp_path / state_folder.MANAGER_LOCK, timeout=1, waiting_for="nobody"):
         assert state_folder.manager_is_running(tmp_path)
     assert not state_folder.manager_is_running(tmp_path)
 
@@ -107,15 +107,15 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
     path, order = tmp_path / "lock", []
 
     def second():
-        with state_folder.locked(path, timeout=5, waiting_for="the first"):
+        with state_folder.acquire_lock(path, timeout=5, waiting_for="the first"):
             order.append("second")
 
-    with state_folder.locked(path, timeout=5, waiting_for="nobody"):
+    with state_folder.acquire_lock(path, timeout=5, waiting_for="nobody"):
         thread = threading.Thread(target=second)
         thread.start()
         with (
             pytest.raises(ServiceUnavailableError, match="A start still holds"),
-            state_folder.locked(path, timeout=0.1, waiting_for="A start"),
+            state_folder.acquire_lock(path, timeout=0.1, waiting_for="A start"),
         ):
             pass
         order.append("first")
@@ -134,6 +134,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_last_words_of_a_log(tmp_path):
     log = tmp_path / "x.log"
-    assert state_folder.last_words(log) == ""
+    assert state_folder.read_log_tail(log) == ""
     log.write_text("x" * 10_000 + "\none\n\ntwo\nthree\n")
-    assert state_folder.last_words(log, 2) == "two\nthree"
+    assert state_folder.read_log_tail(log, 2) == "two\nthree"
