@@ -1,4 +1,11 @@
-"""Running one try of one task, from the row in the database to the recorded outcome."""
+"""Runs one try of one task, from the row in the database to the recorded outcome.
+
+The worker process calls :meth:`TaskRunner.run` in a thread per try. That thread gets a task process from a zygote,
+serves the process's requests with Airflow's own supervisor until the process has ended, and records the end. Each task
+process leads a process group, so that a signal to the group reaches everything that the task has started in it.
+
+All state of a try is in the database: a try whose worker died is run again from its row.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +50,10 @@ _NO_LONGER_WANTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPSt
 
 @dataclass(frozen=True)
 class TaskKey:
-    """One try of one task of one run. A task instance's UUID isn't used: it changes on each retry or clear."""
+    """Identifies one try of one task of one run.
+
+    The task instance's UUID isn't used: Airflow changes it on each retry and each clear.
+    """
 
     dag_id: str
     run_id: str
@@ -54,26 +64,26 @@ class TaskKey:
 
 @dataclass(frozen=True)
 class Interruption:
-    """That earlier attempts at the same try were lost with their worker or zygote."""
+    """How often this try was lost with its worker or zygote before, and how often it may be run again."""
 
     lost: int
     limit: int
 
 
 class StoppedError(Exception):
-    """The try was stopped from outside; its outcome isn't recorded."""
+    """A user or Temporal stopped the try; its outcome isn't recorded."""
 
 
 class TaskRunner:
     """
-    Runs tries, one per call of :meth:`run`, in the calling thread. One serves all tasks of a worker.
+    Runs tries, one per call of :meth:`run`, in the calling thread. A worker has one for all its tasks.
 
     Parameters
     ----------
     zygotes
-        Where task processes come from.
+        Starts the task processes.
     client
-        Answers the tasks' requests.
+        Answers the requests of task processes from the database.
     """
 
     def __init__(self, zygotes: Zygotes, client: DatabaseClient) -> None:
@@ -91,22 +101,35 @@ class TaskRunner:
         own_interpreter: bool = False,
     ) -> None:
         """
-        Run one try to its end; what came of it is in the database then.
+        Run one try to its end and record the outcome in the database.
 
-        A try that isn't waiting to run, because it ran already or because somebody cleared or marked the task, is
-        left alone. ``own_interpreter`` runs it in an interpreter of its own instead of a fork.
+        A try that isn't queued is left alone: it has run already, or a user has cleared or marked the task.
+
+        Parameters
+        ----------
+        key
+            The try.
+        wakeup
+            Becomes readable when ``should_stop`` may have changed.
+        should_stop
+            Whether to end the task's process.
+        interruption
+            Set if an earlier attempt at this try was lost.
+        own_interpreter
+            Whether to start a new interpreter for the task instead of forking its file's zygote.
 
         Raises
         ------
         StoppedError
             ``should_stop`` returned True before the try had ended.
         ZygoteLostError
-            The task's zygote died under it; the try may be run again.
+            The task's zygote died during the try; the try may be run again.
         """
         claimed = self._claim(key, interrupted=interruption is not None)
         if claimed is None:
             if interruption is not None:
-                # It may have been cleared before its worker was lost, which may have left callbacks.
+                # The task may have been cleared while the lost worker ran it. Then nobody has recorded the end of its
+                # process yet, and its callbacks may still be in the database.
                 record_end_if_cleared(**asdict(key))
                 self.callbacks.run_pending(key.dag_id, key.run_id)
             return
@@ -134,7 +157,13 @@ class TaskRunner:
             self.callbacks.run_pending(key.dag_id, key.run_id)
 
     def _claim(self, key: TaskKey, *, interrupted: bool) -> tuple[ExecuteTask, list[str]] | None:
-        """Return what is to run and which of the task's settings mean nothing here; None for a try that isn't due."""
+        """Return Airflow's workload for the try, and the task's settings that a worker ignores; None if not queued.
+
+        Nothing is reserved here: Airflow's ``ti_run``, called for the task's process, moves the row from queued to
+        running, and refuses a second process.
+        """
+        # A lost attempt left the row running. The try is run again with the same number, so that no Airflow retry is
+        # used up; a row in any other state has changed since and is left alone.
         if interrupted:
             with transaction() as session:
                 session.execute(
@@ -171,12 +200,16 @@ class TaskRunner:
         own_interpreter: bool,
     ) -> TaskInstanceState | None:
         """
-        Serve the task's process.
+        Start the task's process, serve it to its end, and report that end if the database doesn't have it.
 
-        Returns what Airflow's executors would tell of it, where the database doesn't know how the try ended.
+        Returns
+        -------
+        TaskInstanceState or None
+            The state that an Airflow executor would report for the process; None if the try's end is recorded.
         """
         rel_path = os.fspath(workload.dag_rel_path)
         coordinator = get_coordinator_manager().for_queue(workload.ti.queue or "default")
+        # Airflow's coordinators for other languages start and serve their processes themselves.
         if not isinstance(coordinator, _PythonCoordinator):
             coordinator.execute_task(
                 what=workload.ti,
@@ -211,12 +244,15 @@ class TaskRunner:
             )
             supervisor.wait()
         except BaseException as error:
+            # Also on ZygoteLostError, when nobody reaps the process: the group must not outlive this attempt.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
+            # Airflow's `ti_run` refused the start: the try was cleared, marked or deleted after it was claimed.
             if isinstance(error, ServerResponseError) and error.response.status_code in _NO_LONGER_WANTED:
                 return TaskInstanceState.FAILED
             raise
         finally:
+            # Closing the exit channel tells the zygote nothing: it writes the wait status to it and ignores an error.
             for end in (*pipes, child.exit_channel):
                 end.close()
         if supervisor.stopped:
@@ -225,7 +261,7 @@ class TaskRunner:
 
 
 def _needs_own_interpreter() -> bool:
-    """Return whether no task can be a fork, since the system isn't safe for it or tasks run as another user."""
+    """Return whether every task needs a new interpreter: on macOS, where forks aren't safe, and for other users."""
     return sys.platform == "darwin" or bool(conf.get("core", "default_impersonation", fallback=""))
 
 

@@ -1,7 +1,8 @@
-"""Callbacks that Airflow runs outside the task: of DAG runs, and of tasks whose process was killed.
+"""Runs the callbacks that Airflow runs outside the task: of DAG runs, and of tasks whose process was killed.
 
-Airflow's scheduler leaves them as rows for the DAG processor. Here the worker takes the rows of its runs and runs
-them in the same process that the DAG processor would use, so that they run where no DAG processor does.
+Airflow's scheduler stores them as rows for the DAG processor. The worker takes the rows of its runs and runs them with
+the DAG processor's own code in a process of a zygote, so that they also run where no DAG processor does. Every function
+here is called in the thread that runs a try or closes a run.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ log = structlog.get_logger(__name__)
 
 
 class Callbacks:
-    """Runs the callbacks that wait in the database."""
+    """Runs the callbacks that are stored in the database."""
 
     def __init__(self, zygotes: Zygotes, client: Client) -> None:
         self.zygotes = zygotes
         self.client = client
 
     def run_pending(self, dag_id: str, run_id: str) -> int:
-        """Take the callback requests of one run and run them; return how many there were."""
+        """Delete the callback requests of one run from the database, run them, and return their number."""
         requests = self._take(dag_id, run_id)
         by_file = defaultdict(list)
         for request in requests:
@@ -60,11 +61,14 @@ class Callbacks:
         return len(requests)
 
     def _take(self, dag_id: str, run_id: str) -> list[Any]:
+        # The run is named only inside the JSON column. The search reads without a lock; the rows are locked, and read
+        # again, below.
         with reading() as session:
             rows = session.execute(select(DbCallbackRequest.id, DbCallbackRequest.data)).all()
         ids = [row.id for row in rows if _belongs_to_run(json.loads(row.data["req_data"]), dag_id, run_id)]
         if not ids:
             return []
+        # `skip_locked`: a DAG processor on the same database may take the same rows. Whoever deletes one runs it.
         with transaction() as session:
             found = session.scalars(
                 select(DbCallbackRequest)
@@ -84,7 +88,7 @@ def _belongs_to_run(request: dict[str, Any], dag_id: str, run_id: str) -> bool:
 
 
 class _EndedProcessExecutor:
-    """What Airflow's scheduler asks of an executor, with one event to tell: this task's process has ended."""
+    """Stands in for an executor towards Airflow's scheduler code, with one event: a task's process has ended."""
 
     def __init__(self, key: TaskInstanceKey, state: TaskInstanceState) -> None:
         self.key = key
@@ -100,25 +104,28 @@ class _EndedProcessExecutor:
         return False
 
     def send_callback(self, request: Any) -> None:
-        # In the session that is shared with the scheduler's code, which this commits and closes as natively.
+        # Uses this thread's scoped session, which is also the scheduler code's, and commits and closes it, as in
+        # Airflow's scheduler. `transaction(shared=True)` keeps the threads' lock meanwhile.
         DatabaseCallbackSink().send(request)
 
 
 def record_ended_process(key: TaskInstanceKey, state: TaskInstanceState = TaskInstanceState.FAILED) -> None:
     """
-    Do what Airflow's scheduler does when an executor tells in which ``state`` a task's process ended.
+    Do what Airflow's scheduler does when an executor reports the ``state`` in which a task's process ended.
 
-    A task that died without a word fails, or is retried; one that was cleared while it ran was to be ended, and may run
-    again.
+    A task whose process died without a report fails or is retried. A task that was cleared while it ran may run again.
     """
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 
+    # `process_executor_events` stores callbacks through this thread's scoped session: it has to be the same session.
     with transaction(shared=True) as session:
         now = session.scalar(select(TaskInstance.state).filter_by(**key._asdict()).with_for_update())
+        # For a cleared task `process_executor_events` wants "success": it then empties the state, so that the task is
+        # scheduled again.
         if now == TaskInstanceState.RESTARTING:
             state = TaskInstanceState.SUCCESS
         SchedulerJobRunner.process_executor_events(
-            _EndedProcessExecutor(key, state),  # type: ignore[arg-type]
+            _EndedProcessExecutor(key, state),
             job_id=None,
             scheduler_dag_bag=dag_bag(),
             session=session,
@@ -126,7 +133,7 @@ def record_ended_process(key: TaskInstanceKey, state: TaskInstanceState = TaskIn
 
 
 def record_end_if_cleared(**columns: Any) -> None:
-    """Record the end of a task instance's process, if it was cleared while it ran and nobody has recorded that."""
+    """Record the end of a task instance's process if the task was cleared while it ran and the end is unrecorded."""
     with reading() as session:
         restarting = {**columns, "state": TaskInstanceState.RESTARTING}
         ti = session.scalar(select(TaskInstance).filter_by(**restarting))

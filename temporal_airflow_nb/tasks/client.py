@@ -1,8 +1,11 @@
-"""The Task SDK's API client, answered from the database by Airflow's own route functions.
+"""Answers the Task SDK's API requests from the database, with Airflow's own route functions.
 
-The stock client sends HTTP; here a request is matched to the function behind its route and that is called with a
-session: 12 ms of CPU a task instead of 54 for FastAPI in process. A request without a match goes through Airflow's
-in-process API, so that every message a task can send has an answer.
+The stock client sends HTTP. This client finds the function behind the request's route and calls it with a session,
+which costs 12 ms of CPU a task instead of the 54 ms of FastAPI in process. A request without a match goes through
+Airflow's in-process API, so that every message a task can send has an answer.
+
+The supervisors in the worker process call it, each in the thread of its try; a task process only sends messages to its
+supervisor. Each request is one transaction.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.execution_api import TASK_HEADER, InProcessTransport
 from temporal_airflow_nb.tasks.trigger_queue import TRIGGER_QUEUE
 
-# The union's `Field(discriminator=<function>)` is understood by FastAPI alone.
+# Only FastAPI understands the union's `Field(discriminator=<function>)`; pydantic wants a `Discriminator`.
 _PAYLOADS: Any = Annotated[
     get_args(payloads.TIStateUpdate)[0], Discriminator(payloads.ti_state_discriminator)
 ]
@@ -54,12 +57,12 @@ class _Request(NamedTuple):
 
 
 class DatabaseClient(Client):
-    """An execution API client without a server. One serves all tasks of a worker; safe in threads."""
+    """Client of Airflow's execution API that needs no server. One serves all tasks of a worker, in any thread."""
 
     def __init__(self) -> None:
         super().__init__(base_url="http://in-process.invalid", token="", transport=InProcessTransport())
         self.find_dag: Callable[[str], None] | None = None
-        """Called with the id of a DAG that a task asks for, before the database is."""
+        """Called with the id of a DAG that a task names, before the request is answered from the database."""
         self._current = threading.local()
         self.event_hooks["request"].append(self._add_task_header)
         self._dag_bag = create_dag_bag()
@@ -80,13 +83,13 @@ class DatabaseClient(Client):
             ("GET", r"connections/(?P<key>.+)"): self._get_connection,
         }
         if conf.getboolean("core", "multi_team"):
-            # Access between teams is decided in FastAPI dependencies, which a direct call passes by.
+            # FastAPI dependencies decide on access between teams, and a direct call doesn't run them.
             routes = {route: answer for route, answer in routes.items() if route[1].startswith(ti)}
         self._routes = [(method, re.compile(path), answer) for (method, path), answer in routes.items()]
 
     @contextmanager
     def serving_task(self, ti_id: UUID) -> Iterator[None]:
-        """Say whose requests this thread makes now."""
+        """Name the task instance whose requests this thread makes inside the block."""
         self._current.ti_id = str(ti_id)
         try:
             yield
@@ -98,7 +101,7 @@ class DatabaseClient(Client):
             request.headers[TASK_HEADER] = ti_id
 
     def request(self, method: str, url: Any, **kwargs: Any) -> httpx.Response:
-        """Answer from the database, or through the in-process API where no direct route is known."""
+        """Answer from the database, or through the in-process API for a request without a direct route."""
         match = self._match(method, str(url))
         if match is None:
             if self.find_dag is not None and (named := _DAG_REQUEST.fullmatch(f"{method} {url}")):
@@ -107,7 +110,8 @@ class DatabaseClient(Client):
         path, answer = match
         body = json.dumps(kwargs["json"]) if kwargs.get("json") is not None else kwargs.get("content")
         try:
-            # What Airflow's functions bind to their own log lines isn't for those of the task.
+            # In a copy of the context: Airflow's route functions bind values to structlog's context, which would
+            # appear in the task's own log lines otherwise.
             status, result = copy_context().run(
                 answer, _Request(method, path, kwargs.get("params") or {}, body)
             )

@@ -1,4 +1,4 @@
-"""The serialized DAGs of a worker, cached by version."""
+"""Reads serialized DAGs from the database, cached by version for the whole worker process."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def dag_bag() -> DBDagBag:
 
 
 def dag_of_run(dag_run: DagRun, session: Session) -> SerializedDAG | None:
-    """Return the DAG, in the version that a run uses now."""
+    """Return the DAG in the version that the run uses now; None if it isn't in the database."""
     return dag_bag().get_dag_for_run(dag_run=dag_run, session=session)

@@ -1,6 +1,6 @@
-"""Deadlines of runs that have passed, and the callbacks that follow.
+"""Handles missed deadlines of runs, and runs the callbacks that they queue.
 
-A stock Airflow's scheduler and triggerer see to both; here the worker does where there are none.
+Airflow's scheduler and triggerer do both in a stock Airflow. The worker does it where they don't run.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ log = structlog.get_logger(__name__)
 
 
 def queue_missed_deadlines() -> datetime | None:
-    """Have Airflow queue the callbacks of deadlines that have passed; return when the next one does."""
+    """Queue the callbacks of deadlines that have passed, and return the time of the next one."""
     open_deadlines = select(func.min(Deadline.deadline_time)).where(~Deadline.missed)
     with reading() as session:
         earliest = session.scalar(open_deadlines)
     if earliest is None or earliest > timezone.utcnow():
         return earliest
+    # `skip_locked`: several workers, or a scheduler, may do this at the same time. Each deadline has one winner.
     with transaction() as session:
         for deadline in session.scalars(
             select(Deadline)
@@ -49,13 +50,13 @@ def queue_missed_deadlines() -> datetime | None:
 
 
 def list_callback_triggers() -> list[int]:
-    """Return the ids of the triggers that run callbacks, asynchronous ones."""
+    """Return the ids of the triggers that run asynchronous callbacks."""
     with reading() as session:
         return list(session.scalars(select(Callback.trigger_id).where(Callback.trigger_id.is_not(None))))
 
 
 def claim_callbacks() -> list[ExecuteCallback]:
-    """Take the callbacks that wait for a process, and mark them as queued."""
+    """Claim the callbacks that need a process: set their state to queued and return their workloads."""
     waiting = select(Callback).where(
         Callback.type == CallbackType.EXECUTOR, Callback.state == CallbackState.PENDING
     )
@@ -67,7 +68,7 @@ def claim_callbacks() -> list[ExecuteCallback]:
         for callback in session.scalars(waiting.with_for_update(skip_locked=True)):
             dag_run = session.get(DagRun, int(callback.data["dag_run_id"]))
             if dag_run is None:
-                callback.state, callback.output = CallbackState.FAILED, "its run was deleted"
+                callback.state, callback.output = CallbackState.FAILED, "The callback's run was deleted."
                 continue
             workloads.append(ExecuteCallback.make(callback=callback, dag_run=dag_run))
             callback.state = CallbackState.QUEUED
@@ -75,12 +76,14 @@ def claim_callbacks() -> list[ExecuteCallback]:
 
 
 def run_callback(workload: ExecuteCallback, zygotes: Zygotes, client: Client) -> None:
-    """Run a callback in a process of its own, and record how it ended."""
+    """Run a callback in a process of its own, serve the process in this thread, and record the outcome."""
     callback_id = UUID(str(workload.callback.id))
     _record(callback_id, CallbackState.RUNNING)
     child, pipes = zygotes.spawn("callback")
     logger, log_file = _configure_logging(str(workload.log_path), client)
     try:
+        # The process was forked before this callback was known, so that it reads its workload from the pipe. The pipe
+        # carries nothing else yet: the supervisor starts to read it below.
         send_workload(pipes.requests, workload.model_dump_json())
         supervisor: Any = take_over(
             CallbackSubprocess, child, pipes, process_log=logger, id=callback_id, client=client

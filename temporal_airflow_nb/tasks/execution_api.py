@@ -1,7 +1,7 @@
 """Airflow's execution API as an application in this process, without HTTP and without API versions.
 
 Airflow's own ``InProcessExecutionAPI`` builds the routes of every API version at its first request, which takes ten
-seconds; the client here is always of the newest.
+seconds. The client here always has the newest version, so that one version is enough.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def _always_allow(request: Request) -> TIToken:
 
 
 def build_application() -> FastAPI:
-    """Return the API; whoever can call it may do everything, as tasks of this worker may."""
+    """Return the API application. It checks no token: only this process can call it, for tasks of this worker."""
     app = FastAPI(openapi_url=None)
     app.include_router(execution_api_router)
     init_error_handlers(app)
@@ -48,7 +48,10 @@ def build_application() -> FastAPI:
 
 
 class InProcessTransport(httpx.BaseTransport):
-    """Takes the requests of a synchronous client to the application, which is built when first needed."""
+    """Passes the requests of a synchronous client to the application, which is built at the first request."""
+
+    # FastAPI is asynchronous, the supervisors are threads: the application has an event loop in one daemon thread, and
+    # each request blocks its caller's thread until the loop has the answer.
 
     @cached_property
     def _transport(self) -> httpx.WSGITransport:
@@ -57,5 +60,5 @@ class InProcessTransport(httpx.BaseTransport):
         return httpx.WSGITransport(app=ASGIMiddleware(build_application(), loop=loop))  # type: ignore[arg-type]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer one request."""
+        """Return the application's response to a request."""
         return self._transport.handle_request(request)

@@ -1,4 +1,8 @@
-"""Parsing a DAG file in its zygote, and knowing when that parse is out of date."""
+"""Parses a DAG file in its zygote, and recognises when the result is out of date.
+
+:func:`parse` runs once in each file zygote, which has one thread. :func:`is_current` runs in the worker process, before
+each task of the file.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
-# A file that asks which DAG it is parsed for builds another DAG for each task: nothing to share.
+# A file that calls this function may build another DAG for each task, so that no parse can be shared.
 _PARSING_CONTEXT = "get_parsing_context"
 
+# Set while a file is parsed. Python has no way to remove an audit hook, so that the hook stays and checks this.
 _opened_files: set[str] | None = None
 
 
@@ -30,7 +35,7 @@ def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
 
 @dataclass
 class ParsedFile:
-    """What a file zygote knows. ``bag`` is None where tasks have to parse the file themselves."""
+    """The result of parsing a file. ``bag`` is None if each task has to parse the file itself, for ``reason``."""
 
     path: str
     bag: DagBag | None
@@ -38,12 +43,12 @@ class ParsedFile:
     stamps: dict[str, list[int]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
-        """Return what the worker has to know, as JSON."""
+        """Return the part of the result that the worker needs, as JSON-able data."""
         return {"shared": self.bag is not None, "reason": self.reason, "stamps": self.stamps}
 
 
 def stamp(path: str) -> list[int]:
-    """Return what changes when a file is edited, or an empty list where there is none."""
+    """Return values of a file that change when it is edited; an empty list if there is no such file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -52,15 +57,17 @@ def stamp(path: str) -> list[int]:
 
 
 def is_current(stamps: dict[str, list[int]]) -> bool:
-    """Return whether no file that was read while parsing has changed since."""
+    """Return whether every file that was read while parsing is still the same."""
     return all(stamp(path) == known for path, known in stamps.items())
 
 
 def parse(path: str, bundle_name: str, bundle_path: str) -> ParsedFile:
-    """Parse ``path`` as a task process would; never raises."""
+    """Parse a file as a task process would. Never raises: a failure is the result's ``reason``."""
     from airflow.dag_processing.dagbag import BundleDagBag
     from airflow.sdk.execution_time.supervisor import block_orm_access
 
+    # As in a task process: the file's code must not reach the database, and a connection opened here would be shared
+    # by all forks.
     block_orm_access()
     known = set(sys.modules)
     with _record_opened_files() as files, _refuse_stored_values() as refused:
@@ -90,7 +97,7 @@ def _new_modules(known: set[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _may_change(file: str, bundle_path: str) -> bool:
-    """Installed packages don't change under a running worker; everything else may."""
+    """Return whether a file may change while the worker runs: any file outside the installed packages."""
     if file.startswith(bundle_path.rstrip("/") + "/") or file == bundle_path:
         return "__pycache__" not in file
     installed = (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), "/proc", "/sys", "/dev")
@@ -121,9 +128,9 @@ def _record_opened_files() -> Iterator[set[str]]:
 @contextmanager
 def _refuse_stored_values() -> Iterator[list[str]]:
     """
-    Note each read of a variable or connection, and refuse it.
+    Refuse each read of a variable or connection, and yield the list of refused reads.
 
-    Their values may change between two tasks without any file changing, so such a file is parsed by every task.
+    Their values may change between two tasks while no file changes, so that each task has to parse such a file itself.
     """
     from airflow.sdk import Connection, Variable
 
@@ -131,7 +138,7 @@ def _refuse_stored_values() -> Iterator[list[str]]:
 
     def refuse(*args: Any, **_: Any) -> Any:
         refused.append(str(args[:1]))
-        raise RuntimeError("variables and connections are read when the task runs")
+        raise RuntimeError("Variables and connections can't be read here: they are read when the task runs.")
 
     originals = {cls: cls.__dict__["get"] for cls in (Connection, Variable)}
     for cls in originals:

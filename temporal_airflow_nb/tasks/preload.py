@@ -1,4 +1,7 @@
-"""Imports everything a task process needs, once, before the first fork."""
+"""Imports everything a task process needs, once, before the first fork.
+
+Forks share the imported modules' memory with their zygote until they write to it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ import sys
 import types
 from typing import Any
 
-# What a task of the standard provider still imports after `import airflow`, found by running one under
-# `python -X importtime` in a fork and listing what was new.
+# The modules that a task of the standard provider imports after `import airflow`. They were found by running a task
+# under `python -X importtime` in a fork.
 MODULES = (
     "airflow.settings",
     "airflow.sdk.execution_time.task_runner",
@@ -41,9 +44,10 @@ MODULES = (
 
 def defer_iri_grammar() -> None:
     """
-    Let ``rfc3987_syntax`` load when an IRI is first checked, not when ``jsonschema`` is imported.
+    Load ``rfc3987_syntax`` when an IRI is first checked, not when ``jsonschema`` is imported.
 
-    Its grammar takes 1.9 s to build; ``jsonschema`` imports it only to register a checker for the format ``iri``.
+    The module takes 1.9 s to build its grammar; ``jsonschema`` imports it only to register a checker for the format
+    ``iri``.
     """
     name = "rfc3987_syntax"
     if name in sys.modules:
@@ -62,8 +66,8 @@ def share_type_adapters() -> None:
     """
     Build the decoders of a task's messages before the fork.
 
-    The Task SDK builds them in each task process, with three more for each rendered field: 20 ms of the 60 that a
-    trivial task takes.
+    The Task SDK builds them in each task process, and three more for each rendered field, which takes 20 ms of the
+    60 ms of a trivial task.
     """
     from airflow.sdk.execution_time import comms, task_runner
     from pydantic import JsonValue, TypeAdapter
@@ -74,18 +78,28 @@ def share_type_adapters() -> None:
     def type_adapter(kind: Any) -> Any:
         return adapters.get(id(kind)) or TypeAdapter(kind)
 
+    # Both modules create their adapters with the name `TypeAdapter` at call time; a kind that isn't known here is built
+    # as before.
     comms.TypeAdapter = task_runner.TypeAdapter = type_adapter
 
 
 def accept_every_executor() -> None:
-    """Let tasks name an executor that isn't configured: a worker of Temporal runs all of them."""
+    """Accept tasks that name an executor which isn't configured: the worker runs all of them."""
     from airflow.dag_processing import dagbag
 
+    # The DAG bag calls this check for each DAG it parses, and reports an import error for an unknown executor.
     dagbag._validate_executor_fields = lambda *_, **__: None
 
 
 def preload(*, freeze: bool = True) -> None:
-    """Import Airflow and what its tasks use; ``freeze`` keeps the pages shared between forks."""
+    """Import Airflow and the modules that its tasks use, in the process that will be forked.
+
+    Parameters
+    ----------
+    freeze
+        Whether to move all objects out of the garbage collector's reach. A collection in a fork would write to their
+        headers, and so copy the memory pages that it shares with its parent.
+    """
     defer_iri_grammar()
     for name in MODULES:
         importlib.import_module(name)

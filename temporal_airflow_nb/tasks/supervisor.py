@@ -1,4 +1,12 @@
-"""Airflow's task supervisor for a process that a zygote forked, or that was started as a new interpreter."""
+"""Airflow's task supervisor for a process that a zygote forked, or that was started as a new interpreter.
+
+Airflow's ``WatchedSubprocess.start`` forks the supervised process itself. The worker process has many threads, and must
+not fork: here the process exists already, and a supervisor is attached to it (:func:`take_over`). A supervisor lives in
+one thread of the worker, which also serves the process. Signals go to the process's group, which the process leads.
+
+Several private parts of Airflow's supervisor are used, because it has no public way to be given a process;
+``tests/compatibility/test_airflow_contract.py`` lists and checks them.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +34,15 @@ if TYPE_CHECKING:
     from airflow.sdk.api.datamodels._generated import TaskInstance
     from structlog.typing import FilteringBoundLogger
 
+# Seconds between SIGTERM and SIGKILL.
 _KILL_DELAY = 5.0
 
 
 class SpawnedInterpreter(ProcessTracker):
-    """A task in an interpreter of its own: for macOS, where a fork isn't safe, and for ``run_as_user``."""
+    """A task process with a new interpreter, started by the worker.
+
+    Used on macOS, where forks aren't safe, and where tasks run as another user.
+    """
 
     ProcessNotFound = ProcessLookupError
     TimeoutExpired = subprocess.TimeoutExpired
@@ -41,11 +53,11 @@ class SpawnedInterpreter(ProcessTracker):
 
     @property
     def pid(self) -> int:
-        """The process id, which is its group's too."""
+        """The id of the process, and of the group that it leads."""
         return self.process.pid
 
     def send_signal(self, s: signal.Signals) -> None:
-        """Send a signal to the process alone."""
+        """Send a signal to the process, not to its group."""
         self.process.send_signal(s)
 
     def wait(self, timeout: float | None) -> int:
@@ -53,13 +65,18 @@ class SpawnedInterpreter(ProcessTracker):
         return self.process.wait(timeout)
 
     def on_exit_readable(self, _: socket.socket) -> bool:
-        """Reap the process, whose end of the channel was closed by its exit."""
+        """Reap the process. The channel became readable because the exit closed the process's end of it."""
+        # Anything that the process has started may have inherited that end: then the channel stays open until it ends,
+        # and Airflow's own check of the exit code reaps the process.
         self.process.wait()
         return False
 
 
 def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
-    """Start a task process the way Airflow does on macOS: a new interpreter with the pipes as its stdio."""
+    """Start a task process the way Airflow does on macOS: a new interpreter with the pipes as its stdio.
+
+    ``start_new_session`` makes it the leader of its group, as a zygote's child is.
+    """
     own_ends, child_ends = zip(*(socket.socketpair() for _ in range(4)), strict=True)
     requests, stdout, stderr, channel = own_ends
     process = subprocess.Popen(
@@ -78,7 +95,8 @@ def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
     )
     for end in child_ends:
         end.close()
-    # The child asks for its log channel over `requests`; this pair only fills the place.
+    # Airflow's `_child_exec_main` inherits no log channel: the process requests one later with `ResendLoggingFD`. The
+    # supervisor wants a socket here all the same, and gets one whose other end is closed.
     logs, unused = socket.socketpair()
     unused.close()
     return SpawnedInterpreter(process, channel), Pipes(requests, stdout, stderr, logs)
@@ -87,16 +105,19 @@ def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
 @attrs.define(kw_only=True)
 class TaskSupervisor(ActivitySubprocess):
     """
-    Supervises one try of one task; a native :class:`ActivitySubprocess` but for where the process comes from.
+    Supervises one try of one task, as Airflow's :class:`ActivitySubprocess` does, in a process started elsewhere.
 
-    ``wait`` may be called in any thread, and returns when the process is gone, not seconds later.
+    Any thread may call ``wait``. It returns as soon as the process is gone.
     """
 
     wakeup: socket.socket = attrs.field(repr=False)
     """Becomes readable when :attr:`should_stop` may have changed."""
 
     should_stop: Callable[[], bool] = attrs.field(repr=False)
+    """Whether the try is to be stopped. Only this supervisor's thread calls it."""
+
     stopped: bool = attrs.field(default=False, init=False)
+    """Whether :attr:`should_stop` has ended the try, so that its outcome isn't recorded."""
 
     @classmethod
     def start_try(
@@ -112,14 +133,16 @@ class TaskSupervisor(ActivitySubprocess):
         wakeup: socket.socket,
         should_stop: Callable[[], bool],
     ) -> TaskSupervisor:
-        """Take over a process that waits for its instructions, and give it the task."""
+        """Attach a supervisor to a process that waits for its instructions, and send it the task."""
         fields = {"id": what.id, "client": client, "wakeup": wakeup, "should_stop": should_stop}
         supervisor: TaskSupervisor = take_over(cls, child, pipes, process_log=logger, **fields)
+        # The selector is what Airflow's monitor loop waits in: a byte on `wakeup` ends that wait, and the loop then
+        # calls `_send_heartbeat_if_needed`, which asks `should_stop`.
         supervisor.selector.register(
             wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda _: None)
         )
-        # The start itself is the first heartbeat.
-        supervisor._last_heartbeat_attempt = time.monotonic()  # type: ignore[misc]
+        # Airflow's loop would send a heartbeat at once, which costs a transaction; the start already counts as one.
+        supervisor._last_heartbeat_attempt = time.monotonic()
         supervisor._on_child_started(
             ti=what, dag_rel_path=dag_rel_path, bundle_info=bundle_info, sentry_integration=""
         )
@@ -127,41 +150,43 @@ class TaskSupervisor(ActivitySubprocess):
 
     def wait(self) -> int:
         """Serve the process until it ends; return its exit code."""
+        # Airflow's `wait` also installs signal handlers, which Python allows in the main thread only.
         try:
             self._monitor_subprocess()
         finally:
             self.selector.close()
-        if self._exit_code is None:  # type: ignore[has-type]
-            self._exit_code = 1  # type: ignore[misc]
+        if self._exit_code is None:
+            self._exit_code = 1
         if not self.stopped:
             try:
                 self.update_task_state_if_needed()
             finally:
                 self._upload_logs()
-        return self._exit_code
+        return int(self._exit_code)
 
     def _send_heartbeat_if_needed(self) -> None:
-        # A task that has told how it ended is still at its callbacks, for which Airflow gives it some time.
+        # A task that has reported its end still runs callbacks and listeners, for which Airflow leaves it some time.
         if self.stopped or self._terminal_state or not self.should_stop():
             super()._send_heartbeat_if_needed()
             return
-        # Airflow ends a task that was cleared or marked when its heartbeat is refused.
-        self._last_heartbeat_attempt = -math.inf  # type: ignore[misc]
+        # A stop may come from a clear or a mark. Then Airflow refuses the next heartbeat and ends the task itself, with
+        # SERVER_TERMINATED: send one now, whatever the interval.
+        self._last_heartbeat_attempt = -math.inf
         super()._send_heartbeat_if_needed()
         if self._terminal_state != SERVER_TERMINATED:
             self.stopped = True
-            self.process_log.error("Task is being stopped")
+            self.process_log.error("The task is being stopped.")
             self.kill(signal.SIGTERM, escalation_delay=_KILL_DELAY, force=True)
 
     def _send_terminal_state_msg(self, msg: Any) -> None:
-        # A task that we stop may still report how it failed. That would use up one of its tries.
+        # A task that gets SIGTERM may still report a failure. Recording it would use up one of its tries.
         if self.stopped:
             return
         super()._send_terminal_state_msg(msg)
 
     @property
     def end_is_unrecorded(self) -> bool:
-        """Whether the database doesn't know how the try ended: its process died, or was ended or not listened to."""
+        """Whether the try's end isn't in the database: its process died or was killed, or its report wasn't stored."""
         return (
             self._terminal_state == SERVER_TERMINATED
             or self._pending_terminal_state_msg is not None
@@ -171,15 +196,15 @@ class TaskSupervisor(ActivitySubprocess):
 
 @attrs.define(kw_only=True)
 class CallbackSupervisor(DagFileProcessorProcess):
-    """Serves a process that runs callbacks as Airflow's DAG processor does."""
+    """Serves a process that parses a file or runs callbacks, as Airflow's DAG processor does."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """Serve the process until it ends, or end it after ``timeout`` seconds; return its exit code."""
+        """Serve the process until it ends, or kill it after ``timeout`` seconds; return its exit code."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while self._exit_code is None or self._open_sockets:
             self._service_subprocess(max_wait_time=min(5.0, max(0.0, deadline - time.monotonic())))
             if time.monotonic() > deadline:
-                self.process_log.error("The DAG file took too long", seconds=timeout)
+                self.process_log.error("The DAG file took too long.", seconds=timeout)
                 self.kill(signal.SIGKILL)
                 break
         self.selector.close()
@@ -197,10 +222,16 @@ def run_dag_processor(
     shared: bool,
 ) -> CallbackSupervisor:
     """
-    Parse ``file``, or run callbacks of its DAGs, in a process of its own and return when that has ended.
+    Parse ``file``, or run callbacks of its DAGs, in a process of its own, and return when the process has ended.
 
-    ``shared`` takes the DAG that the file's zygote has parsed; without it the file is parsed anew. A process that
-    takes longer than Airflow's ``[dag_processor] dag_file_processor_timeout`` is killed, as Airflow does.
+    Parameters
+    ----------
+    shared
+        Whether to use the DAG that the file's zygote has parsed; otherwise the process parses the file again.
+
+    Notes
+    -----
+    As in Airflow, a process that takes longer than ``[dag_processor] dag_file_processor_timeout`` is killed.
     """
     child, pipes = zygotes.spawn("dag_processor", file if shared else None)
     try:
@@ -226,7 +257,10 @@ def run_dag_processor(
 
 
 def take_over(kind: Any, child: Child | SpawnedInterpreter, pipes: Pipes, **fields: Any) -> Any:
-    """Return a supervisor of ``kind`` for a process that Airflow's own code hasn't started."""
+    """Return a supervisor of ``kind`` for a process that a zygote or :func:`start_interpreter` has started.
+
+    It does what ``WatchedSubprocess.start`` does in the parent after its fork.
+    """
     supervisor = kind(
         pid=child.pid,
         stdin=pipes.requests,
@@ -236,8 +270,8 @@ def take_over(kind: Any, child: Child | SpawnedInterpreter, pipes: Pipes, **fiel
         **fields,
     )
     supervisor._register_pipe_readers(pipes.stdout, pipes.stderr, pipes.requests, pipes.logs, data={})
-    # Without the exit channel among them, a process that ends after its last pipe has closed is noticed only at the
-    # next heartbeat, up to five seconds later.
+    # Airflow notices an exit when one of the pipes becomes readable. A process that ends after it has closed its pipes
+    # would be noticed only at the next heartbeat, up to five seconds later: the exit channel ends the wait.
     supervisor.selector.register(
         child.exit_channel, selectors.EVENT_READ, (child.on_exit_readable, supervisor.selector.unregister)
     )

@@ -1,4 +1,7 @@
-"""What a process forked from a zygote runs: Airflow's own entry points, given the DAG that is parsed already."""
+"""Entry points of the processes that are forked from a zygote: Airflow's own functions, with the parsed DAG.
+
+Everything here but :func:`send_workload` runs in the forked process, which has one thread and no database access.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.tasks.parsing import ParsedFile
 
 Pipes = tuple[int, int, int, int]
-"""The child's ends: requests, stdout, stderr, logs."""
+"""The descriptors of the child's ends: requests, stdout, stderr, logs."""
 
 
 def _task() -> None:
@@ -33,11 +36,13 @@ def _triggerer() -> None:
 
 
 def _callback() -> None:
-    """Run a callback of a deadline, with the function that Airflow runs in the process it forks for one."""
+    """Run a callback of a deadline with the function that Airflow runs in the process it forks for a callback."""
     from airflow.executors.workloads import ExecuteCallback
     from airflow.sdk.execution_time.callback_supervisor import CallbackSubprocess
     from airflow.sdk.execution_time.supervisor import WatchedSubprocess
 
+    # `CallbackSubprocess.start` defines that function inside itself and passes it to `WatchedSubprocess.start`, which
+    # forks. This process is forked already: a class in between returns the function instead.
     class KeepsTarget(WatchedSubprocess):
         @classmethod
         def start(cls, *, target: Callable[[], None], **_: Any) -> Any:
@@ -60,12 +65,14 @@ def _callback() -> None:
 
 
 def send_workload(requests: socket, workload: str) -> None:
-    """Send a callback's process what it is to run, before anything else."""
+    """Send a callback's process its workload, as the first message on the request socket."""
     data = workload.encode()
     requests.sendall(len(data).to_bytes(4, "big") + data)
 
 
 def _receive_workload() -> bytes:
+    # Airflow's `_fork_main` has made the request socket the standard input. A duplicate, because closing the socket
+    # object must not close it.
     with socket(fileno=os.dup(0)) as requests:
         length = int.from_bytes(requests.recv(4, MSG_WAITALL), "big")
         return requests.recv(length, MSG_WAITALL)
@@ -80,9 +87,11 @@ TARGETS: dict[str, Callable[[], None]] = {
 
 
 def share_bag(parsed: ParsedFile) -> None:
-    """Give the parsed DAGs to whatever parses the same file in this process."""
+    """Make Airflow's code in this process use the parsed DAGs when it parses the same file."""
     from airflow.dag_processing import dagbag, processor
 
+    # `task_runner.parse` imports `BundleDagBag` from `dagbag` when it is called, `processor` has imported it before:
+    # both names have to be replaced. Any other file is parsed as usual.
     original = dagbag.BundleDagBag
 
     def bundle_dag_bag(*args: Any, **kwargs: Any) -> Any:
@@ -96,6 +105,8 @@ def share_bag(parsed: ParsedFile) -> None:
 
 def run_target(target: str, pipes: Pipes, parsed: ParsedFile | None) -> NoReturn:
     """Run ``target`` in this process, connected to its supervisor; never returns."""
+    # What `WatchedSubprocess.start` calls in the child after its fork: it sets up stdio and logs, blocks the database
+    # and ends the process with `os._exit`.
     from airflow.sdk.execution_time.supervisor import _fork_main
 
     if parsed is not None:

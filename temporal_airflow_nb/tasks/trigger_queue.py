@@ -1,4 +1,4 @@
-"""The queue of the triggers that our worker runs: a triggerer of Airflow leaves a named queue alone."""
+"""The queue of the triggers that the worker runs. Airflow's triggerers ignore triggers of a named queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ TRIGGER_QUEUE = "temporal-airflow"
 
 
 def move_to_worker_queue(ids: Collection[int], session: Session) -> None:
-    """Put triggers that no process of ours has made, as some tasks start from theirs, into our queue."""
+    """Move triggers without a queue to the worker's queue.
+
+    Airflow's scheduler code creates such triggers, for tasks that start from their trigger.
+    """
     if ids:
         session.execute(
             update(Trigger).where(Trigger.id.in_(ids), Trigger.queue.is_(None)).values(queue=TRIGGER_QUEUE)

@@ -1,4 +1,8 @@
-"""The process in which triggers run: Airflow's own runner, which hears at once of what there is to do."""
+"""Airflow's trigger runner for the triggers' process, without its wait of up to a second.
+
+The process is a fork of the root zygote. Its supervisor is in a thread of the worker (``triggers.py``). Everything here
+runs in the process's event loop.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ WAKE = signal.SIGUSR1
 
 
 class _Wakeup:
-    """An event that is over as soon as it has been noticed."""
+    """An event that clears itself when its waiter continues."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -30,18 +34,19 @@ class _Wakeup:
 
 class PromptTriggerRunner(TriggerRunner):
     """
-    Airflow's runner looks once a second for new triggers and for those that have fired.
+    Runs triggers as Airflow's runner does, and exchanges news with its supervisor at once.
 
-    This one looks when a trigger ends, and when the supervisor sends :data:`WAKE`. The second stays for triggers that
-    fire more than once.
+    Airflow's runner does so once a second. This one also does it when a trigger ends, and when the supervisor sends
+    :data:`WAKE`. The second stays for triggers that fire more than once.
     """
 
     async def arun(self) -> None:
-        """Run triggers until told to stop."""
+        """Run triggers until the runner is stopped."""
         asyncio.get_running_loop().add_signal_handler(WAKE, self._wake)
-        triggerer_job_runner.anyio = SimpleNamespace(  # type: ignore[attr-defined]
-            Event=_Wakeup, move_on_after=anyio.move_on_after
-        )
+        # Airflow's `arun` sleeps with `move_on_after(1)` and an `Event` that is set only to stop, and then reads
+        # `self.stop`. Its module's `anyio` is replaced, so that setting the event ends one sleep and no more. These two
+        # names are the only ones that the module uses.
+        triggerer_job_runner.anyio = SimpleNamespace(Event=_Wakeup, move_on_after=anyio.move_on_after)
         await super().arun()
 
     async def run_trigger(self, *args: Any, **kwargs: Any) -> None:
@@ -49,6 +54,7 @@ class PromptTriggerRunner(TriggerRunner):
         try:
             await super().run_trigger(*args, **kwargs)
         finally:
+            # Not at once: Airflow sees the trigger's asyncio task as done only after this coroutine has returned.
             asyncio.get_running_loop().call_soon(self._wake)
 
     def _wake(self) -> None:

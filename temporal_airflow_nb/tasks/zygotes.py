@@ -1,4 +1,10 @@
-"""The worker's side of the zygotes: start them, keep one per DAG file, get task processes from them."""
+"""The worker's side of the zygotes: starts them, keeps one per DAG file, and has them fork task processes.
+
+The worker process has many threads, and all of them may call :class:`Zygotes`. Three kinds of locks are taken, in this
+order: the lock of one DAG file, under which the file is parsed; ``Zygotes._lock`` for the tables of zygotes; the lock of
+one connection, for a single ``send``. ``Zygotes._lock`` is held for moments only, except while a new root zygote is
+started; parsing happens outside it, so that tasks of other files go on.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +28,18 @@ from temporal_airflow_nb.tasks.parsing import is_current
 
 log = structlog.get_logger(__name__)
 
+# The file zygote that was used least recently is retired beyond this number.
 MAX_FILE_ZYGOTES = 8
+# Seconds within which a zygote has to report the pid of a child.
 _SPAWN_TIMEOUT = 30.0
 
 
 class ZygoteLostError(Exception):
-    """The zygote of a task ended while the task ran, so that nobody knows how the task ended."""
+    """The zygote of a task ended while the task ran, so that the task's exit status is unknown."""
 
 
 class DagFile(NamedTuple):
-    """A DAG file as a task process opens it."""
+    """A DAG file and its bundle, as a task process opens them."""
 
     bundle_name: str
     bundle_version: str | None
@@ -52,8 +60,9 @@ class Child(ProcessTracker):
     """
     A process that a zygote forked and reaps.
 
-    It can't be waited for from here: the zygote writes its pid and later its wait status to ``exit_channel``, which
-    becomes readable when there is something to know.
+    It isn't a child of the worker, which therefore can't wait for it. The zygote writes its pid and later its wait
+    status to ``exit_channel``. A channel that closes without a status means that the zygote has died. One thread uses a
+    ``Child``: that of its supervisor.
     """
 
     ProcessNotFound = ProcessLookupError
@@ -67,13 +76,13 @@ class Child(ProcessTracker):
         exit_channel.settimeout(_SPAWN_TIMEOUT)
         line = self._read_line()
         if line is None:
-            raise ZygoteLostError("the zygote ended before it forked")
+            raise ZygoteLostError("The zygote ended before it forked.")
         self._pid = int(line)
         exit_channel.setblocking(False)
 
     @property
     def pid(self) -> int:
-        """The process id, which is its group's too."""
+        """The id of the process, and of the group that it leads."""
         return self._pid
 
     def _read_line(self) -> str | None:
@@ -86,32 +95,34 @@ class Child(ProcessTracker):
         return line.decode()
 
     def send_signal(self, s: signal.Signals) -> None:
-        """Send a signal to the process alone."""
+        """Send a signal to the process, not to its group."""
+        # The zygote has reaped it: the pid may belong to another process by now.
         if self._exit_code is not None:
             raise ProcessLookupError(self._pid)
         os.kill(self._pid, s)
 
     def wait(self, timeout: float | None) -> int:
-        """Return the exit code; raise ``TimeoutExpired``, or ``ZygoteLostError`` if nobody will ever know it."""
+        """Return the exit code; raise ``TimeoutExpired``, or ``ZygoteLostError`` if the zygote has died."""
         if self._exit_code is None and not self._lost:
             self.exit_channel.settimeout(timeout)
             try:
                 self._take_status(self._read_line())
             except (BlockingIOError, TimeoutError):
-                raise TimeoutError(f"process {self._pid} is running") from None
+                raise TimeoutError(f"Process {self._pid} is running.") from None
             finally:
                 self.exit_channel.setblocking(False)
         if self._exit_code is None:
-            raise ZygoteLostError(f"the zygote of process {self._pid} ended")
+            raise ZygoteLostError(f"The zygote of process {self._pid} ended.")
         return self._exit_code
 
     def on_exit_readable(self, _: socket.socket) -> bool:
-        """Take the exit status while the channel is open: the selector closes it next."""
+        """Read the exit status. Airflow's supervisor closes the channel after this call."""
         self._take_status(self._read_line())
         return False
 
     def _take_status(self, line: str | None) -> None:
         if line is None:
+            # On Linux the kernel has killed the process with its zygote, but not what the process has started.
             self._lost = True
             self._kill_group()
             return
@@ -124,7 +135,7 @@ class Child(ProcessTracker):
 
 
 class _SignalExitCode(int):
-    """A negative exit code with the name of the signal, as psutil gives it and the supervisor logs it."""
+    """A negative exit code with the signal's name, which Airflow's supervisor logs. psutil returns the same."""
 
     @property
     def name(self) -> str:
@@ -136,7 +147,7 @@ def _seqpacket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class _ZygoteConnection:
-    """A connection to one zygote process."""
+    """A connection to one zygote process, shared by the threads of the worker."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
@@ -148,7 +159,7 @@ class _ZygoteConnection:
             try:
                 socket.send_fds(self.control, [data], fds)
             except OSError as error:
-                raise ZygoteLostError("the zygote has ended") from error
+                raise ZygoteLostError("The zygote has ended.") from error
 
     def spawn(self, target: str, env: dict[str, str]) -> tuple[Child, Pipes]:
         own_ends, child_ends = zip(*(socket.socketpair() for _ in range(5)), strict=True)
@@ -159,6 +170,8 @@ class _ZygoteConnection:
                 end.close()
             raise
         finally:
+            # The kernel holds the sent descriptors until the zygote receives them. Open copies here would hide the end
+            # of the child.
             for end in child_ends:
                 end.close()
         requests, stdout, stderr, logs, channel = own_ends
@@ -181,14 +194,14 @@ class _FileZygote:
 
 class Zygotes:
     """
-    All zygotes of a worker; safe in threads.
+    All zygotes of a worker. Any thread may call its methods.
 
     Parameters
     ----------
     root
         The control socket of a root zygote that was forked before this process had threads: see
-        :func:`preload_and_fork`. None, or one that has died: another is started as a new interpreter when first
-        needed.
+        :func:`preload_and_fork`. If it is None or its zygote has died, a root zygote is started as a new interpreter
+        when the next process is needed, because a process with threads must not fork.
     env
         Variables to set in each child; read again for every child.
     """
@@ -203,7 +216,7 @@ class Zygotes:
 
     def spawn(self, target: str, file: DagFile | None = None) -> tuple[Child, Pipes]:
         """
-        Fork a process that runs ``target``, from the zygote of ``file`` if the file can be shared.
+        Have a zygote fork a process that runs ``target``: the file's zygote if its parse can be shared, else the root.
 
         Raises
         ------
@@ -219,16 +232,18 @@ class Zygotes:
             except ZygoteLostError:
                 log.warning("Zygote lost; starting another", file=file, attempt=attempt)
                 self._forget(file, zygote)
-        raise ZygoteLostError("no zygote could start a process")
+        raise ZygoteLostError("No zygote could start a process.")
 
     def warm(self, file: DagFile) -> None:
-        """Have ``file`` parsed before its first task is due."""
+        """Parse ``file`` in a zygote now, so that its first task doesn't wait for that."""
         try:
             self._find_zygote(file)
         except ZygoteLostError:
             self._forget(file, None)
 
     def _root_zygote(self) -> _ZygoteConnection:
+        # The lock is held while the interpreter is started, so that two threads don't start two. The import of Airflow
+        # goes on after that: messages wait in the socket.
         with self._lock:
             if self._root is None:
                 own_end, child_end = _seqpacket_pair()
@@ -247,6 +262,7 @@ class Zygotes:
             return self._root
 
     def _forget(self, file: DagFile | None, zygote: _ZygoteConnection | None) -> None:
+        # Closing the control socket makes the zygote kill its children, if it is still alive.
         with self._lock:
             if file is not None and zygote is not None:
                 self._files.pop(file, None)
@@ -256,7 +272,9 @@ class Zygotes:
                 self._root = None
 
     def _find_zygote(self, file: DagFile) -> _ZygoteConnection | None:
-        """Return the zygote that has ``file`` parsed as it is now; None where each task has to parse it."""
+        """Return the zygote that has parsed ``file`` as it is now; None if each task has to parse the file itself."""
+        # Threads that start tasks of the same file wait here for one parse. Locks are never removed: there are as many
+        # as files that this worker has run.
         with self._lock:
             lock = self._locks.setdefault(file, threading.Lock())
         with lock:
@@ -265,6 +283,7 @@ class Zygotes:
                 if known is not None:
                     self._files.move_to_end(file)
             if known is None or not is_current(known.stamps):
+                # A retired zygote stays until its running tasks have ended: an edit interrupts no task.
                 if known is not None:
                     known.zygote.retire()
                 known = self._load(file)
@@ -289,20 +308,23 @@ class Zygotes:
                 [child_end.fileno(), write_end],
             )
         finally:
+            # Before the read below: it ends when the last copy of the write end is closed.
             child_end.close()
             os.close(write_end)
         with open(read_end, "rb") as pipe:
             report = pipe.read()
+        # The zygote died while it parsed, and this task parses the file itself. An empty stamp differs from that of any
+        # existing file, so that the next task has another zygote parse it.
         if not report:
             own_end.close()
             return _FileZygote(_ZygoteConnection(own_end), {file.path: []}, shared=False)
         result = json.loads(report)
         if not result["shared"]:
-            log.info("Tasks parse their DAG file themselves", file=file.path, reason=result["reason"])
+            log.info("Tasks of this file parse it themselves.", file=file.path, reason=result["reason"])
         return _FileZygote(_ZygoteConnection(own_end), result["stamps"], result["shared"])
 
     def stop(self) -> None:
-        """End every zygote and what runs in them."""
+        """End every zygote and the processes that were forked from them."""
         with self._lock:
             for known in self._files.values():
                 known.zygote.close()
@@ -315,14 +337,24 @@ class Zygotes:
 
 
 def preload_and_fork() -> Zygotes:
-    """Import Airflow into this process, which must have one thread yet, and fork the root zygote from it."""
+    """Import Airflow into this process and fork the root zygote from it.
+
+    Called in the main thread before the process starts another one: a fork copies only the calling thread, and Linux
+    ties the zygote's death signal to that thread.
+
+    Raises
+    ------
+    RuntimeError
+        The process has more than one thread already.
+    """
     from temporal_airflow_nb.tasks import zygote
     from temporal_airflow_nb.tasks.preload import preload
 
     preload()
 
+    # psutil counts native threads too, those of libraries that `threading` doesn't know.
     if psutil.Process().num_threads() > 1:
-        raise RuntimeError("a zygote is forked before the first thread is started")
+        raise RuntimeError("The root zygote must be forked before the process starts a thread.")
     own_end, child_end = _seqpacket_pair()
     if os.fork() == 0:
         own_end.close()
