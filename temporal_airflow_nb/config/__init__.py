@@ -1,1 +1,1 @@
-"""config."""
+"""Every setting: environment variables, ``pyproject.toml``, IPython's configuration."""

@@ -1,1 +1,1 @@
-"""The embedded stack: its processes, its state folder, and the way to talk to it."""
+"""Embedded stacks and connections to a cluster: how they start, where they are, which of them is in use."""

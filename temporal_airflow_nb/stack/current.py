@@ -1,4 +1,7 @@
-"""Which stack this process works with: the cluster it is connected to, else the embedded one of the state folder."""
+"""The stack that this process uses: a cluster that it is connected to, else the embedded stack of the state folder.
+
+The stacks are kept per process. A forked child inherits the tables, but never ends a stack: it checks its pid first.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.stack.base import Stack
     from temporal_airflow_nb.stack.local import LocalStack
 
+# Protects `_embedded`: coroutine functions run in threads, and must get the same object for the same folder.
 _lock = threading.RLock()
 _embedded: dict[Path, LocalStack] = {}
 _in_use: Stack | None = None
@@ -25,17 +29,17 @@ _process = os.getpid()
 
 
 def current(home: str | os.PathLike[str] | None = None) -> Stack:
-    """Return the stack that functions and magics work with, started or not.
+    """Return the stack that functions and magics use, started or not.
 
     Parameters
     ----------
     home
-        A state folder: its embedded stack is meant, whatever else is in use.
+        A state folder. If given, its embedded stack is returned, whichever stack is in use.
 
     Returns
     -------
     Stack
-        The connected one, where :func:`use` has been told of one; else the embedded one of the state folder.
+        The stack that was passed to :func:`use`; else the embedded stack of the state folder.
     """
     if home is None and _in_use is not None:
         return _in_use
@@ -43,13 +47,13 @@ def current(home: str | os.PathLike[str] | None = None) -> Stack:
 
 
 def use(stack: Stack | None) -> None:
-    """Work with a stack from now on; None for the embedded one of the state folder again."""
+    """Use a stack from now on. None goes back to the embedded stack of the state folder."""
     global _in_use
     _in_use = stack
 
 
 def is_connected() -> bool:
-    """Whether another stack than the embedded one of the state folder is in use."""
+    """Return whether a stack other than the embedded one of the state folder is in use."""
     return _in_use is not None
 
 
@@ -71,7 +75,7 @@ def client(home: str | os.PathLike[str] | None = None) -> Client:
 
 
 def start(stack: Stack) -> None:
-    """Start a stack. One that a notebook's kernel starts waits for that kernel to come back after a restart."""
+    """Start a stack. A stack that a notebook's kernel starts outlives a restart of the kernel."""
     from temporal_airflow_nb.stack.local import LocalStack
 
     if isinstance(stack, LocalStack):
@@ -81,7 +85,7 @@ def start(stack: Stack) -> None:
 
 
 def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
-    """Return the embedded stack of a state folder, always the same object, started or not."""
+    """Return the embedded stack of a state folder, started or not: always the same object for the same folder."""
     from temporal_airflow_nb.stack.local import LocalStack
 
     path = home_path(home or _configured_home())
@@ -93,14 +97,15 @@ def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
 
 
 def leave_stacks(*, restarting: bool = False) -> None:
-    """Leave every stack: those that this process started end, unless they are shared; those that it found go on.
+    """Leave every stack. Stacks that this process started end, unless they are shared; others go on.
 
     Parameters
     ----------
     restarting
-        Whether this process comes again: what it started then waits for it.
+        Whether another process, a restarted kernel, follows: its stacks then wait for it.
     """
     global _in_use
+    # In a forked child: the stacks belong to its parent.
     if os.getpid() != _process:
         return
     atexit.unregister(_at_exit)
@@ -117,7 +122,7 @@ def leave_stacks(*, restarting: bool = False) -> None:
 
 
 def _configured_home() -> str | None:
-    """Return what ``%config TemporalDag.home`` says, where the magics are loaded."""
+    """Return the setting ``home``, if the settings are loaded: importing them would load IPython's traitlets."""
     settings = sys.modules.get("temporal_airflow_nb.config.settings")
     return settings.get("home") if settings is not None else None
 
@@ -127,7 +132,7 @@ def _at_exit() -> None:
 
 
 def _kernel() -> Any:
-    """Return the notebook's kernel that this process is, if it is one."""
+    """Return the notebook kernel that runs in this process, or None."""
     ipython = sys.modules.get("IPython")
     return getattr(ipython.get_ipython() if ipython else None, "kernel", None)
 
@@ -141,9 +146,10 @@ def _linger_seconds() -> float:
 
 
 def _kernel_restarts() -> bool:
-    """Whether this process is a kernel that isn't shut down for good, as far as it was told."""
+    """Return whether this process is a kernel that will be started again, or that ends without a request to end."""
     kernel = _kernel()
     if kernel is None:
         return False
+    # ipykernel keeps the request that ends it in this private attribute; nothing public tells a restart from an end.
     message = getattr(kernel, "_shutdown_message", None)
     return message is None or bool(message["content"].get("restart"))

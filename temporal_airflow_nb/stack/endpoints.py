@@ -1,4 +1,4 @@
-"""Where a connection leads: which Airflow, which Temporal, and whether that is production."""
+"""Describes what a connection leads to: Airflow's address, Temporal's profile, and whether it is production."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _PASSWORD = re.compile(r"(?<=://)([^/@\s]*?):[^@\s]*@")
 
 
 def database_is_configured(environ: Mapping[str, str]) -> bool:
-    """Return whether Airflow is told of a metadata database; the folder that it takes by default doesn't count."""
+    """Return whether a metadata database is configured for Airflow. Airflow's default folder doesn't count."""
     if any(environ.get(_CONNECTION + suffix) for suffix in ("", "_CMD", "_SECRET")):
         return True
     return _config_file(environ) is not None
 
 
 def database_url(environ: Mapping[str, str]) -> str:
-    """Return the configured metadata database as it can be shown, without its password."""
+    """Return the address of the configured metadata database, without its password, to show it."""
     if url := environ.get(_CONNECTION):
         return masked(url)
     if any(environ.get(_CONNECTION + suffix) for suffix in ("_CMD", "_SECRET")):
@@ -55,7 +55,7 @@ def masked(url: str) -> str:
 
 
 def endpoint_names(url: str) -> list[str]:
-    """Return what of an address can say that it is production: its host and, of a database, its name.
+    """Return the parts of an address that may be named for production: the host and, of a database, its name.
 
     >>> endpoint_names("postgresql://airflow:***@db.example.com/airflow"), endpoint_names("sqlite:////products/airflow.db")
     (['db.example.com', 'airflow'], [])
@@ -65,7 +65,7 @@ def endpoint_names(url: str) -> list[str]:
 
 
 def is_production(names: Iterable[str | None], patterns: Iterable[str]) -> bool:
-    """Return whether a name matches a pattern, whatever the case.
+    """Return whether any name matches any pattern, ignoring case.
 
     >>> is_production(["eu-PROD-1", None], ["*prod*"]), is_production(["staging"], ["*prod*"])
     (True, False)
@@ -75,5 +75,5 @@ def is_production(names: Iterable[str | None], patterns: Iterable[str]) -> bool:
 
 
 def profile_in_use(profile: str | None) -> str | None:
-    """Return the name of the Temporal profile that is in use, if one was chosen."""
+    """Return the name of the Temporal profile in use; None if none was chosen."""
     return profile or os.environ.get("TEMPORAL_PROFILE") or None

@@ -1,4 +1,10 @@
-"""The embedded stack: a Temporal development server, an Airflow database and a worker, on this machine."""
+"""The embedded stack: a Temporal development server, an Airflow database and a worker, on this machine.
+
+Runs in the user's process. It starts a stack manager, which starts the services, or attaches to a manager that runs
+already. The state is in the state folder and in the manager: a :class:`LocalStack` has only a pipe to the manager it has
+started (``_ownership``), and a share in a stack that lingers (``_share``). The file lock ``stack.lock`` is held during
+each start, stop and join, so that processes do these one after the other.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +22,7 @@ from temporal_airflow_nb.stack import state_folder
 from temporal_airflow_nb.stack.base import Stack
 from temporal_airflow_nb.stack.manager import control
 from temporal_airflow_nb.stack.services import airflow_config, airflow_services, database, definitions
+from temporal_airflow_nb.stack.state_folder import ServiceRow, StackRecord
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,24 +32,24 @@ _END = "End it (`temporal-airflow down`, or %temporal_down in a notebook)"
 
 
 class LocalStack(Stack):
-    """The embedded stack of a state folder, started or attached to.
+    """The embedded stack of a state folder.
 
-    Where the folder's stack runs already, :meth:`start` attaches to it, and leaving the ``with`` block leaves
-    it running.
+    If the folder's stack runs already, :meth:`start` attaches to it, and the end of the ``with`` block leaves it
+    running.
 
     Parameters
     ----------
     home
-        The state folder; ``$TEMPORAL_AIRFLOW_HOME`` or ``.temporal_airflow`` here where left out.
+        The state folder; ``$TEMPORAL_AIRFLOW_HOME``, or ``.temporal_airflow`` in the working directory, if omitted.
     detach
         Whether the stack goes on when this process, or the ``with`` block, ends.
     ui
         Whether Airflow's API server, scheduler and DAG processor run too.
     db
-        Airflow's metadata database: ``"sqlite"`` or ``"postgres"``; what the folder has, or SQLite, where left out.
+        Airflow's metadata database: ``"sqlite"`` or ``"postgres"``; the kind that the folder has, or SQLite, if omitted.
     linger
-        Seconds for which the stack goes on when this process has died, for another one that lingers to take over.
-        Such a stack is shared: it ends when the last of them leaves.
+        Seconds for which the stack goes on after this process has died, so that another process with ``linger`` can
+        take it over. Such a stack is shared: it ends when the last of these processes leaves.
 
     Examples
     --------
@@ -67,7 +74,7 @@ class LocalStack(Stack):
         self.db = db
         self.linger = linger
         self.started_here = False
-        """Whether this object started the stack, rather than finding it running."""
+        """Whether this object has started the stack; False if it was running already."""
         self._ownership: control.StackOwnership | None = None
         self._share: control.StackShare | None = None
         self._id: str | None = None
@@ -77,7 +84,7 @@ class LocalStack(Stack):
 
     @property
     def is_running(self) -> bool:
-        """Whether the folder's stack runs, whoever started it."""
+        """Whether the folder's stack runs, whichever process started it."""
         return state_folder.manager_is_running(self.home)
 
     def start(self) -> Self:
@@ -86,12 +93,12 @@ class LocalStack(Stack):
         Raises
         ------
         InvalidInputError
-            The state folder can't be used, has another kind of database, or its stack runs without the UI that is
-            asked for.
+            The state folder can't be used, has another kind of database, or its stack runs without Airflow's UI and
+            ``ui`` asks for it.
         UnsupportedVersionError
-            The installed Airflow isn't of the minor version that this package knows.
+            The installed Airflow isn't of the minor version that this package supports.
         ServiceUnavailableError
-            A service doesn't start, or a port that was asked for is taken.
+            A service doesn't start, or a requested port is taken.
         """
         state_folder.prepare_home(self.home)
         with self._start_lock():
@@ -102,33 +109,36 @@ class LocalStack(Stack):
                     self.home,
                     detach=self.detach,
                     command=self._manager_command(),
-                    options=["--db", kind, *(["--ui"] if self.ui else []), *self._lingering()],
+                    options=["--db", kind, *(["--ui"] if self.ui else []), *self._linger_options()],
                 )
-                if self._lingering():
+                if self._linger_options():
                     self._share = control.take_share(self.home)
                 self.started_here = True
                 self._id = state_folder.read_stack(self.home).get("id")
             elif state_folder.read_stack(self.home).get("id") != self._id:
+                # Another process has started the stack again since: what this object owned is gone.
                 self._release_ownership()
         return self
 
     def stop(self) -> None:
-        """End the folder's stack, whoever started it. Nothing happens where none runs."""
+        """End the folder's stack, whichever process started it. Does nothing if no stack runs."""
         if self._check_home():
             with self._start_lock():
                 stack = state_folder.read_stack(self.home)
                 if state_folder.manager_is_running(self.home):
                     control.stop_manager(self.home, stack[state_folder.MANAGER]["pid"], stack["id"])
-        self._let_go()
+        self._release()
 
     def join(self) -> None:
-        """Take a share in the folder's stack, if it runs and is one that waits for its next owner."""
+        """Take a share in the folder's stack, if it runs and lingers."""
         if self.linger and self._share is None and state_folder.read_stack(self.home).get("lingers"):
             with self._start_lock():
                 self._attach()
 
     def leave(self) -> None:
-        """End the stack if this process started it, or was the last of those that share it."""
+        """End the stack if this process has started it, or is the last process with a share in it."""
+        # `lingers` is read after the share is released: a detached stack, or one that was started since without
+        # `linger`, isn't this process's to end.
         share, self._share = self._share, None
         if share is None:
             ends = self.started_here
@@ -136,10 +146,10 @@ class LocalStack(Stack):
             ends = share.release() and bool(state_folder.read_stack(self.home).get("lingers"))
         if ends:
             self.stop()
-        self._let_go()
+        self._release()
 
     def leave_running(self) -> None:
-        """Let the stack go on when this process, or the ``with`` block, ends."""
+        """Let the stack go on after this process, or the ``with`` block, has ended."""
         if self._ownership is not None:
             self._ownership.detach_stack()
             self._ownership = None
@@ -149,7 +159,7 @@ class LocalStack(Stack):
     def __exit__(self, *exc_info: object) -> None:
         if self.started_here and not self.detach:
             self.stop()
-        self._let_go()
+        self._release()
 
     def status(self) -> dict[str, Any]:
         """Return the services' states, and the variables to export for Airflow's and Temporal's own tools.
@@ -157,10 +167,10 @@ class LocalStack(Stack):
         Raises
         ------
         InvalidInputError
-            The state folder is none, or another user's.
+            The state folder isn't a folder, or belongs to another user.
         """
         self._check_home()
-        rows: list[dict[str, Any]] = [
+        rows: list[ServiceRow] = [
             {"name": name, "state": "stopped", "address": None, "pid": None} for name in SERVICE_NAMES
         ]
         if not self.is_running:
@@ -181,7 +191,7 @@ class LocalStack(Stack):
 
     @property
     def client(self) -> GatewayClient:
-        """Client of the stack's gateway.
+        """The client of the stack's gateway.
 
         Raises
         ------
@@ -199,7 +209,7 @@ class LocalStack(Stack):
 
     @property
     def where(self) -> dict[str, Any]:
-        """Addresses of the stack's database and Temporal, empty texts while it doesn't run; never production."""
+        """The addresses of the stack's database and Temporal, empty while it doesn't run. Never production."""
         temporal = state_folder.read_stack(self.home).get("temporal") if self.is_running else None
         return {
             "airflow": f"database {database.address(self.home)}" if temporal else "",
@@ -210,13 +220,13 @@ class LocalStack(Stack):
 
     @property
     def links(self) -> dict[str, str]:
-        """Addresses of the stack's pages."""
+        """The addresses of the stack's UIs."""
         return state_folder.read_ui_urls(self.home)
 
     def register_folder(self, folder: str | os.PathLike[str]) -> str:
-        """Make a folder with DAG files known to the stack's Airflow; returns the name of its bundle.
+        """Register a folder with DAG files in the stack's Airflow; return the name of its DAG bundle.
 
-        With Airflow's UI, what the folder holds appears there, and follows the files.
+        In a stack with Airflow's UI, the folder's DAGs appear there, and change with the files.
         """
         before = airflow_config.watched_bundles(self.home)
         name = airflow_config.watch_folder(self.home, folder)
@@ -233,6 +243,7 @@ class LocalStack(Stack):
         return there
 
     def _manager_command(self) -> Sequence[str] | None:
+        """Return the manager's command; None for the package's own. Tests replace it."""
         return None
 
     def _start_lock(self) -> Any:
@@ -243,40 +254,44 @@ class LocalStack(Stack):
         )
 
     def _attach(self) -> bool:
+        """Wait until the running stack can be used, and take a share in it; return False if none runs.
+
+        A stack that is ending is waited for as well: its manager still has its lock.
+        """
         deadline = time.monotonic() + control.START_TIMEOUT
         while state_folder.manager_is_running(self.home):
             stack = state_folder.read_stack(self.home)
             if stack.get("state") == "ready":
                 self._check_version(stack)
                 self._check_ui(stack)
-                if self._is_shared(stack):
+                if self._take_share(stack):
                     return True
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
-                    f"The stack in {self.home} is {stack.get('state', 'unknown')} for too long.",
+                    f"The stack in {self.home} has been {stack.get('state', 'unknown')} for too long.",
                     hint=f"{_END}; its logs are in {self.home / state_folder.LOGS}.",
                 )
             time.sleep(0.05)
         return False
 
-    def _is_shared(self, stack: dict[str, Any]) -> bool:
-        """Take a share where there are any; returns whether the stack can be used."""
+    def _take_share(self, stack: StackRecord) -> bool:
+        """Take a share in a stack that lingers; return whether the stack can be used."""
         if self.linger and self._share is None and stack.get("lingers"):
             self._share = control.take_share(self.home)
             return self._share is not None
         return True
 
-    def _lingering(self) -> list[str]:
+    def _linger_options(self) -> list[str]:
         return [] if self.detach or not self.linger else ["--linger", str(self.linger)]
 
-    def _check_version(self, stack: dict[str, Any]) -> None:
+    def _check_version(self, stack: StackRecord) -> None:
         if stack.get("version") != __version__:
             raise InvalidInputError(
-                f"The stack in {self.home} is of version {stack.get('version')}, and this is {__version__}.",
+                f"The stack in {self.home} is of version {stack.get('version')}, and this package of {__version__}.",
                 hint=f"{_END}, then start again.",
             )
 
-    def _check_ui(self, stack: dict[str, Any]) -> None:
+    def _check_ui(self, stack: StackRecord) -> None:
         if self.ui and not stack.get("airflow"):
             raise InvalidInputError(
                 f"The stack in {self.home} runs without Airflow's UI.",
@@ -288,7 +303,7 @@ class LocalStack(Stack):
             self._share.release()
             self._share = None
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._release_share()
         self._release_ownership()
 

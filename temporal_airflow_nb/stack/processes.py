@@ -1,4 +1,9 @@
-"""Starting processes so that they can all be found and ended again."""
+"""Starts processes so that all of them can be found and ended again.
+
+Every process of a stack inherits the environment variable :data:`STACK_ID_VARIABLE`, and each service leads a session
+and process group. A signal to the group reaches most of a service; what has left the group is found by the variable. The
+stack manager, the processes that start or stop it, and its watchdog use this module.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +15,30 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 
 STACK_ID_VARIABLE = "TEMPORAL_AIRFLOW_STACK"
-"""Variable that every process of a stack carries; its value is the stack's id."""
+"""Name of the environment variable that every process of a stack has; its value is the stack's id."""
 
 MAX_LOG_BYTES = 10_000_000
 
 PR_SET_PDEATHSIG = 1
 
 
-def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this package, the working directory not on ``sys.path``.
+class ProcessIdentity(TypedDict, total=False):
+    """A process, distinguished from a later one with the same pid."""
 
-    A user's ``select.py`` beside the notebook would otherwise be imported in place of the real one.
+    pid: int
+    create_time: float
+    """Seconds since the epoch."""
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package, without the working directory on ``sys.path``.
+
+    Otherwise a user's ``select.py`` beside the notebook would be imported instead of Python's.
     """
     if sys.version_info >= (3, 11):
         return [sys.executable, "-P", "-m", module, *arguments]
@@ -54,10 +67,13 @@ def spawn(
     umask: int = -1,
     die_with_parent: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session and group of its own, printing to ``log``.
+    """Start a process as the leader of a new session and process group, with its output appended to ``log``.
 
-    ``die_with_parent`` has the Linux kernel kill it when the thread that calls this ends: call it from the
-    main thread of a process with no other threads. Elsewhere the manager's guard does it.
+    Parameters
+    ----------
+    die_with_parent
+        Whether the Linux kernel kills the process when the calling thread ends: pass it only in the main thread of a
+        process without other threads. On other systems the manager's watchdog kills the process.
     """
     _rotate(log)
     with log.open("ab") as output:
@@ -84,10 +100,12 @@ def _rotate(log: Path) -> None:
 def _death_signal() -> Callable[[], None]:
     import ctypes
 
+    # Looked up before the fork: between fork and exec the child should do as little as possible.
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
     def in_child() -> None:
+        # The parent may have died between the fork and `prctl`. Then the kernel sends nothing any more.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
@@ -95,31 +113,32 @@ def _death_signal() -> Callable[[], None]:
     return in_child
 
 
-def identify(pid: int) -> dict[str, Any]:
-    """Return what tells a process from a later one with the same pid."""
+def identify(pid: int) -> ProcessIdentity:
+    """Return the pid and start time of a process, which together identify it."""
     return {"pid": pid, "create_time": psutil.Process(pid).create_time()}
 
 
-def is_alive(who: Mapping[str, Any]) -> bool:
-    """Whether the process that :func:`identify` described still runs."""
+def is_alive(known: ProcessIdentity) -> bool:
+    """Return whether the process that :func:`identify` described still runs."""
     try:
-        process = psutil.Process(who["pid"])
-        # The clock may have been set since; no pid comes round again within two seconds.
+        process = psutil.Process(known["pid"])
+        # Not compared exactly: a change of the system's clock shifts the start time. No system reuses a pid within two
+        # seconds.
         return (
-            process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - who["create_time"]) < 2
+            process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - known["create_time"]) < 2
         )
     except (psutil.NoSuchProcess, KeyError, TypeError):
         return False
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Signal the group that ``pid`` leads; nothing happens where it is gone."""
+    """Send a signal to the process group that ``pid`` leads; do nothing if the group is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 def process_groups(pid: int) -> set[int]:
-    """Return the groups of a process and of all that descend from it."""
+    """Return the ids of the process groups of a process and its descendants."""
     found = set()
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
@@ -130,19 +149,23 @@ def process_groups(pid: int) -> set[int]:
 
 
 def kill_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
-    """Kill a process of :func:`spawn` and its group, unless the process ends by itself in ``grace`` seconds."""
+    """Wait up to ``grace`` seconds for a process of :func:`spawn` to end, then kill what is left of its group."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace)
+    # In any case: children may outlive the leader of their group.
     signal_group(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def find_all(stack_id: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Process]:
-    """Yield this user's processes that carry the stack_id, all users' for root, except this and the groups ``spare``."""
+    """Yield the processes of a stack, except the calling one and those of the process groups ``spare``.
+
+    Only processes of this user are searched; root searches those of every user.
+    """
     uid = os.geteuid()
     for process in psutil.process_iter():
         try:
-            # PostgreSQL, started by root, runs as somebody else.
+            # A stack that root started runs PostgreSQL as another user.
             if process.pid == os.getpid() or uid not in (0, process.uids().effective):
                 continue
             if process.environ().get(STACK_ID_VARIABLE) == stack_id and os.getpgid(process.pid) not in spare:
@@ -152,9 +175,10 @@ def find_all(stack_id: str, *, spare: Collection[int] = ()) -> Iterator[psutil.P
 
 
 def kill_all(stack_id: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
-    """Kill what :func:`find_all` finds until there is nothing more; returns the pids."""
+    """Kill the processes that :func:`find_all` yields until none is left, or for ``timeout`` seconds; return the pids."""
     killed: list[int] = []
     deadline = time.monotonic() + timeout
+    # Repeated, because a process may fork between the search and its death.
     while found := list(find_all(stack_id, spare=spare)):
         for process in found:
             with contextlib.suppress(psutil.Error):

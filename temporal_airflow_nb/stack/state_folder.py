@@ -1,4 +1,16 @@
-"""The stack's state folder: who may use it, its locks, and ``stack.json``, what is known about the stack."""
+"""The state folder of a stack: its access checks, its file locks, and ``stack.json``, the record of the stack.
+
+Three files are locked with ``flock``. A lock belongs to an open file description: it ends when the last descriptor of
+that is closed, and so with its process, however the process dies. A process that takes several takes them in this
+order, and waits for the first two only:
+
+1. ``stack.lock`` (:data:`START_LOCK`): a process that starts, stops or joins the stack has it meanwhile.
+2. ``keeper.lock`` (:data:`MANAGER_LOCK`): the stack manager has it as long as it runs.
+3. ``owners.lock`` (:data:`OWNERS_LOCK`): shared by the processes that use a stack together; the manager tries to get it
+   exclusively, to see whether any process is left.
+
+Only the manager writes ``stack.json``.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +23,59 @@ import pwd
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
 from temporal_airflow_nb.private_files import write_private
 
+if TYPE_CHECKING:
+    from temporal_airflow_nb.stack.processes import ProcessIdentity
+
 STACK_FILE = "stack.json"
 START_LOCK = "stack.lock"
-# The file and the key below are older than the name "manager". They stay: the manager of an earlier version may hold
-# the lock, and must be found there.
+# Both names are older than the name "manager". They stay: a running manager of an earlier version has this lock and
+# this entry, and must be found.
 MANAGER_LOCK = "keeper.lock"
-MANAGER = "keeper"
+MANAGER: Final = "keeper"
 OWNERS_LOCK = "owners.lock"
-"""Held, shared, by each process for which a stack is kept whose starter may die."""
 LOGS = "logs"
 
-# SQLite refuses names over 512 bytes; the longest file below the folder takes some of them.
+# SQLite refuses file names of more than 512 bytes; the files below the folder need some of them.
 MAX_HOME_BYTES = 440
 
 
+class ServiceRow(TypedDict):
+    """The state of one service."""
+
+    name: str
+    state: str
+    address: str | None
+    pid: int | None
+
+
+class StackRecord(TypedDict, total=False):
+    """The contents of ``stack.json``."""
+
+    id: str
+    version: str
+    state: str
+    keeper: ProcessIdentity | None
+    detached: bool
+    lingers: bool
+    services: list[ServiceRow]
+    gateway: dict[str, str]
+    temporal: dict[str, str]
+    airflow: dict[str, str]
+    ports: dict[str, int]
+
+
 def prepare_home(home: Path) -> None:
-    """Create the state folder if need be, and check that this user may keep a stack in it.
+    """Create the state folder if it doesn't exist, and check that this user can run a stack in it.
 
     Raises
     ------
     InvalidInputError
-        It is not a folder, belongs to somebody else, can't be written, or its name can't be used.
+        The path isn't a folder, belongs to another user, can't be written, or its name can't be used.
     """
     check_path(home)
     try:
@@ -65,7 +104,7 @@ def prepare_home(home: Path) -> None:
 
 
 def check_path(home: Path) -> None:
-    """Refuse a folder name that a database inside it could not be opened under."""
+    """Refuse a path that is too long for a database in the folder, or has characters that its address can't have."""
     name = os.fsencode(home)
     if len(name) > MAX_HOME_BYTES:
         raise InvalidInputError(
@@ -76,14 +115,14 @@ def check_path(home: Path) -> None:
     bad = [c for c in ("?", "\n", "\r") if c in str(home)]
     if bad:
         raise InvalidInputError(
-            f"The state folder's path {str(home)!r} holds {bad[0]!r}, which a database address can't.",
+            f"The state folder's path {str(home)!r} contains {bad[0]!r}, which a database address can't contain.",
             hint="Choose another one with TEMPORAL_AIRFLOW_HOME or --home.",
             path=str(home),
         )
 
 
 def check_access(home: Path) -> None:
-    """Check an existing state folder: a folder, ours, and open to us."""
+    """Check that an existing state folder is a folder that belongs to this user and can be read and written."""
     try:
         facts = home.stat()
     except PermissionError:
@@ -95,7 +134,7 @@ def check_access(home: Path) -> None:
     if facts.st_uid != os.geteuid():
         raise InvalidInputError(
             f"The state folder {home} belongs to {_user_name(facts.st_uid)}, and you are {_user_name(os.geteuid())}.",
-            hint="A stack is one user's: choose your own folder with TEMPORAL_AIRFLOW_HOME or --home.",
+            hint="A stack belongs to one user: choose your own folder with TEMPORAL_AIRFLOW_HOME or --home.",
             path=str(home),
         )
     if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
@@ -125,15 +164,16 @@ def _user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def write_stack(home: Path, stack: dict[str, Any]) -> None:
-    """Write ``stack.json``."""
+def write_stack(home: Path, stack: StackRecord) -> None:
+    """Replace ``stack.json``."""
     write_private(home / STACK_FILE, json.dumps(stack, indent=2) + "\n")
 
 
-def read_stack(home: Path) -> dict[str, Any]:
-    """Return what ``stack.json`` says, ``{}`` where there is none or it is damaged.
+def read_stack(home: Path) -> StackRecord:
+    """Return the contents of ``stack.json``; ``{}`` if the file doesn't exist or is damaged.
 
-    It says what was true when it was written; ask :func:`manager_is_running` whether the stack is still there.
+    They were true when the manager wrote them, and stay after it was killed: :func:`manager_is_running` returns whether
+    the stack still runs.
     """
     try:
         stack = json.loads((home / STACK_FILE).read_text(encoding="utf-8"))
@@ -141,20 +181,33 @@ def read_stack(home: Path) -> dict[str, Any]:
         return {}
     except PermissionError:
         raise _no_access(home) from None
-    return stack if isinstance(stack, dict) else {}
+    return cast(StackRecord, stack) if isinstance(stack, dict) else {}
 
 
 def read_ui_urls(home: Path) -> dict[str, str]:
-    """Return the addresses of the stack's UIs, by whose they are."""
+    """Return the addresses of the stack's UIs, with the keys ``airflow`` and ``temporal``."""
     stack = read_stack(home)
-    return {name: stack[name]["ui_url"] for name in ("airflow", "temporal") if stack.get(name)}
+    found = {"airflow": stack.get("airflow"), "temporal": stack.get("temporal")}
+    return {name: service["ui_url"] for name, service in found.items() if service}
 
 
 @contextlib.contextmanager
 def acquire_lock(path: Path, *, timeout: float, waiting_for: str) -> Iterator[int]:
-    """Hold an exclusive lock on a file; yields the file's descriptor.
+    """Lock a file exclusively inside the block; yield the file's descriptor.
 
-    The lock belongs to this process and is gone when it dies. ``waiting_for`` names the holder in the error.
+    Parameters
+    ----------
+    path
+        The file, which is created if it doesn't exist.
+    timeout
+        Seconds to wait for the lock.
+    waiting_for
+        The process that has the lock, as the error names it.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        Another process still has the lock after ``timeout`` seconds.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -163,7 +216,7 @@ def acquire_lock(path: Path, *, timeout: float, waiting_for: str) -> Iterator[in
             if time.monotonic() > deadline:
                 raise ServiceUnavailableError(
                     f"{waiting_for} still holds {path} after {timeout:.0f} s.",
-                    hint="See the logs beside it, or end that process.",
+                    hint=f"See the logs in {path.parent / LOGS}, or end that process.",
                     path=str(path),
                 )
             time.sleep(0.05)
@@ -179,7 +232,7 @@ def _try_lock(fd: int, path: Path, kind: int) -> bool:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
         raise InvalidInputError(
-            f"The file system of {path.parent} has no file locks: {error.strerror}",
+            f"The file system of {path.parent} doesn't support file locks: {error.strerror}",
             hint="Choose a folder on a local disk with TEMPORAL_AIRFLOW_HOME or --home.",
             path=str(path.parent),
         ) from None
@@ -187,7 +240,10 @@ def _try_lock(fd: int, path: Path, kind: int) -> bool:
 
 
 def manager_is_running(home: Path) -> bool:
-    """Whether a manager runs this stack. Its lock tells: a pid may be another's after a reboot."""
+    """Return whether a manager runs this stack, which is whether its lock is taken.
+
+    The recorded pid isn't enough: after a reboot another process may have it.
+    """
     path = home / MANAGER_LOCK
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -195,6 +251,7 @@ def manager_is_running(home: Path) -> bool:
         return False
     except PermissionError:
         raise _no_access(home) from None
+    # A shared lock, so that two processes that check at the same time don't take each other for a manager.
     try:
         return not _try_lock(fd, path, fcntl.LOCK_SH)
     finally:
@@ -202,7 +259,7 @@ def manager_is_running(home: Path) -> bool:
 
 
 def try_lock_owners(home: Path, *, exclusive: bool) -> int | None:
-    """Return a descriptor that holds the owners' lock, shared or ``exclusive``; None where others' holds forbid it."""
+    """Try to take the owners' lock, shared or ``exclusive``; return a descriptor that holds it, or None."""
     path = home / OWNERS_LOCK
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if _try_lock(fd, path, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
@@ -212,12 +269,12 @@ def try_lock_owners(home: Path, *, exclusive: bool) -> int | None:
 
 
 def log_path(home: Path, service: str) -> Path:
-    """Return where a process of the stack writes what it prints."""
+    """Return the file that a service's output is written to."""
     return home / LOGS / f"{service}.log"
 
 
 def read_log_tail(log: Path, lines: int = 3) -> str:
-    """Return the last lines of a log, for an error message."""
+    """Return the last lines of a log that aren't empty, for an error message."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)

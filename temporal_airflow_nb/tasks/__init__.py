@@ -1,1 +1,1 @@
-"""How one try of one task runs: zygotes, the supervisor, its client, callbacks."""
+"""Runs one try of one task: zygotes, supervisor, the client that answers tasks, callbacks."""

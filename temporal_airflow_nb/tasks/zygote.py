@@ -2,8 +2,8 @@
 
 The worker forks the root zygote, which has Airflow imported. The root zygote forks one file zygote per DAG file; that
 one parses the file once, and each try of its tasks runs in a fork of it. Every zygote has a single thread, so that a
-fork is safe, and none of them uses the database. A zygote is the parent of its children, reaps them, and kills them when
-the worker has died.
+fork is safe, and none of them uses the database. A zygote is the parent of its children: it reaps them, and kills them
+when the worker has died.
 
 The worker controls a zygote over a ``SOCK_SEQPACKET`` socket, which keeps message boundaries. A message carries the
 child's ends of the pipes as file descriptors. Messages are JSON objects with an ``op``:
@@ -72,8 +72,8 @@ class Zygote:
         wakeup_write.setblocking(False)
         self.wakeup.setblocking(False)
         self.wakeup_write = wakeup_write
-        # A child's end arrives as SIGCHLD; Python writes the signal's number to this socket, which ends the `select`. The
-        # handler itself does nothing, but without a handler Python doesn't see the signal.
+        # A child's end arrives as SIGCHLD; Python writes the signal's number to this socket, which ends the `select`.
+        # The handler itself does nothing, but without a handler Python doesn't see the signal.
         signal.set_wakeup_fd(wakeup_write.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: self._end())
@@ -159,8 +159,8 @@ class Zygote:
         requests, stdout, stderr, logs, channel = fds
         pid = self._fork(signal.SIGKILL)
         if pid:
-            # Parent and child both set the group: the worker may signal it as soon as it has read the pid, and the child
-            # may have started processes before that.
+            # Parent and child both set the group: the worker may signal it as soon as it has read the pid, and the
+            # child may have started processes before that.
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)
             with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
 """The worker's side of the zygotes: starts them, keeps one per DAG file, and has them fork task processes.
 
 The worker process has many threads, and all of them may call :class:`Zygotes`. Three kinds of locks are taken, in this
-order: the lock of one DAG file, under which the file is parsed; ``Zygotes._lock`` for the tables of zygotes; the lock of
-one connection, for a single ``send``. ``Zygotes._lock`` is held for moments only, except while a new root zygote is
+order: the lock of one DAG file, under which the file is parsed; ``Zygotes._lock`` for the tables of zygotes; the lock
+of one connection, for a single ``send``. ``Zygotes._lock`` is held for moments only, except while a new root zygote is
 started; parsing happens outside it, so that tasks of other files go on.
 """
 

@@ -1,4 +1,12 @@
-"""Starting a manager and ending it, from the process that wants a stack."""
+"""Starts and ends a stack manager, from the process that wants a stack.
+
+A stack that isn't detached ends with its owner, the process that started it. The owner has the write end of a pipe, and
+the manager reads the other end: an end of file means that the owner is gone, and the byte ``d`` that the stack goes on
+without an owner. A stack that lingers can be shared: each process that uses it has a shared lock on ``owners.lock``.
+
+The kernel closes descriptors and releases locks when a process dies, however it dies, so that no clean-up in the owner
+is needed. A forked child inherits both, and must close them: ``_close_held_fds`` does so in each child.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +27,13 @@ from temporal_airflow_nb.errors import ServiceUnavailableError, from_dict
 from temporal_airflow_nb.stack import processes, state_folder
 
 MANAGER_MODULE = "temporal_airflow_nb.stack.manager.manager"
+# Longer than the manager's own limit, so that its error, which names the service, comes first.
 START_TIMEOUT = 270.0
 STOP_TIMEOUT = 30.0
 RELOAD_SIGNAL = signal.SIGUSR1
-"""Tells a manager that there are other folders to watch."""
+"""Makes a manager read the list of watched folders again."""
 
+# Descriptors of owners' pipes and locks that are open in this process.
 _held_fds: set[int] = set()
 
 
@@ -32,26 +42,33 @@ def _close_held_fds() -> None:
         os.close(_held_fds.pop())
 
 
-# A forked child must not keep its parent's stack alive.
+# A forked child, say of `multiprocessing`, must not keep its parent's stack alive. Programs that are started with exec
+# don't inherit these descriptors.
 os.register_at_fork(after_in_child=_close_held_fds)
 
 
 class StackOwnership:
-    """This process's hold on a stack that it started: the stack ends when the hold does."""
+    """Makes a stack end with this process: the write end of the pipe that the stack's manager reads.
+
+    Parameters
+    ----------
+    fd
+        The descriptor, which belongs to this object from now on.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
         _held_fds.add(fd)
 
     def detach_stack(self) -> None:
-        """Let the stack go on without this process."""
+        """Tell the manager that the stack goes on without an owner."""
         if self._fd is not None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._fd, b"d")
         self.release()
 
     def release(self) -> None:
-        """Let go."""
+        """Close the pipe. Unless the stack is detached, its manager then ends it, or lets it linger."""
         if self._fd is not None and self._fd in _held_fds:
             _held_fds.discard(self._fd)
             os.close(self._fd)
@@ -59,7 +76,15 @@ class StackOwnership:
 
 
 class StackShare:
-    """This process's share in a stack that is kept for several: it ends with the last of them."""
+    """This process's share in a stack that lingers: the stack ends when no process has a share for long enough.
+
+    Parameters
+    ----------
+    home
+        The stack's state folder.
+    fd
+        A descriptor with a shared lock on ``owners.lock``, which belongs to this object from now on.
+    """
 
     def __init__(self, home: Path, fd: int) -> None:
         self._home = home
@@ -67,19 +92,19 @@ class StackShare:
         _held_fds.add(fd)
 
     def release(self) -> bool:
-        """Let go; returns whether nobody else holds the stack."""
+        """Give the share up; return whether no other process has one."""
         if self._fd is not None and self._fd in _held_fds:
             _held_fds.discard(self._fd)
             os.close(self._fd)
         self._fd = None
-        alone = state_folder.try_lock_owners(self._home, exclusive=True)
-        if alone is not None:
-            os.close(alone)
-        return alone is not None
+        exclusive = state_folder.try_lock_owners(self._home, exclusive=True)
+        if exclusive is not None:
+            os.close(exclusive)
+        return exclusive is not None
 
 
 def take_share(home: Path) -> StackShare | None:
-    """Take a share in a stack; None while its manager looks whether anybody has one, or ends it."""
+    """Take a share in a stack. None while its manager checks whether any process has one, or has begun to end."""
     fd = state_folder.try_lock_owners(home, exclusive=False)
     return None if fd is None else StackShare(home, fd)
 
@@ -97,25 +122,25 @@ def start_manager(
     Parameters
     ----------
     home
-        The state folder, prepared, with no manager.
+        The state folder, prepared. The caller has ``stack.lock``, and no manager runs in the folder.
     detach
         Whether the stack outlives this process.
     command
-        The manager's command, up to and with its folder.
+        The manager's command, up to and including the folder; the package's own if omitted.
     options
-        Its options that say what is to run.
+        Further options of the command.
     settings
-        Variables that it has beside this process's own.
+        Environment variables of the manager, in addition to those of this process.
 
     Returns
     -------
     StackOwnership or None
-        What ties the stack to this process; None for a detached one.
+        Ties the stack to this process; None for a detached stack.
 
     Raises
     ------
     TemporalAirflowError
-        Why it doesn't start, as the manager or the service says.
+        The stack doesn't start, for the reason that the manager or a service has reported.
     """
     stack_id = uuid.uuid4().hex
     ready, ready_end = os.pipe()
@@ -152,7 +177,7 @@ def start_manager(
         for fd in (ready, ready_end, owner_end):
             if fd >= 0:
                 os.close(fd)
-    # The manager is this process's child until then: a dead one is taken off the process table.
+    # The manager is a child of this process: without a `wait` it would stay a zombie after its end.
     threading.Thread(target=process.wait, name="temporal-airflow-manager", daemon=True).start()
     if detach:
         owner.release()
@@ -190,7 +215,11 @@ def _await_ready(fd: int, process: subprocess.Popen[bytes], home: Path) -> None:
 def stop_manager(
     home: Path, pid: int, stack_id: str, *, process: subprocess.Popen[bytes] | None = None
 ) -> None:
-    """End a manager with all that it started, and wait until nothing of it is left."""
+    """End a manager and every process of its stack, and wait until none is left.
+
+    The manager gets SIGTERM, and after ``STOP_TIMEOUT`` seconds SIGKILL, after which its watchdog kills the services.
+    Processes of the stack that are left then are found by its id and killed here.
+    """
     if state_folder.manager_is_running(home) or (process is not None and process.poll() is None):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -205,14 +234,14 @@ def stop_manager(
 
 
 def reload_folders(home: Path) -> None:
-    """Tell the folder's manager, if one runs, that there are other folders to watch."""
+    """Have the folder's manager, if one runs, watch the folders that are listed now."""
     manager = state_folder.read_stack(home).get(state_folder.MANAGER) or {}
     if state_folder.manager_is_running(home) and processes.is_alive(manager):
         os.kill(manager["pid"], RELOAD_SIGNAL)
 
 
 def wait_until_gone(home: Path, timeout: float) -> bool:
-    """Wait until no manager runs the stack; returns whether that is so."""
+    """Wait until no manager runs the stack; return False if one still runs after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while state_folder.manager_is_running(home):
         if time.monotonic() > deadline:

@@ -1,6 +1,11 @@
-"""The manager: starts a stack's services, starts a dead one again, and ends them all.
+"""The stack manager: a process that starts a stack's services, restarts dead ones, and ends all of them.
 
-Light on purpose: it imports neither Airflow nor Temporal, and sleeps until something happens.
+Run as ``python -m temporal_airflow_nb.stack.manager.manager HOME``; ``control.py`` starts it. It has one thread, which
+waits in a selector for signals, for the owner's pipe and for timers, and does everything else between two waits. It has
+to stay single-threaded: it forks the watchdog, and its services' death signal is tied to the thread that starts them.
+It imports neither Airflow nor Temporal, so that it starts fast and stays small.
+
+It has the lock ``keeper.lock`` from its start to its end, and alone writes ``stack.json``.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,18 +33,20 @@ from temporal_airflow_nb.stack.manager import control, watchdog
 from temporal_airflow_nb.stack.manager.service_process import ServiceProcess
 from temporal_airflow_nb.stack.services import airflow_services, database, definitions, ports
 from temporal_airflow_nb.stack.services.spec import Plan, port_names
+from temporal_airflow_nb.stack.state_folder import StackRecord
 
 START_TIMEOUT = 240.0
+# Seconds between two checks of services that aren't ready, and of the shares of a stack that lingers.
 _TICK_SECONDS = 0.05
 _SHARE_CHECK_SECONDS = 0.5
 
 
 class _PortTakenError(Exception):
-    """A port that looked free was somebody else's when the service wanted it."""
+    """Another program took a service's port between its choice and the service's start."""
 
 
 class _StopError(Exception):
-    """The stack is to end."""
+    """The stack has to end: raised by the callbacks of the selector."""
 
 
 class StackManager:
@@ -50,20 +57,20 @@ class StackManager:
     home
         The state folder, prepared.
     owner_fd
-        Read end of a pipe whose other end the owner holds; None for a detached stack. Its end ends the
-        stack, and a byte detaches it.
+        Read end of a pipe whose write end the owner has; None for a detached stack. An end of file ends the stack, or
+        lets it linger; a byte detaches it.
     ready_fd
-        Where to say once that the stack is ready, or why it can't be.
+        Write end of a pipe on which the manager reports once, in JSON, that the stack is ready or why it can't start.
     embedded
-        Whether the stack has a Temporal server and an Airflow of its own, or is a gateway to configured ones.
+        Whether the stack runs its own Temporal server and Airflow, or only a gateway to configured ones.
     ui
-        Whether Airflow's own processes are to run too.
+        Whether Airflow's own processes run too.
     db
         Kind of the metadata database.
     linger
-        Seconds for which the stack waits for another owner when its own has died; 0 for not at all.
+        Seconds for which the stack waits for another owner when its own has died; 0 to end at once.
     worker_command
-        Command of the worker service, in place of the package's own.
+        Command of the worker service, instead of the package's own.
     """
 
     def __init__(
@@ -97,7 +104,7 @@ class StackManager:
         self._reload_folders = False
 
     def run(self) -> int:
-        """Run the stack until it is asked to end. Returns the exit code."""
+        """Run the stack until a signal or its owner's end ends it; return the exit code."""
         try:
             with state_folder.acquire_lock(
                 self.home / state_folder.MANAGER_LOCK, timeout=5, waiting_for="Another stack manager"
@@ -113,6 +120,7 @@ class StackManager:
                 except _StopError:
                     return 0
                 finally:
+                    # Before the lock is released: the next manager must find no process of this stack.
                     self._end()
         except TemporalAirflowError as error:
             print(f"{_timestamp()} {error}", flush=True)
@@ -121,6 +129,8 @@ class StackManager:
         raise AssertionError("unreachable")
 
     def _watch_signals(self) -> None:
+        # Python's signal handler only writes the signals' numbers to this pipe, and the selector reads it: a signal
+        # never interrupts the work between two waits, such as the write of `stack.json`. SIGCHLD ends the wait.
         wakeup, wakeup_end = os.pipe()
         for fd in (wakeup, wakeup_end):
             os.set_blocking(fd, False)
@@ -141,6 +151,7 @@ class StackManager:
 
     def _on_owner(self) -> None:
         assert self._owner_fd is not None
+        # A byte comes from `StackOwnership.detach_stack`; the end of file when the owner has closed the pipe or died.
         if os.read(self._owner_fd, 1):
             self._detached = True
         elif self._linger:
@@ -153,7 +164,11 @@ class StackManager:
         self._record()
 
     def _check_shares(self) -> None:
-        """End the stack when nobody has held it for long enough. The lock is kept then: no one can come any more."""
+        """End the stack if no process has had a share in it for the time that it lingers.
+
+        The lock stays taken then, until this process has ended: a process that comes now can't take a share in a stack
+        that is about to end.
+        """
         lock = state_folder.try_lock_owners(self.home, exclusive=True)
         if lock is None:
             self._end_at = time.monotonic() + self._linger
@@ -168,6 +183,8 @@ class StackManager:
             callback()
 
     def _start(self) -> None:
+        # This manager has the lock: whatever the record says, the manager that wrote it is gone, and processes of its
+        # stack that it has left are killed.
         before = state_folder.read_stack(self.home)
         if before.get("id") not in (None, self.stack_id):
             processes.kill_all(before["id"])
@@ -183,14 +200,14 @@ class StackManager:
                 taken |= set(plan.ports.values()) - set(asked.values())
                 if attempt == 2:
                     raise ServiceUnavailableError(
-                        "Ports that were free are taken again and again as the stack starts.",
+                        "Other programs took the stack's ports three times while it started.",
                         hint=f"See the logs in {self.home / state_folder.LOGS}.",
                     ) from None
         self._state = "ready"
         self._record()
         self._report_start({"ready": True})
 
-    def _make_plan(self, before: dict[str, Any], asked: dict[str, int], taken: set[int]) -> Plan:
+    def _make_plan(self, before: StackRecord, asked: dict[str, int], taken: set[int]) -> Plan:
         names = port_names(embedded=self._embedded, ui=self._ui, database=self._database)
         chosen = ports.choose(names, asked=asked, recorded=before.get("ports"), avoid=taken)
         namespace = (
@@ -200,7 +217,7 @@ class StackManager:
             home=self.home,
             stack_id=self.stack_id,
             ports=chosen,
-            # The same again, so that what was obtained from the stack before still works.
+            # The token of the stack's earlier start, so that clients made then still work.
             token=before.get("gateway", {}).get("token") or uuid.uuid4().hex + uuid.uuid4().hex,
             namespace=namespace,
             task_queue=environment.task_queue(),
@@ -268,7 +285,7 @@ class StackManager:
             self._wait(min(waits, default=None))
 
     def _restart_dag_processor(self) -> None:
-        """Have it learn of folders that are watched from now on: it reads which ones only at its start."""
+        """Restart Airflow's DAG processor for the folders that are watched now. It reads their names at its start."""
         self._reload_folders = False
         for process in self._running:
             if process.service.name == airflow_services.DAG_PROCESSOR:
@@ -281,11 +298,15 @@ class StackManager:
     def _handle_exit(self, process: ServiceProcess) -> None:
         print(f"{_timestamp()} {process.error}", flush=True)
         process.schedule_restart()
+        # Descendants of the dead process may have left its group. They are found by the stack's id, which the other
+        # services have too: their groups, this process and the watchdog are spared.
         if process.service.has_offspring:
             others = [processes.process_groups(s.process.pid) for s in self._running if s.process is not None]
             processes.kill_all(self.stack_id, spare={os.getpgid(0), self._watchdog}.union(*others))
 
     def _end_services(self) -> None:
+        # All that depend on others are signalled first and end side by side; then each is waited for, in the reverse
+        # order of the start, so that the database and Temporal's server end last.
         for process in self._running:
             if not process.service.serves_others:
                 process.ask_to_end()
@@ -302,6 +323,7 @@ class StackManager:
             self._record()
         else:
             shutil.rmtree(self.home, ignore_errors=True)
+        # The watchdog has the stack's id as well.
         processes.kill_all(self.stack_id)
 
     def _record(self) -> None:
@@ -324,7 +346,7 @@ class StackManager:
             },
         )
 
-    def _report_start(self, message: dict[str, Any]) -> None:
+    def _report_start(self, message: Mapping[str, object]) -> None:
         if self._ready_fd is None:
             return
         with contextlib.suppress(OSError):

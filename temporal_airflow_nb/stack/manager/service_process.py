@@ -1,4 +1,8 @@
-"""One service under the manager's eyes: started, watched until ready, buried when dead, ended."""
+"""One service of a stack and its process: starts it, checks it, restarts it with growing pauses, ends it.
+
+The stack manager, which has one thread, calls every method. A service passes through the states ``starting``,
+``running``, ``dead``, ``restarting``, ``stopping`` and ``stopped``, which ``stack.json`` shows.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,20 @@ import os
 import signal
 import time
 from subprocess import Popen
-from typing import Any
 
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError, from_dict
 from temporal_airflow_nb.stack import processes, state_folder
 from temporal_airflow_nb.stack.services import definitions
 from temporal_airflow_nb.stack.services.spec import Service
+from temporal_airflow_nb.stack.state_folder import ServiceRow
 
+# Seconds before each restart in a row. A service that has been ready for `_STABLE_SECONDS` begins with the first again.
 _RESTART_DELAYS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_SECONDS = 30.0
 
 
 class ServiceProcess:
-    """A service and the process that runs it at the moment."""
+    """A service and the process that runs it now."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -34,7 +39,7 @@ class ServiceProcess:
         self._report = b""
 
     def start(self) -> None:
-        """Start the process, now or as soon as what it needs is there."""
+        """Start the process, or leave that to :meth:`check` until the service may start."""
         self.retry_at = None
         self.state = "starting"
         self.error = None
@@ -48,6 +53,7 @@ class ServiceProcess:
         if service.is_ready is not None:
             self.process = self._spawn(service.env, ())
             return
+        # The service inherits the write end, and writes one line of JSON to it: that it is ready, or its error.
         self._ready_fd, child_end = os.pipe()
         os.set_blocking(self._ready_fd, False)
         self.process = self._spawn({**service.env, definitions.READY_FD: str(child_end)}, (child_end,))
@@ -66,7 +72,7 @@ class ServiceProcess:
         )
 
     def check(self) -> bool:
-        """Look at the process; returns whether its state changed."""
+        """Update the state from the process, and start it if it may start now; return whether anything has changed."""
         if self.process is None:
             if self.state == "starting":
                 self._launch()
@@ -129,7 +135,7 @@ class ServiceProcess:
             self._ready_fd = None
 
     def ask_to_end(self) -> None:
-        """Have the process begin to end. One that hasn't begun to serve has nothing to put away."""
+        """Ask a running process to end. A process that isn't ready yet has nothing to save: :meth:`end` kills it."""
         if self.process is not None and self.state == "running":
             processes.signal_group(self.process.pid, self.service.stop_signal)
             self.state = "stopping"
@@ -146,7 +152,7 @@ class ServiceProcess:
         self.state = "stopped"
 
     def schedule_restart(self) -> None:
-        """Clear away the dead process's group, and set when to start it again."""
+        """Kill what is left of the dead process's group, and set the time of the restart."""
         assert self.process is not None
         processes.kill_group(self.process, grace=0.0)
         self.process = None
@@ -158,7 +164,7 @@ class ServiceProcess:
         self._failures += 1
         self.state = "restarting"
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> ServiceRow:
         """Return the service's row in ``stack.json``."""
         return {
             "name": self.service.name,

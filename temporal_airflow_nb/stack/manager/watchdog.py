@@ -1,4 +1,7 @@
-"""A process that outlives the manager just long enough to end what a killed manager leaves."""
+"""A process that ends a stack's processes when the stack manager was killed.
+
+The manager forks it before it starts services. It blocks on a pipe, and uses no CPU while the manager lives.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,27 @@ from temporal_airflow_nb.stack import processes
 
 
 def start(stack_id: str, *, close: Iterable[int]) -> int:
-    """Fork the guard and return its pid. The caller has no threads.
+    """Fork the watchdog and return its pid. The calling process must have one thread.
 
-    The guard waits for the end of a pipe that this process alone holds, then kills whatever carries the
-    stack_id. ``close`` are descriptors that it must not keep open, such as the manager's lock.
+    The watchdog waits until the calling process has ended, then kills every process of the stack.
+
+    Parameters
+    ----------
+    stack_id
+        The stack's id, which its processes have in their environment.
+    close
+        Descriptors of the caller that the watchdog must not keep open: an open copy of the manager's lock, for one,
+        would make a dead manager look alive.
     """
+    # Only the manager has the write end, since descriptors of Python aren't inherited over exec. Its end, however the
+    # manager dies, ends the read below. The descriptor in `kept` is never closed in the manager.
     lifeline, kept = os.pipe()
     pid = os.fork()
     if pid:
         os.close(lifeline)
         return pid
     try:
+        # A session of its own: a Ctrl-C in the terminal, or a signal to the manager's group, doesn't reach it.
         os.setsid()
         os.close(kept)
         for fd in close:

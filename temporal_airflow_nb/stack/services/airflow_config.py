@@ -1,4 +1,9 @@
-"""The embedded stack's Airflow configuration, and the folders whose DAGs it may load. Imports no Airflow."""
+"""The embedded stack's Airflow configuration, and the folders of DAG files that its Airflow may load.
+
+Imports no Airflow: the stack manager, the worker, notebooks and the command line all use it. Several of these processes
+may register folders at the same time. They change ``bundles.json``, ``watched.json`` and ``airflow.cfg`` under the file
+lock ``bundles.lock`` only, and replace each file in one step, so that readers need no lock.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,8 @@ _WATCHED_FILE = "watched.json"
 _BUNDLES_LOCK = "bundles.lock"
 _LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
-# What defines our tables: the other services of a stack wait for those of a changed one.
+# The module that defines our tables. Its hash is part of the recorded version: the other services wait for a migration
+# after it has changed.
 _TABLES_MODULE = Path(__file__).parents[2] / "orchestration" / "outbox" / "tables.py"
 
 
@@ -42,18 +48,18 @@ def config_path(home: Path) -> Path:
 
 
 def is_migrated(home: Path, version: str) -> bool:
-    """Whether the metadata database is that of this version of Airflow, with our tables as they are now."""
-    mark = _migration_file(home)
-    return mark.exists() and mark.read_text() == _database_version(version)
+    """Return whether the metadata database has the tables of this Airflow version and of this package."""
+    path = _migration_file(home)
+    return path.exists() and path.read_text() == _database_version(version)
 
 
 def record_migration(home: Path, version: str) -> None:
-    """Say that it is."""
+    """Record that the metadata database is migrated to this version."""
     _migration_file(home).write_text(_database_version(version))
 
 
 def forget_migration(home: Path) -> None:
-    """Say that the metadata database is a new one."""
+    """Record that the metadata database is new and not migrated."""
     _migration_file(home).unlink(missing_ok=True)
 
 
@@ -66,7 +72,7 @@ def _migration_file(home: Path) -> Path:
 
 
 def notebook_folder(home: Path) -> Path:
-    """Return the folder of the DAG files that notebook cells are written to."""
+    """Return the folder of the DAG files made from notebook cells."""
     return home / NOTEBOOK_BUNDLE
 
 
@@ -81,8 +87,9 @@ def prepare(home: Path) -> None:
 def register_folder(home: Path, folder: str | os.PathLike[str]) -> str:
     """Make a folder one of the stack's DAG bundles and return the bundle's name.
 
-    Symbolic links are followed; the same folder has the same name every time, and one inside a watched folder is
-    part of that. A process that has already read ``airflow.cfg`` learns of it from :func:`bundle_config_json`.
+    Symbolic links are resolved. The same folder always gets the same name, and a folder inside a watched folder belongs
+    to that folder's bundle. A process that has read ``airflow.cfg`` before gets the new list from
+    :func:`bundle_config_json`.
 
     Raises
     ------
@@ -116,10 +123,10 @@ def register_folder(home: Path, folder: str | os.PathLike[str]) -> str:
 
 
 def watch_folder(home: Path, folder: str | os.PathLike[str]) -> str:
-    """Make a folder a DAG bundle, as :func:`register_folder` does, that Airflow's dag-processor looks through.
+    """Make a folder a DAG bundle, as :func:`register_folder` does, and have Airflow's DAG processor search it.
 
-    A folder that only holds a file that was run is none of these: what else lies there may be no DAG at all, and
-    nobody asked for it to be imported.
+    The folder of a file that was run is registered but not watched: its other files may not be DAG files, and the user
+    hasn't asked to import them.
     """
     name = register_folder(home, folder)
     with _bundles_lock(home):
@@ -129,7 +136,7 @@ def watch_folder(home: Path, folder: str | os.PathLike[str]) -> str:
 
 
 def watched_bundles(home: Path) -> list[str]:
-    """Return the names of the bundles that Airflow's dag-processor looks through."""
+    """Return the names of the bundles that Airflow's DAG processor searches."""
     return [NOTEBOOK_BUNDLE, *(name for name in _read_watched(home) if name != NOTEBOOK_BUNDLE)]
 
 
@@ -151,7 +158,7 @@ def bundle_paths(home: Path) -> list[Path]:
 
 
 def bundle_config_json(home: Path) -> str:
-    """Return ``[dag_processor] dag_bundle_config_list``: the notebook's bundle and the registered ones."""
+    """Return the value of ``[dag_processor] dag_bundle_config_list``: the notebook's bundle and the registered ones."""
     folders = {NOTEBOOK_BUNDLE: str(notebook_folder(home)), **_read_folders(home)}
     return json.dumps(
         [
@@ -162,19 +169,19 @@ def bundle_config_json(home: Path) -> str:
 
 
 def drop_conflicting_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables that would override what makes this stack this stack.
+    """Return the environment without the variables that would override the stack's own settings.
 
-    A shell that points at a production Airflow has ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` set, for one.
+    For example, a shell that is set up for a production Airflow has ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` set.
     """
-    ours = {
+    own_settings = {
         f"AIRFLOW__{section}__{key}".upper() for section, keys in _settings(Path("/")).items() for key in keys
     }
 
-    def clashes(name: str) -> bool:
-        plain = re.sub(r"_(CMD|SECRET)$", "", name)
-        return name in ours or plain in ours or name.startswith("AIRFLOW__DATABASE__")
+    def conflicts(name: str) -> bool:
+        setting = re.sub(r"_(CMD|SECRET)$", "", name)
+        return name in own_settings or setting in own_settings or name.startswith("AIRFLOW__DATABASE__")
 
-    return {name: value for name, value in environ.items() if not clashes(name)}
+    return {name: value for name, value in environ.items() if not conflicts(name)}
 
 
 def _bundles_lock(home: Path) -> Any:
@@ -205,7 +212,7 @@ def _bundle_name(path: Path, taken: Mapping[str, str]) -> str:
 def _load_keys(home: Path) -> dict[str, str]:
     path = airflow_home(home) / _KEYS_FILE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError):
         keys = {
             "fernet_key": base64.urlsafe_b64encode(os.urandom(32)).decode(),
@@ -226,10 +233,10 @@ def _settings(
             "dags_folder": str(notebook_folder(home)),
             "plugins_folder": str(folder / "plugins"),
             "load_examples": "False",
-            # A DAG of a file that was run has to be there for the tasks that trigger it, and for its assets. Nothing
-            # starts by its time schedule here.
+            # A DAG of a file that was run has to be active for tasks that trigger it, and for its assets. Without a
+            # scheduler no run starts by a schedule.
             "dags_are_paused_at_creation": "False",
-            # A file that is named to be run is parsed whether or not it mentions Airflow.
+            # A file that a user runs is parsed whether or not it mentions Airflow.
             "dag_discovery_safe_mode": "False",
             "executor": "LocalExecutor",
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
@@ -254,7 +261,7 @@ def _settings(
 
 def _write_config(home: Path) -> None:
     parser = RawConfigParser()
-    # Airflow interpolates: a percent sign stands for itself only when doubled.
+    # Airflow interpolates values with `%`: a percent sign has to be doubled.
     parser.read_dict(
         {
             section: {key: value.replace("%", "%%") for key, value in settings.items()}

@@ -1,4 +1,8 @@
-"""Airflow's own processes beside the worker: API server, scheduler and DAG processor."""
+"""Airflow's own processes of a stack with Airflow's UI: API server, scheduler and DAG processor.
+
+They start when the worker has migrated the database. Only the API server listens on a port; its health endpoint also
+reports the heartbeats of the other two, which the manager's readiness checks use.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from temporal_airflow_nb.config.environment import ORCHESTRATOR
 from temporal_airflow_nb.stack import processes, state_folder
 from temporal_airflow_nb.stack.services import airflow_config, database, ports
 from temporal_airflow_nb.stack.services.spec import Plan, Service
+from temporal_airflow_nb.stack.state_folder import ServiceRow
 
 API_SERVER = "api-server"
 SCHEDULER = "scheduler"
@@ -26,38 +31,38 @@ NAMES = (API_SERVER, SCHEDULER, DAG_PROCESSOR)
 _CACHE_SECONDS = 0.25
 _HEARTBEAT_KEYS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor"}
 _DEFAULTS = {
-    # A run is taken over in a turn of the scheduler's loop.
+    # The scheduler starts a run in one iteration of its loop: a shorter sleep starts runs sooner.
     SCHEDULER: {
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        # Tasks of DAGs that Temporal doesn't execute have so many processes at most, which start when there are any.
+        # Limit of task processes for DAGs that Temporal doesn't execute. They are started only when tasks need them.
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__SCHEDULER__MP_START_METHOD": "spawn",
     },
     DAG_PROCESSOR: {
-        # New files are found when a folder is looked through, which it would write a page about every time.
+        # Seconds between two searches for new files. Each search would write a page of statistics at level INFO.
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
     },
 }
-# One that can't write gives up after 5 s otherwise, and the scheduler would die of it.
+# Seconds that SQLite waits for its write lock, in place of 5. The scheduler ends when its wait is over.
 _SQLITE_TIMEOUT_SECONDS = {SCHEDULER: 60, DAG_PROCESSOR: 60}
 
 
 def settings(airflow: Mapping[str, str], temporal: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of every process of a stack that has Airflow's UI."""
+    """Return the settings that all processes of a stack with Airflow's UI share."""
     url = airflow["ui_url"]
     return {
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{airflow['address']}{urlsplit(url).path}/execution/",
         "AIRFLOW__CORE__ORCHESTRATOR": ORCHESTRATOR,
-        # The scheduler starts what is due: a DAG that appears is left alone until somebody runs or unpauses it.
+        # The scheduler starts runs that are due: a DAG that appears stays paused until a user runs or unpauses it.
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__TEMPORAL_AIRFLOW__UI_URL": temporal["ui_url"],
     }
 
 
 def airflow_services(plan: Plan, env: Mapping[str, str], may_start: Callable[[], bool]) -> list[Service]:
-    """Return the services; ``env`` is what the worker has."""
+    """Return the services. ``env`` is the worker's environment; ``may_start`` returns whether they may start."""
     health = Health(plan.ports["airflow_ui"])
     return [
         _service(
@@ -74,7 +79,7 @@ def command(name: str, *options: str) -> list[str]:
 
 
 def dag_processor_command(home: Path) -> list[str]:
-    """Return the command of the DAG processor, for the folders that are watched now."""
+    """Return the command of the DAG processor for the folders that are watched now."""
     return command(DAG_PROCESSOR, *_bundle_options(home))
 
 
@@ -83,7 +88,8 @@ def _server_options(plan: Plan) -> list[str]:
 
 
 def _bundle_options(home: Path) -> list[str]:
-    # It would mark a bundle inactive that it doesn't know.
+    # Without names the processor would parse the folders of files that were only run, too, and `sync_bundles_to_db`
+    # would deactivate the bundles that were registered after its start.
     return [option for name in airflow_config.watched_bundles(home) for option in ("--bundle-name", name)]
 
 
@@ -95,13 +101,14 @@ def _service(
     may_start: Callable[[], bool],
     health: Health,
 ) -> Service:
-    # Some change their title, which by default takes the place of the variables that the stack_id is among.
+    # Some of Airflow's processes set a title with `setproctitle`, which by default overwrites the environment that
+    # other processes see. `SPT_NOENV` prevents that: the stack's id has to stay visible.
     environ = {**_DEFAULTS.get(name, {}), **env, processes.STACK_ID_VARIABLE: plan.stack_id, "SPT_NOENV": "1"}
     if plan.database == database.SQLITE and name in _SQLITE_TIMEOUT_SECONDS:
         url = f"{database.url(plan.home)}?timeout={_SQLITE_TIMEOUT_SECONDS[name]}"
         environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = url
     if name == DAG_PROCESSOR:
-        # In a folder of DAG files, as natively: a script that lies there isn't imported.
+        # As in a stock Airflow: a script in a watched folder that doesn't mention DAGs isn't imported.
         environ["AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE"] = "True"
     is_server = name == API_SERVER
     return Service(
@@ -118,8 +125,8 @@ def _service(
     )
 
 
-def mark_unhealthy(rows: list[dict[str, Any]], port: int) -> None:
-    """Change the state of the rows whose process runs and yet gives no sign of life."""
+def mark_unhealthy(rows: list[ServiceRow], port: int) -> None:
+    """Change the state of rows to ``unhealthy`` if the process runs but has sent no heartbeat for too long."""
     unhealthy = Health(port).find_unhealthy()
     for row in rows:
         if row["name"] in unhealthy and row["state"] == "running":
@@ -128,12 +135,12 @@ def mark_unhealthy(rows: list[dict[str, Any]], port: int) -> None:
 
 class Health:
     """
-    What the API server says of itself and of the others.
+    Reads the health endpoint of Airflow's API server.
 
     Parameters
     ----------
     port
-        Where it listens.
+        The API server's port.
     """
 
     def __init__(self, port: int) -> None:
@@ -142,13 +149,13 @@ class Health:
         self._answer: dict[str, Any] = {}
 
     def serves(self, pid: int) -> bool:
-        """Whether this process is the API server, and reaches the database."""
+        """Return whether this process is the API server, and reaches the database."""
         return (
             ports.listens(pid, self.port) and self.fetch().get("metadatabase", {}).get("status") == "healthy"
         )
 
     def has_sent_heartbeat(self, name: str, pid: int) -> bool:
-        """Whether the process has given a sign of life: the one before it may have, moments ago."""
+        """Return whether this process has sent a heartbeat. An earlier one may come from the process before it."""
         heartbeat = (
             self.fetch().get(_HEARTBEAT_KEYS[name], {}).get(f"latest_{_HEARTBEAT_KEYS[name]}_heartbeat")
         )
@@ -161,7 +168,7 @@ class Health:
             return False
 
     def find_unhealthy(self) -> set[str]:
-        """Return the names of the processes that haven't given a sign of life for too long."""
+        """Return the names of the processes that have sent no heartbeat for too long."""
         answer = self.fetch()
         if not answer:
             return {API_SERVER}
@@ -170,7 +177,7 @@ class Health:
         }
 
     def fetch(self) -> dict[str, Any]:
-        """Return its answer, at most a quarter of a second old; ``{}`` if it doesn't give one."""
+        """Return the endpoint's answer, at most a quarter of a second old; ``{}`` if there is none."""
         if time.monotonic() - self._asked_at >= _CACHE_SECONDS:
             self._answer = self._request()
             self._asked_at = time.monotonic()

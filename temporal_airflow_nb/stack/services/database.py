@@ -1,4 +1,4 @@
-"""Which metadata database a stack's Airflow has: a SQLite file, or a PostgreSQL server of the stack's own."""
+"""The metadata database of a stack's Airflow: a SQLite file, or a PostgreSQL server that the stack runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def postgres_folder(home: Path) -> Path:
 
 
 def url(home: Path) -> str:
-    """Return the address that Airflow's ``sql_alchemy_conn`` takes, with the password if there is one."""
+    """Return the value of Airflow's ``sql_alchemy_conn``, with the password if there is one."""
     server = _server(home)
     if not server:
         return f"sqlite:///{sqlite_path(home)}"
@@ -40,25 +40,25 @@ def url(home: Path) -> str:
 
 
 def address(home: Path) -> str:
-    """Return the address to show."""
+    """Return the address without a password, to show it."""
     server = _server(home)
     return f"postgresql://{_address(server)}" if server else url(home)
 
 
 def existing_kind(home: Path) -> str | None:
-    """Return what the state folder was created with, None where it has no database yet."""
+    """Return the kind of the state folder's database; None if it has none yet."""
     if _server(home):
         return POSTGRES
     return SQLITE if sqlite_path(home).exists() else None
 
 
 def choose_kind(home: Path, asked: str | None) -> str:
-    """Return the kind of database that the stack of a folder is to have.
+    """Return the kind of database for the stack of a folder: the one it has, the one asked for, or SQLite.
 
     Raises
     ------
     InvalidInputError
-        There is no such kind, the folder has the other one, or what PostgreSQL needs isn't installed.
+        There is no such kind, the folder has another one, or a package that PostgreSQL needs isn't installed.
     """
     if asked is not None and asked not in KINDS:
         raise InvalidInputError(
@@ -68,7 +68,7 @@ def choose_kind(home: Path, asked: str | None) -> str:
     if present and asked and asked != present:
         raise InvalidInputError(
             f"The state folder {home} was created with {_NAMES[present]}, and {_NAMES[asked]} is asked for.",
-            hint="Choose another folder with --home or TEMPORAL_AIRFLOW_HOME, or leave --db out.",
+            hint="Choose another folder with --home or TEMPORAL_AIRFLOW_HOME, or omit --db.",
             path=str(home),
         )
     chosen = present or asked or SQLITE
@@ -78,14 +78,14 @@ def choose_kind(home: Path, asked: str | None) -> str:
 
 
 def record_postgres(home: Path, port: int) -> None:
-    """Say on which port the folder's PostgreSQL is from now on; its password is made up the first time."""
+    """Record the port of the folder's PostgreSQL server, and a random password the first time."""
     password = _server(home).get("password") or secrets.token_urlsafe(24)
     _file(home).parent.mkdir(mode=0o700, exist_ok=True)
     write_private(_file(home), json.dumps({"port": port, "password": password}) + "\n")
 
 
 def password(home: Path) -> str:
-    """Return the password of the folder's PostgreSQL."""
+    """Return the password of the folder's PostgreSQL server."""
     return str(_server(home)["password"])
 
 

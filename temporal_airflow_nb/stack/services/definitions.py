@@ -1,4 +1,8 @@
-"""What runs in a stack: each service's command, environment and test of readiness."""
+"""Defines the services of a stack: the command, environment and readiness check of each.
+
+The stack manager calls this module, which imports neither Airflow nor Temporal. Checks are called many times a second
+in the manager's only thread: they must return soon.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from temporal_airflow_nb.config import environment
 from temporal_airflow_nb.config.airflow_version import check_airflow
@@ -22,19 +25,20 @@ from temporal_airflow_nb.stack.services import (
     temporal_server,
 )
 from temporal_airflow_nb.stack.services.spec import Plan, Service
+from temporal_airflow_nb.stack.state_folder import ServiceRow
 
 WORKER_MODULE = "temporal_airflow_nb.gateway.process"
 POSTGRES_MODULE = "temporal_airflow_nb.stack.services.postgres"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
 GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
-# Others that begin so are about a Temporal that isn't this stack's.
+# Settings of this package. All other variables that begin with TEMPORAL_ describe another Temporal than the stack's.
 _OUR_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
 
 
 def tool_env(
     home: Path, temporal: Mapping[str, str], airflow: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the variables under which Airflow's and Temporal's own tools talk to the stack."""
+    """Return the environment variables with which Airflow's and Temporal's own tools reach the stack."""
     return {
         environment.HOME_VARIABLE: str(home),
         "AIRFLOW_HOME": str(airflow_config.airflow_home(home)),
@@ -44,7 +48,7 @@ def tool_env(
         "TEMPORAL_ADDRESS": temporal["address"],
         "TEMPORAL_NAMESPACE": temporal["namespace"],
         "TEMPORAL_TASK_QUEUE": temporal["task_queue"],
-        # A profile of the user's own may hold TLS settings or an API key for another server.
+        # The user's own profiles may contain TLS settings or an API key for another server.
         "TEMPORAL_CONFIG_FILE": str(temporal_profile(home)),
         "TEMPORAL_PROFILE": "default",
         "TEMPORAL_TLS": "false",
@@ -52,7 +56,7 @@ def tool_env(
 
 
 def temporal_profile(home: Path) -> Path:
-    """Return the stack's own file of Temporal client settings."""
+    """Return the path of the stack's own ``temporal.toml``."""
     return home / "temporal.toml"
 
 
@@ -67,7 +71,7 @@ def prepare(plan: Plan) -> None:
 
 
 def embedded_services(plan: Plan, worker_command: list[str] | None = None) -> list[Service]:
-    """Return the services of an embedded stack; each needs only those before it."""
+    """Return the services of an embedded stack, in the order of their start: each needs only those before it."""
     services = [_temporal(plan)]
     if plan.database == database.POSTGRES:
         services.append(_postgres(plan))
@@ -90,14 +94,14 @@ def _database_answers(plan: Plan) -> bool:
 
 
 def gateway_services(plan: Plan, worker_command: list[str] | None = None) -> list[Service]:
-    """Return the one service that a configured Airflow and Temporal need: a gateway with no worker in it."""
+    """Return the only service that runs for a configured Airflow and Temporal: a gateway without a worker."""
     extra = {environment.HOME_VARIABLE: str(plan.home), GATEWAY_ONLY: "1"}
     return [_worker(plan, dict(os.environ), extra, worker_command)]
 
 
 def _embedded_environ() -> dict[str, str]:
     kept = airflow_config.drop_conflicting_variables(os.environ)
-    # A stack without a scheduler has nothing to turn over, and one with it says so itself.
+    # Without a scheduler nothing has to be handed over to Temporal; a stack with one sets the variable itself.
     kept.pop("AIRFLOW__CORE__ORCHESTRATOR", None)
     return {k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith(_OUR_SETTINGS)}
 
@@ -144,7 +148,7 @@ def _postgres(plan: Plan) -> Service:
         ports=(port,),
         grace=8.0,
         umask=0o077,
-        # Its fast shutdown: it doesn't wait for clients to leave.
+        # PostgreSQL's "fast shutdown", which doesn't wait until clients disconnect.
         stop_signal=signal.SIGINT,
         is_ready=lambda pid: ports.listens(pid, port) and postgres.accepts_connections(port),
         serves_others=True,
@@ -172,8 +176,8 @@ def _worker(plan: Plan, environ: dict[str, str], extra: dict[str, str], command:
     )
 
 
-def database_status(home: Path) -> dict[str, Any]:
-    """Return the status row of a metadata database that is a file and no process."""
+def database_status(home: Path) -> ServiceRow:
+    """Return the status row of a metadata database that is a SQLite file and has no process."""
     return {
         "name": "database",
         "state": "running" if database.sqlite_path(home).exists() else "stopped",

