@@ -51,14 +51,14 @@ _MODULES = {
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Register the magics: what ``%load_ext temporal_airflow_nb`` calls."""
+    """Register the magics. IPython calls this function for ``%load_ext temporal_airflow_nb``."""
     from temporal_airflow_nb.notebook import load_ipython_extension as load
 
     load(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """Remove the magics: what ``%unload_ext temporal_airflow_nb`` calls."""
+    """Remove the magics. IPython calls this function for ``%unload_ext temporal_airflow_nb``."""
     from temporal_airflow_nb.notebook import unload_ipython_extension as unload
 
     unload(ipython)

@@ -1,4 +1,8 @@
-"""Coroutine functions made from ordinary functions and from the methods of an object."""
+"""Makes coroutine functions from ordinary functions and from the methods of an object.
+
+Each call runs in a daemon thread of its own. The thread passes its result to the caller's event loop with
+``call_soon_threadsafe``; nothing else is shared.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ class AsyncMethods:
     of
         The object.
     names
-        Names of the methods and properties to offer; all public ones if left out.
+        Names of the methods and properties; all public ones if omitted.
     """
 
     def __init__(self, of: Any, names: list[str] | None = None) -> None:
@@ -59,6 +63,7 @@ def coroutine_function(function: Callable[..., Any]) -> Callable[..., Coroutine[
         context = contextvars.copy_context()
 
         def settle(result: Any, error: BaseException | None) -> None:
+            # The caller has cancelled the wait.
             if outcome.done():
                 return
             if error is not None:
@@ -72,6 +77,7 @@ def coroutine_function(function: Callable[..., Any]) -> Callable[..., Coroutine[
                 result = context.run(function, *args, **kwargs)
             except BaseException as raised:
                 error = raised
+            # The loop may have ended before the function, with nobody left to get the result.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, result, error)
 

@@ -1,8 +1,9 @@
 """The functions of this package as coroutine functions, for code that must not block: ``await ta.aio.up()``.
 
-Each has the name, the arguments and the result of its twin in :mod:`temporal_airflow_nb`, and runs in a thread. A run's
-methods and properties have theirs in ``run.aio``: ``await run.aio.wait()``, ``await run.aio.tasks()``. They work in a
-notebook's own loop. Cancelling one stops the waiting alone: what was asked for goes on.
+Each coroutine function has the name, the arguments and the result of a function of :mod:`temporal_airflow_nb`, and runs
+it in a thread. A run's methods and properties are coroutine functions in ``run.aio``: ``await run.aio.wait()``,
+``await run.aio.tasks()``. They work in a notebook's own event loop. Cancelling one ends the wait only: the function goes
+on in its thread.
 
 Examples
 --------

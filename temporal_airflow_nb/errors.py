@@ -1,30 +1,40 @@
-"""Every error this package raises on purpose.
+"""The errors that this package raises on purpose.
 
-The command line turns one into a message and its ``exit_code``; a notebook shows the message alone.
+The command line prints an error's message and exits with its ``exit_code``. A notebook shows the message without a
+traceback. Between processes an error travels as JSON: :meth:`TemporalAirflowError.to_dict` and :func:`from_dict`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
+
+
+class ErrorData(TypedDict, total=False):
+    """An error as JSON-able data."""
+
+    code: str
+    message: str
+    hint: str
+    facts: dict[str, Any]
 
 
 class TemporalAirflowError(Exception):
-    """Base of every error of this package.
+    """Base class of every error of this package.
 
     Parameters
     ----------
     message
-        What is wrong, with the thing and the place named.
+        The problem, as a sentence that names the object and the place.
     hint
         The next step, as a sentence. Shown on a line of its own.
     **facts
-        What the message was made of; also readable as ``error.facts``.
+        The values in the message, also available as ``error.facts``.
 
     Examples
     --------
-    >>> error = DagNotFoundError("no DAG 'etl' in dags/x.py", hint="It defines: load.", dag_id="etl")
+    >>> error = DagNotFoundError("There is no DAG 'etl' in dags/x.py.", hint="It defines: load.", dag_id="etl")
     >>> error.exit_code, error.facts["dag_id"]
     (2, 'etl')
     """
@@ -42,16 +52,16 @@ class TemporalAirflowError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
     def _render_traceback_(self) -> list[str]:
-        """Show the message alone in IPython: the cause is the user's input, not our code."""
+        """Return the message without a traceback, for IPython: the cause is the user's input, not this package."""
         return [f"{type(self).__name__}: {self}"]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the error as JSON-able data, for :func:`from_dict` on the other side of a socket."""
+    def to_dict(self) -> ErrorData:
+        """Return the error as JSON-able data, for :func:`from_dict` in another process."""
         return {"code": self.code, "message": self.message, "hint": self.hint, "facts": self.facts}
 
 
 class InvalidInputError(TemporalAirflowError):
-    """What the user gave can't be used: a wrong path, option, conf or setting."""
+    """A path, option, ``conf`` or setting of the user can't be used."""
 
     exit_code = 2
     code = "invalid_input"
@@ -70,35 +80,35 @@ class PreflightError(DagFileError):
 
     @classmethod
     def of(cls, findings: Sequence[Any], path: str | None = None) -> PreflightError:
-        """Return the error that says what was found, in a file or, without a ``path``, in a cell."""
+        """Return the error for findings in a file or, without a ``path``, in a cell."""
 
-        def said(finding: Any) -> str:
+        def message_of(finding: Any) -> str:
             if finding.line is None:
-                return finding.message
+                return str(finding.message)
             place = f"cell line {finding.line}" if path is None else f"{path}, line {finding.line}"
             return f"{place}: {finding.message}"
 
         facts: dict[str, Any] = {"findings": [finding.to_dict() for finding in findings], "path": path}
         if len(findings) == 1:
-            return cls(said(findings[0]), hint=findings[0].hint, **facts)
-        lines = [f"{said(finding)}\n    {finding.hint}".rstrip() for finding in findings]
+            return cls(message_of(findings[0]), hint=findings[0].hint, **facts)
+        lines = [f"{message_of(finding)}\n    {finding.hint}".rstrip() for finding in findings]
         return cls(f"{len(findings)} things are wrong:\n  " + "\n  ".join(lines), **facts)
 
 
 class DagNotFoundError(InvalidInputError):
-    """The DAG asked for isn't there, or a file holds several and none was chosen. Facts: ``dag_id``, ``dag_ids``."""
+    """There is no such DAG, or a file defines several and none was chosen. ``facts``: ``dag_id``, ``dag_ids``."""
 
     code = "dag_not_found"
 
 
 class InvalidConfError(InvalidInputError):
-    """``conf`` isn't a JSON object, or the DAG's params refuse it."""
+    """``conf`` isn't a JSON object, or doesn't fit the DAG's params."""
 
     code = "invalid_conf"
 
     @classmethod
     def of_params(cls, dag_id: str, error: Exception) -> InvalidConfError:
-        """Return the error that says why a DAG's params refuse ``conf``, in Airflow's words."""
+        """Return the error for a ``conf`` that doesn't fit a DAG's params, with Airflow's reason."""
         reason = next(iter(str(error).splitlines()), "")
         return cls(
             f"conf doesn't fit the params of DAG {dag_id!r}: {reason}",
@@ -108,55 +118,59 @@ class InvalidConfError(InvalidInputError):
 
 
 class RunNotFoundError(InvalidInputError):
-    """No such run, or no such task in it. ``facts``: ``dag_id``, ``run_id``, ``task_id``."""
+    """There is no such run, or no such task in it. ``facts``: ``dag_id``, ``run_id``, ``task_id``."""
 
     code = "run_not_found"
 
 
 class UnavailableHereError(InvalidInputError):
-    """What was asked for needs a service that this connection doesn't reach. ``facts``: ``op``."""
+    """The operation needs a service that this connection doesn't reach. ``facts``: ``op``."""
 
     code = "unavailable_here"
 
 
 class UnsupportedVersionError(InvalidInputError):
-    """The installed Airflow is of another minor version than the one this package knows."""
+    """The installed Airflow has another minor version than the one that this package supports."""
 
     code = "unsupported_version"
 
 
 class ServiceUnavailableError(TemporalAirflowError):
-    """A service can't be reached or doesn't start. ``facts``: ``service``, ``address``."""
+    """A service can't be reached, or doesn't start. ``facts``: ``service``, ``address``."""
 
     exit_code = 3
     code = "service_unavailable"
 
 
 class RunTimeoutError(TemporalAirflowError, TimeoutError):
-    """A run hadn't ended when the time given to :meth:`Run.wait` was over. The run goes on."""
+    """A run hasn't ended within the timeout of :meth:`Run.wait`. The run goes on."""
 
     code = "run_timeout"
 
 
 @contextmanager
 def interruptible(meaning: str) -> Iterator[None]:
-    """Have the user's interrupt of the block say what it means for what goes on; IPython shows that alone."""
+    """Give an interrupt of the block a message: what goes on and what doesn't. IPython shows it without a traceback."""
     try:
         yield
     except KeyboardInterrupt as error:
+        # A block inside this one has a message already, which is the more precise one.
         if hasattr(error, "_render_traceback_"):
             raise
-        told = KeyboardInterrupt(meaning)
-        told._render_traceback_ = lambda: [f"KeyboardInterrupt: {meaning}"]  # type: ignore[attr-defined]
-        raise told from None
+        interrupt = KeyboardInterrupt(meaning)
+        interrupt._render_traceback_ = lambda: [f"KeyboardInterrupt: {meaning}"]  # type: ignore[attr-defined]
+        raise interrupt from None
 
 
 def _every_class(base: type[TemporalAirflowError]) -> list[type[TemporalAirflowError]]:
     return [base, *(c for sub in base.__subclasses__() for c in _every_class(sub))]
 
 
-def from_dict(data: dict[str, Any]) -> TemporalAirflowError:
-    """Rebuild the error that :meth:`TemporalAirflowError.to_dict` described."""
+def from_dict(data: ErrorData) -> TemporalAirflowError:
+    """Return the error that :meth:`TemporalAirflowError.to_dict` described.
+
+    Missing entries and unknown codes are allowed: the other process may have another version of this package.
+    """
     by_code = {c.code: c for c in _every_class(TemporalAirflowError)}
     cls = by_code.get(data.get("code", ""), TemporalAirflowError)
     return cls(data.get("message", ""), hint=data.get("hint", ""), **data.get("facts", {}))

@@ -1,19 +1,18 @@
-"""What the ``doctor`` commands find, and tables as the commands print them."""
+"""The report of the ``doctor`` commands, and the tables that all commands print."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from temporal_airflow_nb.errors import TemporalAirflowError
 
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """One line of the report. ``state`` is ``"ok"`` or ``"problem"``."""
+    """The result of one check, a line of the report. ``state`` is ``"ok"`` or ``"problem"``."""
 
     check: str
     state: str
@@ -21,15 +20,18 @@ class HealthCheck:
     next_step: str = ""
     exit_code: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the line as JSON-able data."""
-        data = asdict(self)
-        del data["exit_code"]
-        return data
+    def to_dict(self) -> dict[str, str]:
+        """Return the result as JSON-able data."""
+        return {
+            "check": self.check,
+            "state": self.state,
+            "detail": self.detail,
+            "next_step": self.next_step,
+        }
 
 
 def run_checks(checks: Mapping[str, Callable[[], str]]) -> list[HealthCheck]:
-    """Run checks, each of which returns what it has found or raises a :class:`TemporalAirflowError`."""
+    """Run checks by name. Each returns its detail, or raises a :class:`TemporalAirflowError` for a problem."""
     return [_run_check(name, check) for name, check in checks.items()]
 
 
@@ -43,19 +45,19 @@ def _run_check(name: str, check: Callable[[], str]) -> HealthCheck:
 
 
 def print_report(checks: Sequence[HealthCheck], output: str) -> int:
-    """Print checks as ``json`` or as a table; return the exit code of the worst."""
+    """Print the results as ``json`` or as a table; return the highest exit code."""
     if output == "json":
         print(json.dumps({"checks": [check.to_dict() for check in checks]}, indent=2))
     else:
         print_table(
             ("check", "state", "detail"),
-            [(f.check, f.state, f"{f.detail}\n{f.next_step}".strip()) for f in checks],
+            [(c.check, c.state, f"{c.detail}\n{c.next_step}".strip()) for c in checks],
         )
     return max(check.exit_code for check in checks)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print cells in columns."""
+    """Print a table to the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

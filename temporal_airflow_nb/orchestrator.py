@@ -1,11 +1,11 @@
-"""The value of Airflow's ``[core] orchestrator`` that turns its runs over to Temporal."""
+"""The class that Airflow's setting ``[core] orchestrator`` names to hand runs over to Temporal."""
 
 from __future__ import annotations
 
 
 class TemporalOrchestrator:
     """
-    Names this package in Airflow's configuration; the hooks in ``airflow_hooks`` do the rest.
+    Turns this package on in Airflow's configuration. The hooks in ``airflow_plugin`` do the work.
 
     Examples
     --------

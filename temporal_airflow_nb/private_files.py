@@ -1,4 +1,4 @@
-"""Files that only their owner may read."""
+"""Writes files that only their owner may read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step, readable by its owner alone."""
+    """Replace a file in one step. Only its owner may read it; other processes see the old text or the new one."""
+    # In the same folder: a rename is atomic within one file system only. `mkstemp` makes the file private.
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Names that may have been meant."""
+"""Suggests names that are similar to a misspelled one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def closest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return which of the known names are like a word, the nearest first; upper and lower case don't count.
+    """Return the known names that are similar to a word, the most similar first, ignoring case.
 
     Examples
     --------
@@ -21,7 +21,7 @@ def closest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return which of the known names may have been meant, as a question; ``otherwise`` where none is like the word.
+    """Return a question with the known names that are similar to a word; ``otherwise`` if there are none.
 
     Examples
     --------

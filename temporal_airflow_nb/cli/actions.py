@@ -1,4 +1,4 @@
-"""``temporal-airflow cancel``, ``clear`` and ``mark``: what is done to a run of the stack that is up."""
+"""``temporal-airflow cancel``, ``clear`` and ``mark``: actions on a run of the running stack or the cluster."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SHOWN = 20
 
 def act(arguments: argparse.Namespace) -> int:
     """
-    Do to a run what ``arguments`` say, and show it.
+    Do the action that ``arguments`` name to a run, and print the result.
 
     Returns
     -------
     int
-        0, or with ``wait`` 1 if the run failed; a run that was to be cancelled may fail.
+        0; 1 if ``wait`` is set and the run failed, unless the action is ``cancel``.
     """
     body = {"dag_id": arguments.dag_id, "run_id": arguments.run_id}
     for name in (
@@ -47,7 +47,7 @@ def act(arguments: argparse.Namespace) -> int:
             body[name] = getattr(arguments, name)
     if not body.get("task_ids") and any(body.get(name) for name in ("map_indexes", "upstream", "downstream")):
         raise InvalidInputError(
-            "--map-index, --upstream and --downstream need --task.", hint="Name a task: --task TASK_ID"
+            "--map-index, --upstream and --downstream need --task.", hint="Name a task: --task TASK_ID."
         )
     console = Console(stderr=arguments.output == "json", highlight=False)
     with _find_stack(arguments) as stack:
@@ -73,7 +73,7 @@ def _print_done(console: Console, op: str, affected: list[Any]) -> None:
 
 
 def _find_stack(arguments: argparse.Namespace) -> Stack:
-    """Return the stack that is up in the state folder, else the configured cluster."""
+    """Return the stack that runs in the state folder, else the configured cluster."""
     from temporal_airflow_nb.stack.connected import ConnectedStack
     from temporal_airflow_nb.stack.local import LocalStack
 

@@ -1,4 +1,4 @@
-"""``python -m temporal_airflow_nb.cli.demo``: execute the quickstart notebook and print its run's grid."""
+"""``python -m temporal_airflow_nb.cli.demo``: executes the quickstart notebook and prints its run's grid."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 KILL = "kills-the-kernel"
-"""Tag of a cell in whose place the kernel is killed."""
+"""Tag of a cell that isn't executed: the kernel is killed instead."""
 _CELL_TIMEOUT = 300
-# The path of a socket has 107 bytes at most.
-_SHORT = 60
+# A socket's path may have 107 bytes, and the kernel's socket is two folders below the folder for temporary files.
+_MAX_FOLDER_LENGTH = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Execute the notebook; returns 0 if its run succeeded, 1 if not."""
+    """Execute the notebook; return 0 if its run succeeded, 1 if not."""
     parser = argparse.ArgumentParser(prog="python -m temporal_airflow_nb.cli.demo", description=__doc__)
     parser.add_argument("notebook", nargs="?", type=Path, default=NOTEBOOK)
     parser.add_argument("--save", action="store_true", help="keep the outputs in the notebook")
@@ -47,15 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def execute(path: Path) -> NotebookNode:
-    """Return a notebook executed in a kernel of its own. Its stack, in the default folder, ends with its last user.
+    """Execute a notebook in a kernel of its own and return it. Its stack, in the default folder, ends with its last user.
 
-    A cell with the tag ``kills-the-kernel`` isn't executed: there the kernel gets SIGKILL, and the cells below it a new
-    one.
+    A cell with the tag ``kills-the-kernel`` isn't executed: the kernel gets SIGKILL there, and the cells below run in a
+    new one.
 
     Raises
     ------
     InvalidInputError
-        There is no such notebook.
+        The notebook doesn't exist.
     TemporalAirflowError
         A cell raised an error.
     """
@@ -66,12 +66,13 @@ def execute(path: Path) -> NotebookNode:
         raise InvalidInputError(
             f"There is no notebook {path}.", hint="Run the demo in a clone of the repository."
         )
-    # The kernel works in the notebook's folder; the stack's folder is the one that commands typed here use.
+    # The kernel's working directory is the notebook's folder. The state folder has to be the one that commands in this
+    # process's working directory use.
     os.environ[HOME_VARIABLE] = str(home_path())
-    notebook = nbformat.read(path, as_version=4)
+    notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     try:
-        for life in _lives(notebook):
-            _execute_in_a_kernel(notebook, life, path.parent)
+        for cells in _cells_per_kernel(notebook):
+            _execute_in_kernel(notebook, cells, path.parent)
     except CellExecutionError as error:
         raise TemporalAirflowError(f"The notebook {path} failed.\n{error}") from None
     finally:
@@ -81,17 +82,17 @@ def execute(path: Path) -> NotebookNode:
     return notebook
 
 
-def _lives(notebook: NotebookNode) -> list[range]:
-    """Return which cells are each kernel's; one that is killed has the cell that kills it as its last."""
-    ends = [index + 1 for index, cell in enumerate(notebook.cells) if _kills(cell)]
+def _cells_per_kernel(notebook: NotebookNode) -> list[range]:
+    """Return the cells of each kernel, as ranges. The last cell of a kernel that is killed is the one that kills it."""
+    ends = [index + 1 for index, cell in enumerate(notebook.cells) if _kills_kernel(cell)]
     return [range(*span) for span in itertools.pairwise([0, *ends, len(notebook.cells)])]
 
 
-def _kills(cell: NotebookNode) -> bool:
+def _kills_kernel(cell: NotebookNode) -> bool:
     return KILL in cell.metadata.get("tags", ())
 
 
-def _execute_in_a_kernel(notebook: NotebookNode, life: range, folder: Path) -> None:
+def _execute_in_kernel(notebook: NotebookNode, cells: range, folder: Path) -> None:
     from nbclient import NotebookClient
     from traitlets.config import Config
 
@@ -103,9 +104,9 @@ def _execute_in_a_kernel(notebook: NotebookNode, life: range, folder: Path) -> N
             config=Config({"ConnectionFileMixin": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
         )
         with client.setup_kernel():
-            for index in life:
+            for index in cells:
                 cell = notebook.cells[index]
-                if _kills(cell):
+                if _kills_kernel(cell):
                     cell.execution_count, cell.outputs = None, []
                     _kill(client)
                 else:
@@ -113,20 +114,20 @@ def _execute_in_a_kernel(notebook: NotebookNode, life: range, folder: Path) -> N
 
 
 def _short_folder() -> str:
-    """Return the folder for temporary files, or a shorter one where a socket's path would be too long."""
+    """Return the folder for temporary files, or ``/tmp`` if a socket's path in that folder would be too long."""
     folder = gettempdir()
-    return folder if len(folder) <= _SHORT else "/tmp"
+    return folder if len(folder) <= _MAX_FOLDER_LENGTH else "/tmp"
 
 
 def _kill(client: Any) -> None:
-    """Have the kernel die as it does when the system runs out of memory."""
+    """Kill the kernel as the system does when it runs out of memory."""
     kernel = client.km.provisioner.process
     os.kill(kernel.pid, signal.SIGKILL)
     kernel.wait()
 
 
 def last_grid(notebook: NotebookNode) -> tuple[str, str]:
-    """Return the state of the last run that a notebook shows, and its grid as text."""
+    """Return the state of the last run in a notebook's outputs, and its grid as text."""
     for cell in reversed(notebook.cells):
         for output in reversed(cell.get("outputs", ())):
             facts: dict[str, Any] = output.get("metadata", {}).get(METADATA, {})
@@ -136,13 +137,14 @@ def last_grid(notebook: NotebookNode) -> tuple[str, str]:
 
 
 def save(notebook: NotebookNode, path: Path) -> None:
-    """Write a notebook with its outputs, without what differs from machine to machine, or each time."""
+    """Write a notebook with its outputs, without values that differ between machines or between executions."""
     import nbformat
 
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata["language_info"] = {"name": "python"}
-    text = nbformat.writes(notebook).replace(str(home_path()), DEFAULT_HOME)
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    text = text.replace(str(home_path()), DEFAULT_HOME)
     path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What ``temporal-airflow doctor`` looks at."""
+"""The checks of ``temporal-airflow doctor``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
 def examine(stack: LocalStack) -> list[HealthCheck]:
-    """Look at the versions, the programs and the stack of a state folder."""
+    """Check the versions, the programs and the stack of a state folder."""
     checks: dict[str, Callable[[], str]] = {
         "python": _python,
         "airflow": check_airflow,
@@ -90,7 +90,7 @@ def _stack(stack: LocalStack) -> str:
     if troubled:
         raise ServiceUnavailableError(
             ", ".join(f"{row['name']} is {row['state']}" for row in troubled),
-            hint=f"See the logs in {stack.home / state_folder.LOGS}; `temporal-airflow down` and `up` start afresh.",
+            hint=f"See the logs in {stack.home / state_folder.LOGS}. `temporal-airflow down` and `up` restart the stack.",
         )
     answer = stack.client.call("ping", timeout=10)
     return f"running, Airflow {answer['airflow']}"
@@ -102,11 +102,11 @@ def _queues(stack: LocalStack) -> str:
     answer = stack.client.call("queues", timeout=10)
     if unserved := answer["unserved"]:
         raise ServiceUnavailableError(
-            "no worker serves "
+            "No worker serves "
             + ", ".join(f"{name} ({answer['waiting'][name]} waiting)" for name in unserved),
             hint=f"Start one: temporal-airflow worker --queues {','.join(unserved)}",
         )
-    return "every task that waits has a worker"
+    return "every queued task has a worker"
 
 
 def _schedules(stack: LocalStack) -> str:
@@ -114,4 +114,5 @@ def _schedules(stack: LocalStack) -> str:
         environment.native_scheduling()
         environment.schedule_id_prefix()
         return "not running"
-    return stack.client.call("schedules", timeout=10)["report"]
+    report: str = stack.client.call("schedules", timeout=10)["report"]
+    return report

@@ -1,4 +1,7 @@
-"""The command line, ``temporal-airflow``."""
+"""The commands and options of ``temporal-airflow``.
+
+Each command imports the modules that it needs when it runs, so that ``--help`` answers at once.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code."""
+    """Run a command; return its exit code."""
     try:
         parsed = build_parser().parse_args(arguments)
         code: int = parsed.command(parsed)
@@ -34,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone; nothing that we print at exit must fail over it.
+        # The reader of the output, say `head`, has ended. Python flushes the output once more at exit, which must not
+        # fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
@@ -91,7 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help="a folder with DAG files to show in the UI; may be given several times",
     )
-    up.add_argument("--detach", action="store_true", help="return and leave it running")
+    up.add_argument(
+        "--detach", action="store_true", help="return when the stack is ready, and leave it running"
+    )
 
     add("down", _down, "end the embedded stack")
 
@@ -99,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     form = status.add_mutually_exclusive_group()
     form.add_argument("--output", choices=("text", "json"), default="text")
     form.add_argument(
-        "--env", action="store_true", help="print what to export for Airflow's and Temporal's tools"
+        "--env", action="store_true", help="print the variables to export for Airflow's and Temporal's tools"
     )
 
     worker = add(
@@ -113,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         " (default: $TEMPORAL_AIRFLOW_QUEUES, else Airflow's default queue)",
     )
 
-    doctor = add("doctor", _doctor, "check versions and services, and say what to do")
+    doctor = add("doctor", _doctor, "check versions and services, and name the next step for each problem")
     doctor.add_argument("--output", choices=("text", "json"), default="text")
     return parser
 
@@ -126,7 +132,9 @@ def _add_actions(add: Callable[..., argparse.ArgumentParser]) -> None:
     for name, parser in (("cancel", cancel), ("clear", clear), ("mark", mark)):
         parser.set_defaults(op=name)
         parser.add_argument("dag_id", metavar="DAG_ID")
-        parser.add_argument("run_id", metavar="RUN_ID", nargs="?", help="the latest run where left out")
+        parser.add_argument(
+            "run_id", metavar="RUN_ID", nargs="?", help="the run's id (default: the latest run)"
+        )
         if name != "cancel":
             parser.add_argument(
                 "--task",
@@ -145,11 +153,11 @@ def _add_actions(add: Callable[..., argparse.ArgumentParser]) -> None:
             )
             parser.add_argument("--upstream", action="store_true", help="and the tasks before these")
             parser.add_argument("--downstream", action="store_true", help="and the tasks after these")
-    clear.add_argument("--only-failed", action="store_true", help="leave alone what hasn't failed")
+    clear.add_argument("--only-failed", action="store_true", help="clear failed tasks only")
     clear.add_argument(
         "--latest-version",
         action=argparse.BooleanOptionalAction,
-        help="go on with the DAG as it is now, or as it was (default: as Airflow is configured)",
+        help="continue with the DAG's latest version, or with the run's (default: Airflow's setting)",
     )
     for parser in (cancel, clear, mark):
         parser.add_argument("--wait", action="store_true", help="wait until the run has ended")

@@ -1,4 +1,8 @@
-"""``temporal-airflow run``: a DAG file run in the foreground, its grid in the terminal."""
+"""``temporal-airflow run``: runs a DAG file in the foreground and shows its grid in the terminal.
+
+The main thread waits for the run's end, is called back with each snapshot meanwhile, and gets Ctrl-C. In a terminal, a
+thread of rich draws the latest snapshot.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ from temporal_airflow_nb.errors import DagFileError, InvalidInputError, Temporal
 from temporal_airflow_nb.stack.local import LocalStack
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.dag_runs.run import Run, Snapshot
+    from temporal_airflow_nb.client.protocol import Snapshot
+    from temporal_airflow_nb.dag_runs.run import Run
 
 LEFT_RUNNING = 130
 
@@ -78,13 +83,13 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def as_data(snapshot: Snapshot) -> dict[str, Any]:
-    """Return what ``--output json`` prints of a run."""
+    """Return the data of a run that ``--output json`` prints."""
     tasks = [{key: task[key] for key in _TASK_KEYS} for task in snapshot["tasks"]]
     return {key: snapshot[key] for key in ("dag_id", "run_id", "workflow_id", "state")} | {"tasks": tasks}
 
 
 def changed_lines(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
-    """Yield a line for each task instance whose state or try is another than before."""
+    """Yield a line for each task instance whose state or try has changed."""
     for instance in after.instances:
         known = before.get(instance.name)
         if instance.state in _NOT_REPORTED or (
@@ -101,7 +106,13 @@ def changed_lines(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse what needs no stack to be refused."""
+    """Check the arguments that can be checked without a stack.
+
+    Raises
+    ------
+    InvalidInputError
+        A file doesn't exist.
+    """
     path = Path(arguments.path).expanduser()
     if not path.is_file():
         what = f"{path} is a folder" if path.is_dir() else f"There is no file {path}"
@@ -122,7 +133,7 @@ def _waiting(console: Console, what: str) -> Iterator[None]:
 
 
 def follow(run: Run, console: Console) -> None:
-    """Show the run until it ends."""
+    """Print the run's changes, or show its grid in a terminal, until the run ends."""
     latest = run.snapshot()
     reported: dict[str, Instance] = {}
 
@@ -169,7 +180,7 @@ def _submitted(run: Run, stack: LocalStack, console: Console, as_json: bool) -> 
     print_line(console, headline(grid(snapshot)))
     _print_links(console, snapshot)
     if stack.started_here:
-        print_line(console, f"The stack in {stack.home} goes on; `temporal-airflow down` ends it.")
+        print_line(console, f"The stack in {stack.home} goes on. `temporal-airflow down` ends it.")
     return 0
 
 
@@ -223,5 +234,5 @@ def _print_links(console: Console, snapshot: Snapshot) -> None:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is."""
+    """Print a line unchanged: without rich's markup and without line breaks."""
     console.print(Text(line), soft_wrap=True)

@@ -1,4 +1,8 @@
-"""``temporal-airflow worker``: a worker for the Airflow and the Temporal that the environment configures."""
+"""``temporal-airflow worker``: a worker for the Airflow and the Temporal that the environment configures.
+
+The process checks its settings, imports Airflow, forks the root zygote, and only then starts threads: Temporal's client,
+its worker, and a thread for each task.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """Work until told to stop by SIGTERM or SIGINT, then exit. ``$TEMPORAL_AIRFLOW_QUEUES`` says for which queues."""
+    """Work until SIGTERM or SIGINT arrives, then exit. Serves the Airflow queues of ``$TEMPORAL_AIRFLOW_QUEUES``."""
     try:
         for check in (environment.queues, environment.native_scheduling, environment.schedule_id_prefix):
             check()
@@ -30,7 +34,7 @@ def main() -> NoReturn:
         code = error.exit_code
     sys.stdout.flush()
     sys.stderr.flush()
-    # Temporal's runtime aborts now and then when the interpreter tears its threads down.
+    # No normal exit: Temporal's runtime sometimes aborts the process while the interpreter ends its threads.
     os._exit(code)
 
 
@@ -39,7 +43,7 @@ def _prepare() -> Zygotes:
     session_listeners.mute()
     from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
-    # While there is one thread: Temporal's client has many.
+    # While this process has one thread: Temporal's client starts many, and a process with threads must not fork.
     zygotes = preload_and_fork()
     try:
         _prepare_database()

@@ -1,4 +1,4 @@
-"""Which Airflow is installed, without importing it."""
+"""Checks the version of the installed Airflow without importing it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_airflow() -> str:
     Raises
     ------
     UnsupportedVersionError
-        There is none, or one of another minor version than this package knows. ``facts``: ``version``.
+        Airflow isn't installed, or its minor version isn't the one that this package supports. ``facts``: ``version``.
     """
     for name in _DISTRIBUTIONS:
         try:
@@ -27,7 +27,7 @@ def check_airflow() -> str:
             return version
         raise UnsupportedVersionError(
             f"Airflow {version} is installed, and this package works with Airflow {AIRFLOW_MINOR}.",
-            hint=f"Install a matching one: pip install 'apache-airflow=={AIRFLOW_MINOR}.*'",
+            hint=f"Install that version: pip install 'apache-airflow=={AIRFLOW_MINOR}.*'",
             version=version,
         )
     raise UnsupportedVersionError(

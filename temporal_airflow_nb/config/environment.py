@@ -1,4 +1,7 @@
-"""Settings that are read from the environment, in one place."""
+"""Settings that every process reads from environment variables.
+
+Nothing is cached: a process that changes ``os.environ`` changes its settings. Imports neither Airflow nor Temporal.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,15 @@ AIRFLOW_MINOR = "3.3"
 NOTEBOOK_BUNDLE = "notebook"
 SEARCH_ATTRIBUTES = ("AirflowDagId", "AirflowRunId", "AirflowState")
 ORCHESTRATOR = "temporal_airflow_nb.orchestrator.TemporalOrchestrator"
-"""Airflow's ``[core] orchestrator`` that turns its runs over."""
+"""Value of Airflow's ``[core] orchestrator`` that hands runs over to Temporal."""
 
 
 def home_path(home: str | os.PathLike[str] | None = None) -> Path:
-    """Return the stack's state folder, absolute: ``home``, ``$TEMPORAL_AIRFLOW_HOME``, the project's, or here."""
+    """Return the absolute path of the stack's state folder.
+
+    It is ``home``, else ``$TEMPORAL_AIRFLOW_HOME``, else the folder that ``pyproject.toml`` names, else
+    ``.temporal_airflow`` in the working directory.
+    """
     chosen = home or os.environ.get(HOME_VARIABLE) or pyproject.home() or DEFAULT_HOME
     return Path(chosen).expanduser().absolute()
 
@@ -31,7 +38,7 @@ def task_queue() -> str:
 
 
 def task_queue_of(main: str, queue: str | None) -> str:
-    """Return the Temporal task queue of an Airflow queue; ``None`` is Airflow's default queue.
+    """Return the Temporal task queue of an Airflow queue. ``None`` stands for Airflow's default queue.
 
     >>> task_queue_of("airflow-tasks", "gpu"), task_queue_of("airflow-tasks", None)
     ('airflow-tasks:gpu', 'airflow-tasks')
@@ -40,15 +47,15 @@ def task_queue_of(main: str, queue: str | None) -> str:
 
 
 def trigger_queue(main: str) -> str:
-    """Return the task queue of triggers: they wait for long, and must not take the place of tasks."""
+    """Return the Temporal task queue of triggers. They wait long, and must not take the slots of tasks."""
     return f"{main}-triggers"
 
 
 def queues() -> list[str] | None:
     """
-    Return the Airflow queues that this worker is told to serve, or None where it isn't told.
+    Return the Airflow queues that this worker serves, from ``$TEMPORAL_AIRFLOW_QUEUES``; None if that isn't set.
 
-    From ``$TEMPORAL_AIRFLOW_QUEUES``, names with commas between them.
+    The variable contains names separated by commas.
     """
     text = os.environ.get("TEMPORAL_AIRFLOW_QUEUES")
     if not text:
@@ -56,8 +63,8 @@ def queues() -> list[str] | None:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise InvalidInputError(
-            f"the list of queues {text!r} has an empty name in it",
-            hint="Separate names by single commas: gpu,default",
+            f"The list of queues {text!r} contains an empty name.",
+            hint="Separate the names with single commas: gpu,default.",
             value=text,
         )
     return list(dict.fromkeys(names))
@@ -74,14 +81,14 @@ def workflow_id(dag_id: str, run_id: str) -> str:
 
 def on_worker_lost() -> str:
     """
-    Return what becomes of a try whose worker was lost: ``rerun`` or ``fail``.
+    Return whether a try whose worker was lost is run again (``rerun``) or fails (``fail``).
 
     From ``$TEMPORAL_AIRFLOW_ON_WORKER_LOST``.
     """
     chosen = os.environ.get("TEMPORAL_AIRFLOW_ON_WORKER_LOST") or "rerun"
     if chosen not in ("rerun", "fail"):
         raise InvalidInputError(
-            f"TEMPORAL_AIRFLOW_ON_WORKER_LOST is {chosen!r}",
+            f"TEMPORAL_AIRFLOW_ON_WORKER_LOST is {chosen!r}.",
             hint="It can be 'rerun' or 'fail'.",
             value=chosen,
         )
@@ -90,15 +97,15 @@ def on_worker_lost() -> str:
 
 def history_limit() -> int:
     """
-    Return how many events a workflow's history may have before its run is continued in a new one.
+    Return the number of events in a workflow's history after which its run continues in a new one.
 
-    From ``$TEMPORAL_AIRFLOW_HISTORY_EVENTS``; 20,000 where it isn't set. Temporal's server ends a workflow with
-    51,200. An execution ends only between tasks, so that there has to be room for those that still run.
+    From ``$TEMPORAL_AIRFLOW_HISTORY_EVENTS``; 20,000 if that isn't set. Temporal's server ends a workflow with 51,200
+    events. A workflow continues as new only between tasks, so that there has to be room for the events of running tasks.
     """
     text = os.environ.get("TEMPORAL_AIRFLOW_HISTORY_EVENTS") or "20000"
     if not text.isdigit() or not 50 <= int(text) <= 50_000:
         raise InvalidInputError(
-            f"TEMPORAL_AIRFLOW_HISTORY_EVENTS is {text!r}",
+            f"TEMPORAL_AIRFLOW_HISTORY_EVENTS is {text!r}.",
             hint="It can be a number from 50 to 50000.",
             value=text,
         )
@@ -106,27 +113,27 @@ def history_limit() -> int:
 
 
 def native_scheduling() -> bool:
-    """Return whether Temporal's Schedules are the clock of DAGs, from ``$TEMPORAL_NATIVE_SCHEDULING``."""
+    """Return whether Temporal Schedules start the runs of DAGs, from ``$TEMPORAL_NATIVE_SCHEDULING``."""
     text = os.environ.get("TEMPORAL_NATIVE_SCHEDULING") or "false"
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.strip().lower() not in known:
         raise InvalidInputError(
-            f"TEMPORAL_NATIVE_SCHEDULING is {text!r}", hint="It can be 'true' or 'false'.", value=text
+            f"TEMPORAL_NATIVE_SCHEDULING is {text!r}.", hint="It can be 'true' or 'false'.", value=text
         )
     return known[text.strip().lower()]
 
 
 def schedule_id_prefix() -> str:
     """
-    Return what the id of each of our Temporal Schedules begins with; the rest is the DAG's id.
+    Return the prefix of the ids of Temporal Schedules that this package creates; the rest of an id is the DAG's id.
 
     From ``$TEMPORAL_SCHEDULE_ID_PREFIX``.
     """
     prefix = os.environ.get("TEMPORAL_SCHEDULE_ID_PREFIX") or DEFAULT_SCHEDULE_ID_PREFIX
     if not prefix.isprintable() or prefix != prefix.strip() or len(prefix) > 200:
         raise InvalidInputError(
-            f"TEMPORAL_SCHEDULE_ID_PREFIX is {prefix!r}",
-            hint="It can be up to 200 characters of one line, with no blank at its ends.",
+            f"TEMPORAL_SCHEDULE_ID_PREFIX is {prefix!r}.",
+            hint="It can have up to 200 characters of one line, without a blank at its ends.",
             value=prefix,
         )
     return prefix

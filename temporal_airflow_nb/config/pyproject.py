@@ -1,4 +1,4 @@
-"""What a project has settled: ``[tool.temporal-airflow-nb]`` of the nearest ``pyproject.toml``."""
+"""Reads a project's settings: ``[tool.temporal-airflow-nb]`` of the nearest ``pyproject.toml``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ TABLE = "temporal-airflow-nb"
 
 
 def settings(folder: Path | None = None) -> tuple[Path | None, dict[str, Any]]:
-    """Return the file, and its settings as they stand there, names with underscores; ``(None, {})`` without any.
+    """Return the path of the nearest ``pyproject.toml`` and its settings; ``(None, {})`` if there is no such file.
+
+    Dashes in the settings' names are replaced by underscores. Values aren't checked.
 
     Parameters
     ----------
     folder
-        Where to begin to look, upwards; the working directory where left out.
+        The folder in which the search begins, upwards; the working directory if omitted.
 
     Raises
     ------
     InvalidInputError
-        The file isn't TOML, or the setting's place holds something else than a table.
+        The file isn't TOML, or ``tool.temporal-airflow-nb`` isn't a table.
     """
     try:
         start = folder or Path.cwd()
@@ -41,6 +43,8 @@ def settings(folder: Path | None = None) -> tuple[Path | None, dict[str, Any]]:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, *_: int) -> dict[str, Any]:
+    # Cached by path, time of change and size: an edited file is read again. Most project files don't have the table,
+    # and aren't parsed.
     text = path.read_text(encoding="utf-8", errors="replace")
     if TABLE not in text:
         return {}
@@ -51,7 +55,9 @@ def _read(path: Path, *_: int) -> dict[str, Any]:
     try:
         found = tomllib.loads(text).get("tool", {}).get(TABLE, {})
     except tomllib.TOMLDecodeError as error:
-        raise InvalidInputError(f"{path} isn't TOML: {error}", hint="Correct it.", path=str(path)) from None
+        raise InvalidInputError(
+            f"{path} isn't TOML: {error}", hint="Correct the file.", path=str(path)
+        ) from None
     if not isinstance(found, dict):
         raise InvalidInputError(
             f"{path}: tool.{TABLE} isn't a table.", hint=f"Begin it with [tool.{TABLE}].", path=str(path)
@@ -60,13 +66,13 @@ def _read(path: Path, *_: int) -> dict[str, Any]:
 
 
 def home() -> Path | None:
-    """Return the state folder that the project names, seen from its ``pyproject.toml``; None where it names none."""
+    """Return the state folder that the project names, relative to its ``pyproject.toml``; None if it names none."""
     path, found = settings()
     chosen = found.get("home")
     if path is None or chosen is None:
         return None
     if not isinstance(chosen, str) or not chosen:
         raise InvalidInputError(
-            f"{path}: home is {chosen!r}.", hint="It is a folder, in quotes.", path=str(path)
+            f"{path}: home is {chosen!r}.", hint="Give the path of a folder, in quotes.", path=str(path)
         )
     return path.parent / Path(chosen).expanduser()

@@ -1,4 +1,8 @@
-"""Settings of the magics: ``%config TemporalDag``, environment variables, ``pyproject.toml``."""
+"""Settings of the magics, from ``%config TemporalDag``, environment variables and ``pyproject.toml``.
+
+Used in the notebook's kernel, in its main thread. :func:`get` looks in this order and returns the first value it finds:
+``%config`` (in IPython's configuration files too), the environment, ``pyproject.toml``, the default.
+"""
 
 from __future__ import annotations
 
@@ -22,35 +26,38 @@ if TYPE_CHECKING:
 VIEWS = ("grid", "graph", "gantt", "none")
 WORKER_LOST = ("rerun", "fail")
 
+# Unknown names in pyproject.toml, with the file's path, that the user was warned about.
 _reported: set[str] = set()
 
 
-class TemporalDag(Configurable):
+class TemporalDag(Configurable):  # type: ignore[misc]
     """
-    How ``%%temporal_dag`` behaves where a cell doesn't say so itself.
+    Settings of ``%%temporal_dag`` for cells that don't set an option themselves.
 
-    What isn't set here is taken from the environment, from [tool.temporal-airflow-nb] of pyproject.toml, or is the
-    default.
+    A setting without a value here is taken from the environment, else from [tool.temporal-airflow-nb] of
+    pyproject.toml, else it is the default.
     """
 
     home = Unicode(
-        None, allow_none=True, help="State folder of the embedded stack (default: .temporal_airflow here)."
+        None,
+        allow_none=True,
+        help="State folder of the embedded stack (default: .temporal_airflow in the working directory).",
     ).tag(config=True)
     wait = Bool(
         None, allow_none=True, help="Whether a cell waits for the end of its run (default: False)."
     ).tag(config=True)
-    view = Enum(VIEWS, None, allow_none=True, help="What is shown of a run (default: grid).").tag(config=True)
+    view = Enum(VIEWS, None, allow_none=True, help="First view of a run (default: grid).").tag(config=True)
     worker_lost = Enum(
         WORKER_LOST,
         None,
         allow_none=True,
-        help="What becomes of a try whose worker was lost (default: as the worker is set, rerun).",
+        help="Run a try again whose worker was lost, or fail it (default: the worker's setting, rerun).",
     ).tag(config=True)
     linger = Float(
         None,
         min=0,
         allow_none=True,
-        help="Seconds for which an embedded stack waits for a kernel that died to come back (default: 600).",
+        help="Seconds for which an embedded stack waits for another kernel when its own has died (default: 600).",
     ).tag(config=True)
     production = List(
         Unicode(),
@@ -85,7 +92,7 @@ _configurable: TemporalDag | None = None
 
 
 def install(shell: InteractiveShell) -> None:
-    """Have ``%config TemporalDag`` know the settings, those of IPython's configuration files among them."""
+    """Make the settings available in ``%config TemporalDag`` and in IPython's configuration files."""
     global _configurable
     remove(shell)
     _configurable = TemporalDag(parent=shell)
@@ -93,19 +100,19 @@ def install(shell: InteractiveShell) -> None:
 
 
 def remove(shell: InteractiveShell) -> None:
-    """Have ``%config`` forget them."""
+    """Remove the settings from ``%config``."""
     global _configurable
     shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, TemporalDag)]
     _configurable = None
 
 
 def get(name: str) -> Any:
-    """Return a setting: as ``%config`` has it, else the environment, else ``pyproject.toml``, else the default.
+    """Return a setting from ``%config``, else the environment, else ``pyproject.toml``, else its default.
 
     Raises
     ------
     InvalidInputError
-        What is set there can't be used.
+        The value that is set there can't be used.
 
     Examples
     --------
@@ -129,7 +136,7 @@ def get(name: str) -> Any:
 
 
 def choose(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
-    """Return an argument's value, or the setting of its name if it is None.
+    """Return an argument's value, or the setting with the argument's name if the value is None.
 
     Raises
     ------
@@ -147,6 +154,7 @@ def choose(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
 
 def _validate(name: str, value: Any, convert: Callable[[Any], Any], place: str) -> Any:
     trait = TemporalDag.class_traits()[name]
+    # traitlets has no public way to check a value without setting it.
     try:
         return trait._validate(TemporalDag(), convert(value))
     except Exception:
@@ -158,11 +166,11 @@ def _validate(name: str, value: Any, convert: Callable[[Any], Any], place: str) 
 def _describe_choices(name: str) -> str:
     choices = {"view": VIEWS, "worker_lost": WORKER_LOST, "wait": ("true", "false")}
     if name in choices:
-        return f"It can be {', '.join(choices[name])}."
+        return f"Choose one of: {', '.join(choices[name])}."
     return (
-        "It is a number of seconds, 0 for none."
+        "Give a number of seconds; 0 ends the stack at once."
         if name == "linger"
-        else "It is a list of patterns: *prod*, live-?"
+        else "Give a list of patterns: *prod*, live-?."
     )
 
 
@@ -172,5 +180,7 @@ def _warn_about_unknown(path: Any, found: Mapping[str, Any]) -> None:
             continue
         _reported.add(f"{path} {name}")
         close = closest(name, _SETTINGS)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_SETTINGS)}."
-        warnings.warn(f"{path}: [tool.temporal-airflow-nb] has no {name}; {hint}", UserWarning, stacklevel=4)
+        hint = f"Did you mean {close[0]}?" if close else f"Settings: {', '.join(_SETTINGS)}."
+        text = f"{path}: [tool.temporal-airflow-nb] has no setting {name!r}. {hint}"
+        # The caller of `get` is three frames above.
+        warnings.warn(text, UserWarning, stacklevel=4)

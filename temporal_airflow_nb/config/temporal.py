@@ -1,4 +1,8 @@
-"""The Temporal client, configured as all of Temporal's tools are."""
+"""Makes the Temporal client, configured by profiles and variables as all of Temporal's tools are.
+
+Used in every process that talks to Temporal: the worker, the dispatcher in it, ``doctor``, and a notebook that follows
+runs through Temporal alone. The profile is read by Temporal's SDK.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +18,23 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "localhost:7233"
 _MESSAGE = re.compile(r'(?:message|error): "(?!transport error)([^"]+)"')
-# What the SDK says of TLS, what that means, and what to do.
+# Parts of the SDK's error texts about TLS; for each the reason and the hint to show. The first match counts.
 _TLS_ERRORS = {
     "InvalidContentType": (
         "it isn't encrypted, and TLS is on",
-        "An API key or the profile turns it on, TEMPORAL_TLS=false off.",
+        "An API key or the profile turns TLS on. TEMPORAL_TLS=false turns it off.",
     ),
     "UnknownIssuer": (
-        "its certificate is signed by nobody who is trusted",
+        "its certificate isn't signed by a trusted authority",
         "Name the authority: server_ca_cert_path in the profile, or TEMPORAL_TLS_SERVER_CA_CERT_PATH.",
     ),
     "NotValidForName": (
         "its certificate is for another name",
-        "Name it as there: server_name in the profile, or TEMPORAL_TLS_SERVER_NAME.",
+        "Set the certificate's name: server_name in the profile, or TEMPORAL_TLS_SERVER_NAME.",
     ),
     "CertificateRequired": (
-        "it wants a certificate of the client",
-        "Name it and its key: client_cert_path and client_key_path in the profile, "
+        "it requires a client certificate",
+        "Name the certificate and its key: client_cert_path and client_key_path in the profile, "
         "or TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH.",
     ),
     "received fatal alert": (
@@ -47,8 +51,8 @@ _TLS_ERRORS = {
     ),
     "call error after connection": (
         "it ends the connection",
-        "It may want TLS (TEMPORAL_TLS=true), or a certificate of the client: client_cert_path and "
-        "client_key_path in the profile.",
+        "It may require TLS (TEMPORAL_TLS=true), or a client certificate: client_cert_path and client_key_path in the "
+        "profile.",
     ),
 }
 
@@ -59,12 +63,12 @@ def connect_settings(profile: str | None = None) -> dict[str, Any]:
     Parameters
     ----------
     profile
-        A profile of ``temporal.toml``; ``$TEMPORAL_PROFILE``, or ``default``, where left out.
+        A profile of ``temporal.toml``; ``$TEMPORAL_PROFILE``, or ``default``, if omitted.
 
     Raises
     ------
     InvalidInputError
-        The profile isn't there, or a setting can't be read.
+        The profile doesn't exist, or a setting can't be read.
     """
     from temporalio.envconfig import ClientConfig
 
@@ -86,6 +90,7 @@ def connect_settings(profile: str | None = None) -> dict[str, Any]:
             hint="Check the paths of the certificates and keys.",
             path=error.filename,
         ) from error
+    # The SDK raises its errors about the file as plain exceptions of several classes.
     except Exception as error:
         file = os.environ.get("TEMPORAL_CONFIG_FILE")
         reason = str(error).removeprefix("Configuration loading error: ").strip()
@@ -96,7 +101,7 @@ def connect_settings(profile: str | None = None) -> dict[str, Any]:
     if chosen not in (None, "", "default") and "target_host" not in settings:
         raise InvalidInputError(
             f"Temporal's profile {chosen!r} has no address.",
-            hint='Write one into it, address = "host:7233", or set TEMPORAL_ADDRESS.',
+            hint='Add a line to the profile, address = "host:7233", or set TEMPORAL_ADDRESS.',
             profile=chosen,
         )
     settings.setdefault("target_host", DEFAULT_ADDRESS)
@@ -110,7 +115,7 @@ def _check_profile(name: str) -> None:
     known = sorted(ClientConfig.load().profiles)
     if name in known or name == "default":
         return
-    hint = f"There are: {', '.join(known)}." if known else "No file with profiles was found."
+    hint = f"Profiles: {', '.join(known)}." if known else "No file with profiles was found."
     raise InvalidInputError(
         f"Temporal's settings have no profile {name!r}.",
         hint=f"{hint} They are read from $TEMPORAL_CONFIG_FILE, else from temporal.toml in Temporal's own folder.",
@@ -120,23 +125,23 @@ def _check_profile(name: str) -> None:
 
 
 async def connect_client(*, profile: str | None = None, timeout: float = 10.0, **overrides: Any) -> Client:
-    """Connect to the configured Temporal service.
+    """Connect to the configured Temporal server.
 
     Parameters
     ----------
     profile
         A profile of ``temporal.toml``, as for :func:`connect_settings`.
     timeout
-        Seconds to try for.
+        Seconds after which the attempt fails.
     **overrides
         Further arguments of ``temporalio.client.Client.connect``, such as ``data_converter``.
 
     Raises
     ------
     InvalidInputError
-        The profile isn't there, or a setting can't be read.
+        The profile doesn't exist, or a setting can't be used.
     ServiceUnavailableError
-        It can't be reached. ``facts``: ``address``, ``namespace``.
+        The server can't be reached. ``facts``: ``address``, ``namespace``.
     """
     from temporalio.client import Client
 
@@ -146,7 +151,7 @@ async def connect_client(*, profile: str | None = None, timeout: float = 10.0, *
         return await asyncio.wait_for(Client.connect(**settings), timeout)
     except ValueError as error:
         raise InvalidInputError(
-            f"Temporal at {address} can't be asked with these settings: {error}",
+            f"The client settings for Temporal at {address} can't be used: {error}",
             hint="Check the TEMPORAL_ variables or the profile.",
             address=address,
         ) from error
@@ -156,7 +161,7 @@ async def connect_client(*, profile: str | None = None, timeout: float = 10.0, *
             (known for name, known in _TLS_ERRORS.items() if name in text), (_inner_message(text), "")
         )
         if ":" not in address:
-            hint = "Its port is missing: write it as host:7233."
+            hint = "The port is missing. Write the address as host:7233."
         raise ServiceUnavailableError(
             f"Temporal at {address} can't be reached: {reason}",
             hint=hint
@@ -168,13 +173,14 @@ async def connect_client(*, profile: str | None = None, timeout: float = 10.0, *
 
 
 async def check_namespace(client: Client) -> None:
-    """Refuse a namespace that isn't there, or that this client may not look into.
+    """Raise an error if the client's namespace doesn't exist, or the client has no access to it.
 
     Raises
     ------
     InvalidInputError
         Temporal has no such namespace, or refuses the client's key or certificate.
     """
+    # Connecting doesn't need the namespace: only a request shows whether it exists.
     from temporalio.service import RPCError, RPCStatusCode
 
     address = client.service_client.config.target_host
@@ -192,7 +198,7 @@ async def check_namespace(client: Client) -> None:
         if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
             raise InvalidInputError(
                 f"Temporal at {address} refuses this client in namespace {client.namespace!r}: {error.message}",
-                hint="Check the API key or the certificate, and what it may do.",
+                hint="Check the API key or the certificate, and its permissions.",
                 address=address,
                 namespace=client.namespace,
             ) from error
@@ -200,16 +206,16 @@ async def check_namespace(client: Client) -> None:
 
 
 def is_configured(profile: str | None = None) -> bool:
-    """Return whether the settings name a Temporal; without any, it is looked for on this machine."""
+    """Return whether the settings contain an address. Without one, the client connects to this machine."""
     from temporalio.envconfig import ClientConfig
 
     return "target_host" in ClientConfig.load_client_connect_config(profile)
 
 
 def _inner_message(text: str) -> str:
-    """Return what the SDK's error is about, without the layers around it.
+    """Return the innermost message of an error of the SDK.
 
-    >>> _inner_message('Failed client connect: tonic::Error(ConnectError(1, Os { code: 111, message: "Connection refused" }))')
+    >>> _inner_message('Failed client connect: tonic::Error(ConnectError(1, Os { message: "Connection refused" }))')
     'Connection refused'
     """
     found = _MESSAGE.findall(text)

@@ -1,17 +1,29 @@
-"""Why a try of a task failed, from what it has logged."""
+"""Finds the reason of a task's failure in the log records of its try."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypedDict
 
-from temporal_airflow_nb.logs.task_log import TaskLog, seconds, traceback_lines
+from temporal_airflow_nb.logs.task_log import Record, TaskLog, seconds, traceback_lines
 
-Record = Mapping[str, Any]
+
+class FailureText(TypedDict):
+    """The reason of a failure as text."""
+
+    type: str | None
+    """Class of the exception, or the event that a process's end is logged as."""
+    value: str | None
+    """Message of the exception, or how the process ended."""
+    more: list[str]
+    """One line each for the exception's notes, its causes, and the members of an exception group."""
+    text: str
+    """The traceback."""
+
 
 _TASK_FAILED: Final = "Task failed with exception"
-# What Airflow logs of a process that ended without an exception, and what tells how.
+# Events that Airflow logs when a process ends without an exception, and the fields of these records that are shown.
 _EXIT_EVENTS: Final = ("Task exited", "Process exited abnormally", "Process terminated by signal")
 _EXIT_FIELDS: Final = {"exit_code": "exit code ", "signal_name": ""}
 _PREPARING: Final = "::group::Pre Execute"
@@ -20,26 +32,25 @@ _LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d\.
 
 
 def is_library(filename: str) -> bool:
-    """Return whether a frame's file is nobody's own: a package's, Python's, or no file at all."""
+    """Return whether a frame's file isn't the user's: a file of a package or of Python, or no file at all."""
     return bool(_LIBRARY.search(filename))
 
 
 def find_failure(records: Sequence[Record]) -> Record | None:
-    """Return the record that says why a try failed: its exception, or how its process ended."""
+    """Return the record with the reason of a failure: the task's exception, or the end of its process; else None."""
     raised = [record for record in records if record.get("error_detail")]
     of_task = [record for record in raised if record.get("event") == _TASK_FAILED]
     ended = [record for record in records if str(record.get("event")).startswith(_EXIT_EVENTS)]
     return next(reversed(of_task or ended or raised), None)
 
 
-def describe_failure(record: Record) -> dict[str, Any]:
-    """Return what :func:`find_failure` has found, for people.
+def describe_failure(record: Record) -> FailureText:
+    """Return the record that :func:`find_failure` has found, in a form to show.
 
     Returns
     -------
-    dict
-        ``type`` and ``value`` of the exception, ``more``: a line each for its notes, what it came from and a group's
-        members, ``text``: the traceback.
+    FailureText
+        The exception, or the end of the process.
     """
     details = record.get("error_detail") or ()
     if not details:
@@ -53,8 +64,8 @@ def describe_failure(record: Record) -> dict[str, Any]:
     }
 
 
-def failure_frames(record: Record) -> Sequence[Mapping[str, Any]]:
-    """Return the frames of the exception itself, as Airflow has recorded them."""
+def failure_frames(record: Record) -> Sequence[Record]:
+    """Return the frames of the exception itself, not of its causes, as Airflow has recorded them."""
     details = record.get("error_detail") or ()
     return (details[0].get("frames") or ()) if details else ()
 
@@ -62,18 +73,30 @@ def failure_frames(record: Record) -> Sequence[Mapping[str, Any]]:
 def last_lines(
     records: Sequence[Record], shown_elsewhere: Record | None, number: int, most: int
 ) -> list[str]:
-    """Return the end of a log: without what is ``shown_elsewhere`` apart, and without Airflow's preparations."""
+    """Return the last lines of a log, without one record and without Airflow's preparations of the task.
+
+    Parameters
+    ----------
+    records
+        The log's records.
+    shown_elsewhere
+        The record to leave out, because it is shown by itself.
+    number
+        The try's number.
+    most
+        The largest number of lines.
+    """
     shown = (record for record in _skip_preparations(records[-10 * most :]) if record is not shown_elsewhere)
     return TaskLog(shown, number).splitlines()[-most:]
 
 
-def _describe_exit(record: Record) -> dict[str, Any]:
+def _describe_exit(record: Record) -> FailureText:
     what, _, rest = str(record.get("event")).partition(". ")
     how = (f"{prefix}{record[name]}" for name, prefix in _EXIT_FIELDS.items() if record.get(name) is not None)
     return {"type": what, "value": ". ".join(part for part in (*how, rest) if part), "more": [], "text": ""}
 
 
-def _detail_lines(details: Sequence[Mapping[str, Any]], indent: str = "") -> Iterator[str]:
+def _detail_lines(details: Sequence[Record], indent: str = "") -> Iterator[str]:
     for position, detail in enumerate(details):
         if position:
             yield f"{indent}{'from' if detail.get('is_cause') else 'while handling'} {_title(detail)}"
@@ -83,7 +106,7 @@ def _detail_lines(details: Sequence[Mapping[str, Any]], indent: str = "") -> Ite
             yield from _detail_lines(member, f"{indent}| ")
 
 
-def _title(detail: Mapping[str, Any]) -> str:
+def _title(detail: Record) -> str:
     return ": ".join(str(part) for part in (detail.get("exc_type"), detail.get("exc_value")) if part)
 
 

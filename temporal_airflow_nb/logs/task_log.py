@@ -6,37 +6,49 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, TypedDict
 
 from temporal_airflow_nb.cells.line_map import with_cells
 from temporal_airflow_nb.display.model import cut
+
+Record = Mapping[str, Any]
+"""A log record of Airflow as structlog has written it, with any fields."""
 
 _SEPARATE_FIELDS = frozenset({"timestamp", "level", "event", "logger", "error_detail", "exception"})
 _AIRFLOW_FIELDS = frozenset({"loc", "filename", "lineno", "func_name", "chan", "file_type"})
 _TRY_FIELDS = frozenset({"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"})
 _HIDDEN_FIELDS = _SEPARATE_FIELDS | _AIRFLOW_FIELDS | _TRY_FIELDS
+# Longest value of a field; longer ones are cut.
 _VALUE_WIDTH = 60
 _CAUSE_LINE = "The above exception was the direct cause of the following exception:"
 _CONTEXT_LINE = "During handling of the above exception, another exception occurred:"
 _INSIDE_AIRFLOW = re.compile(r"site-packages[/\\]airflow[/\\]")
 
 
+class LogLine(TypedDict):
+    """A record of a log as it is shown."""
+
+    time: str | None
+    level: str
+    text: str
+
+
 class TaskLog(str):
-    """A task's log: a string that shows itself line by line, without what is the same in every line.
+    """A task's log: a string with one line per record, without the fields that are the same in every record.
 
     Attributes
     ----------
     try_number : int
-        The try that the log is of.
+        The try's number.
     lines : list of dict
-        What was logged, as it was recorded: ``timestamp``, ``level``, ``event``, ``logger`` and more.
+        The records as Airflow has written them: ``timestamp``, ``level``, ``event``, ``logger`` and more.
     """
 
     try_number: int
-    lines: list[Mapping[str, Any]]
+    lines: list[Record]
 
-    def __new__(cls, lines: Iterable[Mapping[str, Any]], try_number: int) -> TaskLog:
-        """Return the log of recorded lines."""
+    def __new__(cls, lines: Iterable[Record], try_number: int) -> TaskLog:
+        """Return the log of these records."""
         recorded = list(lines)
         log = super().__new__(
             cls, "\n".join(text for line in _skip_groups(recorded) for text in _line_text(line))
@@ -48,12 +60,12 @@ class TaskLog(str):
     def __repr__(self) -> str:
         return str(self) or f"(try {self.try_number} logged nothing)"
 
-    def __getnewargs__(self) -> tuple[list[Mapping[str, Any]], int]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[list[Record], int]:  # type: ignore[override]
         return self.lines, self.try_number
 
 
-def _skip_groups(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines without the marks of groups, and without the group that says where the log was read."""
+def _skip_groups(lines: Iterable[Record]) -> Iterator[Record]:
+    """Yield the records without the begin and end of groups, and without the group that names the log's sources."""
     sources = False
     for line in lines:
         event = str(line.get("event", ""))
@@ -65,8 +77,8 @@ def _skip_groups(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, An
             yield line
 
 
-def log_lines(recorded: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what a log shows, a record each: its ``time``, ``level`` and ``text``, a traceback being part of it.
+def log_lines(recorded: Iterable[Record]) -> list[LogLine]:
+    """Return the records of a log to show: ``time``, ``level`` and ``text``, which includes a traceback.
 
     >>> log_lines([{"timestamp": "2026-11-25T08:00:00Z", "level": "info", "event": "read", "rows": 3}])
     [{'time': '2026-11-25T08:00:00Z', 'level': 'info', 'text': 'read  rows=3'}]
@@ -81,50 +93,48 @@ def log_lines(recorded: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _line_text(line: Mapping[str, Any]) -> Iterator[str]:
+def _line_text(line: Record) -> Iterator[str]:
     moment = str(line.get("timestamp") or "")[11:23].rstrip("Z")
     level = str(line.get("level") or "info").upper()
     yield "  ".join(part for part in (f"{moment:<12}", f"{level:<7}", _message(line)) if part)
     yield from _exception(line)
 
 
-def _message(line: Mapping[str, Any]) -> str:
+def _message(line: Record) -> str:
     extra = ((name, value) for name, value in line.items() if name not in _HIDDEN_FIELDS)
     more = " ".join(f"{name}={cut(repr(value), _VALUE_WIDTH)}" for name, value in extra)
     return "  ".join(part for part in (str(line.get("event", "")), more) if part)
 
 
-def _exception(line: Mapping[str, Any]) -> Iterator[str]:
+def _exception(line: Record) -> Iterator[str]:
     at = seconds(line)
     if line.get("exception"):
         yield from with_cells(str(line["exception"]), not_after=at).splitlines()
     yield from traceback_lines(line.get("error_detail") or (), at=at)
 
 
-def seconds(line: Mapping[str, Any]) -> float | None:
-    """Return when a line was logged, in seconds since the epoch."""
+def seconds(line: Record) -> float | None:
+    """Return the time of a record in seconds since the epoch; None if it has none."""
     try:
         return datetime.fromisoformat(str(line.get("timestamp") or "").replace("Z", "+00:00")).timestamp()
     except ValueError:
         return None
 
 
-def traceback_lines(
-    details: Sequence[Mapping[str, Any]], indent: str = "", *, at: float | None = None
-) -> Iterator[str]:
-    """Yield a recorded exception with its causes as Python prints it, Airflow's own frames only counted.
+def traceback_lines(details: Sequence[Record], indent: str = "", *, at: float | None = None) -> Iterator[str]:
+    """Yield a recorded exception with its causes as Python prints it. Airflow's own frames are only counted.
 
     Parameters
     ----------
     details
-        The exception, and what it is a consequence of, as Airflow records it.
+        The exception and its causes, as Airflow records them.
     indent
-        What every line begins with.
+        The beginning of every line.
     at
-        When it was raised, in seconds since the epoch: a notebook's file that was written later isn't the one that
-        was executed, so that its frames are shown as the file's, not as cells'.
+        The time of the exception, in seconds since the epoch. If a notebook's file was written after that, it isn't the
+        file that was executed: its frames are shown as lines of the file, not of cells.
     """
-    cause: Mapping[str, Any] | None = None
+    cause: Record | None = None
     for detail in reversed(details):
         if cause is not None:
             yield indent + (_CAUSE_LINE if cause.get("is_cause") else _CONTEXT_LINE)
@@ -138,7 +148,7 @@ def traceback_lines(
             yield from traceback_lines(nested, indent + "  | ", at=at)
 
 
-def _frames(frames: Iterable[Mapping[str, Any]], at: float | None) -> Iterator[str]:
+def _frames(frames: Iterable[Record], at: float | None) -> Iterator[str]:
     for inside, run in groupby(
         frames, key=lambda frame: bool(_INSIDE_AIRFLOW.search(str(frame.get("filename"))))
     ):

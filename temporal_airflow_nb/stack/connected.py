@@ -26,6 +26,7 @@ from temporal_airflow_nb.errors import ServiceUnavailableError, UnavailableHereE
 from temporal_airflow_nb.stack import current, endpoints, processes, state_folder
 from temporal_airflow_nb.stack.base import Stack
 from temporal_airflow_nb.stack.manager import control
+from temporal_airflow_nb.stack.state_folder import ServiceRow
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,16 +58,14 @@ class _Gateway:
 
     def close(self) -> None:
         if self._home is not None:
-            stack = state_folder.read_stack(self._home)
-            if state_folder.manager_is_running(self._home):
-                control.stop_manager(self._home, stack[state_folder.MANAGER]["pid"], stack["id"])
+            control.stop_stack(self._home)
             self._home = None
         if self._ownership is not None:
             self._ownership.release()
             self._ownership = None
 
     @property
-    def services(self) -> list[dict[str, Any]]:
+    def services(self) -> list[ServiceRow]:
         return state_folder.read_stack(self._home).get("services", []) if self._home else []
 
     @property
@@ -93,7 +92,7 @@ class _Direct:
             client.close()
 
     @property
-    def services(self) -> list[dict[str, Any]]:
+    def services(self) -> list[ServiceRow]:
         state = "running" if self.client is not None else "stopped"
         return [{"name": self._name, "state": state, "address": self._address, "pid": None}]
 
@@ -258,7 +257,8 @@ class ConnectedStack(Stack):
         """Return a run's events from Temporal, for a client that has none."""
         if self._temporal_client is None:
             self._temporal_client = self._temporal_door()
-        return self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
+        events: dict[str, Any] = self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
+        return events
 
     def _temporal_door(self) -> Any:
         from temporal_airflow_nb.client.temporal.client import WorkflowClient
@@ -313,7 +313,8 @@ def connect(profile: str | None = None, *, airflow: str | None = None) -> Connec
 def _patterns() -> Sequence[str]:
     from temporal_airflow_nb.config import settings
 
-    return settings.get("production")
+    patterns: Sequence[str] = settings.get("production")
+    return patterns
 
 
 def _check_temporal(profile: str | None) -> None:

@@ -142,7 +142,7 @@ def _linger_seconds() -> float:
         return 0.0
     from temporal_airflow_nb.config import settings
 
-    return settings.get("linger")
+    return float(settings.get("linger"))
 
 
 def _kernel_restarts() -> bool:

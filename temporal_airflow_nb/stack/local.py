@@ -1,9 +1,9 @@
 """The embedded stack: a Temporal development server, an Airflow database and a worker, on this machine.
 
 Runs in the user's process. It starts a stack manager, which starts the services, or attaches to a manager that runs
-already. The state is in the state folder and in the manager: a :class:`LocalStack` has only a pipe to the manager it has
-started (``_ownership``), and a share in a stack that lingers (``_share``). The file lock ``stack.lock`` is held during
-each start, stop and join, so that processes do these one after the other.
+already. The state is in the state folder and in the manager: a :class:`LocalStack` only has a pipe to the manager that
+it has started (``_ownership``), and a share in a stack that lingers (``_share``). The file lock ``stack.lock`` is held
+during each start, stop and join, so that processes do these one after the other.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LocalStack(Stack):
     ui
         Whether Airflow's API server, scheduler and DAG processor run too.
     db
-        Airflow's metadata database: ``"sqlite"`` or ``"postgres"``; the kind that the folder has, or SQLite, if omitted.
+        Airflow's metadata database: ``"sqlite"`` or ``"postgres"``; the folder's database, or SQLite, if omitted.
     linger
         Seconds for which the stack goes on after this process has died, so that another process with ``linger`` can
         take it over. Such a stack is shared: it ends when the last of these processes leaves.
@@ -124,9 +124,7 @@ class LocalStack(Stack):
         """End the folder's stack, whichever process started it. Does nothing if no stack runs."""
         if self._check_home():
             with self._start_lock():
-                stack = state_folder.read_stack(self.home)
-                if state_folder.manager_is_running(self.home):
-                    control.stop_manager(self.home, stack[state_folder.MANAGER]["pid"], stack["id"])
+                control.stop_stack(self.home)
         self._release()
 
     def join(self) -> None:

@@ -1,8 +1,8 @@
 """Starts processes so that all of them can be found and ended again.
 
 Every process of a stack inherits the environment variable :data:`STACK_ID_VARIABLE`, and each service leads a session
-and process group. A signal to the group reaches most of a service; what has left the group is found by the variable. The
-stack manager, the processes that start or stop it, and its watchdog use this module.
+and process group. A signal to the group reaches most processes of a service; those that have left the group are found by
+the variable. The stack manager, the processes that start or stop it, and its watchdog use this module.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def find_all(stack_id: str, *, spare: Collection[int] = ()) -> Iterator[psutil.P
 
 
 def kill_all(stack_id: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
-    """Kill the processes that :func:`find_all` yields until none is left, or for ``timeout`` seconds; return the pids."""
+    """Kill the processes that :func:`find_all` yields until none is left or the time is over; return their pids."""
     killed: list[int] = []
     deadline = time.monotonic() + timeout
     # Repeated, because a process may fork between the search and its death.

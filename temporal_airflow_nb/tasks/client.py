@@ -56,7 +56,7 @@ class _Request(NamedTuple):
         return json.loads(self.body) if self.body is not None else None
 
 
-class DatabaseClient(Client):
+class DatabaseClient(Client):  # type: ignore[misc]
     """Client of Airflow's execution API that needs no server. One serves all tasks of a worker, in any thread."""
 
     def __init__(self) -> None:
@@ -106,7 +106,8 @@ class DatabaseClient(Client):
         if match is None:
             if self.find_dag is not None and (named := _DAG_REQUEST.fullmatch(f"{method} {url}")):
                 self.find_dag(unquote(named["dag_id"]))
-            return super().request(method, url, **kwargs)
+            response: httpx.Response = super().request(method, url, **kwargs)
+            return response
         path, answer = match
         body = json.dumps(kwargs["json"]) if kwargs.get("json") is not None else kwargs.get("content")
         try:

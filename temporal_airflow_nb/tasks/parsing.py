@@ -79,7 +79,7 @@ def parse(path: str, bundle_name: str, bundle_path: str) -> ParsedFile:
                 bundle_path=bundle_path,  # type: ignore[arg-type]
                 bundle_name=bundle_name,
             )
-            reason = "; ".join(bag.import_errors) if bag.import_errors else ""  # type: ignore[union-attr]
+            reason = "; ".join(bag.import_errors) if bag.import_errors else ""
         except BaseException as error:
             bag, reason = None, repr(error)
     files |= {module.__file__ for name, module in _new_modules(known) if getattr(module, "__file__", None)}

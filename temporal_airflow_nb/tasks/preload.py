@@ -56,7 +56,7 @@ def defer_iri_grammar() -> None:
 
     def is_valid_syntax(*args: object, **kwargs: object) -> bool:
         sys.modules.pop(name, None)
-        return importlib.import_module(name).is_valid_syntax(*args, **kwargs)
+        return bool(importlib.import_module(name).is_valid_syntax(*args, **kwargs))
 
     placeholder.is_valid_syntax = is_valid_syntax  # type: ignore[attr-defined]
     sys.modules[name] = placeholder

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _KILL_DELAY = 5.0
 
 
-class SpawnedInterpreter(ProcessTracker):
+class SpawnedInterpreter(ProcessTracker):  # type: ignore[misc]
     """A task process with a new interpreter, started by the worker.
 
     Used on macOS, where forks aren't safe, and where tasks run as another user.
@@ -103,7 +103,7 @@ def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
 
 
 @attrs.define(kw_only=True)
-class TaskSupervisor(ActivitySubprocess):
+class TaskSupervisor(ActivitySubprocess):  # type: ignore[misc]
     """
     Supervises one try of one task, as Airflow's :class:`ActivitySubprocess` does, in a process started elsewhere.
 
@@ -142,7 +142,7 @@ class TaskSupervisor(ActivitySubprocess):
             wakeup, selectors.EVENT_READ, (lambda sock: bool(sock.recv(4096)), lambda _: None)
         )
         # Airflow's loop would send a heartbeat at once, which costs a transaction; the start already counts as one.
-        supervisor._last_heartbeat_attempt = time.monotonic()
+        supervisor._last_heartbeat_attempt = time.monotonic()  # type: ignore[misc]
         supervisor._on_child_started(
             ti=what, dag_rel_path=dag_rel_path, bundle_info=bundle_info, sentry_integration=""
         )
@@ -155,8 +155,8 @@ class TaskSupervisor(ActivitySubprocess):
             self._monitor_subprocess()
         finally:
             self.selector.close()
-        if self._exit_code is None:
-            self._exit_code = 1
+        if self._exit_code is None:  # type: ignore[has-type]
+            self._exit_code = 1  # type: ignore[misc]
         if not self.stopped:
             try:
                 self.update_task_state_if_needed()
@@ -171,7 +171,7 @@ class TaskSupervisor(ActivitySubprocess):
             return
         # A stop may come from a clear or a mark. Then Airflow refuses the next heartbeat and ends the task itself, with
         # SERVER_TERMINATED: send one now, whatever the interval.
-        self._last_heartbeat_attempt = -math.inf
+        self._last_heartbeat_attempt = -math.inf  # type: ignore[misc]
         super()._send_heartbeat_if_needed()
         if self._terminal_state != SERVER_TERMINATED:
             self.stopped = True
@@ -195,7 +195,7 @@ class TaskSupervisor(ActivitySubprocess):
 
 
 @attrs.define(kw_only=True)
-class CallbackSupervisor(DagFileProcessorProcess):
+class CallbackSupervisor(DagFileProcessorProcess):  # type: ignore[misc]
     """Serves a process that parses a file or runs callbacks, as Airflow's DAG processor does."""
 
     def wait(self, timeout: float | None = None) -> int:

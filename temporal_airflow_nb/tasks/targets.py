@@ -43,12 +43,12 @@ def _callback() -> None:
 
     # `CallbackSubprocess.start` defines that function inside itself and passes it to `WatchedSubprocess.start`, which
     # forks. This process is forked already: a class in between returns the function instead.
-    class KeepsTarget(WatchedSubprocess):
+    class KeepsTarget(WatchedSubprocess):  # type: ignore[misc]
         @classmethod
         def start(cls, *, target: Callable[[], None], **_: Any) -> Any:
             return target
 
-    class CallbackTarget(CallbackSubprocess, KeepsTarget):
+    class CallbackTarget(CallbackSubprocess, KeepsTarget):  # type: ignore[misc]
         pass
 
     workload = ExecuteCallback.model_validate_json(_receive_workload())
@@ -99,8 +99,8 @@ def share_bag(parsed: ParsedFile) -> None:
             return parsed.bag
         return original(*args, **kwargs)
 
-    dagbag.BundleDagBag = bundle_dag_bag  # type: ignore[assignment,misc]
-    processor.BundleDagBag = bundle_dag_bag  # type: ignore[attr-defined]
+    dagbag.BundleDagBag = bundle_dag_bag
+    processor.BundleDagBag = bundle_dag_bag
 
 
 def run_target(target: str, pipes: Pipes, parsed: ParsedFile | None) -> NoReturn:

@@ -32,7 +32,7 @@ class _Wakeup:
         self._event.clear()
 
 
-class PromptTriggerRunner(TriggerRunner):
+class PromptTriggerRunner(TriggerRunner):  # type: ignore[misc]
     """
     Runs triggers as Airflow's runner does, and exchanges news with its supervisor at once.
 

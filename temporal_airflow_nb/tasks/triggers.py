@@ -48,7 +48,7 @@ _MAX_PAUSE_SECONDS = 30.0
 
 
 @attrs.define(kw_only=True)
-class TriggerSupervisor(TriggerRunnerSupervisor):
+class TriggerSupervisor(TriggerRunnerSupervisor):  # type: ignore[misc]
     """Serves the triggers' process, and records with Airflow's own code what the triggers fire."""
 
     api: Client = attrs.field(repr=False)

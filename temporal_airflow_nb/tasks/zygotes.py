@@ -56,7 +56,7 @@ class Pipes(NamedTuple):
     logs: socket.socket
 
 
-class Child(ProcessTracker):
+class Child(ProcessTracker):  # type: ignore[misc]
     """
     A process that a zygote forked and reaps.
 

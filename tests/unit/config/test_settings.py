@@ -69,7 +69,7 @@ def test_a_value_that_cannot_be_used_is_named_with_its_place(project_settings, m
 
 def test_an_unknown_key_is_warned_of_once_with_the_one_that_is_meant(project_settings):
     project_settings('veiw = "graph"')
-    with pytest.warns(UserWarning, match="has no veiw; did you mean view"):
+    with pytest.warns(UserWarning, match=r"has no setting 'veiw'\. Did you mean view\?"):
         settings.get("view")
     assert settings.get("view") == "grid"
 

@@ -70,7 +70,7 @@ def test_without_a_profile_the_default_one_is_used_or_this_machine(profiles, mon
 def test_what_cant_be_used_is_told(profiles, monkeypatch, tmp_path):
     with pytest.raises(InvalidInputError, match="no profile 'nope'") as raised:
         connect_settings("nope")
-    assert "There are: cloud, default, mtls." in str(raised.value)
+    assert "Profiles: cloud, default, mtls." in str(raised.value)
     monkeypatch.setenv("TEMPORAL_PROFILE", "nope")
     with pytest.raises(InvalidInputError, match="no profile 'nope'"):
         connect_settings()
