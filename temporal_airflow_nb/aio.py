@@ -2,8 +2,8 @@
 
 Each coroutine function has the name, the arguments and the result of a function of :mod:`temporal_airflow_nb`, and runs
 it in a thread. A run's methods and properties are coroutine functions in ``run.aio``: ``await run.aio.wait()``,
-``await run.aio.tasks()``. They work in a notebook's own event loop. Cancelling one ends the wait only: the function goes
-on in its thread.
+``await run.aio.tasks()``. They work in a notebook's own event loop. Cancelling one ends the wait only: the function
+goes on in its thread.
 
 Examples
 --------

@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def execute(path: Path) -> NotebookNode:
-    """Execute a notebook in a kernel of its own and return it. Its stack, in the default folder, ends with its last user.
+    """Execute a notebook in a kernel of its own and return it.
 
-    A cell with the tag ``kills-the-kernel`` isn't executed: the kernel gets SIGKILL there, and the cells below run in a
-    new one.
+    Its stack, in the default folder, ends with its last user. A cell with the tag ``kills-the-kernel`` isn't executed:
+    the kernel gets SIGKILL there, and the cells below run in a new one.
 
     Raises
     ------

@@ -86,11 +86,11 @@ def _stack(stack: LocalStack) -> str:
     if not stack.is_running:
         return "not running"
     services = stack.status()["services"]
-    troubled = [row for row in services if row["state"] != "running"]
+    troubled = [f"{row['name']} ({row['state']})" for row in services if row["state"] != "running"]
     if troubled:
         raise ServiceUnavailableError(
-            ", ".join(f"{row['name']} is {row['state']}" for row in troubled),
-            hint=f"See the logs in {stack.home / state_folder.LOGS}. `temporal-airflow down` and `up` restart the stack.",
+            f"Not running: {', '.join(troubled)}.",
+            hint=f"See the logs in {stack.home / state_folder.LOGS}. Restart with `temporal-airflow down` and `up`.",
         )
     answer = stack.client.call("ping", timeout=10)
     return f"running, Airflow {answer['airflow']}"

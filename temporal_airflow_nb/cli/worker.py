@@ -1,7 +1,7 @@
 """``temporal-airflow worker``: a worker for the Airflow and the Temporal that the environment configures.
 
-The process checks its settings, imports Airflow, forks the root zygote, and only then starts threads: Temporal's client,
-its worker, and a thread for each task.
+The process checks its settings, imports Airflow, forks the root zygote, and only then starts threads: those of
+Temporal's client and worker, and one for each task.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def history_limit() -> int:
     Return the number of events in a workflow's history after which its run continues in a new one.
 
     From ``$TEMPORAL_AIRFLOW_HISTORY_EVENTS``; 20,000 if that isn't set. Temporal's server ends a workflow with 51,200
-    events. A workflow continues as new only between tasks, so that there has to be room for the events of running tasks.
+    events. A workflow continues as new only between tasks, so that the rest has to be enough for running tasks.
     """
     text = os.environ.get("TEMPORAL_AIRFLOW_HISTORY_EVENTS") or "20000"
     if not text.isdigit() or not 50 <= int(text) <= 50_000:

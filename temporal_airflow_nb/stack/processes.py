@@ -1,8 +1,8 @@
 """Starts processes so that all of them can be found and ended again.
 
 Every process of a stack inherits the environment variable :data:`STACK_ID_VARIABLE`, and each service leads a session
-and process group. A signal to the group reaches most processes of a service; those that have left the group are found by
-the variable. The stack manager, the processes that start or stop it, and its watchdog use this module.
+and process group. A signal to the group reaches most processes of a service; those that have left the group are found
+by the variable. The stack manager, the processes that start or stop it, and its watchdog use this module.
 """
 
 from __future__ import annotations

@@ -72,14 +72,15 @@ def parse(path: str, bundle_name: str, bundle_path: str) -> ParsedFile:
     known = set(sys.modules)
     with _record_opened_files() as files, _refuse_stored_values() as refused:
         try:
-            bag: DagBag | None = BundleDagBag(
+            parsed = BundleDagBag(
                 dag_folder=path,
                 safe_mode=False,
                 load_op_links=False,
-                bundle_path=bundle_path,  # type: ignore[arg-type]
+                bundle_path=bundle_path,
                 bundle_name=bundle_name,
             )
-            reason = "; ".join(bag.import_errors) if bag.import_errors else ""
+            bag: DagBag | None = parsed
+            reason = "; ".join(parsed.import_errors) if parsed.import_errors else ""
         except BaseException as error:
             bag, reason = None, repr(error)
     files |= {module.__file__ for name, module in _new_modules(known) if getattr(module, "__file__", None)}

@@ -164,7 +164,7 @@ class Health:
         )
         try:
             return (
-                bool(heartbeat)
+                heartbeat is not None
                 and datetime.fromisoformat(heartbeat).timestamp() > psutil.Process(pid).create_time()
             )
         except psutil.NoSuchProcess:
