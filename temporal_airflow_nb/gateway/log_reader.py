@@ -16,7 +16,7 @@ from airflow.utils.log.log_reader import TaskLogReader
 from airflow.utils.net import get_hostname
 
 from temporal_airflow_nb.gateway.lookup import Try, find_run, find_try
-from temporal_airflow_nb.logs.task_log import log_lines
+from temporal_airflow_nb.logs.task_log import LogLine, log_lines
 from temporal_airflow_nb.tasks.database import reading
 
 _CHUNK: Final = 1_000_000
@@ -77,7 +77,7 @@ class LogTails:
 
     def _read_on(
         self, key: tuple[Any, ...], files: list[Path], after: int, *, complete: bool
-    ) -> tuple[list[dict[str, Any]], bool]:
+    ) -> tuple[list[LogLine], bool]:
         with self._lock:
             known = self._offsets.get((key, after))
         offsets, behind = (known, 0) if known is not None else ({}, after)

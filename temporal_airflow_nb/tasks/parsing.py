@@ -12,7 +12,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
@@ -33,6 +33,17 @@ def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
         _opened_files.add(args[0])
 
 
+class ParseReport(TypedDict):
+    """A file zygote's report to the worker, sent as JSON."""
+
+    shared: bool
+    """Whether tasks can be forks of the zygote."""
+    reason: str
+    """The reason if they can't."""
+    stamps: dict[str, list[int]]
+    """The stamp of each file that was read, by its path."""
+
+
 @dataclass
 class ParsedFile:
     """The result of parsing a file. ``bag`` is None if each task has to parse the file itself, for ``reason``."""
@@ -42,7 +53,7 @@ class ParsedFile:
     reason: str = ""
     stamps: dict[str, list[int]] = field(default_factory=dict)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> ParseReport:
         """Return the part of the result that the worker needs, as JSON-able data."""
         return {"shared": self.bag is not None, "reason": self.reason, "stamps": self.stamps}
 

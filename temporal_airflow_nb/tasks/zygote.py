@@ -30,13 +30,41 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, NoReturn
+from typing import Literal, NoReturn, TypedDict
 
 from temporal_airflow_nb.tasks import targets
 from temporal_airflow_nb.tasks.parsing import ParsedFile, parse
 
+# Bytes of one message, which has the environment of the child in it.
 MAX_MESSAGE = 64 * 1024
 _PR_SET_PDEATHSIG = 1
+
+
+class SpawnMessage(TypedDict):
+    """Asks a zygote to fork a child."""
+
+    op: Literal["spawn"]
+    target: str
+    env: dict[str, str]
+
+
+class LoadMessage(TypedDict):
+    """Asks the root zygote to fork a file zygote."""
+
+    op: Literal["load"]
+    path: str
+    bundle_name: str
+    bundle_path: str
+    env: dict[str, str]
+
+
+class RetireMessage(TypedDict):
+    """Asks a zygote to end when its last child has ended."""
+
+    op: Literal["retire"]
+
+
+Message = SpawnMessage | LoadMessage | RetireMessage
 
 
 def die_with_parent(sig: signal.Signals) -> None:
@@ -155,7 +183,7 @@ class Zygote:
             mine.close()
         return 0
 
-    def _spawn(self, message: dict[str, Any], fds: list[int]) -> None:
+    def _spawn(self, message: SpawnMessage, fds: list[int]) -> None:
         requests, stdout, stderr, logs, channel = fds
         pid = self._fork(signal.SIGKILL)
         if pid:
@@ -171,25 +199,25 @@ class Zygote:
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)
             os.close(channel)
-            os.environ.update(message.get("env", {}))
+            os.environ.update(message["env"])
             targets.run_target(message["target"], (requests, stdout, stderr, logs), self.parsed)
         finally:
             # The child must never return into the zygote's loop. 124 is what Airflow's supervisor uses for this.
             os._exit(124)
 
-    def _load(self, message: dict[str, Any], fds: list[int]) -> None:
+    def _load(self, message: LoadMessage, fds: list[int]) -> None:
         control, result = fds
         # SIGTERM, not SIGKILL, when the root dies: the file zygote's handler kills its tasks' groups first.
         pid = self._fork(signal.SIGTERM)
         if pid:
             return
         try:
-            os.environ.update(message.get("env", {}))
+            os.environ.update(message["env"])
             self._become_file_zygote(message, socket.socket(fileno=control), result)
         finally:
             os._exit(1)
 
-    def _become_file_zygote(self, message: dict[str, Any], control: socket.socket, result: int) -> NoReturn:
+    def _become_file_zygote(self, message: LoadMessage, control: socket.socket, result: int) -> NoReturn:
         parsed = parse(message["path"], message["bundle_name"], message["bundle_path"])
         # A fork copies only the thread that forks: locks of the others would stay locked in each task.
         if threading.active_count() > 1:

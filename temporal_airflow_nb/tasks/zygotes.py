@@ -18,13 +18,16 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import structlog
 from airflow.sdk.execution_time.supervisor import ProcessTracker
 
-from temporal_airflow_nb.tasks.parsing import is_current
+from temporal_airflow_nb.tasks.parsing import ParseReport, is_current
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.tasks.zygote import Message
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +156,7 @@ class _ZygoteConnection:
         self.control = control
         self._lock = threading.Lock()
 
-    def send(self, message: dict[str, Any], fds: list[int]) -> None:
+    def send(self, message: Message, fds: list[int]) -> None:
         data = json.dumps(message).encode()
         with self._lock:
             try:
@@ -318,7 +321,7 @@ class Zygotes:
         if not report:
             own_end.close()
             return _FileZygote(_ZygoteConnection(own_end), {file.path: []}, shared=False)
-        result = json.loads(report)
+        result: ParseReport = json.loads(report)
         if not result["shared"]:
             log.info("Tasks of this file parse it themselves.", file=file.path, reason=result["reason"])
         return _FileZygote(_ZygoteConnection(own_end), result["stamps"], result["shared"])
