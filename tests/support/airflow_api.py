@@ -1,4 +1,4 @@
-"""Airflow's REST API, as a user of a stack with Airflow's UI calls it."""
+"""Calls Airflow's REST API as a user of a stack with Airflow's UI does."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class AirflowApi(benchmarks.airflow_api.AirflowApi):
         return self.call("POST", path, body)
 
     def dag_appears(self, dag_id: str, timeout: float = 120) -> dict[str, Any]:
-        """Wait until the DAG is there, and return it."""
+        """Wait until Airflow has the DAG, and return it."""
         return until(lambda: self._find(f"dags/{quote(dag_id)}"), f"DAG {dag_id}", timeout)
 
     def unpause(self, dag_id: str) -> None:
         self.patch(f"dags/{quote(dag_id)}", {"is_paused": False})
 
     def trigger(self, dag_id: str, run_id: str | None = None, conf: Mapping[str, Any] | None = None) -> str:
-        """Trigger a run as the UI's button does; returns its id."""
+        """Trigger a run as the UI's button does; return its id."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
         return str(self.post(f"dags/{quote(dag_id)}/dagRuns", body)["dag_run_id"])
 

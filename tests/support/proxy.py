@@ -1,4 +1,4 @@
-"""A proxy of one's own before a service: its connections can be cut, and it can ask for certificates."""
+"""A proxy in front of a service. A test can cut its connections, and it can require client certificates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Proxy:
-    """Passes on what comes in to ``target``, ``host:port``; with a context, that comes in encrypted."""
+    """Forwards connections to ``target``, ``host:port``. With a context, clients connect encrypted."""
 
     def __init__(self, target: str, context: ssl.SSLContext | None = None) -> None:
         host, _, port = target.removeprefix("http://").rpartition(":")
@@ -36,7 +36,7 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """End all connections, and take no other."""
+        """Close all connections and accept no more."""
         for one in (self._listener, *self._sockets):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -44,7 +44,7 @@ class Proxy:
         self._sockets.clear()
 
     def mend(self) -> None:
-        """Take connections again, at the same address."""
+        """Accept connections again at the same address."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._serve()
 
@@ -101,7 +101,7 @@ class Authority:
         )
 
     def context(self) -> ssl.SSLContext:
-        """Return a server's settings that have each client show a certificate of this authority."""
+        """Return a server's settings that require a client certificate of this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.issue("server"))
         context.load_verify_locations(self.certificate)

@@ -10,7 +10,7 @@ from traitlets.config import Config
 
 
 class Shell:
-    """An IPython shell whose errors are raised, and whose output is kept."""
+    """An IPython shell that raises the errors of its cells."""
 
     def __init__(self, ip):
         self.ip = ip
@@ -36,7 +36,7 @@ def shell(tmp_path, monkeypatch):
 
 
 class Kernel:
-    """A kernel of its own, as a front end sees it."""
+    """A kernel process, used as a front end uses it."""
 
     def __init__(self, manager, client):
         self.manager = manager
@@ -44,30 +44,30 @@ class Kernel:
         self.messages = []
 
     def run(self, source, timeout=120, errors=False):
-        """Execute a cell and wait for its reply, not for what its threads do; returns the reply."""
+        """Execute a cell and return its reply. Doesn't wait for threads of the cell."""
         request = self.client.execute(source)
         reply = self.reply_to(request, timeout)
         assert errors or reply["content"]["status"] == "ok", reply["content"]
         return reply["content"]
 
     def reply_to(self, request, timeout):
-        """Return the reply to one request: there are late ones to questions of the start."""
+        """Return the reply to one request, and skip late replies to requests of the start."""
         while True:
             reply = self.client.get_shell_msg(timeout=timeout)
             if reply["parent_header"]["msg_id"] == request:
                 return reply
 
     def value(self, expression):
-        """Return the value of an expression of basic types."""
+        """Return the value of an expression in the kernel, of basic types."""
         content = {"status": "aborted"}
-        # A kernel aborts what comes in right after an error.
+        # A kernel aborts requests that arrive right after an error.
         while content["status"] == "aborted":
             request = self.client.execute("", user_expressions={"value": expression}, store_history=False)
             content = self.reply_to(request, timeout=60)["content"]
         return eval(content["user_expressions"]["value"]["data"]["text/plain"])
 
     def collect(self, until=lambda message: False, timeout=0.3):
-        """Take what was published until a message is the one, or nothing comes for the time given."""
+        """Collect published messages until one fulfils a condition or the time is over; return that message."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             try:
@@ -80,7 +80,7 @@ class Kernel:
         return None
 
     def displays(self):
-        """Every picture published so far, the oldest first."""
+        """Return all displays published so far, the oldest first."""
         kinds = ("display_data", "update_display_data")
         return [message for _, message in self.messages if message["msg_type"] in kinds]
 
@@ -89,7 +89,7 @@ class Kernel:
 
 
 def state_shown(message):
-    """The run's state in a published picture, None if it shows no run."""
+    """Return the run's state in a published display; None if it shows no run."""
     if message["msg_type"] not in ("display_data", "update_display_data"):
         return None
     return message["content"]["metadata"].get("temporal_airflow", {}).get("state")

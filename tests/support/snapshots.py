@@ -1,4 +1,4 @@
-"""Snapshots of runs, written down."""
+"""Builds snapshots of runs for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ START = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
 def at(seconds):
-    """The moment so many seconds into the run."""
+    """Return the time a number of seconds after the run's start."""
     return START + timedelta(seconds=seconds)
 
 
@@ -31,7 +31,7 @@ def task(task_id, state=None, begin=None, end=None, **facts):
 
 
 def mapped(task_id, *states, begin=1.0, end=2.0, **facts):
-    """The instances of a mapped task, in these states."""
+    """Return the instances of a mapped task in these states."""
     done = ("success", "failed")
     return [
         task(

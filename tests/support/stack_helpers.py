@@ -1,4 +1,4 @@
-"""What the engine's tests share."""
+"""Functions for tests that run DAGs and kill processes."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def pid_of(stack: Any, service: str) -> int:
 
 
 def kill(pid: int) -> None:
-    """End a process without giving it a chance."""
+    """Kill a process with SIGKILL."""
     os.kill(pid, signal.SIGKILL)
 
 
 def states(run: Any) -> dict[str, str]:
-    """Return task id → state."""
+    """Return the states of a run's tasks by task id."""
     return dict(zip(run.tasks["task_id"], run.tasks["state"], strict=True))
 
 
 def tries(run: Any) -> dict[str, int]:
-    """Return task id → try number."""
+    """Return the try numbers of a run's tasks by task id."""
     return dict(zip(run.tasks["task_id"], run.tasks["try_number"], strict=True))
 
 
 @contextlib.contextmanager
 def worker(environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Have ``temporal-airflow worker`` at work, with these variables on top of those of the tests."""
+    """Run ``temporal-airflow worker`` inside the block, with these variables in addition to the test's own."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "temporal_airflow_nb.cli.main", "worker"],
@@ -75,7 +75,7 @@ def zygote_of(pid: int) -> psutil.Process:
 
 
 def with_client(stack: Any, use: Any) -> Any:
-    """Return what ``use`` makes of a client of the stack's Temporal."""
+    """Call ``use`` with a client of the stack's Temporal server; return its result."""
     env = stack.status()["env"]
 
     async def call():

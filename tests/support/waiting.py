@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Waits for the work of other processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def until(condition: Callable[[], Any], what: str = "what was waited for", timeout: float = 30.0) -> Any:
-    """Wait until ``condition`` holds; return what it returned."""
+    """Wait until ``condition`` returns a true value, and return it."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not in {timeout:.0f} s: {what}"

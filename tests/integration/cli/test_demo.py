@@ -38,7 +38,7 @@ def notebook(tmp_path):
     return write
 
 
-def test_a_notebook_that_isnt_there_is_bad_input(run):
+def test_a_missing_notebook_is_bad_input(run):
     done = run("nope.ipynb")
     assert (done.returncode, done.stdout) == (2, "")
     assert "There is no notebook nope.ipynb" in done.stderr
@@ -66,7 +66,7 @@ def test_outputs_are_kept_only_when_asked(run, notebook):
     assert nbformat.read(path, as_version=4).cells[0].outputs[0].data["text/plain"] == "2"
 
 
-def test_the_cells_below_a_killed_kernel_have_a_new_one(run, tmp_path):
+def test_cells_below_a_killed_kernel_run_in_a_new_one(run, tmp_path):
     path = tmp_path / "killed.ipynb"
     killing = new_code_cell("1 / 0", metadata={"tags": [demo.KILL]})
     cells = [new_code_cell("left = 1"), killing, new_code_cell("'left' in globals()")]
@@ -77,6 +77,6 @@ def test_the_cells_below_a_killed_kernel_have_a_new_one(run, tmp_path):
     assert last.outputs[0].data["text/plain"] == "False"
 
 
-def test_without_a_name_it_is_the_quickstart():
+def test_the_default_notebook_is_the_quickstart():
     assert demo.NOTEBOOK == ROOT / "notebooks" / "quickstart.ipynb"
     assert demo.NOTEBOOK.is_file()

@@ -19,8 +19,8 @@ from temporal_airflow_nb.stack.services import temporal_server
 def run(tmp_path, capsys):
     def run(*arguments):
         code = main.main([*arguments, "--home", str(tmp_path / "home")])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
@@ -29,7 +29,7 @@ def checks(output):
     return {check["check"]: check for check in json.loads(output)["checks"]}
 
 
-def test_status_without_a_stack_says_stopped(run):
+def test_status_without_a_stack_is_stopped(run):
     code, out, _ = run("status", "--output", "json")
     assert code == 0
     status = json.loads(out)
@@ -56,7 +56,7 @@ def test_runs_of_no_stack_cannot_be_reached(run, command):
     assert err.startswith("Error: No stack runs in")
 
 
-def test_down_without_a_stack_is_fine(run, tmp_path):
+def test_down_without_a_stack_succeeds(run, tmp_path):
     code, out, _ = run("down")
     assert code == 0
     assert out.startswith("No stack runs in")
@@ -71,21 +71,21 @@ def test_another_database_is_bad_input(run, tmp_path, capsys):
     assert not (tmp_path / "home").exists()
 
 
-def test_a_folder_of_dags_that_is_none_is_bad_input(run, tmp_path):
+def test_a_missing_folder_of_dags_is_bad_input(run, tmp_path):
     code, _, err = run("up", "--ui", "--dags", str(tmp_path / "nowhere"))
     assert code == 2
     assert f"{tmp_path / 'nowhere'} is not a folder" in err
 
 
 @pytest.mark.parametrize("command", ["up", "status", "down"])
-def test_a_home_that_cannot_be_one_is_bad_input(run, tmp_path, command):
+def test_a_home_that_is_a_file_is_bad_input(run, tmp_path, command):
     (tmp_path / "home").write_text("")
     code, _, err = run(command)
     assert code == 2
     assert "is not a folder" in err
 
 
-def test_a_port_that_is_none_is_bad_input(run, monkeypatch):
+def test_an_invalid_port_is_bad_input(run, monkeypatch):
     monkeypatch.setenv("TEMPORAL_AIRFLOW_PORT", "many")
     code, _, err = run("up", "--detach")
     assert code == 2
@@ -130,7 +130,7 @@ def test_doctor_finds_nothing_on_a_good_machine(run):
         ("TEMPORAL_SCHEDULE_ID_PREFIX", "x" * 201, "up to 200 characters"),
     ],
 )
-def test_setting_of_schedules_that_cannot_be_read_is_named(run, monkeypatch, name, value, hint):
+def test_an_invalid_schedule_setting_is_named(run, monkeypatch, name, value, hint):
     monkeypatch.setenv(name, value)
     code, out, _ = run("doctor", "--output", "json")
     found = checks(out)["schedules"]
@@ -196,7 +196,7 @@ def test_the_package_imports_nothing_heavy():
     assert not heavy & set(done.stdout.split())
 
 
-def test_public_names_are_there_and_others_are_not():
+def test_public_names_exist_and_others_do_not():
     import temporal_airflow_nb
 
     assert set(temporal_airflow_nb.__all__) <= set(dir(temporal_airflow_nb))

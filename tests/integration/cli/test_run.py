@@ -69,7 +69,7 @@ def run(dags, stack):
     return run
 
 
-def test_changes_are_told_once_with_tries_and_durations():
+def test_changes_are_printed_once_with_tries_and_durations():
     first = grid(
         snapshot(task("a", "success", 0.0, 1.0), *mapped("b", "running", "queued"), task("c")), now=at(2)
     )
@@ -81,7 +81,7 @@ def test_changes_are_told_once_with_tries_and_durations():
     assert list(changed_lines(known, second)) == ["▸ b[0] running (try 2 of 3)"]
 
 
-def test_the_json_of_a_run_is_the_contracts():
+def test_the_json_of_a_run_has_the_documented_keys():
     data = as_data(snapshot(task("a", "success", 0.0, 1.0)))
     assert list(data) == ["dag_id", "run_id", "workflow_id", "state", "tasks"]
     assert list(data["tasks"][0]) == ["task_id", "map_index", "state", "try_number", "start_date", "end_date"]
@@ -98,7 +98,7 @@ def test_without_a_terminal_it_prints_a_line_for_each_change(run):
     assert "\x1b" not in done.stdout
 
 
-def test_json_is_all_that_json_prints(run):
+def test_json_output_contains_only_json(run):
     done = run("--dag-id", "good", "--output", "json")
     assert done.returncode == 0
     data = json.loads(done.stdout)
@@ -118,7 +118,7 @@ def test_a_failed_run_shows_why_and_exits_with_1(run):
     assert "⊘ load upstream failed" in done.stdout
 
 
-def test_no_wait_returns_while_the_run_goes_on(run, stack):
+def test_no_wait_returns_before_the_run_ends(run, stack):
     done = run("--dag-id", "good", "--conf", '{"seconds": 3.0}', "--no-wait", "--output", "json")
     assert done.returncode == 0
     data = json.loads(done.stdout)
@@ -127,7 +127,7 @@ def test_no_wait_returns_while_the_run_goes_on(run, stack):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--conf", "{"], "conf is not JSON"),
         (["--conf", "[]"], "conf is a list"),
@@ -136,29 +136,29 @@ def test_no_wait_returns_while_the_run_goes_on(run, stack):
         (["--variables", "nope.json"], "--variables: there is no file nope.json"),
     ],
 )
-def test_bad_options_are_refused_before_anything_starts(run, tmp_path, options, said):
+def test_bad_options_are_refused_before_anything_starts(run, tmp_path, options, message):
     done = run(*options, home=tmp_path / "home")
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("path", ["nope.py", "."])
-def test_a_file_that_isnt_there_is_refused_before_anything_starts(run, tmp_path, path):
+def test_a_missing_file_is_refused_before_anything_starts(run, tmp_path, path):
     done = run(path=path, home=tmp_path / "home")
     assert (done.returncode, done.stdout) == (2, "")
     assert not (tmp_path / "home").exists()
 
 
-def test_several_dags_need_a_choice(run):
+def test_a_file_with_several_dags_needs_a_dag_id(run):
     done = run()
     assert done.returncode == 2
     assert "defines 2 DAGs: bad, good" in done.stderr
     assert "--dag-id" in done.stderr
 
 
-def test_interrupted_without_a_terminal_it_leaves_the_run_and_says_how_to_come_back(dags, stack):
+def test_an_interrupt_without_a_terminal_leaves_the_run_and_prints_how_to_wait(dags, stack):
     command = [*COMMAND, dags, "--home", str(stack.home), "--dag-id", "good", "--conf", '{"seconds": 6.0}']
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     for line in process.stdout:

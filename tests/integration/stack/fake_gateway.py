@@ -1,4 +1,4 @@
-"""Stands in for the worker service: the same handshake, a gateway that answers, and no Airflow."""
+"""Replaces the worker service in tests: it reports like a worker and answers requests, without Airflow."""
 
 import json
 import os
@@ -36,7 +36,7 @@ if "refuse" in behaviour:
     report({"error": {"code": "unsupported_version", "message": "no", "hint": "do", "facts": {}}})
     sys.exit(2)
 time.sleep(float(behaviour.get("delay", 0)))
-# What a task may leave behind: out of the group and of the session, but with the stack's stack_id.
+# A process that a task may leave: outside the group and the session, but with the stack's id.
 offspring = subprocess.Popen(["sleep", "600"], start_new_session=True)
 (home / "offspring").write_text(str(offspring.pid))
 server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"])), Gateway)

@@ -1,4 +1,4 @@
-"""The real keeper with `fake_gateway.py` as its worker service; `--host NAME=VALUE` goes to that."""
+"""The real manager with `fake_gateway.py` as its worker service, which gets each argument `worker:NAME=VALUE`."""
 
 import sys
 from pathlib import Path

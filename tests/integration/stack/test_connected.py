@@ -1,4 +1,4 @@
-"""A gateway to a configured cluster; here the cluster is an embedded stack, reached by its settings alone."""
+"""Connections to a configured cluster. The cluster here is an embedded stack, reached by its settings only."""
 
 from __future__ import annotations
 
@@ -104,21 +104,21 @@ CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
         ("nosuch://host/airflow", InvalidInputError, "setting nosuch://host/airflow can't be used"),
     ],
 )
-def test_a_database_that_is_out_of_reach_is_named(configured, monkeypatch, url, error, message):
+def test_an_unreachable_database_is_named(configured, monkeypatch, url, error, message):
     monkeypatch.setenv(CONNECTION, url.format(port=closed_port()))
     with pytest.raises(error, match=message) as raised:
         ta.connect()
     assert "s3cret" not in str(raised.value)
 
 
-def test_a_temporal_that_is_out_of_reach_is_named(configured, monkeypatch):
+def test_an_unreachable_temporal_server_is_named(configured, monkeypatch):
     address = f"127.0.0.1:{closed_port()}"
     monkeypatch.setenv("TEMPORAL_ADDRESS", address)
     with pytest.raises(ServiceUnavailableError, match=f"Temporal at {address} can't be reached"):
         ta.connect()
 
 
-def test_a_profile_that_isnt_there_is_refused_with_those_that_are(tmp_path, monkeypatch):
+def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path, monkeypatch):
     (tmp_path / "temporal.toml").write_text('[profile.staging]\naddress = "staging:7233"\n')
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "temporal.toml"))
     with pytest.raises(InvalidInputError, match="no profile 'prod'") as raised:

@@ -37,7 +37,7 @@ def row(stack, name):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder that the tests of this module share: only the first start migrates the database."""
+    """Return a folder that the tests of this module share: only the first start migrates the database."""
     home = tmp_path_factory.mktemp("whole stack") / "home"
     yield home
     with contextlib.suppress(KeyError):
@@ -55,7 +55,7 @@ def test_a_fresh_and_a_used_folder_work(home):
         assert not list(processes.find_all(stack_id))
 
 
-def test_a_folder_of_an_older_version_is_brought_up_to_date(home):
+def test_a_folder_of_an_older_version_is_migrated(home):
     with contextlib.closing(sqlite3.connect(home / "airflow" / "airflow.db")) as database:
         database.execute("DROP TABLE temporal_airflow_schedule")
         database.execute("ALTER TABLE temporal_airflow_run DROP COLUMN on_worker_lost")
@@ -68,7 +68,7 @@ def test_a_folder_of_an_older_version_is_brought_up_to_date(home):
 
 
 @pytest.mark.parametrize("token", [None, "Bearer 0", "Bearer \xe9"])
-def test_the_gateway_answers_nobody_without_the_token_and_reads_nothing_of_his(stack, token):
+def test_the_gateway_refuses_a_request_without_the_token_and_does_not_read_it(stack, token):
     headers = {"Content-Type": "text/plain", "Content-Length": "1000000000", "Origin": "http://elsewhere"}
     connection = http.client.HTTPConnection(stack.client.address, timeout=10)
     with contextlib.closing(connection):
@@ -83,7 +83,7 @@ def test_the_gateway_answers_nobody_without_the_token_and_reads_nothing_of_his(s
         GatewayClient(stack.client.address, "nonsense").call("ping")
 
 
-def test_a_killed_worker_comes_back_and_its_zygotes_are_gone(home):
+def test_a_killed_worker_restarts_without_its_old_zygotes(home):
     with LocalStack(home) as stack:
         worker = psutil.Process(row(stack, "worker")["pid"])
         family = [worker, *worker.children(recursive=True)]
@@ -109,7 +109,7 @@ def test_nothing_is_left_when_the_owner_is_killed(home):
     until(lambda: not list(processes.find_all(stack_id)), timeout=15)
 
 
-def test_two_starts_at_the_same_moment_give_one_stack(home):
+def test_two_concurrent_starts_give_one_stack(home):
     starts = [
         subprocess.Popen(
             [sys.executable, "-m", "temporal_airflow_nb.cli.main", "up", "--detach", "--home", str(home)],
@@ -119,13 +119,15 @@ def test_two_starts_at_the_same_moment_give_one_stack(home):
         for _ in range(2)
     ]
     try:
-        said = [start.communicate()[0] for start in starts]
+        outputs = [start.communicate()[0] for start in starts]
         assert [start.returncode for start in starts] == [0, 0]
-        assert sum("was running already" in text for text in said) == 1
+        assert sum("was running already" in text for text in outputs) == 1
         stack_id = state_folder.read_stack(home)["id"]
-        hosts = [p for p in processes.find_all(stack_id) if "stack.manager.manager" in " ".join(p.cmdline())]
+        managers = [
+            p for p in processes.find_all(stack_id) if "stack.manager.manager" in " ".join(p.cmdline())
+        ]
         # the manager and its watchdog
-        assert len(hosts) == 2
+        assert len(managers) == 2
     finally:
         down = command("down", "--home", str(home))
     assert (down.returncode, down.stdout) == (0, "The stack is down.\n")
@@ -143,7 +145,7 @@ def test_airflows_own_tools_see_the_stacks_database(home):
         assert done.stdout.splitlines()[-1] == f"{home}/airflow/airflow.db True", done.stderr
 
 
-def test_up_stays_in_front_until_interrupted(home):
+def test_up_stays_in_the_foreground_until_interrupted(home):
     up = subprocess.Popen(
         [sys.executable, "-m", "temporal_airflow_nb.cli.main", "up", "--home", str(home)],
         stdout=subprocess.PIPE,
@@ -165,12 +167,12 @@ def test_up_stays_in_front_until_interrupted(home):
     assert doctor.returncode == 0, doctor.stdout
     assert {check["state"] for check in json.loads(doctor.stdout)["checks"]} == {"ok"}
     up.send_signal(signal.SIGINT)
-    _, complaint = up.communicate()
-    assert (up.returncode, complaint) == (0, "")
+    _, errors = up.communicate()
+    assert (up.returncode, errors) == (0, "")
     assert not list(processes.find_all(stack_id))
 
 
-def test_a_worker_of_its_own_joins_and_leaves(home):
+def test_a_further_worker_joins_and_leaves(home):
     with LocalStack(home) as stack:
         worker = subprocess.Popen(
             [sys.executable, "-m", "temporal_airflow_nb.cli.main", "worker", "--home", str(home)],
@@ -189,7 +191,7 @@ def test_a_worker_of_its_own_joins_and_leaves(home):
         assert row(stack, "worker")["state"] == "running"
 
 
-def test_a_worker_says_what_it_cannot_reach(home, tmp_path):
+def test_a_worker_names_the_service_it_cannot_reach(home, tmp_path):
     with LocalStack(home) as stack:
         env = {**os.environ, **stack.status()["env"], "TEMPORAL_ADDRESS": "127.0.0.1:1"}
         done = command("worker", env=env)
@@ -214,6 +216,6 @@ def test_a_worker_says_what_it_cannot_reach(home, tmp_path):
         ({"variables": 3}, TypeError, "variables must be a str or os.PathLike, not int"),
     ],
 )
-def test_a_wrong_argument_of_run_is_told_before_anything_is_sent(stack, options, error, message):
+def test_a_wrong_argument_of_run_is_refused_before_anything_is_sent(stack, options, error, message):
     with pytest.raises(error, match=message):
         stack.run(**{"path": "dag.py", **options})

@@ -44,7 +44,7 @@ class FakeStack(LocalStack):
 
 
 def pids_of(test_id):
-    """Processes that descend from this test, whatever they have done since: they inherit its variable."""
+    """Return the pids of all descendants of this test, found by an inherited variable."""
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -85,7 +85,7 @@ def pid_of(home, service):
 
 
 def owner_script(home, *, detach=False, linger=0.0, behaviour=(), then="import time; time.sleep(600)"):
-    """A process of its own that starts the stack, says so, and then does something else."""
+    """Start a process that starts the stack, prints that it has, and then runs further code."""
     code = textwrap.dedent(f"""
         import os, sys
         sys.path.insert(0, {str(HERE)!r})
@@ -122,7 +122,7 @@ def test_everything_listens_on_loopback_only(home):
                     assert connection.laddr.ip == "127.0.0.1"
 
 
-def test_the_worker_gets_its_contract_and_not_the_users_servers(home, monkeypatch):
+def test_the_worker_gets_the_stacks_servers_and_not_the_users(home, monkeypatch):
     monkeypatch.setenv("TEMPORAL_ADDRESS", "cloud:7233")
     monkeypatch.setenv("TEMPORAL_API_KEY", "secret")
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://prod")
@@ -141,7 +141,7 @@ def test_the_worker_gets_its_contract_and_not_the_users_servers(home, monkeypatc
     assert "TEMPORAL_API_KEY" not in env
 
 
-def test_temporals_own_tool_and_client_find_the_stack(home, monkeypatch):
+def test_temporals_own_tools_find_the_stack(home, monkeypatch):
     monkeypatch.setenv("TEMPORAL_API_KEY", "for another server")
     monkeypatch.setenv("TEMPORAL_PROFILE", "another")
     with FakeStack(home) as stack:
@@ -172,7 +172,7 @@ def test_temporals_own_tool_and_client_find_the_stack(home, monkeypatch):
         assert done.stdout.split() == [record(home)["temporal"]["address"], "default"], done.stderr
 
 
-def test_another_namespace_is_there_when_it_is_asked_for(home, monkeypatch):
+def test_a_requested_namespace_is_created(home, monkeypatch):
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "etl")
     with FakeStack(home) as stack:
         env = {**os.environ, **stack.status()["env"]}
@@ -200,7 +200,7 @@ def test_a_second_stack_attaches_and_leaves_the_first_running(home):
         assert first.is_running
 
 
-def test_starts_at_the_same_moment_give_one_stack(home):
+def test_concurrent_starts_give_one_stack(home):
     stacks = [FakeStack(home) for _ in range(4)]
     threads = [threading.Thread(target=stack.start) for stack in stacks]
     owner = owner_script(home)
@@ -208,9 +208,9 @@ def test_starts_at_the_same_moment_give_one_stack(home):
         thread.start()
     for thread in threads:
         thread.join()
-    said, pid = owner.stdout.readline().split()
+    printed, pid = owner.stdout.readline().split()
     try:
-        assert [said == "started", *(stack.started_here for stack in stacks)].count(True) == 1
+        assert [printed == "started", *(stack.started_here for stack in stacks)].count(True) == 1
         assert {stack.client.call("ping")["pid"] for stack in stacks} == {int(pid)}
     finally:
         stacks[0].stop()
@@ -220,8 +220,8 @@ def test_starts_at_the_same_moment_give_one_stack(home):
 
 def test_a_detached_stack_outlives_its_starter_until_down(home):
     owner = owner_script(home, detach=True, then="")
-    said, pid = owner.communicate()[0].split()
-    assert (said, owner.returncode) == ("started", 0)
+    printed, pid = owner.communicate()[0].split()
+    assert (printed, owner.returncode) == ("started", 0)
     with FakeStack(home) as stack:
         assert stack.client.call("ping")["pid"] == int(pid)
     assert stack.is_running
@@ -230,7 +230,7 @@ def test_a_detached_stack_outlives_its_starter_until_down(home):
     stack.stop()
 
 
-def test_a_stack_may_be_left_running_after_all(home):
+def test_a_stack_can_be_left_running(home):
     owner = owner_script(home, then="stack.leave_running()")
     owner.communicate()
     assert wait_for(lambda: record(home)["detached"])
@@ -240,7 +240,7 @@ def test_a_stack_may_be_left_running_after_all(home):
     stack.stop()
 
 
-def test_a_stack_that_was_started_anew_by_another_is_not_ended(home):
+def test_a_stack_that_another_process_started_again_is_not_ended(home):
     first = FakeStack(home).start()
     first.stop()
     with FakeStack(home) as second:
@@ -271,7 +271,7 @@ def test_nothing_is_left_when_the_owner_dies_during_the_start(home, nothing_left
         assert stack.started_here
 
 
-def test_a_database_that_a_killed_server_has_half_made_is_made_anew(home):
+def test_a_database_that_a_killed_server_left_incomplete_is_created_again(home):
     state_folder.prepare_home(home)
     temporal_server.prepare(home)
     with contextlib.closing(sqlite3.connect(home / temporal_server.DATABASE)) as database:
@@ -297,7 +297,7 @@ def test_a_forked_child_of_the_owner_does_not_keep_the_stack(home, nothing_left)
 
 
 @pytest.mark.parametrize("service", ["worker", "temporal"])
-def test_a_killed_service_is_started_again_on_its_ports(home, service):
+def test_a_killed_service_restarts_on_its_ports(home, service):
     with FakeStack(home) as stack:
         before = record(home)
         killed, offspring = pid_of(home, service), int((home / "offspring").read_text())
@@ -325,7 +325,7 @@ def test_a_killed_service_is_started_again_on_its_ports(home, service):
             answer.close()
 
 
-def test_a_worker_that_keeps_dying_is_tried_again_and_shown(home):
+def test_a_worker_that_dies_repeatedly_is_restarted(home):
     with FakeStack(home) as stack:
         for _ in range(3):
             pid = wait_for(lambda: pid_of(home, "worker"))
@@ -372,7 +372,7 @@ def test_a_recorded_port_that_is_taken_is_replaced(home):
             assert record(home)["ports"]["temporal"] != taken
 
 
-def test_a_port_that_was_asked_for_is_used_or_the_error(home, monkeypatch, nothing_left):
+def test_a_requested_port_is_used_or_an_error(home, monkeypatch, nothing_left):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
@@ -398,21 +398,21 @@ def test_a_port_that_was_asked_for_is_used_or_the_error(home, monkeypatch, nothi
         ),
     ],
 )
-def test_a_worker_that_does_not_start_is_explained(home, nothing_left, behaviour, error, message):
+def test_the_error_of_a_worker_that_does_not_start_is_shown(home, nothing_left, behaviour, error, message):
     with pytest.raises(error, match=message):
         FakeStack(home, behaviour=[behaviour]).start()
     assert not FakeStack(home).is_running
     wait_for(lambda: not pids_of(nothing_left), timeout=2)
 
 
-def test_a_manager_that_does_not_start_is_explained(home):
+def test_the_error_of_a_manager_that_does_not_start_is_shown(home):
     stack = FakeStack(home, behaviour=[])
     stack._manager_command = lambda: [sys.executable, "-c", "raise SystemExit('no such thing')"]
     with pytest.raises(ServiceUnavailableError, match=r"manager ended before it was ready.*\nno such thing"):
         stack.start()
 
 
-def test_a_running_stack_of_another_version_is_told(home):
+def test_a_running_stack_of_another_version_is_refused(home):
     with FakeStack(home):
         state_folder.write_stack(home, {**record(home), "version": "0.0.1"})
         with pytest.raises(InvalidInputError, match=r"is of version 0\.0\.1"):
@@ -428,7 +428,7 @@ def test_a_home_of_any_name_works(tmp_path, name):
         assert (stack.home / "temporal.db").stat().st_mode & 0o077 == 0
 
 
-def test_a_relative_home_is_that_of_the_start(tmp_path, monkeypatch):
+def test_a_relative_home_is_resolved_at_the_start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with FakeStack("home") as stack:
         monkeypatch.chdir("/")
@@ -436,7 +436,7 @@ def test_a_relative_home_is_that_of_the_start(tmp_path, monkeypatch):
         assert stack.client.call("ping")["env"]["TEMPORAL_AIRFLOW_HOME"] == str(tmp_path / "home")
 
 
-def test_a_home_that_vanishes_ends_with_down_all_the_same(home, nothing_left):
+def test_a_stack_whose_home_was_deleted_ends(home, nothing_left):
     stack = FakeStack(home).start()
     shutil.rmtree(home)
     owner, stack._ownership = stack._ownership, None
@@ -456,7 +456,7 @@ def test_a_stack_that_lingers_is_taken_over_when_its_owner_was_killed(home):
     assert not successor.is_running
 
 
-def test_a_stack_that_lingers_ends_when_nobody_comes(home):
+def test_a_stack_that_lingers_ends_without_a_successor(home):
     owner = owner_script(home, linger=0.5)
     owner.stdout.readline()
     owner.kill()
@@ -464,7 +464,7 @@ def test_a_stack_that_lingers_ends_when_nobody_comes(home):
     assert wait_for(lambda: not state_folder.manager_is_running(home))
 
 
-def test_a_stack_that_was_taken_over_ends_when_nobody_comes_after_that(home):
+def test_a_stack_that_was_taken_over_lingers_again(home):
     owner = owner_script(home, linger=2)
     owner.stdout.readline()
     successor = owner_script(home, linger=2)
@@ -479,7 +479,7 @@ def test_a_stack_that_was_taken_over_ends_when_nobody_comes_after_that(home):
     assert wait_for(lambda: not state_folder.manager_is_running(home))
 
 
-def test_a_shared_stack_ends_with_the_last_that_leaves(home):
+def test_a_shared_stack_ends_with_its_last_process(home):
     first, second = FakeStack(home, linger=60), FakeStack(home, linger=60)
     first.start()
     second.start()
@@ -490,7 +490,7 @@ def test_a_shared_stack_ends_with_the_last_that_leaves(home):
     assert not second.is_running
 
 
-def test_one_who_shared_a_stack_does_not_end_what_was_started_since(home):
+def test_leaving_a_shared_stack_does_not_end_a_later_one(home):
     shared = FakeStack(home, linger=60).start()
     FakeStack(home).stop()
     with FakeStack(home) as other:
@@ -498,7 +498,7 @@ def test_one_who_shared_a_stack_does_not_end_what_was_started_since(home):
         assert other.is_running
 
 
-def test_a_shared_stack_that_is_left_running_lingers_no_more(home):
+def test_a_shared_stack_that_is_left_running_stops_lingering(home):
     owner = owner_script(home, linger=0.5, then="stack.leave_running()")
     owner.communicate()
     assert wait_for(lambda: record(home)["detached"])

@@ -49,7 +49,7 @@ def test_a_process_has_its_own_group_and_log(spawn):
     assert os.getpgid(spawn("sleep", "600").pid) != os.getpgid(0)
 
 
-def test_a_big_log_is_set_aside(spawn, monkeypatch):
+def test_a_large_log_is_rotated(spawn, monkeypatch):
     monkeypatch.setattr(processes, "MAX_LOG_BYTES", 10)
     spawn.log.write_text("x" * 11)
     spawn("true").wait()
@@ -57,7 +57,7 @@ def test_a_big_log_is_set_aside(spawn, monkeypatch):
     assert spawn.log.with_suffix(".old.log").read_text() == "x" * 11
 
 
-def test_a_group_that_does_not_listen_is_killed(spawn):
+def test_a_group_that_ignores_sigterm_is_killed(spawn):
     process = spawn(sys.executable, "-c", STUBBORN)
     wait_for(lambda: spawn.log.read_text() == "on\n")
     began = time.monotonic()
@@ -92,7 +92,7 @@ def test_a_process_dies_with_its_parent(tmp_path):
     wait_for(lambda: not runs(int(done.stdout)))
 
 
-def test_a_sweep_finds_what_left_its_group_and_spares_the_rest(spawn):
+def test_kill_all_finds_processes_outside_their_group_and_spares_others(spawn):
     leader = spawn("sh", "-c", "setsid sleep 600 & setsid sleep 600 & wait")
     spared = spawn("sleep", "600")
     stranger = subprocess.Popen(["sleep", "600"], env={**os.environ, processes.STACK_ID_VARIABLE: "other"})
@@ -111,11 +111,11 @@ def test_a_sweep_finds_what_left_its_group_and_spares_the_rest(spawn):
 
 def test_an_identity_outlives_neither_its_process_nor_a_reused_pid(spawn):
     process = spawn("sleep", "600")
-    who = processes.identify(process.pid)
-    assert processes.is_alive(who)
-    assert not processes.is_alive({**who, "create_time": who["create_time"] - 60})
+    known = processes.identify(process.pid)
+    assert processes.is_alive(known)
+    assert not processes.is_alive({**known, "create_time": known["create_time"] - 60})
     process.kill()
-    wait_for(lambda: not processes.is_alive(who))
+    wait_for(lambda: not processes.is_alive(known))
     assert not processes.is_alive({})
 
 

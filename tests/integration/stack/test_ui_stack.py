@@ -27,7 +27,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
-PATIENCE = 120
+TIMEOUT = 120
 DAG = """
 from airflow.sdk import DAG, task
 
@@ -92,14 +92,14 @@ def gone(family):
 
 
 def kill_and_await(stack, name):
-    """Kill a service, and wait until another process does its work; return what the killed one consisted of."""
+    """Kill a service and wait for its restart; return the processes of the killed one."""
     killed = family(rows(stack)[name]["pid"])
     killed[0].send_signal(signal.SIGKILL)
-    until(lambda: rows(stack)[name]["pid"] not in (None, killed[0].pid), f"a new {name}", PATIENCE)
+    until(lambda: rows(stack)[name]["pid"] not in (None, killed[0].pid), f"a new {name}", TIMEOUT)
     until(
         lambda: {row["state"] for row in rows(stack).values()} == {"running"},
         "everything is running",
-        PATIENCE,
+        TIMEOUT,
     )
     return killed
 
@@ -134,13 +134,13 @@ def test_the_services_are_up_and_on_loopback(ui_stack, airflow_api):
     }
 
 
-def test_a_run_of_the_api_is_executed_by_temporal(ui_stack, airflow_api, dag_id):
+def test_temporal_executes_a_run_of_the_api(ui_stack, airflow_api, dag_id):
     run_id = airflow_api.trigger(dag_id)
     assert airflow_api.wait(dag_id, run_id) == "success"
     assert_executed_by_temporal(ui_stack, dag_id, run_id)
 
 
-def test_airflows_command_line_acts_the_same(ui_stack, airflow_api, dag_id):
+def test_temporal_executes_a_run_of_airflows_command_line(ui_stack, airflow_api, dag_id):
     env = {**os.environ, **ui_stack.status()["env"]}
     airflow = [sys.executable, "-m", "airflow", "dags", "trigger", dag_id, "--run-id", "by-command"]
     done = subprocess.run(airflow, env=env, capture_output=True, text=True)
@@ -179,7 +179,7 @@ def test_a_folder_named_while_the_stack_runs_is_watched(ui_stack, airflow_api, d
     ui_stack.register_folder(tmp_path / "late")
     assert rows(ui_stack)["dag-processor"]["pid"] == after["dag-processor"]["pid"]
     # A file below a watched folder belongs to its bundle, whoever runs it.
-    ui_stack.run(tmp_path / "late" / "below" / "later_one.py").wait(timeout=PATIENCE)
+    ui_stack.run(tmp_path / "late" / "below" / "later_one.py").wait(timeout=TIMEOUT)
     bundle = airflow_api.get("dags/late_one")["bundle_name"]
     assert airflow_api.get("dags/later_one")["bundle_name"] == bundle
     assert airflow_api.get(f"dags/{dag_id}")["is_stale"] is False
@@ -191,7 +191,7 @@ def test_a_schedule_is_followed_once_the_dag_is_unpaused(ui_stack, airflow_api, 
     assert airflow_api.dag_appears("scheduled")["is_paused"] is True
     assert airflow_api.get("dags/scheduled/dagRuns")["total_entries"] == 0
     airflow_api.unpause("scheduled")
-    until(lambda: airflow_api.get("dags/scheduled/dagRuns")["total_entries"], "a scheduled run", PATIENCE)
+    until(lambda: airflow_api.get("dags/scheduled/dagRuns")["total_entries"], "a scheduled run", TIMEOUT)
     run = airflow_api.get("dags/scheduled/dagRuns")["dag_runs"][0]
     assert run["run_type"] == "scheduled"
     assert airflow_api.wait("scheduled", run["dag_run_id"]) == "success"
@@ -250,10 +250,10 @@ def test_the_worker_runs_what_a_triggerer_would(ui_stack, airflow_api, tmp_path)
         airflow_api.dag_appears(dag_id)
         airflow_api.unpause(dag_id)
     run_id = airflow_api.trigger("late")
-    assert airflow_api.wait("late", run_id, timeout=PATIENCE) == "success"
+    assert airflow_api.wait("late", run_id, timeout=TIMEOUT) == "success"
     arrived.touch()
     path = "dags/of_an_arrival/dagRuns"
-    until(lambda: airflow_api.get(path)["total_entries"], "a run of the asset", PATIENCE)
+    until(lambda: airflow_api.get(path)["total_entries"], "a run of the asset", TIMEOUT)
     run = airflow_api.get(path)["dag_runs"][0]
     assert run["run_type"] == "asset_triggered"
     assert airflow_api.wait("of_an_arrival", run["dag_run_id"]) == "success"
@@ -261,7 +261,7 @@ def test_the_worker_runs_what_a_triggerer_would(ui_stack, airflow_api, tmp_path)
 
 
 @pytest.mark.parametrize("name", airflow_services.NAMES)
-def test_a_killed_service_comes_back(ui_stack, airflow_api, dag_id, name):
+def test_a_killed_service_restarts(ui_stack, airflow_api, dag_id, name):
     before = rows(ui_stack)
     killed = kill_and_await(ui_stack, name)
     assert gone(killed)
@@ -271,9 +271,9 @@ def test_a_killed_service_comes_back(ui_stack, airflow_api, dag_id, name):
     assert airflow_api.wait(dag_id, run_id) == "success"
 
 
-def test_one_stack_whoever_asks(ui_stack):
-    with LocalStack(ui_stack.home) as plain, LocalStack(ui_stack.home, ui=True) as other:
-        assert (plain.started_here, other.started_here) == (False, False)
+def test_every_start_attaches_to_the_same_stack(ui_stack):
+    with LocalStack(ui_stack.home) as without_ui, LocalStack(ui_stack.home, ui=True) as other:
+        assert (without_ui.started_here, other.started_here) == (False, False)
     assert ui_stack.is_running
     done = command("up", "--ui", "--db", "postgres", "--home", ui_stack.home)
     assert done.returncode == 2
@@ -287,7 +287,7 @@ def test_a_stack_without_the_ui_does_not_get_it(stack):
     assert "runs without Airflow's UI.\n  End it (`temporal-airflow down`, or" in done.stderr
 
 
-def test_a_port_that_is_taken_is_told(tmp_path):
+def test_a_taken_port_is_named(tmp_path):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -299,14 +299,14 @@ def test_a_port_that_is_taken_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("answer", "sick"),
+    ("answer", "unhealthy"),
     [
         ({"scheduler": {"status": "healthy"}, "dag_processor": {"status": "unhealthy"}}, {"dag-processor"}),
         ({"scheduler": {"status": "unhealthy"}, "dag_processor": {"status": "healthy"}}, {"scheduler"}),
         (None, {"api-server"}),
     ],
 )
-def test_what_gives_no_sign_of_life_is_unhealthy(answer, sick):
+def test_a_service_without_a_heartbeat_is_unhealthy(answer, unhealthy):
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(500 if answer is None else 200)
@@ -326,12 +326,12 @@ def test_what_gives_no_sign_of_life_is_unhealthy(answer, sick):
         server.shutdown()
         thread.join()
         server.server_close()
-    assert {row["name"] for row in found if row["state"] == "unhealthy"} == sick
+    assert {row["name"] for row in found if row["state"] == "unhealthy"} == unhealthy
 
 
 @pytest.fixture(scope="module")
 def postgres_home(tmp_path_factory):
-    """The state folder of a stack on PostgreSQL, which is down again whatever happened."""
+    """Return the state folder of a stack on PostgreSQL; afterwards end the stack."""
     home = tmp_path_factory.mktemp("on postgres") / "home"
     yield home
     command("down", "--home", home)
@@ -340,9 +340,9 @@ def postgres_home(tmp_path_factory):
 
 def assert_nothing_left(home):
     stack = state_folder.read_stack(home)
-    until(lambda: not list(processes.find_all(stack["id"])), "the end of every process", PATIENCE)
+    until(lambda: not list(processes.find_all(stack["id"])), "the end of every process", TIMEOUT)
     for port in stack["ports"].values():
-        until(lambda port=port: ports.is_free(port), f"port {port}", PATIENCE)
+        until(lambda port=port: ports.is_free(port), f"port {port}", TIMEOUT)
 
 
 @contextlib.contextmanager
@@ -360,7 +360,7 @@ def up(home, *options):
 def test_a_stack_on_postgres(postgres_home, tmp_path):
     home = postgres_home
     write_dag(tmp_path / "dags", "doubles")
-    with up(home, "--db", "postgres", "--dags", tmp_path / "dags") as (stack, said):
+    with up(home, "--db", "postgres", "--dags", tmp_path / "dags") as (stack, printed):
         status = rows(stack)
         assert {row["state"] for row in status.values()} == {"running"}
         assert status["database"]["address"] == (
@@ -368,11 +368,11 @@ def test_a_stack_on_postgres(postgres_home, tmp_path):
         )
         assert status["database"]["pid"]
         for name, row in status.items():
-            assert re.search(rf"^ {name} +running", said, re.MULTILINE), said
-            assert (row["address"] or "") in said
-        assert f"Airflow UI: {stack.links['airflow']}\n" in said
-        assert f"Temporal UI: {stack.links['temporal']}\n" in said
-        assert database.password(home) not in said
+            assert re.search(rf"^ {name} +running", printed, re.MULTILINE), printed
+            assert (row["address"] or "") in printed
+        assert f"Airflow UI: {stack.links['airflow']}\n" in printed
+        assert f"Temporal UI: {stack.links['temporal']}\n" in printed
+        assert database.password(home) not in printed
         api = AirflowApi(stack.links["airflow"])
         api.dag_appears("doubles")
         api.unpause("doubles")
@@ -380,7 +380,7 @@ def test_a_stack_on_postgres(postgres_home, tmp_path):
         assert api.wait("doubles", run_id) == "success"
         assert_executed_by_temporal(stack, "doubles", run_id)
         killed = kill_and_await(stack, "database")
-        until(lambda: gone(killed), "the end of the killed server's processes", PATIENCE)
+        until(lambda: gone(killed), "the end of the killed server's processes", TIMEOUT)
         later = api.trigger("doubles")
         assert api.wait("doubles", later) == "success"
     assert_nothing_left(home)
@@ -389,20 +389,20 @@ def test_a_stack_on_postgres(postgres_home, tmp_path):
     assert "was created with PostgreSQL, and SQLite is asked for" in refused.stderr
     with up(home) as (stack, _):
         assert AirflowApi(stack.links["airflow"]).run("doubles", run_id)["state"] == "success"
-        keeper = psutil.Process(state_folder.read_stack(home)[state_folder.MANAGER]["pid"])
+        manager = psutil.Process(state_folder.read_stack(home)[state_folder.MANAGER]["pid"])
         everything = [process for row in rows(stack).values() for process in family(row["pid"])]
-        keeper.send_signal(signal.SIGKILL)
-        until(lambda: gone(everything), "the end of everything", PATIENCE)
+        manager.send_signal(signal.SIGKILL)
+        until(lambda: gone(everything), "the end of everything", TIMEOUT)
     assert_nothing_left(home)
 
 
-def test_a_postgres_that_was_not_finished_is_made_anew(tmp_path):
+def test_an_incomplete_postgres_folder_is_created_again(tmp_path):
     home = tmp_path / "home"
     folder = database.postgres_folder(home)
     folder.mkdir(parents=True)
     (folder / "PG_VERSION").write_text("18\n")
     with LocalStack(home, db="postgres") as stack:
         path = write_dag(tmp_path / "dags", "doubles")
-        assert stack.run(path).wait(timeout=PATIENCE) == "success"
+        assert stack.run(path).wait(timeout=TIMEOUT) == "success"
         assert list(rows(stack)) == ["temporal", "database", "worker"]
     shutil.rmtree(home)

@@ -1,4 +1,4 @@
-"""A DAG file that can't be run: one message with the place, and nothing stored."""
+"""A DAG file that can't be run gives one message with the place, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stored(stack, dag_id: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_file(stack, tmp_path, name):
+def test_a_bad_file_is_refused_and_not_stored(stack, tmp_path, name):
     source, message = BAD[name]
     path = tmp_path / f"{name}.py"
     path.write_text(source)
@@ -74,7 +74,7 @@ def test_file_that_becomes_bad_leaves_the_stored_dag_alone(stack, tmp_path):
     assert stored(stack, "becomes_bad") == before
 
 
-def test_missing_file_folder_and_other_files(stack, tmp_path):
+def test_a_path_that_is_not_a_python_file_is_refused(stack, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     for path, message in (
         (tmp_path / "missing.py", "there is no file"),
@@ -85,7 +85,7 @@ def test_missing_file_folder_and_other_files(stack, tmp_path):
             stack.run(path)
 
 
-def test_several_dags(stack, tmp_path):
+def test_a_file_with_several_dags_needs_a_dag_id(stack, tmp_path):
     path = tmp_path / "several.py"
     path.write_text(
         f"{HEAD}with DAG('one', schedule=None):\n    pass\nwith DAG('two', schedule=None):\n    pass\n"
@@ -97,7 +97,7 @@ def test_several_dags(stack, tmp_path):
     assert stack.run(path, dag_id="two").wait(timeout=60) == "success"
 
 
-def test_params_and_run_ids(stack, tmp_path):
+def test_invalid_params_and_run_ids_are_refused(stack, tmp_path):
     path = tmp_path / "numbered.py"
     path.write_text(
         f"{HEAD}with DAG('numbered', schedule=None, params={{'n': Param(1, type='integer')}}):\n"

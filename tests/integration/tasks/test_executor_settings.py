@@ -1,4 +1,4 @@
-"""What a task says to an executor means nothing here, and the user is told so."""
+"""Executor settings of a task are ignored with a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run makes of processes that are killed under it."""
+"""A run survives the death of its processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def start(stack, tmp_path, seconds):
     return run, trace, int(line.split()[1])
 
 
-def assert_went_on(run, trace, middle_runs):
+def assert_completed(run, trace, middle_runs):
     assert run.wait(timeout=60) == "success"
     assert len(lines(trace, "before")) == 1, "a finished task ran again"
     assert len(lines(trace, "middle-1")) == middle_runs
@@ -37,32 +37,32 @@ def test_killed_worker(stack, tmp_path):
     worker = pid_of(stack, "worker")
     kill(worker)
     until(lambda: not psutil.pid_exists(task_pid), "the task ends with its worker", timeout=5)
-    assert_went_on(run, trace, middle_runs=2)
+    assert_completed(run, trace, middle_runs=2)
     assert pid_of(stack, "worker") != worker
     assert "worker was lost" in str(run.logs("middle"))
 
 
-def test_killed_zygote(stack, tmp_path):
+def test_a_task_of_a_killed_zygote_runs_again(stack, tmp_path):
     run, trace, task_pid = start(stack, tmp_path, 3)
     kill(zygote_of(task_pid).pid)
-    assert_went_on(run, trace, middle_runs=2)
+    assert_completed(run, trace, middle_runs=2)
 
 
-def test_killed_root_zygote(stack, tmp_path):
+def test_a_task_of_a_killed_root_zygote_runs_again(stack, tmp_path):
     run, trace, task_pid = start(stack, tmp_path, 3)
     kill(zygote_of(zygote_of(task_pid).pid).pid)
-    assert_went_on(run, trace, middle_runs=2)
+    assert_completed(run, trace, middle_runs=2)
 
 
-def test_killed_temporal_server(stack, tmp_path):
+def test_a_killed_temporal_server_interrupts_no_task(stack, tmp_path):
     run, trace, _ = start(stack, tmp_path, 4)
     server = pid_of(stack, "temporal")
     kill(server)
-    assert_went_on(run, trace, middle_runs=1)
+    assert_completed(run, trace, middle_runs=1)
     assert pid_of(stack, "temporal") != server
 
 
-def test_killed_task_is_a_failed_try(stack, tmp_path):
+def test_a_killed_task_is_a_failed_try(stack, tmp_path):
     run, _, task_pid = start(stack, tmp_path, 60)
     kill(task_pid)
     assert run.wait(timeout=30) == "failed"
@@ -104,7 +104,7 @@ def test_a_try_that_is_interrupted_again_and_again_fails(stack, tmp_path):
     assert states(run) == {"kills": "failed"}
 
 
-def test_a_run_may_say_what_its_interrupted_tries_are(stack, tmp_path):
+def test_a_run_can_choose_that_interrupted_tries_fail(stack, tmp_path):
     trace = tmp_path / "trace"
     run = stack.run(DAGS / "kills_its_zygote.py", conf={"trace": str(trace)}, worker_lost="fail")
     assert run.wait(timeout=60) == "failed"

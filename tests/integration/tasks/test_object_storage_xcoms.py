@@ -1,4 +1,4 @@
-"""XComs that the object storage backend of Airflow's common.io provider keeps outside the database."""
+"""Airflow's object storage backend keeps large XComs outside the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job in another system goes on while the worker of its task is lost."""
+"""A job in another system goes on when the worker of its task is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a task process is made: from a zygote that knows the file as it is now, or without one."""
+"""A task process is a fork of a zygote that has the file's latest version, or a new interpreter."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ TELL = """
 """
 
 
-def test_edited_file_is_seen_at_once(stack, tmp_path):
+def test_an_edited_file_is_used_at_once(stack, tmp_path):
     path = tmp_path / "edited.py"
     for expression in ("1", "22", "33"):
         write(path, TELL.format(name="edited", header="", expression=expression))
         assert value(stack.run(path)) == int(expression)
 
 
-def test_added_task_is_seen_at_once(stack, tmp_path):
+def test_an_added_task_is_used_at_once(stack, tmp_path):
     path = tmp_path / "grows.py"
     source = TELL.format(name="grows", header="", expression="1")
     assert states(ended(stack.run(write(path, source)))) == {"tell": "success"}
@@ -60,7 +60,7 @@ def test_added_task_is_seen_at_once(stack, tmp_path):
     assert states(ended(stack.run(write(path, more)))) == {"tell": "success", "more": "success"}
 
 
-def test_edited_module_beside_the_file_is_seen_at_once(stack, tmp_path):
+def test_an_edited_module_beside_the_file_is_used_at_once(stack, tmp_path):
     source = TELL.format(
         name="with_module", header="import a_module_beside", expression="a_module_beside.VALUE"
     )
@@ -70,7 +70,7 @@ def test_edited_module_beside_the_file_is_seen_at_once(stack, tmp_path):
         assert value(stack.run(path)) == number
 
 
-def test_edited_data_file_that_shapes_the_dag_is_seen_at_once(stack, tmp_path):
+def test_an_edited_data_file_of_the_dag_is_used_at_once(stack, tmp_path):
     header = "from pathlib import Path; number = Path(__file__).with_name('number.txt').read_text()"
     path = write(tmp_path / "with_data.py", TELL.format(name="with_data", header=header, expression="number"))
     for number in ("one", "another"):
@@ -78,7 +78,7 @@ def test_edited_data_file_that_shapes_the_dag_is_seen_at_once(stack, tmp_path):
         assert value(stack.run(path)) == number
 
 
-def test_edit_leaves_a_running_task_alone(stack, tmp_path):
+def test_an_edit_does_not_interrupt_a_running_task(stack, tmp_path):
     path, trace = tmp_path / "interrupted.py", tmp_path / "trace"
     source = (DAGS / "interrupted.py").read_text()
     path.write_text(source)
@@ -91,7 +91,7 @@ def test_edit_leaves_a_running_task_alone(stack, tmp_path):
     assert len(lines(trace, "middle-1")) == 1, "the edit has interrupted it"
 
 
-def test_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
+def test_a_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
     source = TELL.format(
         name="parsed_once", header="parsed_in = os.getpid()", expression="[parsed_in, os.getpid()]"
     )
@@ -113,7 +113,7 @@ def test_top_level_variable_is_read_by_each_task(stack, tmp_path):
         assert value(stack.run(path, variables=variables)) == content
 
 
-def test_parsing_context_is_that_of_the_task(stack, tmp_path):
+def test_the_parsing_context_names_the_task(stack, tmp_path):
     header = "from airflow.sdk import get_parsing_context; context = get_parsing_context()"
     expression = "[context.dag_id, context.task_id]"
     path = write(
@@ -152,7 +152,7 @@ def test_dag_in_a_zip_file(stack, tmp_path):
     assert value(stack.run(path)) == "zipped too"
 
 
-def test_task_that_ends_its_process_is_a_failed_try(stack, tmp_path):
+def test_a_task_that_ends_its_process_is_a_failed_try(stack, tmp_path):
     source = TELL.format(name="gone", header="", expression="os._exit(7)")
     run = stack.run(write(tmp_path / "gone.py", source))
     assert run.wait(timeout=60) == "failed"
@@ -160,7 +160,7 @@ def test_task_that_ends_its_process_is_a_failed_try(stack, tmp_path):
     assert "exit_code=7" in str(run.logs("tell")).replace("'", "")
 
 
-def test_large_xcom_and_log(stack, tmp_path):
+def test_a_large_xcom_and_a_large_log_are_kept(stack, tmp_path):
     source = TELL.format(
         name="large", header="", expression="'x' * 3_000_000 + (print('y' * 3_000_000) or '')"
     )
@@ -169,8 +169,8 @@ def test_large_xcom_and_log(stack, tmp_path):
     assert "y" * 1_000 in str(run.logs("tell"))
 
 
-# Airflow hands the task over with `sudo -E -H -u USER python …`. Whether a machine has sudo, and another user who may
-# read the interpreter, isn't known: this one tells who was asked for, and stays who it is.
+# Airflow starts such a task with `sudo -E -H -u USER python …`. The test machine may have no sudo, and no other user
+# who can read the interpreter: this replacement records the requested user and keeps the current one.
 SUDO = """#!/bin/sh
 [ "$1 $2 $3" = "-E -H -u" ] || exit 1
 export RUN_AS="$4"
@@ -180,8 +180,8 @@ exec "$@"
 
 
 @pytest.fixture(scope="module")
-def plain_stack(tmp_path_factory):
-    """A stack in which no task is a fork, as on macOS: all run as a given user, who is the one they would have."""
+def interpreter_stack(tmp_path_factory):
+    """Return a stack whose tasks run in new interpreters, as on macOS: they run as a given user, the current one."""
     from temporal_airflow_nb import LocalStack
 
     stand_in = tmp_path_factory.mktemp("bin") / "sudo"
@@ -190,42 +190,45 @@ def plain_stack(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__CORE__DEFAULT_IMPERSONATION", getpass.getuser())
         patch.setenv("PATH", os.pathsep.join([str(stand_in.parent), os.environ["PATH"]]))
-        with LocalStack(tmp_path_factory.mktemp("plain") / "home") as stack:
+        with LocalStack(tmp_path_factory.mktemp("interpreter") / "home") as stack:
             yield stack
 
 
-def test_plain_process(plain_stack, tmp_path):
+def test_a_task_runs_in_a_new_interpreter(interpreter_stack, tmp_path):
     expression = "[os.getppid(), os.getpid() == os.getpgid(0)]"
-    path = write(tmp_path / "plain.py", TELL.format(name="plain", header="", expression=expression))
-    run = plain_stack.run(path)
+    path = write(
+        tmp_path / "interpreter.py", TELL.format(name="interpreter", header="", expression=expression)
+    )
+    run = interpreter_stack.run(path)
     parent, leads_its_group = value(run)
-    worker = next(row["pid"] for row in plain_stack.status()["services"] if row["name"] == "worker")
+    worker = next(row["pid"] for row in interpreter_stack.status()["services"] if row["name"] == "worker")
     assert parent == worker
     assert leads_its_group
     assert "Done. Returned value" in str(run.logs("tell"))
 
 
-def test_plain_process_that_fails(plain_stack, tmp_path):
+def test_a_task_that_ends_its_interpreter_fails(interpreter_stack, tmp_path):
     path = write(
-        tmp_path / "plain_gone.py", TELL.format(name="plain_gone", header="", expression="os._exit(7)")
+        tmp_path / "interpreter_gone.py",
+        TELL.format(name="interpreter_gone", header="", expression="os._exit(7)"),
     )
-    run = plain_stack.run(path)
+    run = interpreter_stack.run(path)
     assert run.wait(timeout=60) == "failed"
 
 
-def test_cancel_of_a_plain_process(plain_stack, tmp_path):
+def test_cancel_ends_a_task_in_its_own_interpreter(interpreter_stack, tmp_path):
     trace = tmp_path / "trace"
-    run = plain_stack.run(DAGS / "stubborn.py", conf={"trace": str(trace)})
+    run = interpreter_stack.run(DAGS / "stubborn.py", conf={"trace": str(trace)})
     shell = int(until(lambda: lines(trace, ""), "the shell runs")[0])
     run.cancel()
     assert run.wait(timeout=30) == "failed"
     until(lambda: not psutil.pid_exists(shell), "the shell ends")
 
 
-def test_task_of_another_user_is_handed_over(plain_stack, tmp_path):
+def test_task_of_another_user_is_handed_over(interpreter_stack, tmp_path):
     source = TELL.format(
         name="as_somebody", header="", expression="[os.environ['RUN_AS'], os.getpid() == os.getpgid(0)]"
     ).replace("@task\n", "@task(run_as_user='somebody')\n")
-    run = plain_stack.run(write(tmp_path / "as_somebody.py", source))
+    run = interpreter_stack.run(write(tmp_path / "as_somebody.py", source))
     assert value(run) == ["somebody", True]
     assert "Running command" in str(run.logs("tell"))

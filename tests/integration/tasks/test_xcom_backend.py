@@ -1,4 +1,4 @@
-"""A custom XCom backend, as users write one."""
+"""A custom XCom backend of a user stores and reads values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: the flag, then %config, the environment, pyproject.toml, the default."""
+"""Settings are read from %config, the environment, pyproject.toml and the defaults, in this order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from temporal_airflow_nb.errors import InvalidInputError
 
 @pytest.fixture
 def project_settings(tmp_path, monkeypatch):
-    """Write the project's settings, and work in a folder of the project."""
+    """Return a function that writes the project's settings; the working directory is in the project."""
     folder = tmp_path / "project" / "notebooks"
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
@@ -23,13 +23,13 @@ def project_settings(tmp_path, monkeypatch):
     return write
 
 
-def test_defaults_where_nothing_is_set(project_settings):
+def test_settings_have_defaults(project_settings):
     found = {name: settings.get(name) for name in ("home", "wait", "view", "worker_lost", "linger")}
     assert found == {"home": None, "wait": False, "view": "grid", "worker_lost": None, "linger": 600.0}
     assert settings.get("production") == ["*prod*"]
 
 
-def test_each_place_goes_before_the_next(shell, project_settings, monkeypatch):
+def test_each_source_overrides_the_next(shell, project_settings, monkeypatch):
     project_settings('view = "graph"')
     assert settings.get("view") == "graph"
     monkeypatch.setenv("TEMPORAL_AIRFLOW_VIEW", "gantt")
@@ -38,7 +38,7 @@ def test_each_place_goes_before_the_next(shell, project_settings, monkeypatch):
     assert settings.get("view") == "none"
 
 
-def test_names_may_have_dashes_and_values_their_types(project_settings):
+def test_names_may_have_dashes_and_values_keep_their_types(project_settings):
     project_settings('worker-lost = "fail"\nwait = true\nlinger = 5\nproduction = ["live-*"]')
     assert settings.get("worker_lost") == "fail"
     assert settings.get("wait") is True
@@ -46,7 +46,7 @@ def test_names_may_have_dashes_and_values_their_types(project_settings):
     assert settings.get("production") == ["live-*"]
 
 
-def test_the_environment_is_text(monkeypatch):
+def test_text_of_the_environment_is_converted(monkeypatch):
     monkeypatch.setenv("TEMPORAL_AIRFLOW_WAIT", "yes")
     monkeypatch.setenv("TEMPORAL_AIRFLOW_LINGER", "0")
     monkeypatch.setenv("TEMPORAL_AIRFLOW_PRODUCTION", "live-*, *prod*")
@@ -55,7 +55,7 @@ def test_the_environment_is_text(monkeypatch):
     assert settings.get("production") == ["live-*", "*prod*"]
 
 
-def test_a_value_that_cannot_be_used_is_named_with_its_place(project_settings, monkeypatch):
+def test_an_invalid_value_is_named_with_its_source(project_settings, monkeypatch):
     path = project_settings('view = "grd"\nlinger = -1\nproduction = "prod"')
     for name, words in (("view", "view is"), ("linger", "linger is -1"), ("production", "production is")):
         with pytest.raises(InvalidInputError, match=words) as caught:
@@ -67,21 +67,21 @@ def test_a_value_that_cannot_be_used_is_named_with_its_place(project_settings, m
     assert "true, false" in str(caught.value)
 
 
-def test_an_unknown_key_is_warned_of_once_with_the_one_that_is_meant(project_settings):
+def test_an_unknown_key_gives_a_warning_with_a_suggestion(project_settings):
     project_settings('veiw = "graph"')
     with pytest.warns(UserWarning, match=r"has no setting 'veiw'\. Did you mean view\?"):
         settings.get("view")
     assert settings.get("view") == "grid"
 
 
-def test_what_is_not_toml_is_said(project_settings):
+def test_a_file_that_is_not_toml_is_named(project_settings):
     path = project_settings("view = graph")
     with pytest.raises(InvalidInputError, match="isn't TOML") as caught:
         settings.get("view")
     assert str(path) in str(caught.value)
 
 
-def test_the_projects_state_folder_is_the_commands_too(project_settings, monkeypatch):
+def test_commands_use_the_projects_state_folder(project_settings, monkeypatch):
     path = project_settings('home = "state"')
     assert environment.home_path() == pyproject.home() == path.parent / "state"
     assert settings.get("home") == str(path.parent / "state")
@@ -96,7 +96,7 @@ def test_an_edited_project_file_is_read_again(project_settings):
     assert settings.get("view") == "gantt"
 
 
-def test_config_lists_and_refuses(shell, capsys, caplog):
+def test_config_lists_settings_and_refuses_invalid_values(shell, capsys, caplog):
     shell.run("%config TemporalDag")
     text = capsys.readouterr().out
     assert all(f"TemporalDag.{name}" in text for name in ("home", "wait", "view", "linger", "production"))

@@ -1,4 +1,4 @@
-"""What a profile of temporal.toml says reaches the client."""
+"""Settings of a profile in temporal.toml reach the client."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_certificates_of_a_profile_are_used(profiles):
     }
 
 
-def test_an_api_key_of_a_profile_is_used_and_turns_tls_on(profiles, monkeypatch):
+def test_an_api_key_of_a_profile_turns_tls_on(profiles, monkeypatch):
     wanted = {
         "target_host": "etl.x1.tmprl.cloud:7233",
         "namespace": "etl.x1",
@@ -61,13 +61,13 @@ def test_an_api_key_of_a_profile_is_used_and_turns_tls_on(profiles, monkeypatch)
     assert connect_settings() == {**wanted, "namespace": "other.x1"}
 
 
-def test_without_a_profile_the_default_one_is_used_or_this_machine(profiles, monkeypatch, tmp_path):
+def test_without_a_choice_the_default_profile_or_this_machine_is_used(profiles, monkeypatch, tmp_path):
     assert connect_settings() == {"target_host": "localhost:7999", "namespace": "default"}
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
     assert connect_settings() == {"target_host": "localhost:7233", "namespace": "default"}
 
 
-def test_what_cant_be_used_is_told(profiles, monkeypatch, tmp_path):
+def test_settings_that_cannot_be_used_are_named(profiles, monkeypatch, tmp_path):
     with pytest.raises(InvalidInputError, match="no profile 'nope'") as raised:
         connect_settings("nope")
     assert "Profiles: cloud, default, mtls." in str(raised.value)

@@ -13,24 +13,29 @@ PREPARING = [
 ]
 
 
-def test_the_end_of_a_log_has_neither_the_exception_nor_airflows_preparations():
+def test_the_end_of_a_log_omits_the_exception_and_airflows_preparations():
     records = [*PREPARING, {"event": "read", "level": "info"}, LINES[-1]]
     why = task_error.find_failure(records)
     assert why is LINES[-1]
-    said = [line.split()[-1] for line in task_error.last_lines(records, why, 1, 20)]
-    assert said == ["template", "read"]
+    words = [line.split()[-1] for line in task_error.last_lines(records, why, 1, 20)]
+    assert words == ["template", "read"]
 
 
-def test_notes_causes_and_members_of_a_group_are_told_in_a_line_each():
+def test_notes_causes_and_group_members_have_a_line_each():
     group = error("ExceptionGroup", "two", exc_notes=["ask Ada"], exceptions=[[error("KeyError", "1")]])
     record = {"error_detail": [group, error("OSError", "gone", is_cause=True), error("ValueError", "x")]}
-    told = task_error.describe_failure(record)
-    assert (told["type"], told["value"]) == ("ExceptionGroup", "two")
-    assert told["more"] == ["ask Ada", "| KeyError: 1", "from OSError: gone", "while handling ValueError: x"]
+    described = task_error.describe_failure(record)
+    assert (described["type"], described["value"]) == ("ExceptionGroup", "two")
+    assert described["more"] == [
+        "ask Ada",
+        "| KeyError: 1",
+        "from OSError: gone",
+        "while handling ValueError: x",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "described"),
     [
         ({"event": "Task exited", "exit_code": 3}, ("Task exited", "exit code 3")),
         (
@@ -39,8 +44,8 @@ def test_notes_causes_and_members_of_a_group_are_told_in_a_line_each():
         ),
     ],
 )
-def test_a_process_that_ended_without_an_exception_says_how(record, told):
+def test_the_end_of_a_process_without_an_exception_is_described(record, described):
     why = task_error.find_failure([{"event": "read"}, record])
     assert why is record
     shown = task_error.describe_failure(why)
-    assert (shown["type"], shown["value"]) == told
+    assert (shown["type"], shown["value"]) == described

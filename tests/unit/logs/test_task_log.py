@@ -48,7 +48,7 @@ LINES = [
 ]
 
 
-def test_a_log_reads_like_one():
+def test_a_log_has_one_line_per_record():
     log = TaskLog(LINES, 2)
     assert log == (
         "12:00:00.200  INFO     read  rows=3\n"
@@ -65,7 +65,7 @@ def test_a_log_reads_like_one():
     assert repr(log) == str(log)
 
 
-def test_nothing_recorded_is_lost():
+def test_a_log_keeps_all_records():
     log = TaskLog(iter(LINES), 2)
     assert log.lines == LINES
     assert log.try_number == 2
@@ -83,7 +83,7 @@ def test_a_long_value_is_cut():
     assert len(line) < 100
 
 
-def test_frames_of_a_cells_file_are_those_of_the_cell(tmp_path):
+def test_frames_of_a_cells_file_are_shown_as_the_cells(tmp_path):
     path = tmp_path / "etl.py"
     path.write_text("# %% In [7]: %%temporal_dag\ndef f():\n    1 / 0\n")
     path.touch()

@@ -87,12 +87,12 @@ def test_folders_of_one_name_have_different_bundles(home, tmp_path):
     assert first != second
 
 
-def test_the_notebook_folder_is_its_own_bundle(home):
+def test_the_notebook_folder_is_a_bundle_of_its_own(home):
     assert airflow_config.register_folder(home, home / "notebook") == "notebook"
     assert airflow_config.bundle_path(home, "notebook") == home / "notebook"
 
 
-def test_folders_registered_at_once_are_all_kept(home, tmp_path):
+def test_folders_registered_at_the_same_time_are_all_kept(home, tmp_path):
     folders = [tmp_path / f"dags{n}" for n in range(20)]
     for folder in folders:
         folder.mkdir()
@@ -103,7 +103,7 @@ def test_folders_registered_at_once_are_all_kept(home, tmp_path):
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: None])
-def test_what_is_no_folder_is_refused(home, tmp_path, make):
+def test_a_path_that_is_not_a_folder_is_refused(home, tmp_path, make):
     path = tmp_path / "dag.py"
     make(path)
     with pytest.raises(InvalidInputError, match="is not a folder"):
@@ -115,7 +115,7 @@ def test_an_unknown_bundle_is_refused(home):
         airflow_config.bundle_path(home, "x")
 
 
-def test_variables_that_would_point_elsewhere_are_left_out():
+def test_variables_that_conflict_with_the_stack_are_dropped():
     environ = {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://prod",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": "cat secret",
@@ -149,7 +149,7 @@ def test_neither_airflow_nor_temporal_is_imported(module):
     assert done.stdout == "set()\n"
 
 
-def test_only_folders_that_are_named_so_are_watched(home, tmp_path):
+def test_only_folders_that_the_user_names_are_watched(home, tmp_path):
     for name in ("dags/below", "project"):
         (tmp_path / name).mkdir(parents=True)
     airflow_config.register_folder(home, tmp_path / "project")

@@ -1,4 +1,4 @@
-"""Which database a state folder has, and what is said when it can't have the one that is asked for."""
+"""The kind of database of a state folder, and the errors for one that it can't have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def home(tmp_path):
     return tmp_path
 
 
-def test_a_new_folder_has_what_is_asked_for(home):
+def test_a_new_folder_gets_the_requested_database(home):
     assert database.choose_kind(home, None) == "sqlite"
     assert database.choose_kind(home, "sqlite") == "sqlite"
     assert database.choose_kind(home, "postgres") == "postgres"
@@ -32,7 +32,7 @@ def test_a_folder_keeps_its_database(home, there, other):
         database.choose_kind(home, other)
 
 
-def test_the_password_stays_and_is_not_shown(home):
+def test_the_password_is_kept_and_not_shown(home):
     database.record_postgres(home, 5432)
     password = database.password(home)
     database.record_postgres(home, 5433)
@@ -42,7 +42,7 @@ def test_the_password_stays_and_is_not_shown(home):
     assert (home / "airflow" / "postgres.json").stat().st_mode & 0o077 == 0
 
 
-def test_packages_that_are_missing_are_named(home, monkeypatch):
+def test_missing_packages_are_named(home, monkeypatch):
     monkeypatch.setattr(database, "PACKAGES", (*database.PACKAGES, "no_such_driver"))
     with pytest.raises(InvalidInputError) as error:
         database.choose_kind(home, "postgres")
@@ -52,6 +52,6 @@ def test_packages_that_are_missing_are_named(home, monkeypatch):
     assert database.choose_kind(home, "sqlite") == "sqlite"
 
 
-def test_another_kind_is_bad_input(home):
+def test_an_unknown_kind_is_bad_input(home):
     with pytest.raises(InvalidInputError, match="no database 'mysql'"):
         database.choose_kind(home, "mysql")

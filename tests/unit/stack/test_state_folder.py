@@ -52,7 +52,7 @@ def test_another_users_home_is_refused(tmp_path):
 
 
 @as_root
-def test_a_home_that_is_closed_to_us_is_refused():
+def test_a_home_without_access_is_refused():
     with tempfile.TemporaryDirectory() as above:
         os.chmod(above, 0o755)
         home = Path(above) / "home"
@@ -67,12 +67,12 @@ def test_a_home_that_is_closed_to_us_is_refused():
 
 
 @pytest.mark.parametrize("name", ["wh?t", "two\nlines", "long" * 120])
-def test_a_name_that_no_database_can_be_opened_under_is_refused(tmp_path, name):
+def test_a_path_that_a_database_cannot_have_is_refused(tmp_path, name):
     with pytest.raises(InvalidInputError, match="state folder's path"):
         state_folder.prepare_home(tmp_path / name)
 
 
-def test_stack_json_is_private_and_whole(tmp_path):
+def test_stack_json_is_private_and_replaced_in_one_step(tmp_path):
     state_folder.write_stack(tmp_path, {"id": "1"})
     state_folder.write_stack(tmp_path, {"id": "2"})
     assert mode(tmp_path / state_folder.STACK_FILE) == 0o600
@@ -81,18 +81,18 @@ def test_stack_json_is_private_and_whole(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\udcff"])
-def test_a_damaged_stack_json_counts_as_none(tmp_path, text):
+def test_a_damaged_stack_json_is_ignored(tmp_path, text):
     (tmp_path / state_folder.STACK_FILE).write_bytes(text.encode("utf-8", "surrogateescape"))
     assert state_folder.read_stack(tmp_path) == {}
 
 
-def test_no_stack_json_is_no_stack(tmp_path):
+def test_without_stack_json_no_stack_runs(tmp_path):
     assert state_folder.read_stack(tmp_path / "nowhere") == {}
     assert not state_folder.manager_is_running(tmp_path / "nowhere")
 
 
 def test_a_manager_runs_while_its_lock_is_held(tmp_path):
-    # What a machine leaves that went down: a record of a pid that somebody else has now.
+    # After a crash of the machine: the record has a pid that another process has now.
     state_folder.write_stack(
         tmp_path, {"id": "1", "state": "ready", "keeper": {"pid": os.getpid(), "create_time": 0}}
     )
@@ -103,7 +103,7 @@ def test_a_manager_runs_while_its_lock_is_held(tmp_path):
     assert not state_folder.manager_is_running(tmp_path)
 
 
-def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+def test_a_lock_has_one_holder_at_a_time(tmp_path):
     path, order = tmp_path / "lock", []
 
     def second():
@@ -132,7 +132,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "1"
 
 
-def test_last_words_of_a_log(tmp_path):
+def test_the_last_lines_of_a_log_are_read(tmp_path):
     log = tmp_path / "x.log"
     assert state_folder.read_log_tail(log) == ""
     log.write_text("x" * 10_000 + "\none\n\ntwo\nthree\n")
