@@ -1,7 +1,7 @@
 """Settings of the magics, from ``%config TemporalDag``, environment variables and ``pyproject.toml``.
 
-Used in the notebook's kernel, in its main thread. :func:`get` looks in this order and returns the first value it finds:
-``%config`` (in IPython's configuration files too), the environment, ``pyproject.toml``, the default.
+Used in the notebook's kernel, in its main thread. :func:`get` returns the first value that it finds in this
+order: ``%config`` and IPython's configuration files, the environment, ``pyproject.toml``, the default.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The base class of stacks, which run DAG files through a client."""
+"""What every kind of stack offers: runs of DAG files, by way of its gateway."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MODES = ("deep",)
 
 
 class Stack(ABC):
-    """Services that run DAGs. A context manager: entering it starts the services, leaving it ends those it started."""
+    """Services that run DAGs. A context manager: entering starts, leaving ends what entering started."""
 
     @property
     @abstractmethod
     def client(self) -> Client:
-        """The client through which operations are called, in most cases that of the stack's gateway."""
+        """What operations are called through: the client of the stack's gateway, mostly."""
 
     @property
     @abstractmethod
     def where(self) -> dict[str, Any]:
-        """The stack's location: ``airflow``, ``temporal`` (texts), ``profile`` (or None), ``production`` (a bool)."""
+        """Where the stack is: ``airflow``, ``temporal`` (texts), ``profile`` (or None), ``production`` (a bool)."""
 
     @abstractmethod
     def start(self) -> Self:
@@ -66,37 +66,36 @@ class Stack(ABC):
         variables: str | os.PathLike[str] | None = None,
         worker_lost: str | None = None,
     ) -> Run:
-        """Run a DAG of a file. Returns as soon as the run is created.
+        """Run a DAG of a file; returns as soon as the run is created.
 
         Parameters
         ----------
         path
             The DAG file.
         dag_id
-            The DAG's id; not needed if the file defines one DAG.
+            Which of the file's DAGs; may be left out where there is one.
         conf
             The run's ``conf``: values for the DAG's params.
         params
-            The same as ``conf``, except that a name that isn't a param of the DAG is an error.
+            The same, but that a name which the DAG hasn't got is an error.
         mode
-            ``"deep"``: the run uses Airflow's metadata database.
+            ``"deep"``: on Airflow's metadata database.
         run_id
-            Id of the run; made from the time if omitted.
+            Id of the run; made from the time where left out.
         logical_date
-            The run's logical date, with a time zone; the current time if omitted.
+            The run's logical date, with a time zone; now where left out.
         connections, variables
-            Files with connections and variables for the tasks, in the format of ``airflow connections export`` and
-            ``airflow variables export``.
+            Files with the connections and variables that the tasks ask for, as ``airflow connections export``
+            and ``airflow variables export`` write them.
         worker_lost
-            Whether a try whose worker was lost is run again (``"rerun"``) or fails (``"fail"``); the worker's setting
-            if None.
+            What becomes of a try whose worker was lost: ``"rerun"`` or ``"fail"``; as the worker is set if None.
 
         Raises
         ------
         DagFileError
             The file is missing or can't be imported.
         DagNotFoundError
-            The file has no such DAG, or has several and ``dag_id`` is omitted.
+            It has no such DAG, or several and ``dag_id`` doesn't say which.
         InvalidConfError
             The DAG's params refuse ``conf`` or ``params``.
         PreflightError
@@ -134,7 +133,7 @@ def _check_mode(mode: str) -> None:
 
 def _absolute(path: str | os.PathLike[str], name: str) -> str:
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{name} must be a str or os.PathLike, not {type(path).__name__}.")
+        raise TypeError(f"{name} must be a str or os.PathLike, not {type(path).__name__}")
     return str(Path(path).expanduser().absolute())
 
 
@@ -142,7 +141,7 @@ def _checked_date(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     if not isinstance(moment, datetime):
-        raise TypeError(f"logical_date must be a datetime, not {type(moment).__name__}.")
+        raise TypeError(f"logical_date must be a datetime, not {type(moment).__name__}")
     if moment.tzinfo is None:
         raise InvalidInputError(
             f"logical_date {moment.isoformat()} has no time zone.",

@@ -1,8 +1,4 @@
-"""Connections to a configured Airflow and Temporal: through Airflow's database, its REST API, or Temporal alone.
-
-They run in the user's process. Through the database, a private stack manager runs a gateway, which has Airflow loaded,
-in a temporary state folder. It is owned by this process, and ends with it.
-"""
+"""Doors to a configured Airflow and Temporal: by Airflow's database, by its REST API, or by Temporal alone."""
 
 from __future__ import annotations
 
@@ -39,12 +35,12 @@ _NONE = "none: Temporal only"
 
 
 class _Gateway:
-    """A gateway in a private process, on the Airflow database that the environment configures."""
+    """A private process that has Airflow loaded, on the database that the environment configures."""
 
     def __init__(self, profile: str | None) -> None:
         self._home: Path | None = None
         self._ownership: control.StackOwnership | None = None
-        # By default PostgreSQL's client waits minutes for a database host that drops packets.
+        # Without it, a host that swallows packets is waited for for minutes.
         self._settings = {"PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT") or f"{_PATIENCE:.0f}"}
         if profile is not None:
             self._settings["TEMPORAL_PROFILE"] = profile
@@ -77,7 +73,7 @@ class _Gateway:
 
 
 class _Direct:
-    """A client in this process, of Airflow's REST API or of Temporal."""
+    """A client in this process: the REST API's, or Temporal's."""
 
     def __init__(self, name: str, address: str, make: Any) -> None:
         self._name, self._address, self._make = name, address, make
@@ -93,12 +89,12 @@ class _Direct:
 
     @property
     def services(self) -> list[ServiceRow]:
-        state = "running" if self.client is not None else "stopped"
-        return [{"name": self._name, "state": state, "address": self._address, "pid": None}]
+        told = "running" if self.client is not None else "stopped"
+        return [{"name": self._name, "state": told, "address": self._address, "pid": None}]
 
 
 class ConnectedStack(Stack):
-    """A connection to the configured Airflow and Temporal. :func:`connect` makes it.
+    """A connection to the Airflow and the Temporal that are configured; made by :func:`connect`.
 
     Parameters
     ----------
@@ -107,7 +103,7 @@ class ConnectedStack(Stack):
     airflow
         Address of Airflow's REST API.
     production
-        Patterns of profiles, namespaces and addresses that are production; the setting ``production`` if omitted.
+        Patterns of profiles, namespaces and addresses that are production; as configured where left out.
     """
 
     def __init__(
@@ -158,7 +154,7 @@ class ConnectedStack(Stack):
         return f"ConnectedStack(Airflow {self._airflow}, Temporal {self._temporal}{profile}{alarm})"
 
     def start(self) -> Self:
-        """Connect. From then on functions and magics use this connection.
+        """Connect; functions and magics work with this connection from now on.
 
         Raises
         ------
@@ -183,7 +179,7 @@ class ConnectedStack(Stack):
             current.use(None)
 
     def status(self) -> dict[str, Any]:
-        """Return the states of the connection's services, its location, and the variables that it was made from."""
+        """Return the state of what the connection consists of, :attr:`where` it leads, and the variables it is from."""
         names = (
             "AIRFLOW_HOME",
             "AIRFLOW_CONFIG",
@@ -202,7 +198,7 @@ class ConnectedStack(Stack):
 
     @property
     def where(self) -> dict[str, Any]:
-        """The location of the cluster: ``airflow``, ``temporal``, ``profile``, and whether it is ``production``."""
+        """Where the connection leads: ``airflow``, ``temporal``, ``profile``, and whether that is ``production``."""
         return dict(self._where)
 
     @property
@@ -212,12 +208,12 @@ class ConnectedStack(Stack):
         Raises
         ------
         ServiceUnavailableError
-            The connection isn't open.
+            It isn't open.
         """
         client = self._door.client
         if client is None:
             raise ServiceUnavailableError(
-                "Not connected.", hint="Connect to the cluster with `connect()`.", service="worker"
+                "Not connected.", hint="Use connect() to connect to the cluster.", service="worker"
             )
         if self._where["production"]:
             client.production = f"Temporal {self._temporal}, Airflow {self._airflow}"
@@ -226,20 +222,20 @@ class ConnectedStack(Stack):
     def trigger(
         self, dag_id: str, *, conf: Mapping[str, Any] | None = None, run_id: str | None = None
     ) -> Run:
-        """Run a DAG that Airflow has already parsed. Needs a connection through the REST API.
+        """Run a DAG that Airflow knows already; by the REST API alone.
 
         Raises
         ------
         DagNotFoundError
             Airflow has no such DAG.
         UnavailableHereError
-            The connection doesn't go through the REST API.
+            The connection isn't one by the REST API.
         """
         from temporal_airflow_nb.dag_runs.run import Run
 
         if not self._airflow.startswith("REST "):
             raise UnavailableHereError(
-                "A DAG can be triggered by its id only through Airflow's REST API.",
+                "A DAG is triggered by its id through Airflow's REST API alone.",
                 hint='Run its file, or connect with connect(airflow="https://…").',
                 op="trigger",
             )
@@ -248,17 +244,16 @@ class ConnectedStack(Stack):
 
     @property
     def links(self) -> dict[str, str]:
-        """The address of Airflow's UI with the key ``airflow``; empty if it isn't known."""
+        """The address of Airflow's UI by the name ``airflow``, where it is known."""
         if not self._airflow.startswith("REST "):
             return {}
         return {"airflow": self.client.address}
 
     def _history(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return a run's events from Temporal, for a client that has none."""
+        """Return a run's events, for a door that has none."""
         if self._temporal_client is None:
             self._temporal_client = self._temporal_door()
-        events: dict[str, Any] = self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
-        return events
+        return self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
 
     def _temporal_door(self) -> Any:
         from temporal_airflow_nb.client.temporal.client import WorkflowClient
@@ -269,26 +264,26 @@ class ConnectedStack(Stack):
 
 
 def connect(profile: str | None = None, *, airflow: str | None = None) -> ConnectedStack:
-    """Connect to a configured Airflow and Temporal, instead of an embedded stack.
+    """Connect to a configured Airflow and Temporal, in place of an embedded stack.
 
-    The connection uses Airflow's REST API if ``airflow`` is given. Otherwise it uses Airflow's database, if that is
-    configured as for Airflow's own command line (``AIRFLOW_CONFIG``, ``AIRFLOW_HOME`` with an ``airflow.cfg``,
-    ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN``). Otherwise it follows runs through Temporal alone. The cluster's workers
-    execute the runs.
+    Airflow is reached by its REST API where ``airflow`` names one; else by its database, where one is configured as
+    for Airflow's own command line (``AIRFLOW_CONFIG``, ``AIRFLOW_HOME`` with an ``airflow.cfg``,
+    ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN``); else not at all: runs are followed through Temporal then. Runs are
+    executed by the cluster's workers.
 
     Parameters
     ----------
     profile
         A profile of ``temporal.toml``, with address, namespace, TLS or an API key; ``$TEMPORAL_PROFILE``, or
-        ``default``, if omitted. ``TEMPORAL_*`` variables override it.
+        ``default``, where left out. ``TEMPORAL_*`` variables come before it.
     airflow
-        Address of Airflow: ``"https://airflow.example.com"``. The token is ``$AIRFLOW_API_TOKEN``, or is requested
+        Address of Airflow: ``"https://airflow.example.com"``. The token is ``$AIRFLOW_API_TOKEN``, or is asked for
         with ``$AIRFLOW_API_USER`` and ``$AIRFLOW_API_PASSWORD``.
 
     Returns
     -------
     ConnectedStack
-        The connection, which functions and magics use from now on; a context manager.
+        The connection, in use by functions and magics from now on; a context manager.
 
     Raises
     ------
@@ -306,22 +301,18 @@ def connect(profile: str | None = None, *, airflow: str | None = None) -> Connec
     """
     for name, value in (("profile", profile), ("airflow", airflow)):
         if value is not None and not isinstance(value, str):
-            raise TypeError(f"{name} must be a str or None, not {type(value).__name__}.")
+            raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
     return ConnectedStack(profile, airflow=airflow).start()
 
 
 def _patterns() -> Sequence[str]:
     from temporal_airflow_nb.config import settings
 
-    patterns: Sequence[str] = settings.get("production")
-    return patterns
+    return settings.get("production")
 
 
 def _check_temporal(profile: str | None) -> None:
-    """Raise an error if Temporal doesn't answer.
-
-    In a thread of its own: in a notebook, this thread already runs an event loop, and ``asyncio.run`` refuses a second.
-    """
+    """Refuse a Temporal that doesn't answer. In a thread: a notebook's own loop runs in this one."""
     failure: list[BaseException] = []
 
     async def ask() -> None:

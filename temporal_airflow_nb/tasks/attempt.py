@@ -252,7 +252,7 @@ class TaskRunner:
                 return TaskInstanceState.FAILED
             raise
         finally:
-            # Closing the exit channel tells the zygote nothing: it writes the wait status to it and ignores an error.
+            # The zygote ignores a closed exit channel when it writes the wait status.
             for end in (*pipes, child.exit_channel):
                 end.close()
         if supervisor.stopped:

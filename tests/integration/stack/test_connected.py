@@ -1,4 +1,4 @@
-"""Connections to a configured cluster. The cluster here is an embedded stack, reached by its settings only."""
+"""A gateway to a configured cluster; here the cluster is an embedded stack, reached by its settings alone."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_dag_of_the_clusters_bundles_runs_on_the_cluster(configured, tmp_path)
         (tmp_path / "elsewhere.py").write_text(DAG)
         with pytest.raises(DagFileError, match="isn't in any DAG bundle"):
             cluster.run(tmp_path / "elsewhere.py")
-        with pytest.raises(UnavailableHereError, match="only through Airflow's REST API"):
+        with pytest.raises(UnavailableHereError, match="REST API alone"):
             cluster.trigger("greet")
     assert current.current() is not cluster
 
@@ -104,21 +104,21 @@ CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
         ("nosuch://host/airflow", InvalidInputError, "setting nosuch://host/airflow can't be used"),
     ],
 )
-def test_an_unreachable_database_is_named(configured, monkeypatch, url, error, message):
+def test_a_database_that_is_out_of_reach_is_named(configured, monkeypatch, url, error, message):
     monkeypatch.setenv(CONNECTION, url.format(port=closed_port()))
     with pytest.raises(error, match=message) as raised:
         ta.connect()
     assert "s3cret" not in str(raised.value)
 
 
-def test_an_unreachable_temporal_server_is_named(configured, monkeypatch):
+def test_a_temporal_that_is_out_of_reach_is_named(configured, monkeypatch):
     address = f"127.0.0.1:{closed_port()}"
     monkeypatch.setenv("TEMPORAL_ADDRESS", address)
     with pytest.raises(ServiceUnavailableError, match=f"Temporal at {address} can't be reached"):
         ta.connect()
 
 
-def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path, monkeypatch):
+def test_a_profile_that_isnt_there_is_refused_with_those_that_are(tmp_path, monkeypatch):
     (tmp_path / "temporal.toml").write_text('[profile.staging]\naddress = "staging:7233"\n')
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "temporal.toml"))
     with pytest.raises(InvalidInputError, match="no profile 'prod'") as raised:
