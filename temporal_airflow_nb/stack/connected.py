@@ -308,7 +308,8 @@ def connect(profile: str | None = None, *, airflow: str | None = None) -> Connec
 def _patterns() -> Sequence[str]:
     from temporal_airflow_nb.config import settings
 
-    return settings.get("production")
+    patterns: Sequence[str] = settings.get("production")
+    return patterns
 
 
 def _check_temporal(profile: str | None) -> None:

@@ -150,6 +150,6 @@ def _kernel_restarts() -> bool:
     kernel = _kernel()
     if kernel is None:
         return False
-    # ipykernel keeps the request that ends it in this private attribute; no public one distinguishes a restart from an end.
+    # ipykernel keeps the request that ends it in this private attribute. No public one distinguishes restarts.
     message = getattr(kernel, "_shutdown_message", None)
     return message is None or bool(message["content"].get("restart"))
