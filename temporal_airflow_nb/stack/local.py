@@ -111,6 +111,7 @@ class LocalStack(Stack):
                     command=self._manager_command(),
                     options=["--db", kind, *(["--ui"] if self.ui else []), *self._linger_options()],
                 )
+                # Inside `stack.lock`, so that this process has its share before another one can join and leave.
                 if self._linger_options():
                     self._share = control.take_share(self.home)
                 self.started_here = True
@@ -259,6 +260,7 @@ class LocalStack(Stack):
         deadline = time.monotonic() + control.START_TIMEOUT
         while state_folder.manager_is_running(self.home):
             stack = state_folder.read_stack(self.home)
+            # A stack in another state is starting or ending. The loop ends when it is ready or its manager is gone.
             if stack.get("state") == "ready":
                 self._check_version(stack)
                 self._check_ui(stack)

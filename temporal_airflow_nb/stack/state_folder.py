@@ -211,6 +211,7 @@ def acquire_lock(path: Path, *, timeout: float, waiting_for: str) -> Iterator[in
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        # Polled: a blocking `flock` has no timeout. `O_CLOEXEC` keeps the lock from programs that the holder starts.
         deadline = time.monotonic() + timeout
         while not _try_lock(fd, path, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
@@ -229,6 +230,8 @@ def _try_lock(fd: int, path: Path, kind: int) -> bool:
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except OSError as error:
+        # Another process has the lock. Any other error comes from a file system without locks, such as some network
+        # file systems.
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
         raise InvalidInputError(

@@ -63,6 +63,7 @@ class DatabaseClient(Client):  # type: ignore[misc]
         super().__init__(base_url="http://in-process.invalid", token="", transport=InProcessTransport())
         self.find_dag: Callable[[str], None] | None = None
         """Called with the id of a DAG that a task names, before the request is answered from the database."""
+        # The task instance that each thread serves now.
         self._current = threading.local()
         self.event_hooks["request"].append(self._add_task_header)
         self._dag_bag = create_dag_bag()
@@ -76,6 +77,7 @@ class DatabaseClient(Client):  # type: ignore[misc]
             ("PATCH", rf"{ti}/skip-downstream"): self._skip_downstream,
             ("POST", xcom): self._set_xcom,
             ("DELETE", xcom): self._delete_xcom,
+            # The first match counts: these two come before the general route, whose key may contain slashes.
             ("GET", rf"{xcom}/item/(?P<offset>-?\d+)"): self._get_xcom_item,
             ("GET", rf"{xcom}/slice"): self._get_xcom_slice,
             ("GET", xcom): self._get_xcom,
@@ -117,6 +119,7 @@ class DatabaseClient(Client):  # type: ignore[misc]
                 answer, _Request(method, path, kwargs.get("params") or {}, body)
             )
         except HTTPException as error:
+            # FastAPI would make the same response of it; the stock client raises `ServerResponseError` for that.
             status, result = error.status_code, {"detail": error.detail}
         if isinstance(result, BaseModel):
             content = result.model_dump_json(exclude_unset=True, by_alias=True)
@@ -154,6 +157,7 @@ class DatabaseClient(Client):  # type: ignore[misc]
     def _update_state(self, request: _Request) -> tuple[int, Any]:
         update = _STATE_UPDATE.validate_json(request.body or b"")
         if isinstance(update, payloads.TIDeferredStatePayload):
+            # Airflow's triggerers must leave the trigger to the worker.
             update.queue = TRIGGER_QUEUE
         with transaction() as session:
             task_instances.ti_update_state(

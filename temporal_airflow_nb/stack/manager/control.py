@@ -165,9 +165,11 @@ def start_manager(
             env=env,
             pass_fds=pass_fds,
         )
+        # From here on only the manager has the write end: its death ends the wait with an end of file.
         os.close(ready_end)
         ready_end = -1
         _await_ready(ready, process, home)
+    # Also on an interrupt while the stack starts: nothing of it may be left.
     except BaseException:
         owner.release()
         if process is not None:
@@ -223,6 +225,7 @@ def stop_manager(
     if state_folder.manager_is_running(home) or (process is not None and process.poll() is None):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+    # The manager releases its lock as its last action, after its services have ended.
     if not wait_until_gone(home, STOP_TIMEOUT):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -55,6 +55,7 @@ class ServiceProcess:
             return
         # The service inherits the write end, and writes one line of JSON to it: that it is ready, or its error.
         self._ready_fd, child_end = os.pipe()
+        # The manager has one thread and must never wait for a service.
         os.set_blocking(self._ready_fd, False)
         self.process = self._spawn({**service.env, definitions.READY_FD: str(child_end)}, (child_end,))
         os.close(child_end)
@@ -78,6 +79,7 @@ class ServiceProcess:
                 self._launch()
             return self.process is not None
         before = self.state
+        # `poll` reaps the process. A report that it wrote before its end, its own error, is better than its exit code.
         if self.process.poll() is not None:
             self.error = self._read_report() or self._describe_exit()
             self.state = "dead"
@@ -157,6 +159,7 @@ class ServiceProcess:
         processes.kill_group(self.process, grace=0.0)
         self.process = None
         self._close_report()
+        # A service that died before it was ready, or soon after, failed in a row with the times before.
         if self._ready_since and time.monotonic() - self._ready_since > _STABLE_SECONDS:
             self._failures = 0
         self._ready_since = 0.0
