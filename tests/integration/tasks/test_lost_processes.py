@@ -32,7 +32,7 @@ def assert_completed(run, trace, middle_runs):
     assert set(tries(run).values()) == {1}
 
 
-def test_killed_worker(stack, tmp_path):
+def test_a_killed_worker_interrupts_a_task_once(stack, tmp_path):
     run, trace, task_pid = start(stack, tmp_path, 4)
     worker = pid_of(stack, "worker")
     kill(worker)
@@ -114,7 +114,7 @@ def test_a_run_can_choose_that_interrupted_tries_fail(stack, tmp_path):
     assert lines(trace, "") == ["try-1", "try-2"]
 
 
-def test_interrupted_try_may_be_a_failed_one(tmp_path, monkeypatch):
+def test_a_worker_can_choose_that_interrupted_tries_fail(tmp_path, monkeypatch):
     from temporal_airflow_nb import LocalStack
 
     monkeypatch.setenv("TEMPORAL_AIRFLOW_ON_WORKER_LOST", "fail")

@@ -79,7 +79,7 @@ def stored(stack):
     return {(task_id, index, key): json.loads(value) for task_id, index, key, value in rows}
 
 
-def test_large_values_lie_in_the_storage_alone(storage_stack, storage, tmp_path):
+def test_large_values_are_stored_only_in_the_storage(storage_stack, storage, tmp_path):
     path = tmp_path / "in_storage.py"
     path.write_text(textwrap.dedent(DAG))
     run = storage_stack.run(path)

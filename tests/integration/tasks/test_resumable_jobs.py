@@ -60,7 +60,7 @@ def own_stack(tmp_path):
         yield stack
 
 
-def test_job_is_not_submitted_again_when_the_worker_was_lost(own_stack, tmp_path):
+def test_a_job_is_not_submitted_again_after_its_worker_was_lost(own_stack, tmp_path):
     path, trace = tmp_path / "resumes.py", tmp_path / "trace"
     path.write_text(textwrap.dedent(DAG).format(folder=str(tmp_path)))
     run = own_stack.run(path)

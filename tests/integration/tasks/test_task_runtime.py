@@ -102,7 +102,7 @@ def test_a_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
     assert len({parsed_in, ran_in, again_ran_in}) == 3
 
 
-def test_top_level_variable_is_read_by_each_task(stack, tmp_path):
+def test_each_task_reads_a_top_level_variable(stack, tmp_path):
     header = "from airflow.sdk import Variable; found = Variable.get('changing', default='none')"
     path = write(
         tmp_path / "with_variable.py", TELL.format(name="with_variable", header=header, expression="found")
@@ -122,7 +122,7 @@ def test_the_parsing_context_names_the_task(stack, tmp_path):
     assert value(stack.run(path)) == ["in_context", "tell"]
 
 
-def test_file_that_builds_only_the_dag_asked_for(stack, tmp_path):
+def test_a_file_can_build_only_the_requested_dag(stack, tmp_path):
     source = """
         from airflow.sdk import DAG, get_parsing_context, task
 
@@ -143,7 +143,7 @@ def test_file_that_builds_only_the_dag_asked_for(stack, tmp_path):
         assert value(stack.run(path, dag_id=dag_id)) == [dag_id]
 
 
-def test_dag_in_a_zip_file(stack, tmp_path):
+def test_a_dag_in_a_zip_file_runs(stack, tmp_path):
     source = TELL.format(name="zipped", header="import in_the_zip", expression="in_the_zip.VALUE")
     path = tmp_path / "dags.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -225,7 +225,7 @@ def test_cancel_ends_a_task_in_its_own_interpreter(interpreter_stack, tmp_path):
     until(lambda: not psutil.pid_exists(shell), "the shell ends")
 
 
-def test_task_of_another_user_is_handed_over(interpreter_stack, tmp_path):
+def test_a_task_of_another_user_runs_through_sudo(interpreter_stack, tmp_path):
     source = TELL.format(
         name="as_somebody", header="", expression="[os.environ['RUN_AS'], os.getpid() == os.getpgid(0)]"
     ).replace("@task\n", "@task(run_as_user='somebody')\n")

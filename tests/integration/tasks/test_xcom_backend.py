@@ -42,7 +42,7 @@ kept_in_files()
 """
 
 
-def test_values_go_through_the_backend_both_ways(tmp_path, monkeypatch):
+def test_the_backend_writes_and_reads_values(tmp_path, monkeypatch):
     from temporal_airflow_nb import LocalStack
 
     (tmp_path / "file_xcom.py").write_text(BACKEND)
