@@ -33,7 +33,7 @@ def get_cli_commands() -> list[CLICommand]:
                 ActionCommand(
                     name="doctor",
                     help="Check settings, hooks and services, and say what to do",
-                    func=lazy_load_command(f"{here}.diagnosis.doctor"),
+                    func=lazy_load_command(f"{here}.doctor.doctor"),
                     args=(_OUTPUT, ARG_VERBOSE),
                 ),
             ),

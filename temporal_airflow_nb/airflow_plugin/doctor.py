@@ -12,7 +12,7 @@ from airflow.models.dag import DagModel
 from sqlalchemy import func, select
 
 from temporal_airflow_nb.airflow_plugin import selftest
-from temporal_airflow_nb.airflow_plugin.status import command, our_tables
+from temporal_airflow_nb.airflow_plugin.status import command, open_tables
 from temporal_airflow_nb.airflow_plugin.temporal_ui import ui_url
 from temporal_airflow_nb.config import environment
 from temporal_airflow_nb.config.airflow_version import check_airflow
@@ -20,7 +20,12 @@ from temporal_airflow_nb.config.temporal import connect_client
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
 from temporal_airflow_nb.health import print_report, run_checks
 from temporal_airflow_nb.orchestration.outbox import outbox, tables, worker_registry
-from temporal_airflow_nb.orchestration.outbox.rollout import ORCHESTRATOR, Rollout, configured, is_chosen
+from temporal_airflow_nb.orchestration.outbox.rollout import (
+    ORCHESTRATOR,
+    Rollout,
+    configured_rollout,
+    is_enabled,
+)
 from temporal_airflow_nb.orchestration.schedules import records
 
 if TYPE_CHECKING:
@@ -49,28 +54,28 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def _orchestrator() -> str:
-    if is_chosen():
+    if is_enabled():
         return "on"
-    configured()
+    configured_rollout()
     return f"off; to switch it on, set [core] orchestrator = {ORCHESTRATOR}"
 
 
 def _dags() -> str:
     text = conf.get("temporal_airflow", "dags", fallback=None) or "*"
     rollout = Rollout.parse(text)
-    with our_tables() as session:
+    with open_tables() as session:
         dag_ids = session.scalars(select(DagModel.dag_id).where(~DagModel.is_stale)).all()
         managed = rollout.managed(dag_ids, session)
     return f"{text}: {len(managed)} of {len(dag_ids)} DAGs"
 
 
 def _tables() -> str:
-    with our_tables():
+    with open_tables():
         return ", ".join(sorted(tables.metadata.tables))
 
 
 def _hooks() -> str:
-    with our_tables():
+    with open_tables():
         selftest.run()
     return "a scheduler with this configuration keeps off Temporal's runs"
 
@@ -112,9 +117,11 @@ async def _knows(client: Client, attribute: str) -> bool:
 
 def _worker() -> str:
     wanted = environment.task_queue()
-    with our_tables() as session:
-        living = [row for row in worker_registry.living(session) if wanted in row.task_queues.split(", ")]
-        last = worker_registry.last_seen(session)
+    with open_tables() as session:
+        living = [
+            row for row in worker_registry.list_live_workers(session) if wanted in row.task_queues.split(", ")
+        ]
+        last = worker_registry.get_last_seen_worker(session)
     if not living:
         seen = f"; one was seen last at {last.seen_at:%Y-%m-%d %H:%M:%S} UTC" if last else ""
         raise ServiceUnavailableError(
@@ -133,7 +140,7 @@ def _worker() -> str:
 
 
 def _outbox() -> str:
-    with our_tables() as session:
+    with open_tables() as session:
         count, since = session.execute(_due()).one()
     if not count:
         return "nothing waits"
@@ -153,12 +160,12 @@ def _due() -> Any:
 
 def _schedules() -> str:
     environment.schedule_id_prefix()
-    with our_tables() as session:
-        return records.report(session)
+    with open_tables() as session:
+        return records.describe(session)
 
 
 def _links() -> str:
-    with our_tables() as session:
-        last = worker_registry.last_seen(session)
+    with open_tables() as session:
+        last = worker_registry.get_last_seen_worker(session)
     ui = ui_url(last and last.address)
     return ui or "none: set [temporal_airflow] ui_url to the address of Temporal's UI"

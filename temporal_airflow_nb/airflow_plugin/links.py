@@ -45,10 +45,10 @@ def _link(dag_id: str, run_id: str) -> str:
     from temporal_airflow_nb.tasks.database import reading
 
     with reading() as session:
-        execution = workflow_records.of_run(dag_id, run_id, session)
+        execution = workflow_records.get_record(dag_id, run_id, session)
         if execution is None:
             return ""
-        worker = worker_registry.last_seen(session)
+        worker = worker_registry.get_last_seen_worker(session)
     ui = ui_url(worker and worker.address)
     return workflow_url(ui, execution._mapping) if ui else ""
 

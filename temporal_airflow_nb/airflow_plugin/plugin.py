@@ -7,8 +7,8 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from temporal_airflow_nb.airflow_plugin.links import PREFIX, RUN_TAB, TemporalLink, run_pages
-from temporal_airflow_nb.airflow_plugin.startup import on_plugins
-from temporal_airflow_nb.orchestration.outbox.rollout import is_chosen
+from temporal_airflow_nb.airflow_plugin.startup import on_plugins_loaded
+from temporal_airflow_nb.orchestration.outbox.rollout import is_enabled
 
 
 class TemporalPlugin(AirflowPlugin):
@@ -16,7 +16,7 @@ class TemporalPlugin(AirflowPlugin):
 
     name = "temporal"
 
-    if is_chosen():
+    if is_enabled():
         global_operator_extra_links = [TemporalLink()]
         fastapi_apps = [{"app": run_pages, "url_prefix": PREFIX, "name": "Temporal"}]
         external_views = [RUN_TAB]
@@ -24,4 +24,4 @@ class TemporalPlugin(AirflowPlugin):
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
         """Start what this process needs."""
-        on_plugins()
+        on_plugins_loaded()

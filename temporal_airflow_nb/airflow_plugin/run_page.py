@@ -79,7 +79,7 @@ def _incomplete(_: Request, __: RequestValidationError) -> HTMLResponse:
 
 
 def _view(run: DagRun, session: Session) -> _View:
-    execution = workflow_records.of_run(run.dag_id, run.run_id, session)
+    execution = workflow_records.get_record(run.dag_id, run.run_id, session)
     managed = is_managed(run.dag_id, run.run_id, session)
     if execution is None and not managed:
         if run.state == DagRunState.QUEUED:
@@ -89,7 +89,7 @@ def _view(run: DagRun, session: Session) -> _View:
         return _View(
             "", "Not executed by Temporal", text, {}, "", live=run.state not in State.finished_dr_states
         )
-    worker = worker_registry.last_seen(session)
+    worker = worker_registry.get_last_seen_worker(session)
     facts = {"Workflow": _code(workflow_id(run.dag_id, run.run_id))}
     if execution is not None:
         facts |= {
@@ -145,10 +145,10 @@ def _status(run: DagRun, execution: Any, managed: bool, session: Session) -> tup
 
 def _trouble(session: Session) -> str:
     """Return why nothing goes on, as HTML."""
-    living = worker_registry.living(session)
+    living = worker_registry.list_live_workers(session)
     if not living:
         return (
-            f"No worker lives; the last one was seen {_seen(worker_registry.last_seen(session))}. "
+            f"No worker lives; the last one was seen {_seen(worker_registry.get_last_seen_worker(session))}. "
             "Start one: <code>temporal-airflow worker</code>"
         )
     if any(worker.error is None for worker in living):
@@ -163,7 +163,7 @@ def _trouble(session: Session) -> str:
 def _workers(session: Session) -> str:
     return "<br>".join(
         f"{escape(worker.identity)} at {escape(worker.address)}, seen {_seen(worker)}"
-        for worker in worker_registry.living(session)
+        for worker in worker_registry.list_live_workers(session)
     )
 
 
@@ -171,7 +171,7 @@ def _seen(worker: Any) -> str:
     if worker is None:
         return "never"
     seconds = max(0, (timezone.utcnow() - worker.seen_at).total_seconds())
-    return "just now" if seconds < worker_registry.ALIVE.total_seconds() else _time(worker.seen_at)
+    return "just now" if seconds < worker_registry.LIVE_WITHIN.total_seconds() else _time(worker.seen_at)
 
 
 def _time(moment: datetime) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 from temporal_airflow_nb.errors import UnsupportedVersionError
 
-WAY_OUT = "Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator."
+FALLBACK_HINT = (
+    "Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator."
+)
 
 _installed = False
 _calls_back = False
@@ -38,8 +40,8 @@ def install() -> None:
 
     from temporal_airflow_nb.config.environment import native_scheduling
     from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
-    from temporal_airflow_nb.orchestration.outbox.restriction import restricted, run_is_unmanaged
-    from temporal_airflow_nb.orchestration.schedules.records import natively_scheduled
+    from temporal_airflow_nb.orchestration.outbox.query_restriction import restrict_queries, run_is_unmanaged
+    from temporal_airflow_nb.orchestration.schedules.records import select_native_dag_ids
 
     check_signatures()
     examine: Any = DagRun.get_running_dag_runs_to_examine
@@ -48,18 +50,18 @@ def install() -> None:
     needing: Any = DagModel.dags_needing_dagruns
 
     def get_running_dag_runs_to_examine(_: type[DagRun], session: Any) -> Any:
-        with restricted(DagRun.__tablename__, run_is_unmanaged) as restriction:
+        with restrict_queries(DagRun.__tablename__, run_is_unmanaged) as restriction:
             runs = examine(session=session)
-        if not restriction.narrowed:
+        if not restriction.restricted_queries:
             raise UnsupportedVersionError(
                 "Airflow's scheduler examines runs in a way that this package doesn't know: it would run tasks twice.",
-                hint=WAY_OUT,
+                hint=FALLBACK_HINT,
             )
         return runs
 
     @wraps(to_queue)
     def _executable_task_instances_to_queued(self: Any, max_tis: int, session: Any) -> Any:
-        with restricted(TaskInstance.__tablename__, run_is_unmanaged):
+        with restrict_queries(TaskInstance.__tablename__, run_is_unmanaged):
             return to_queue(self, max_tis=max_tis, session=session)
 
     @wraps(start_queued)
@@ -70,7 +72,7 @@ def install() -> None:
     def dags_needing_dagruns(_: type[DagModel], session: Any) -> Any:
         if not native_scheduling():
             return needing(session=session)
-        with restricted(DagModel.__tablename__, lambda dag: dag.dag_id.not_in(natively_scheduled())):
+        with restrict_queries(DagModel.__tablename__, lambda dag: dag.dag_id.not_in(select_native_dag_ids())):
             return needing(session=session)
 
     DagRun.get_running_dag_runs_to_examine = classmethod(get_running_dag_runs_to_examine)
@@ -98,7 +100,7 @@ def call_before_scheduling(callback: Callable[[], None]) -> None:
     _calls_back = True
 
 
-def require() -> None:
+def require_installed() -> None:
     """
     Refuse to take a run over in a process whose scheduler wouldn't keep off it.
 
@@ -140,5 +142,5 @@ def check_signatures() -> None:
             has = "is gone" if found is None else f"takes {', '.join(found)}"
             raise UnsupportedVersionError(
                 f"{owner.__name__}.{name} of this Airflow {has}: Temporal's runs can't be kept apart.",
-                hint=WAY_OUT,
+                hint=FALLBACK_HINT,
             )

@@ -69,7 +69,7 @@ def run() -> None:
                 [dag.dag_id for dag in needing if dag.dag_id.startswith(_DAG_ID)],
                 [_OTHER_ID],
             )
-        acquire(session, DatabaseLock.SLOTS)
+        acquire(session, DatabaseLock.ASSIGN_SLOTS)
         queued = scheduler()._executable_task_instances_to_queued(max_tis=1, session=session)
         _expect("queueing tasks", [ti.run_id for ti in queued], [_OTHER])
 
@@ -136,13 +136,13 @@ def _add_schedules(session: Session) -> None:
         due = {"is_paused": False, "is_stale": False, "next_dagrun_create_after": _LONG_AGO}
         session.add(DagModel(dag_id=dag_id, bundle_name=_DAG_ID, **due))
     session.flush()
-    records.record(records.Row(native, native, "", None), session)
+    records.save_record(records.ScheduleRecord(native, native, "", None), session)
 
 
 def _ours_by_configuration(session: Session) -> list[str]:
-    from temporal_airflow_nb.orchestration.outbox.rollout import configured
+    from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
 
-    chosen = configured()
+    chosen = configured_rollout()
     return [_OTHER] if chosen is not None and chosen.managed({_DAG_ID}, session) else []
 
 
@@ -151,5 +151,5 @@ def _expect(what: str, found: Any, expected: list[str]) -> None:
         raise UnsupportedVersionError(
             f"The self-test of {what} failed: Airflow would run tasks that Temporal runs"
             f" (found {sorted(found)}, expected {sorted(expected)}).",
-            hint=scheduler_filters.WAY_OUT,
+            hint=scheduler_filters.FALLBACK_HINT,
         )

@@ -23,19 +23,19 @@ _QUEUED, _RUNNING = "queued", "running"
 
 log = logging.getLogger(__name__)
 
-_muted = False
+_disabled = False
 _tables_are_there: bool | None = None
 
 
-def mute() -> None:
+def disable() -> None:
     """Have this process write nothing by itself: it is a worker, which knows what it does."""
-    global _muted
-    _muted = True
+    global _disabled
+    _disabled = True
 
 
-def is_muted() -> bool:
+def is_disabled() -> bool:
     """Return whether this process is a worker."""
-    return _muted
+    return _disabled
 
 
 def install() -> None:
@@ -54,7 +54,7 @@ def _before_savepoint(connection: Connection, _: str) -> None:
 
 
 def _after_flush(session: Session, _: Any) -> None:
-    if _muted:
+    if _disabled:
         return
     changed: dict[tuple[str, str], None] = {}
     deleted: dict[tuple[str, str], None] = {}
@@ -121,7 +121,7 @@ def _hand_over(session: Session, queued: list[tuple[str, str]], started: list[tu
     from temporal_airflow_nb.orchestration.outbox import managed_runs, outbox, rollout
 
     try:
-        chosen = rollout.configured()
+        chosen = rollout.configured_rollout()
     except InvalidInputError as error:
         # No scheduler starts with it: what is queued waits until it is set right.
         if started:
@@ -135,7 +135,7 @@ def _hand_over(session: Session, queued: list[tuple[str, str]], started: list[tu
             outbox.notify(dag_id, run_id, outbox.QUEUED, session)
     for dag_id, run_id in started:
         if dag_id in ours or managed_runs.is_managed(dag_id, run_id, session):
-            scheduler_filters.require()
+            scheduler_filters.require_installed()
             managed_runs.take_over(dag_id, run_id, session)
 
 
@@ -178,7 +178,7 @@ def _any_of(table: Any, runs: list[tuple[str, str]]) -> Any:
 
 def _before_bulk(state: ORMExecuteState) -> None:
     """Tell of runs that a single statement deletes, or whose state it sets: no instance of theirs is flushed."""
-    if _muted or not (state.is_delete or state.is_update):
+    if _disabled or not (state.is_delete or state.is_update):
         return
     mapper = state.bind_mapper
     if mapper is None or getattr(mapper.class_, "__tablename__", None) != _RUN:

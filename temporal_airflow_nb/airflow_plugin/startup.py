@@ -15,27 +15,27 @@ _tested = False
 _SCHEDULER = "airflow.jobs.scheduler_job_runner"
 
 
-def on_settings() -> None:
+def on_settings_loaded() -> None:
     """Listen for changes of runs from the first session on, where the configuration says so."""
-    from temporal_airflow_nb.orchestration.outbox.rollout import is_chosen
+    from temporal_airflow_nb.orchestration.outbox.rollout import is_enabled
 
-    if is_chosen():
+    if is_enabled():
         session_listeners.install()
 
 
-def on_plugins() -> None:
+def on_plugins_loaded() -> None:
     """
     Prepare the scheduler; refuse to go on in one whose configuration can't be used.
 
     Where Temporal is switched off, what it still executes ends with it.
     """
-    if session_listeners.is_muted():
+    if session_listeners.is_disabled():
         return
     is_scheduler = _SCHEDULER in sys.modules
     try:
-        from temporal_airflow_nb.orchestration.outbox.rollout import configured
+        from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
 
-        is_on = configured() is not None
+        is_on = configured_rollout() is not None
         if not is_on and not _some_are_unfinished():
             return
         session_listeners.install()
@@ -60,14 +60,14 @@ def before_scheduling() -> None:
     """Test that the hooks hold, once before the scheduler's loop; end the process if not."""
     global _tested
     from temporal_airflow_nb.airflow_plugin import selftest
-    from temporal_airflow_nb.orchestration.outbox.rollout import configured
+    from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
 
     if _tested:
         return
     try:
         selftest.run()
         _tested = True
-        chosen = configured()
+        chosen = configured_rollout()
     except TemporalAirflowError as error:
         stop(error)
     if chosen is None:

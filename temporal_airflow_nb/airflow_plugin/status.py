@@ -21,8 +21,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.health import print_table
 from temporal_airflow_nb.orchestration.outbox import managed_runs, tables, worker_registry
-from temporal_airflow_nb.orchestration.outbox.rollout import configured
-from temporal_airflow_nb.orchestration.schedules.records import natively_scheduled
+from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
+from temporal_airflow_nb.orchestration.schedules.records import select_native_dag_ids
 from temporal_airflow_nb.tasks.database import reading
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse
 
 
 @contextmanager
-def our_tables() -> Iterator[Session]:
+def open_tables() -> Iterator[Session]:
     """
     Yield a session for queries on our tables.
 
@@ -96,8 +96,8 @@ def status(arguments: argparse.Namespace) -> int:
 
 def collect() -> dict[str, Any]:
     """Return what the command shows."""
-    rollout = configured()
-    with our_tables() as session:
+    rollout = configured_rollout()
+    with open_tables() as session:
         waiting, since = session.execute(
             select(func.count(), func.min(tables.outbox.c.created_at)).select_from(tables.outbox)
         ).one()
@@ -113,7 +113,7 @@ def collect() -> dict[str, Any]:
 
 
 def _worker(row: Any) -> dict[str, Any]:
-    state = "gone" if timezone.utcnow() - row.seen_at > worker_registry.ALIVE else "running"
+    state = "gone" if timezone.utcnow() - row.seen_at > worker_registry.LIVE_WITHIN else "running"
     if state == "running" and row.error is not None:
         state = "unreachable"
     moments = {"seen_at": _iso(row.seen_at), "error_since": _iso(row.error_since)}
@@ -121,7 +121,7 @@ def _worker(row: Any) -> dict[str, Any]:
 
 
 def _schedules(session: Session) -> int:
-    return session.scalars(select(func.count()).select_from(natively_scheduled().subquery())).one()
+    return session.scalars(select(func.count()).select_from(select_native_dag_ids().subquery())).one()
 
 
 def _iso(moment: datetime | str | None) -> str | None:

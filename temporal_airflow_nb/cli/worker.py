@@ -40,7 +40,7 @@ def main() -> NoReturn:
 
 def _prepare() -> Zygotes:
     check_airflow()
-    session_listeners.mute()
+    session_listeners.disable()
     from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
     # While this process has one thread: Temporal's client starts many, and a process with threads must not fork.
@@ -81,7 +81,7 @@ def _prepare_database() -> None:
 
 
 async def _work(zygotes: Zygotes) -> None:
-    from temporal_airflow_nb.orchestration.scheduling.queues import default_queue
+    from temporal_airflow_nb.orchestration.scheduling.airflow_queues import default_queue
     from temporal_airflow_nb.orchestration.worker import AirflowWorker
 
     stopped = asyncio.Event()
@@ -93,7 +93,7 @@ async def _work(zygotes: Zygotes) -> None:
         zygotes.stop()
         raise
     queues = environment.queues() or [default_queue()]
-    worker = AirflowWorker(client, zygotes, alone=False, triggerer=True, queues=queues)
+    worker = AirflowWorker(client, zygotes, has_scheduler=True, has_triggerer=True, queues=queues)
     working = asyncio.create_task(worker.run())
     print(
         f"Working for {client.service_client.config.target_host}, namespace {client.namespace}, "

@@ -26,7 +26,7 @@ from temporal_airflow_nb.gateway import grid_routes, queries, run_actions, table
 from temporal_airflow_nb.gateway.long_poll import long_poll
 from temporal_airflow_nb.gateway.submission import Submissions, import_stored, warnings_of
 from temporal_airflow_nb.orchestration.schedules import records
-from temporal_airflow_nb.orchestration.scheduling import queues
+from temporal_airflow_nb.orchestration.scheduling import airflow_queues
 from temporal_airflow_nb.orchestration.workflow.models import FINAL_RUN_STATES
 from temporal_airflow_nb.stack.services.ports import LOOPBACK
 from temporal_airflow_nb.tasks.database import reading
@@ -216,16 +216,16 @@ def application(
 
     @app.post("/v1/queues")
     async def waiting_queues() -> dict[str, Any]:
-        waiting = await run_in_threadpool(queues.waiting)
-        unserved = await queues.unserved(temporal, waiting) if temporal is not None else []
+        waiting = await run_in_threadpool(airflow_queues.count_waiting_tasks)
+        unserved = await airflow_queues.list_unserved(temporal, waiting) if temporal is not None else []
         return {"waiting": waiting, "unserved": unserved}
 
     @app.post("/v1/schedules")
     def schedules() -> dict[str, Any]:
         with reading() as session:
             return {
-                "unscheduled": dict(records.unscheduled(session)),
-                "report": records.report(session),
+                "unscheduled": dict(records.list_unscheduled(session)),
+                "report": records.describe(session),
             }
 
     @app.post("/v1/respond")

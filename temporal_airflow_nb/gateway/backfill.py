@@ -59,7 +59,7 @@ def create_backfill(
             raise DagNotFoundError(f"no DAG {dag_id!r}", dag_id=dag_id)
         model.is_paused = False
         max_active_runs = model.max_active_runs
-        if rollout.is_alone():
+        if rollout.runs_without_airflow_scheduler():
             scheduler()._mark_backfills_complete(session=session)
     with block_other_writers():
         created = _created(

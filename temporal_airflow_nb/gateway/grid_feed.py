@@ -22,8 +22,8 @@ from temporal_airflow_nb.client.rows import own_times
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.errors import RunNotFoundError
 from temporal_airflow_nb.gateway.queries import TASK_COLUMNS, iso, links
-from temporal_airflow_nb.orchestration.scheduling.dag_structure import structure_of
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import flat_structure
+from temporal_airflow_nb.orchestration.scheduling.dag_structure import get_structure
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_flat_structure
 from temporal_airflow_nb.orchestration.workflow.models import FINAL_RUN_STATES, Key
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import commit_count, reading
@@ -191,13 +191,13 @@ class GridView:
                 version = session.get(DagVersion, dag_run.created_dag_version_id)
             else:
                 version = DagVersion.get_latest_version(self.dag_id, session=session)
-            self._show({"version": version and version.version_number, **structure_of(dag)})
+            self._show({"version": version and version.version_number, **get_structure(dag)})
         self._dag = dag
         return dag is not None
 
     def _show_flat(self) -> None:
         operators = {task["task_id"]: task["operator"] for task in self._tasks.values.values()}
-        self._show({"version": None, **flat_structure(sorted(operators.items()))})
+        self._show({"version": None, **build_flat_structure(sorted(operators.items()))})
 
     def _show(self, structure: dict[str, Any]) -> None:
         if structure != self._structure[0]:

@@ -43,7 +43,7 @@ def main(home: str) -> NoReturn:
 def _prepare(home: Path) -> Any:
     """Import Airflow, fork the zygote while there is one thread, and bring the database up to date."""
     version = check_airflow()
-    session_listeners.mute()
+    session_listeners.disable()
     embedded = GATEWAY_ONLY not in os.environ
     if embedded:
         # One connection for each thread that supervises a task, and some for the gateway.
@@ -124,11 +124,13 @@ async def _serve(zygotes: Any, home: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
     worker = None
     if embedded:
-        from temporal_airflow_nb.orchestration.outbox.rollout import configured
+        from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
         from temporal_airflow_nb.orchestration.worker import AirflowWorker
 
-        alone = configured() is None
-        worker = AirflowWorker(await _connect(), zygotes, alone=alone, triggerer=False, queues=queues())
+        has_scheduler = configured_rollout() is not None
+        worker = AirflowWorker(
+            await _connect(), zygotes, has_scheduler=has_scheduler, has_triggerer=False, queues=queues()
+        )
         client = worker.runner.client
     else:
         from temporal_airflow_nb.tasks.client import DatabaseClient

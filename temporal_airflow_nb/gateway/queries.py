@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.gateway import log_reader
 from temporal_airflow_nb.gateway.lookup import find_run, find_try
-from temporal_airflow_nb.orchestration.scheduling.task_graph import graph_of
+from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading
 
@@ -66,7 +66,7 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, An
     with reading() as session:
         dag_run = find_run(dag_id, run_id, session)
         dag = dag_of_run(dag_run, session)
-        order = graph_of(dag).order if dag is not None else {}
+        order = get_graph(dag).order if dag is not None else {}
         groups = (
             {task_id: task.task_group for task_id, task in dag.task_dict.items()} if dag is not None else {}
         )

@@ -138,8 +138,8 @@ def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, 
         if managed_runs.is_managed(dag_id, dag_run.run_id, session):
             outbox.notify(dag_id, dag_run.run_id, outbox.RESYNC, session)
         if (dag := dag_of_run(dag_run, session)) is not None:
-            past_dependencies.tell_all(dag_run, dag, session)
-        if done.state == DagRunState.QUEUED and rollout.in_force() is None:
+            past_dependencies.resync_later_runs(dag_run, dag, session)
+        if done.state == DagRunState.QUEUED and rollout.active_rollout() is None:
             # No setting says whose it is: it stays with those who act on it.
             managed_runs.assign(dag_id, dag_run.run_id, session)
     if done.state == DagRunState.QUEUED:

@@ -25,7 +25,7 @@ from temporalio.client import Client
 from temporal_airflow_nb.client.rows import check_run_state
 from temporal_airflow_nb.client.temporal.history import History
 from temporal_airflow_nb.gateway.lookup import check_dag, find_run
-from temporal_airflow_nb.orchestration.scheduling.task_graph import graph_of
+from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading
 
@@ -272,7 +272,7 @@ def _places(dag_id: str, run_id: str, session: Session) -> tuple[Mapping[str, in
     if dag is None:
         return {}, {}
     groups = {task_id: task.task_group for task_id, task in dag.task_dict.items()}
-    return graph_of(dag).order, {id_: group and (group.group_id or None) for id_, group in groups.items()}
+    return get_graph(dag).order, {id_: group and (group.group_id or None) for id_, group in groups.items()}
 
 
 def _operator(model: Any) -> Any:

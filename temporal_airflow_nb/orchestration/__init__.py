@@ -1,1 +1,1 @@
-"""What runs in Temporal: workflows, activities, scheduling and the worker."""
+"""The Temporal worker with its workflows and activities, and the dispatcher that starts workflows."""

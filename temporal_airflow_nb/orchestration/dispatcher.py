@@ -1,4 +1,10 @@
-"""Delivers the outbox to Temporal, and repairs what a crash left between the two."""
+"""Delivers the outbox to Temporal, and starts the workflows that running runs lack after a crash.
+
+It runs in the worker process that executes workflows, on the worker's event loop; its queries run in threads. Several
+worker processes may each run one: rows of the outbox are claimed, and starting a workflow twice starts it once. A
+message is claimed in one transaction, delivered without one, and deleted in another, so that a dispatcher that dies in
+between delivers it again.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +33,16 @@ from temporal_airflow_nb.tasks.database import reading, transaction
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.1
-# Everything that writes to the outbox then is this process, which says so.
-_POLL_SECONDS_ALONE = 1.0
-_LONGEST_PAUSE = 2.0
+# Without an Airflow scheduler only this process writes to the outbox, and `wake` follows each of its commits.
+_POLL_SECONDS_WITHOUT_SCHEDULER = 1.0
+_MAX_PAUSE_SECONDS = 2.0
 _RECONCILE_SECONDS = 30.0
-_AT_ONCE = 8
+_MAX_CONCURRENT_REQUESTS = 8
 
 
 class Dispatcher:
     """
-    Runs beside the worker; one delivers at a time, several do no harm.
+    Delivers messages beside the worker; dispatchers of several workers may run at the same time.
 
     Parameters
     ----------
@@ -53,28 +59,31 @@ class Dispatcher:
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Say, from any thread, that there is something to deliver."""
+        """Deliver soon; may be called from any thread."""
+        # Listeners of the outbox run in the thread that commits, mostly a thread of a transaction.
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Deliver and reconcile until cancelled."""
-        await asyncio.gather(self._deliver_always(), self._reconcile_always())
+        await asyncio.gather(self._deliver_repeatedly(), self._reconcile_repeatedly())
 
-    async def _deliver_always(self) -> None:
-        often = _POLL_SECONDS_ALONE if rollout.is_alone() else _POLL_SECONDS
-        pause = often
+    async def _deliver_repeatedly(self) -> None:
+        interval = (
+            _POLL_SECONDS_WITHOUT_SCHEDULER if rollout.runs_without_airflow_scheduler() else _POLL_SECONDS
+        )
+        pause = interval
         while True:
             try:
                 await self.deliver()
-                pause = often
+                pause = interval
             except Exception as error:
                 log.warning("Could not deliver to Temporal; trying again", error=repr(error))
-                pause = min(max(2 * pause, 0.5), _LONGEST_PAUSE)
+                pause = min(max(2 * pause, 0.5), _MAX_PAUSE_SECONDS)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
             self._wake.clear()
 
-    async def _reconcile_always(self) -> None:
+    async def _reconcile_repeatedly(self) -> None:
         while True:
             try:
                 await self.reconcile()
@@ -83,17 +92,19 @@ class Dispatcher:
             await asyncio.sleep(_RECONCILE_SECONDS)
 
     async def deliver(self) -> int:
-        """Deliver everything in the outbox; return how much there was."""
+        """Claim and deliver messages of the outbox; return how many were claimed."""
         messages, running = await asyncio.to_thread(_claim)
         if not messages:
             return 0
         by_run: dict[tuple[str, str], list[outbox.Message]] = {}
         for message in messages:
             by_run.setdefault((message.dag_id, message.run_id), []).append(message)
-        told: list[Any] = [self._tell(*run, of_run, run in running) for run, of_run in by_run.items()]
+        deliveries: list[Any] = [
+            self._deliver_to(*run, messages_of_run, run in running) for run, messages_of_run in by_run.items()
+        ]
         if any(message.kind == outbox.QUEUED for message in messages):
-            told.append(asyncio.to_thread(start_queued_runs))
-        outcomes = await asyncio.gather(*told, return_exceptions=True)
+            deliveries.append(asyncio.to_thread(start_queued_runs))
+        outcomes = await asyncio.gather(*deliveries, return_exceptions=True)
         failed = {
             run for run, error in zip(by_run, outcomes, strict=False) if isinstance(error, BaseException)
         }
@@ -107,11 +118,14 @@ class Dispatcher:
                 raise error
         return len(messages)
 
-    async def _tell(self, dag_id: str, run_id: str, messages: list[outbox.Message], is_running: bool) -> None:
-        """Tell a run once what several messages say."""
+    async def _deliver_to(
+        self, dag_id: str, run_id: str, messages: list[outbox.Message], is_running: bool
+    ) -> None:
+        """Deliver all messages of one run with one request."""
         kinds = {message.kind for message in messages} - {outbox.QUEUED}
         if outbox.START in kinds:
-            # One that has ended, or is gone, was started by somebody who died before saying so.
+            # A run that has ended, or was deleted, doesn't start again: the message is left from a dispatcher that
+            # died after the delivery.
             if is_running:
                 await self.start(dag_id, run_id)
         elif kinds == {outbox.WAKE}:
@@ -121,7 +135,7 @@ class Dispatcher:
             await self.signal(dag_id, run_id, RESYNC_SIGNAL)
 
     async def start(self, dag_id: str, run_id: str) -> None:
-        """Start a run's workflow; one that runs already is told to look again."""
+        """Start a run's workflow; if it is running, signal it to compare its state with the database."""
         await self.client.start_workflow(
             DEEP_WORKFLOW,
             DagRunInput(dag_id, run_id, drain_at=history_limit()),
@@ -131,35 +145,37 @@ class Dispatcher:
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             start_signal=RESYNC_SIGNAL,
             static_summary=f"{dag_id} · {run_id}"[:200],
-            static_details=_way_back(dag_id, run_id),
+            static_details=_airflow_link(dag_id, run_id),
         )
 
     async def signal(self, dag_id: str, run_id: str, name: str, *arguments: Any) -> None:
-        """Tell a run's workflow to look at the database; start it if the run goes on without one."""
+        """Send a signal to a run's workflow; start the workflow if the run is unfinished and has none."""
         try:
             await self.client.get_workflow_handle(workflow_id(dag_id, run_id)).signal(name, *arguments)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            if await asyncio.to_thread(_unfinished, [(dag_id, run_id)]):
+            if await asyncio.to_thread(_list_unfinished_runs, [(dag_id, run_id)]):
                 await self.start(dag_id, run_id)
 
     async def reconcile(self) -> None:
-        """See that each run of ours that Airflow holds to be running has a workflow, and start what is queued."""
+        """Start queued runs, and start the workflow of each managed run that is running without one."""
         await asyncio.to_thread(start_queued_runs)
-        turn = asyncio.Semaphore(_AT_ONCE)
+        limit = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
-        async def see_to(dag_id: str, run_id: str) -> None:
-            async with turn:
+        async def ensure_workflow(dag_id: str, run_id: str) -> None:
+            async with limit:
                 if not await self._is_open(workflow_id(dag_id, run_id)):
                     log.info("Starting the workflow of a run that had none", dag_id=dag_id, run_id=run_id)
                     await self.start(dag_id, run_id)
 
-        await asyncio.gather(*(see_to(*run) for run in await asyncio.to_thread(_unfinished)))
+        await asyncio.gather(
+            *(ensure_workflow(*run) for run in await asyncio.to_thread(_list_unfinished_runs))
+        )
 
     async def _is_open(self, workflow: str) -> bool:
         try:
-            description: Any = await self.client.get_workflow_handle(workflow).describe()
+            description = await self.client.get_workflow_handle(workflow).describe()
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return False
@@ -167,8 +183,8 @@ class Dispatcher:
         return description.status == WorkflowExecutionStatus.RUNNING
 
 
-def _way_back(dag_id: str, run_id: str) -> str | None:
-    """Return a link to the run in Airflow's UI, as Temporal's UI shows one."""
+def _airflow_link(dag_id: str, run_id: str) -> str | None:
+    """Return a Markdown link to the run in Airflow's UI, for the details that Temporal's UI shows."""
     base = (conf.get("api", "base_url", fallback=None) or "").rstrip("/")
     if not base:
         return None
@@ -176,9 +192,10 @@ def _way_back(dag_id: str, run_id: str) -> str | None:
 
 
 def _claim() -> tuple[list[outbox.Message], set[tuple[str, str]]]:
-    """Return the messages that are to be delivered now, and which of their runs are running."""
+    """Claim the messages that can be delivered now; return them and the runs among theirs that are running."""
+    # A read first: on SQLite `transaction()` takes the write lock, which would keep tasks waiting at each poll.
     with reading() as session:
-        if not outbox.are_waiting(session):
+        if not outbox.has_deliverable(session):
             return [], set()
     with transaction() as session:
         messages = outbox.claim(session)
@@ -187,12 +204,12 @@ def _claim() -> tuple[list[outbox.Message], set[tuple[str, str]]]:
         )
 
 
-def _settle(arrived: list[int], failed: list[int]) -> None:
+def _settle(delivered: list[int], failed: list[int]) -> None:
     with transaction() as session:
-        outbox.delivered(arrived, session)
-        outbox.give_back(failed, session)
+        outbox.remove_delivered(delivered, session)
+        outbox.release(failed, session)
 
 
-def _unfinished(among: list[tuple[str, str]] | None = None) -> set[tuple[str, str]]:
+def _list_unfinished_runs(among: list[tuple[str, str]] | None = None) -> set[tuple[str, str]]:
     with reading() as session:
         return managed_runs.list_unfinished_runs(session, among)

@@ -1,4 +1,10 @@
-"""The Temporal worker that executes DAG runs."""
+"""The Temporal worker that executes DAG runs.
+
+It runs in the gateway process of an embedded stack, or in the process of `temporal-airflow worker`. The event loop runs
+the SDK's workers and the background loops; it never touches the database. Transactions run in the threads of
+``_transactions`` or of :func:`asyncio.to_thread`; each task's supervisor has a thread of ``TaskActivities``. Tasks,
+triggers and callbacks run in child processes.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +31,13 @@ from temporal_airflow_nb.orchestration.activities.trigger_activities import Trig
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
 from temporal_airflow_nb.orchestration.outbox import outbox, rollout
 from temporal_airflow_nb.orchestration.outbox.worker_registry import WorkerRegistration
-from temporal_airflow_nb.orchestration.run_creation.asset_watchers import AssetWatchers
-from temporal_airflow_nb.orchestration.run_creation.deadlines import DeadlineWatch
-from temporal_airflow_nb.orchestration.run_creation.triggered_runs import TriggeredRuns
+from temporal_airflow_nb.orchestration.run_creation.asset_watchers import AssetWatcherRunner
+from temporal_airflow_nb.orchestration.run_creation.deadlines import DeadlineWatcher
+from temporal_airflow_nb.orchestration.run_creation.triggered_runs import TriggeredRunCreator
 from temporal_airflow_nb.orchestration.schedules.synchronizer import ScheduleSynchronizer
 from temporal_airflow_nb.orchestration.schedules.workflow import CreateDueDagRunsWorkflow
-from temporal_airflow_nb.orchestration.scheduling.pool_slots import SlotWatch
-from temporal_airflow_nb.orchestration.scheduling.queues import default_queue, on_queue, unserved, waiting
+from temporal_airflow_nb.orchestration.scheduling import airflow_queues
+from temporal_airflow_nb.orchestration.scheduling.pool_slots import SlotWatcher
 from temporal_airflow_nb.orchestration.workflow.deep_workflow import ExecuteAirflowDagDeepWorkflow
 from temporal_airflow_nb.tasks.attempt import TaskRunner
 from temporal_airflow_nb.tasks.client import DatabaseClient
@@ -40,33 +46,33 @@ from temporal_airflow_nb.tasks.zygotes import Zygotes
 
 log = structlog.get_logger(__name__)
 
-_TRANSACTION_THREADS = 8
+_MAX_CONCURRENT_TRANSACTIONS = 8
 _DEADLOCK_SECONDS = 60
-_LOOK_AGAIN = 15.0
+_CHECK_QUEUES_SECONDS = 15.0
 _HEARTBEATS: dict[str, Any] = {
     "default_heartbeat_throttle_interval": timedelta(seconds=1),
     "max_heartbeat_throttle_interval": timedelta(seconds=3),
 }
-# Without one, the SDK hashes every loaded module to make one up: 0.7 s.
+# Without a build id, the SDK hashes every loaded module to compute one, which takes 0.7 s.
 _BUILD_ID = "temporal-airflow-nb"
 
 
 class AirflowWorker:
     """
-    Executes the tasks of Airflow queues; the one that serves the default queue executes the workflows as well.
+    Executes the tasks of Airflow queues. A worker that serves the default queue executes the workflows as well.
 
     Parameters
     ----------
     client
         Temporal's client.
     zygotes
-        Where task processes come from.
-    alone
-        Whether no scheduler of Airflow works on the same database.
-    triggerer
-        Whether a triggerer of Airflow does.
+        Starts the task processes.
+    has_scheduler
+        Whether Airflow's scheduler runs on the same database.
+    has_triggerer
+        Whether Airflow's triggerer runs on the same database.
     queues
-        Names of the Airflow queues to serve; every one, from its first task on, if None.
+        Names of the Airflow queues to serve; if None, every queue, each from its first task on.
     """
 
     def __init__(
@@ -74,8 +80,8 @@ class AirflowWorker:
         client: Client,
         zygotes: Zygotes,
         *,
-        alone: bool,
-        triggerer: bool,
+        has_scheduler: bool,
+        has_triggerer: bool,
         queues: Sequence[str] | None = None,
     ) -> None:
         from airflow.configuration import conf
@@ -83,23 +89,27 @@ class AirflowWorker:
         max_tasks = conf.getint("core", "parallelism")
         self.client = client
         self.zygotes = zygotes
-        self.alone = alone
-        self.triggerer = triggerer
-        if alone:
-            rollout.take_everything()
+        self.has_scheduler = has_scheduler
+        self.has_triggerer = has_triggerer
+        if not has_scheduler:
+            rollout.manage_every_dag()
         self.runner = TaskRunner(zygotes, DatabaseClient())
         self.tasks = TaskActivities(self.runner, max_tasks)
         capacity = conf.getint("triggerer", "capacity")
         self.triggers = Triggers(zygotes, self.runner.client, capacity)
-        self.deadlines = DeadlineWatch(self.runner, self.triggers, alone=alone)
+        self.deadlines = DeadlineWatcher(self.runner, self.triggers, has_scheduler=has_scheduler)
         self.dispatcher = Dispatcher(client, task_queue())
         self.schedules = ScheduleSynchronizer(client)
         self._max_tasks = max_tasks
+        # For the local activities. There are fewer of them than threads: the SDK warns about an executor that has
+        # fewer threads than `max_concurrent_activities`, even though those activities are coroutines.
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
         self._serves_every_queue = queues is None
-        self._executes_workflows = queues is None or default_queue() in queues
-        self._served = {default_queue(), *(queues or ())}
-        self._workers = [self._queue_worker(queue) for queue in sorted(self._served - {default_queue()})]
+        self._executes_workflows = queues is None or airflow_queues.default_queue() in queues
+        self._served = {airflow_queues.default_queue(), *(queues or ())}
+        self._workers = [
+            self._queue_worker(queue) for queue in sorted(self._served - {airflow_queues.default_queue()})
+        ]
         if self._executes_workflows:
             self._workers += [self._main_worker(), self._trigger_worker(capacity)]
         self._running: list[asyncio.Task[None]] = []
@@ -130,14 +140,15 @@ class AirflowWorker:
             ],
             activity_executor=self._transactions,
             max_concurrent_activities=self._max_tasks,
-            max_concurrent_local_activities=_TRANSACTION_THREADS,
+            max_concurrent_local_activities=_MAX_CONCURRENT_TRANSACTIONS,
             max_concurrent_workflow_tasks=4,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
             workflow_failure_exception_types=[NondeterminismError],
             **_HEARTBEATS,
         )
-        # The workflow never blocks. On a busy machine the SDK would take it for deadlocked after two seconds and,
-        # with timers pending, never get rid of it.
+        # Private part of Temporal's SDK. A workflow that takes more than two seconds for one step counts as deadlocked.
+        # The workflow here never blocks, but on a busy machine a step can take longer; with timers pending the SDK
+        # would then never evict the workflow.
         worker._workflow_worker._deadlock_timeout_seconds = _DEADLOCK_SECONDS  # type: ignore[union-attr]
         return worker
 
@@ -158,14 +169,16 @@ class AirflowWorker:
         )
 
     async def _serve_new_queues(self) -> None:
-        """Serve each queue from its first task on, whether a pass here or in another process has sent it."""
+        """Serve each queue from its first task on, whichever process's scheduling pass sent the task."""
         loop = asyncio.get_running_loop()
-        sent: asyncio.Queue[str] = asyncio.Queue()
-        on_queue(lambda queue: loop.call_soon_threadsafe(sent.put_nowait, queue))
+        announced: asyncio.Queue[str] = asyncio.Queue()
+        # Passes run in threads of `_transactions`; an asyncio queue may be used on the event loop only.
+        airflow_queues.add_listener(lambda queue: loop.call_soon_threadsafe(announced.put_nowait, queue))
         while True:
             try:
-                queues = {await asyncio.wait_for(sent.get(), _LOOK_AGAIN)}
+                queues = {await asyncio.wait_for(announced.get(), _CHECK_QUEUES_SECONDS)}
             except asyncio.TimeoutError:
+                # Passes of other processes announce nothing here; the database has their tasks.
                 queues = set(await self._waiting_tasks())
             for queue in sorted(queues - self._served):
                 self._served.add(queue)
@@ -174,50 +187,50 @@ class AirflowWorker:
 
     async def _warn_of_unserved_queues(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_AGAIN)
+            await asyncio.sleep(_CHECK_QUEUES_SECONDS)
             queues = await self._waiting_tasks()
             try:
-                lonely = await unserved(self.client, queues)
+                unserved = await airflow_queues.list_unserved(self.client, queues)
             except RPCError as error:
-                log.warning("Could not ask Temporal who serves the queues; trying again", error=repr(error))
+                log.warning("Could not ask Temporal which queues are served; trying again", error=repr(error))
                 continue
-            for queue in lonely:
+            for queue in unserved:
                 log.warning(
-                    f"Tasks wait for a worker: start one with `temporal-airflow worker --queues {queue}`",
+                    f"Tasks wait for a worker. Start one with `temporal-airflow worker --queues {queue}`.",
                     queue=queue,
                     tasks=queues[queue],
                 )
 
     async def _waiting_tasks(self) -> dict[str, int]:
         try:
-            return await asyncio.to_thread(waiting)
+            return await asyncio.to_thread(airflow_queues.count_waiting_tasks)
         except SQLAlchemyError as error:
-            log.warning("Could not look at the queues; trying again", error=repr(error))
+            log.warning("Could not read the queues from the database; trying again", error=repr(error))
             return {}
 
     async def run(self) -> None:
         """Work until :meth:`stop` or until the task is cancelled."""
-        # A task's way through the worker crosses six threads, each of which may find another one computing: a
-        # thread that waits for the interpreter has it after half a millisecond instead of five.
+        # A task passes through six threads of the worker, and in each it may have to wait until another thread gives
+        # up the GIL: for half a millisecond instead of the default five.
         sys.setswitchinterval(0.0005)
         background = [WorkerRegistration(self.client, [worker.task_queue for worker in self._workers]).run()]
         if self._executes_workflows:
-            background += [self.dispatcher.run(), SlotWatch().run(), self._warn_of_unserved_queues()]
+            background += [self.dispatcher.run(), SlotWatcher().run(), self._warn_of_unserved_queues()]
             background.append(self.schedules.run() if native_scheduling() else self.schedules.clear())
-            outbox.on_message(self.dispatcher.wake)
+            outbox.add_listener(self.dispatcher.wake)
         if self._serves_every_queue:
             background.append(self._serve_new_queues())
-        if self.alone:
-            background.append(TriggeredRuns().run())
-        if not self.triggerer:
-            background += [self.deadlines.run(), AssetWatchers(self.triggers).run()]
-            outbox.on_message(self.deadlines.wake)
-        helping = [asyncio.create_task(coroutine) for coroutine in background]
+        if not self.has_scheduler:
+            background.append(TriggeredRunCreator().run())
+        if not self.has_triggerer:
+            background += [self.deadlines.run(), AssetWatcherRunner(self.triggers).run()]
+            outbox.add_listener(self.deadlines.wake)
+        background_tasks = [asyncio.create_task(coroutine) for coroutine in background]
         self._running += [asyncio.create_task(worker.run()) for worker in self._workers]
         try:
             await asyncio.gather(*self._running)
         finally:
-            for task in helping:
+            for task in background_tasks:
                 task.cancel()
 
     async def stop(self) -> None:

@@ -33,7 +33,7 @@ def new_message(cluster: Cluster, dag_id: str, run_id: str, kind: str) -> None:
     cluster.run_python(
         "-c",
         "import sys\n"
-        "from temporal_airflow_nb.orchestration import outbox\n"
+        "from temporal_airflow_nb.orchestration.outbox import outbox\n"
         "from temporal_airflow_nb.tasks.database import transaction\n"
         "with transaction() as session:\n"
         "    outbox.notify(*sys.argv[1:], session)\n",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import flat_structure, unpacked
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_flat_structure, unpack
 
 _MOMENTS = ("logical_date", "run_after", "queued_at", "start_date", "end_date")
 
@@ -30,9 +30,11 @@ class WorkflowGrid:
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
         facts = answer["run"]
-        rows = unpacked(answer["tasks"])
-        known = unpacked(answer["structure"]) if answer["structure"] else None
-        structure = known or flat_structure((task_id, None) for task_id in sorted({row[0] for row in rows}))
+        rows = unpack(answer["tasks"])
+        known = unpack(answer["structure"]) if answer["structure"] else None
+        structure = known or build_flat_structure(
+            (task_id, None) for task_id in sorted({row[0] for row in rows})
+        )
         nodes = structure["nodes"]
         self._topological = {
             nodes[place]["id"]: turn for turn, place in enumerate(structure.pop("order", ()))

@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.config.temporal import connect_client
 from temporal_airflow_nb.errors import ServiceUnavailableError
-from temporal_airflow_nb.orchestration.workflow.activity_calls import try_of
+from temporal_airflow_nb.orchestration.workflow.activity_calls import parse_activity_id
 
 COLUMNS: Final = (
     "event_id",
@@ -175,7 +175,7 @@ class _Reader:
         return ", ".join([f"{name} {_plain(fields[name])}" for name in sorted(fields)])
 
     async def _activity_task_scheduled(self, event: HistoryEvent, facts: Any) -> str:
-        if (tried := try_of(facts.activity_id)) is not None:
+        if (tried := parse_activity_id(facts.activity_id)) is not None:
             self._tasks[event.event_id] = dict(
                 zip(("task_id", "map_index", "try_number"), tried, strict=True)
             )

@@ -1,1 +1,1 @@
-"""activities."""
+"""The activities that the worker executes."""

@@ -10,7 +10,7 @@ from temporal_airflow_nb.orchestration.workflow.models import DueRuns
 
 
 @activity.defn
-@sync_activities.clear_errors
+@sync_activities.translate_database_errors
 def create_due_runs(dag_id: str) -> DueRuns:
     """Create the runs of a DAG that are due."""
     return due_runs.create_due_runs(dag_id)

@@ -23,16 +23,16 @@ from temporal_airflow_nb.config.environment import native_scheduling, on_worker_
 from temporal_airflow_nb.orchestration.outbox import managed_runs, rollout, workflow_records
 from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.schedules.due_runs import create_due_runs
-from temporal_airflow_nb.orchestration.scheduling import queues
+from temporal_airflow_nb.orchestration.scheduling import airflow_queues
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.scheduling.grid_rows import (
-    differences,
-    facts_of,
-    former_tries,
-    structure_text,
-    times_of,
+    pack_changed_rows,
+    pack_former_tries,
+    pack_structure,
+    run_facts,
+    run_times,
 )
-from temporal_airflow_nb.orchestration.scheduling.pool_slots import hand_out
+from temporal_airflow_nb.orchestration.scheduling.pool_slots import assign_free_slots
 from temporal_airflow_nb.orchestration.scheduling.scheduling_pass import SchedulingPass
 from temporal_airflow_nb.orchestration.workflow.models import (
     DATABASE_UNAVAILABLE,
@@ -44,7 +44,7 @@ from temporal_airflow_nb.orchestration.workflow.models import (
     RunRef,
     RunStatus,
     TaskFailures,
-    guard,
+    check_size,
 )
 from temporal_airflow_nb.tasks.callbacks import record_ended_process, record_end_if_cleared
 from temporal_airflow_nb.tasks.dags import dag_of_run
@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def clear_errors(function: F) -> F:
+def translate_database_errors(function: F) -> F:
     """DatabaseLock what the database driver raises into errors whose type the workflow can react to."""
 
     @wraps(function)
@@ -98,7 +98,7 @@ def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
 
 
 @activity.defn
-@clear_errors
+@translate_database_errors
 def load_serialized_dag(ref: RunRef) -> LoadedDag:
     """Read what the workflow needs of the DAG that a run uses."""
     with transaction() as session:
@@ -106,19 +106,19 @@ def load_serialized_dag(ref: RunRef) -> LoadedDag:
         timeout_at = None
         if dag.dagrun_timeout and dag_run.start_date:
             timeout_at = (dag_run.start_date + dag.dagrun_timeout).timestamp()
-        chosen = managed_runs.on_worker_lost(ref.dag_id, ref.run_id, session) or on_worker_lost()
+        chosen = managed_runs.get_on_worker_lost(ref.dag_id, ref.run_id, session) or on_worker_lost()
         return LoadedDag(
             len(dag.task_dict),
             timeout_at,
             chosen,
-            structure=structure_text(dag),
-            run=facts_of(dag_run, session),
-            former=former_tries(dag_run, session),
+            structure=pack_structure(dag),
+            run=run_facts(dag_run, session),
+            former=pack_former_tries(dag_run, session),
         )
 
 
 @activity.defn
-@clear_errors
+@translate_database_errors
 def ensure_task_instances(ref: RunRef) -> int:
     """Create the task instances that the run's DAG asks for and that aren't there; return how many there are."""
     with transaction() as session:
@@ -126,7 +126,7 @@ def ensure_task_instances(ref: RunRef) -> int:
         dag_run.dag = dag
         scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         session.flush()
-        workflow_records.begun(ref.dag_id, ref.run_id, activity.info(), session)
+        workflow_records.record_start(ref.dag_id, ref.run_id, activity.info(), session)
         return session.scalars(
             select(func.count())
             .select_from(TaskInstance)
@@ -141,7 +141,7 @@ def _record_cleared(request: PassInput) -> None:
 
 
 @activity.defn
-@clear_errors
+@translate_database_errors
 def schedule_pass(request: PassInput) -> PassResult:
     """Take one scheduling decision: see :class:`SchedulingPass`."""
     _record_cleared(request)
@@ -152,14 +152,14 @@ def schedule_pass(request: PassInput) -> PassResult:
         if request.resync and not dag_run.bundle_version:
             scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         result = SchedulingPass(dag_run, dag, session).run(request)
-        guard(result, f"what a scheduling pass decided about run {request.run_id!r}")
+        check_size(result, f"what a scheduling pass decided about run {request.run_id!r}")
     for queue in {task.queue for task in result.ready if task.queue is not None}:
-        queues.announce(queue)
+        airflow_queues.announce(queue)
     return result
 
 
 @activity.defn
-@clear_errors
+@translate_database_errors
 def sync_task_status_batch(request: TaskFailures) -> None:
     """Record tries whose outcome only the workflow knows, such as one whose worker was lost once too often."""
     for failure in request.failures:
@@ -172,7 +172,7 @@ def sync_task_status_batch(request: TaskFailures) -> None:
 
 
 @activity.defn
-@clear_errors
+@translate_database_errors
 def sync_dagrun_status(request: RunStatus) -> RunFinished:
     """
     Finish a run in one transaction, as Airflow's scheduler would: state, callback requests, the DAG's run count.
@@ -199,18 +199,18 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
         state = session.scalars(select(DagRun._state).where(DagRun.id == dag_run.id)).one()
         if state in State.finished_dr_states:
             managed_runs.unassign(request.dag_id, request.run_id, session)
-            workflow_records.ended(request.dag_id, request.run_id, state, session)
-            if dag_run.backfill_id is not None and rollout.is_alone():
+            workflow_records.record_end(request.dag_id, request.run_id, state, session)
+            if dag_run.backfill_id is not None and rollout.runs_without_airflow_scheduler():
                 scheduler()._mark_backfills_complete(session=session)
         else:
             # A stock scheduler takes a value here for a run that it has just looked at.
             dag_run.last_scheduling_decision = None
         session.flush()
         session.refresh(dag_run, ("start_date", "end_date"))
-        rows, times = differences(dag_run, request.known, session), times_of(dag_run)
+        rows, times = pack_changed_rows(dag_run, request.known, session), run_times(dag_run)
     if state in State.finished_dr_states:
         if native_scheduling():
             create_due_runs(request.dag_id)
         start_queued_runs()
-        hand_out()
+        assign_free_slots()
     return RunFinished(state, int(callback is not None), rows, times)

@@ -1,4 +1,7 @@
-"""Which DAGs' runs Temporal executes in an Airflow that has a scheduler of its own."""
+"""The DAGs whose runs Temporal executes, as ``[core] orchestrator`` and ``[temporal_airflow] dags`` name them.
+
+Processes of Airflow and of the worker read it; a worker without an Airflow scheduler executes every DAG instead.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ from temporal_airflow_nb.errors import InvalidInputError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-OFF = ("", "DefaultOrchestrator")
+_OFF = ("", "DefaultOrchestrator")
 _TAG = "tag:"
 
 
 @dataclass(frozen=True)
 class Rollout:
     """
-    Patterns of DAG ids, as of a shell, and tags: those that are in, and those that are out after all.
+    Patterns of DAG ids, as in a shell, and tags: the included ones, and exceptions from them.
 
-    Where only what is out is named, everything else is in.
+    If only exceptions are given, every other DAG is included.
 
     Examples
     --------
@@ -45,7 +48,7 @@ class Rollout:
         Raises
         ------
         InvalidInputError
-            A pattern can't be read.
+            A pattern is malformed.
         """
         included: list[str] = []
         excluded: list[str] = []
@@ -53,10 +56,10 @@ class Rollout:
             pattern = item.strip()
             (excluded if pattern.startswith("!") else included).append(pattern.removeprefix("!").strip())
         for pattern in (*included, *excluded):
-            if problem := _problem(pattern):
+            if problem := _find_problem(pattern):
                 raise InvalidInputError(
-                    f"[temporal_airflow] dags = {text!r}: {problem}",
-                    hint="Give patterns of DAG ids with commas between them, such as: etl_*, tag:temporal, !etl_old",
+                    f"The setting `[temporal_airflow] dags = {text}` is malformed: {problem}.",
+                    hint="Separate patterns of DAG ids with commas, for example `etl_*, tag:temporal, !etl_old`.",
                     value=text,
                 )
         return cls(tuple(included) or ("*",), tuple(excluded))
@@ -69,7 +72,7 @@ class Rollout:
     def manages(self, dag_id: str, tags: Collection[str]) -> bool:
         """Return whether Temporal executes a DAG's runs."""
 
-        def is_in(patterns: Iterable[str]) -> bool:
+        def matches(patterns: Iterable[str]) -> bool:
             return any(
                 pattern.removeprefix(_TAG) in tags
                 if pattern.startswith(_TAG)
@@ -77,10 +80,10 @@ class Rollout:
                 for pattern in patterns
             )
 
-        return is_in(self.included) and not is_in(self.excluded)
+        return matches(self.included) and not matches(self.excluded)
 
     def managed(self, dag_ids: Collection[str], session: Session) -> set[str]:
-        """Return those of ``dag_ids`` whose runs Temporal executes."""
+        """Return the DAGs among ``dag_ids`` whose runs Temporal executes."""
         tags: dict[str, set[str]] = {}
         if dag_ids and self.uses_tags:
             from airflow.models.dag import DagTag
@@ -92,81 +95,84 @@ class Rollout:
         return {dag_id for dag_id in dag_ids if self.manages(dag_id, tags.get(dag_id, ()))}
 
 
-def _problem(pattern: str) -> str | None:
+def _find_problem(pattern: str) -> str | None:
     if not pattern:
-        return "there is an empty pattern in it"
+        return "it contains an empty pattern"
     if pattern.startswith("!"):
-        return f"!{pattern} negates twice"
+        return f"`!{pattern}` negates twice"
     if pattern.startswith(_TAG):
-        return None if pattern.removeprefix(_TAG).strip() else f"{pattern} names no tag"
+        return None if pattern.removeprefix(_TAG).strip() else f"`{pattern}` names no tag"
     if pattern.count("[") != pattern.count("]"):
-        return f"{pattern} has a bracket without its other half"
+        return f"`{pattern}` has an unbalanced bracket"
     if any(character.isspace() for character in pattern):
-        return f"{pattern!r} has a space in it"
+        return f"`{pattern}` contains a space"
     return None
 
 
-_alone = False
+# For the whole process: set when an `AirflowWorker` is created, and never reset.
+_has_airflow_scheduler = True
 
 
-def take_everything() -> None:
-    """Have every run be Temporal's, whatever the configuration says: no scheduler of Airflow is there."""
-    global _alone
-    _alone = True
+def manage_every_dag() -> None:
+    """Let Temporal execute every run, whatever the configuration: no Airflow scheduler uses this database."""
+    global _has_airflow_scheduler
+    _has_airflow_scheduler = False
 
 
-def is_alone() -> bool:
-    """Return whether that is so."""
-    return _alone
+def runs_without_airflow_scheduler() -> bool:
+    """Return whether :func:`manage_every_dag` was called in this process."""
+    return not _has_airflow_scheduler
 
 
-def in_force() -> Rollout | None:
-    """Return which DAGs' runs Temporal executes in this process's Airflow, or None where it executes none by itself."""
-    return Rollout() if _alone else configured()
+def active_rollout() -> Rollout | None:
+    """Return the DAGs whose runs Temporal executes, as far as this process knows; None if Temporal is off."""
+    return configured_rollout() if _has_airflow_scheduler else Rollout()
 
 
-def is_chosen() -> bool:
+def is_enabled() -> bool:
     """Return whether ``[core] orchestrator`` names this package."""
-    return _chosen() == ORCHESTRATOR
+    return _configured_orchestrator() == ORCHESTRATOR
 
 
-def _chosen() -> str:
+def _configured_orchestrator() -> str:
     from airflow.configuration import conf
 
     return (conf.get("core", "orchestrator", fallback=None) or "").strip()
 
 
-def configured() -> Rollout | None:
+def configured_rollout() -> Rollout | None:
     """
-    Return which DAGs Airflow's configuration turns over to Temporal, or None where it is off.
+    Return the DAGs whose runs Temporal executes, as configured in Airflow; None if Temporal is off.
 
     Raises
     ------
     InvalidInputError
-        ``[core] orchestrator`` names something else, or ``[temporal_airflow] dags`` can't be read.
+        ``[core] orchestrator`` names an unknown class, or ``[temporal_airflow] dags`` is malformed.
     """
     from airflow.configuration import conf
 
-    chosen = _chosen()
-    if chosen in OFF:
+    orchestrator = _configured_orchestrator()
+    if orchestrator in _OFF:
         return None
-    if chosen != ORCHESTRATOR:
+    if orchestrator != ORCHESTRATOR:
         raise InvalidInputError(
-            f"[core] orchestrator = {chosen!r} is not known.",
-            hint=f"Set it to {ORCHESTRATOR}, or to DefaultOrchestrator to switch Temporal off.",
-            value=chosen,
+            f"The setting `[core] orchestrator = {orchestrator}` is not known.",
+            hint=f"Set it to `{ORCHESTRATOR}`, or to `DefaultOrchestrator` to switch Temporal off.",
+            value=orchestrator,
         )
     return Rollout.parse(conf.get("temporal_airflow", "dags", fallback=None) or "*")
 
 
 def dag_is_inactive() -> Any:
     """
-    Return the condition on ``DagModel`` that no task of the DAG starts now, as in Airflow's scheduler.
+    Return the condition on ``DagModel`` under which Airflow's scheduler starts no task: paused, or stale.
 
-    It is paused, or its file is gone. The latter is for a DAG processor to say, which an Airflow without a scheduler
-    hasn't got either.
+    A DAG processor marks a DAG whose file is gone as stale. Without an Airflow scheduler no DAG processor runs either,
+    so that only ``is_paused`` counts.
     """
     from airflow.models.dag import DagModel
     from sqlalchemy import or_
 
-    return DagModel.is_paused if is_alone() else or_(DagModel.is_paused, DagModel.is_stale)
+    return (
+        DagModel.is_paused if runs_without_airflow_scheduler() else or_(DagModel.is_paused, DagModel.is_stale)
+    )

@@ -81,12 +81,12 @@ schedules = Table(
 
 
 def create_tables(connection: Connection) -> None:
-    """Create what is missing. The tables have no foreign keys: ``airflow db clean`` passes them by."""
+    """Create the tables and columns that are missing, in the transaction of ``connection``."""
     from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
 
-    if connection.dialect.name == "sqlite" and not connection.connection.in_transaction:  # type: ignore[attr-defined]
-        connection.execute(text("BEGIN IMMEDIATE"))
-    acquire(connection, DatabaseLock.TABLES)
+    # Workers and `airflow db migrate` may do this at the same time: with the lock, each sees what the others created.
+    # It also begins a transaction on SQLite, whose Python driver begins none before DDL.
+    acquire(connection, DatabaseLock.CREATE_TABLES)
     metadata.create_all(connection)
     for column in missing_columns(connection):
         kind = column.type.compile(connection.dialect)
@@ -94,18 +94,18 @@ def create_tables(connection: Connection) -> None:
 
 
 def missing_columns(connection: Connection) -> list[Column[Any]]:
-    """Return the columns of our tables that the database hasn't got."""
+    """Return the columns of this package's tables that the database lacks."""
     database = inspect(connection)
-    there = set(database.get_table_names())
+    existing = set(database.get_table_names())
     missing: list[Column[Any]] = []
     for table in metadata.sorted_tables:
-        known = {c["name"] for c in database.get_columns(table.name)} if table.name in there else set()
+        known = {c["name"] for c in database.get_columns(table.name)} if table.name in existing else set()
         missing += [column for column in table.columns if column.name not in known]
     return missing
 
 
 def missing_tables() -> InvalidInputError:
-    """Return the error of an Airflow whose database isn't migrated."""
+    """Return the error for an Airflow whose database lacks the tables of this package."""
     return InvalidInputError(
         "Airflow's database doesn't have the tables of temporal-airflow-nb.",
         hint="Create them with `airflow db migrate`.",

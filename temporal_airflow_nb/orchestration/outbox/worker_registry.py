@@ -1,6 +1,7 @@
-"""What a worker says of itself in Airflow's database: that it lives, and whether it reaches Temporal.
+"""The workers that are running, in Airflow's database, and whether each of them reaches Temporal.
 
-Airflow's processes, which never talk to Temporal, show it.
+Each worker process writes its own row every few seconds. Airflow's processes, which never talk to Temporal, show the
+rows: `airflow temporal status`, the doctor, and the page of a run.
 """
 
 from __future__ import annotations
@@ -24,26 +25,27 @@ from temporal_airflow_nb.tasks.database import transaction
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Row
+    from sqlalchemy import ColumnElement, Row
     from sqlalchemy.orm import Session
     from temporalio.client import Client
 
 log = structlog.get_logger(__name__)
 
 UNREACHABLE = "temporal unreachable"
-"""The event in Airflow's audit log."""
+"""The name of the event in Airflow's audit log."""
 
-_BEAT_SECONDS = 5.0
-_ANSWER = timedelta(seconds=5)
-ALIVE = timedelta(seconds=30)
-_KEPT = timedelta(days=1)
-_TIDY = timedelta(hours=1)
-_RUNS_AT_ONCE = 1_000
+_HEARTBEAT_SECONDS = 5.0
+_ANSWER_TIMEOUT = timedelta(seconds=5)
+LIVE_WITHIN = timedelta(seconds=30)
+"""A worker whose last heartbeat is older counts as gone."""
+_KEEP_FOR = timedelta(days=1)
+_CLEAN_UP_EVERY = timedelta(hours=1)
+_MAX_LOGGED_RUNS = 1_000
 
 
 class WorkerRegistration:
     """
-    Looks every few seconds whether Temporal answers, and writes that down.
+    Records every few seconds that this worker is running, and whether Temporal answers it.
 
     Parameters
     ----------
@@ -65,28 +67,28 @@ class WorkerRegistration:
             "task_queues": ", ".join(task_queues)[:500],
         }
         self._error_since: datetime | None = None
-        self._tidy_at = timezone.utcnow()
+        self._clean_up_at = timezone.utcnow()
 
     async def run(self) -> None:
-        """Do so until cancelled."""
+        """Record it until cancelled."""
         while True:
-            error = await self._error()
+            error = await self._find_error()
             try:
                 await asyncio.to_thread(self._record, error)
             except SQLAlchemyError as failure:
-                log.warning("Could not record that this worker lives; trying again", error=repr(failure))
-            await asyncio.sleep(_BEAT_SECONDS)
+                log.warning("Could not record that this worker is running; trying again", error=repr(failure))
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
-    async def _error(self) -> str | None:
-        """Return why Temporal can't be reached, or None."""
+    async def _find_error(self) -> str | None:
+        """Ask Temporal for the namespace; return why it didn't answer, or None if it did."""
         from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 
         request = DescribeNamespaceRequest(namespace=self._client.namespace)
         try:
-            answer = self._client.workflow_service.describe_namespace(request, timeout=_ANSWER)
-            await asyncio.wait_for(answer, _ANSWER.total_seconds())
+            answer = self._client.workflow_service.describe_namespace(request, timeout=_ANSWER_TIMEOUT)
+            await asyncio.wait_for(answer, _ANSWER_TIMEOUT.total_seconds())
         except asyncio.TimeoutError:
-            return f"no answer in {_ANSWER.total_seconds():.0f} s"
+            return f"no answer in {_ANSWER_TIMEOUT.total_seconds():.0f} s"
         except Exception as error:
             return str(error) or repr(error)
         return None
@@ -98,55 +100,55 @@ class WorkerRegistration:
         elif self._error_since is None:
             self._error_since = now
             log.warning("Temporal can't be reached; runs wait", address=self._facts["address"], error=error)
-        seen = {
+        values = {
             **self._facts,
             "seen_at": now,
             "error": error and error[:500],
             "error_since": self._error_since,
         }
         with transaction() as session:
-            mine = tables.workers.c.identity == self._identity
-            if not session.execute(update(tables.workers).where(mine).values(**seen)).rowcount:  # type: ignore[attr-defined]
-                session.execute(insert(tables.workers).values(identity=self._identity, **seen))
+            is_own_row = tables.workers.c.identity == self._identity
+            if not session.execute(update(tables.workers).where(is_own_row).values(**values)).rowcount:  # type: ignore[attr-defined]
+                session.execute(insert(tables.workers).values(identity=self._identity, **values))
             if error is not None:
                 _log_waiting_runs(f"Temporal at {self._facts['address']} can't be reached: {error}", session)
-            if now >= self._tidy_at:
-                self._tidy_at = now + _TIDY
-                session.execute(delete(tables.workers).where(tables.workers.c.seen_at < now - _KEPT))
-                workflow_records.forget_deleted(session)
+            if now >= self._clean_up_at:
+                self._clean_up_at = now + _CLEAN_UP_EVERY
+                session.execute(delete(tables.workers).where(tables.workers.c.seen_at < now - _KEEP_FOR))
+                workflow_records.delete_orphaned(session)
 
 
 def _log_waiting_runs(reason: str, session: Session) -> None:
-    """Say in the audit log of each run that waits that it does: once in an outage."""
-    since = session.scalar(select(func.min(tables.workers.c.error_since)).where(_lives()))
-    told = exists().where(
+    """Add a line to the audit log of each run that waits for Temporal, once in an outage."""
+    since = session.scalar(select(func.min(tables.workers.c.error_since)).where(_is_live()))
+    is_logged = exists().where(
         Log.event == UNREACHABLE,
         Log.dag_id == tables.outbox.c.dag_id,
         Log.run_id == tables.outbox.c.run_id,
         Log.dttm >= since,
     )
-    # What is kept until a DAG isn't paused any more waits for somebody else.
+    # A message that is kept until its DAG is unpaused doesn't wait for Temporal.
     waiting = (
         select(tables.outbox.c.dag_id, tables.outbox.c.run_id)
-        .where(tables.outbox.c.kind != UNPAUSED, ~told)
+        .where(tables.outbox.c.kind != UNPAUSED, ~is_logged)
         .distinct()
-        .limit(_RUNS_AT_ONCE)
+        .limit(_MAX_LOGGED_RUNS)
     )
     for dag_id, run_id in session.execute(waiting).all():
         session.add(Log(event=UNREACHABLE, dag_id=dag_id, run_id=run_id, extra=reason))
 
 
-def _lives() -> Any:
-    return tables.workers.c.seen_at >= timezone.utcnow() - ALIVE
+def _is_live() -> ColumnElement[bool]:
+    return tables.workers.c.seen_at >= timezone.utcnow() - LIVE_WITHIN
 
 
-def living(session: Session) -> list[Row[Any]]:
-    """Return the workers that have been seen lately."""
-    return list(session.execute(select(tables.workers).where(_lives()).order_by(tables.workers.c.identity)))
+def list_live_workers(session: Session) -> list[Row[Any]]:
+    """Return the workers whose last heartbeat is at most 30 seconds old."""
+    return list(session.execute(select(tables.workers).where(_is_live()).order_by(tables.workers.c.identity)))
 
 
-def last_seen(session: Session) -> Row[Any] | None:
-    """Return the worker that was seen last."""
+def get_last_seen_worker(session: Session) -> Row[Any] | None:
+    """Return the worker with the newest heartbeat."""
     return session.execute(
         select(tables.workers).order_by(tables.workers.c.seen_at.desc()).limit(1)
     ).one_or_none()

@@ -1,4 +1,4 @@
-"""Which workflow executes, or has executed, a run: for the links in Airflow's UI. Kept until the run is deleted."""
+"""The workflow that executes each run, for the links in Airflow's UI; kept until the run is deleted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from temporalio.activity import Info
 
 
-def begun(dag_id: str, run_id: str, execution: Info, session: Session) -> None:
-    """Record that a workflow has begun with a run, or goes on with it in a new execution."""
-    where = _of(dag_id, run_id)
+def record_start(dag_id: str, run_id: str, execution: Info, session: Session) -> None:
+    """Record that a workflow has started to execute a run, or continues it in a new execution."""
+    where = _is_row_of(dag_id, run_id)
     known = session.execute(select(workflows).where(where)).one_or_none()
-    values: dict[str, Any] = {
+    values = {
         "workflow_id": execution.workflow_id,
         "temporal_run_id": execution.workflow_run_id,
         "namespace": execution.namespace,
@@ -34,24 +34,24 @@ def begun(dag_id: str, run_id: str, execution: Info, session: Session) -> None:
         session.execute(update(workflows).where(where).values(**values))
 
 
-def ended(dag_id: str, run_id: str, state: str, session: Session) -> None:
+def record_end(dag_id: str, run_id: str, state: str, session: Session) -> None:
     """Record that a run has ended."""
-    where = and_(_of(dag_id, run_id), workflows.c.ended_at.is_(None))
+    where = and_(_is_row_of(dag_id, run_id), workflows.c.ended_at.is_(None))
     session.execute(update(workflows).where(where).values(ended_at=timezone.utcnow(), state=state))
 
 
-def of_run(dag_id: str, run_id: str, session: Session) -> Row[Any] | None:
+def get_record(dag_id: str, run_id: str, session: Session) -> Row[Any] | None:
     """Return the row of a run that Temporal executes or has executed."""
-    return session.execute(select(workflows).where(_of(dag_id, run_id))).one_or_none()
+    return session.execute(select(workflows).where(_is_row_of(dag_id, run_id))).one_or_none()
 
 
-def forget_deleted(session: Session) -> None:
-    """Forget the runs that aren't in the database any more."""
+def delete_orphaned(session: Session) -> None:
+    """Delete the rows of runs that aren't in the database any more."""
     from airflow.models.dagrun import DagRun
 
     run = exists().where(DagRun.dag_id == workflows.c.dag_id, DagRun.run_id == workflows.c.run_id)
     session.execute(delete(workflows).where(~run))
 
 
-def _of(dag_id: str, run_id: str) -> ColumnElement[bool]:
+def _is_row_of(dag_id: str, run_id: str) -> ColumnElement[bool]:
     return and_(workflows.c.dag_id == dag_id, workflows.c.run_id == run_id)

@@ -1,4 +1,4 @@
-"""Keeps the triggers running that watch for changes of assets, where no triggerer of Airflow does."""
+"""Runs the triggers that watch assets, for an Airflow without a triggerer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from temporal_airflow_nb.tasks.triggers import Triggers
 
 log = structlog.get_logger(__name__)
 
-_LOOK_AGAIN = 30.0
-_PAUSE = 1.0
+_CHECK_SECONDS = 30.0
+_MIN_PAUSE_SECONDS = 1.0
 
 
-class AssetWatchers:
+class AssetWatcherRunner:
     """
-    Runs each watcher's trigger, and runs it again when it has ended: a change is watched for as long as a DAG says so.
+    Runs each asset watcher's trigger, and restarts it when it ends, for as long as a DAG has the watcher.
 
     Parameters
     ----------
     triggers
-        Runs them.
+        Runs the triggers.
     """
 
     def __init__(self, triggers: Triggers) -> None:
@@ -38,29 +38,29 @@ class AssetWatchers:
         self._running: dict[int, Future[bool]] = {}
 
     def wake(self, _: Any = None) -> None:
-        """Say, from any thread, that a watcher has come or gone, or that its trigger has ended."""
+        """Check the watchers soon; may be called from any thread."""
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         for change in ("after_insert", "after_delete"):
-            event.listen(AssetWatcherModel, change, self._tell)
+            event.listen(AssetWatcherModel, change, self._wake_after_commit)
         while True:
             try:
-                self._follow(await asyncio.to_thread(_triggers_of_assets))
+                self._start_and_cancel(await asyncio.to_thread(_triggers_of_assets))
             except Exception as error:
-                log.warning("Could not look after the watchers of assets; trying again", error=repr(error))
+                log.warning("Could not start or cancel asset watchers; trying again", error=repr(error))
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_AGAIN)
+                await asyncio.wait_for(self._wake.wait(), _CHECK_SECONDS)
             self._wake.clear()
-            # One that ends at once would keep the machine busy.
-            await asyncio.sleep(_PAUSE)
+            # A trigger that ends at once wakes this loop at once, and would keep the machine busy.
+            await asyncio.sleep(_MIN_PAUSE_SECONDS)
 
-    def _tell(self, _: Any, __: Any, watcher: AssetWatcherModel) -> None:
+    def _wake_after_commit(self, _: Any, __: Any, watcher: AssetWatcherModel) -> None:
         if (session := object_session(watcher)) is not None:
             after_commit(session, self.wake)
 
-    def _follow(self, wanted: set[int]) -> None:
+    def _start_and_cancel(self, wanted: set[int]) -> None:
         for trigger_id in self._running.keys() - wanted:
             self.triggers.cancel(trigger_id)
         self._running = {
@@ -68,6 +68,7 @@ class AssetWatchers:
         }
         for trigger_id in wanted - self._running.keys():
             future = self._running[trigger_id] = self.triggers.start(trigger_id)
+            # Called in the thread of `Triggers`.
             future.add_done_callback(self.wake)
 
 

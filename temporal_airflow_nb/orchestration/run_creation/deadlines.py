@@ -1,4 +1,4 @@
-"""Watches the deadlines of runs, where no scheduler or no triggerer of Airflow does."""
+"""Watches the deadlines of runs, for an Airflow without a scheduler or without a triggerer."""
 
 from __future__ import annotations
 
@@ -20,51 +20,52 @@ from temporal_airflow_nb.tasks.triggers import Triggers
 
 log = structlog.get_logger(__name__)
 
-_LOOK_AGAIN = 30.0
-_LOOK_AGAIN_BESIDE_A_SCHEDULER = 2.0
+_CHECK_SECONDS = 30.0
+# Airflow's scheduler creates the triggers of callbacks in its own process, from which no `wake` comes.
+_CHECK_SECONDS_WITH_SCHEDULER = 2.0
 
 
-class DeadlineWatch:
+class DeadlineWatcher:
     """
-    Waits for the next deadline in the database, and has the callbacks of those that pass run.
+    Waits for the next deadline in the database, and runs the callbacks of deadlines that pass.
 
-    Nothing is kept in memory: a worker that restarts finds the deadlines that passed meanwhile, and runs again what
-    was still running.
+    All state is in the database: a worker that restarts finds the deadlines that passed meanwhile, and runs the
+    callbacks again that were still running.
 
     Parameters
     ----------
     runner
-        Has the processes that callbacks run in.
+        Provides the processes that callbacks run in.
     triggers
         Runs asynchronous callbacks.
-    alone
-        Whether no scheduler of Airflow sees to the deadlines, and its executor to the callbacks that need a process.
+    has_scheduler
+        Whether Airflow's scheduler checks the deadlines, and its executor runs the callbacks that need a process.
     """
 
-    def __init__(self, runner: TaskRunner, triggers: Triggers, *, alone: bool) -> None:
+    def __init__(self, runner: TaskRunner, triggers: Triggers, *, has_scheduler: bool) -> None:
         self.runner = runner
         self.triggers = triggers
-        self.alone = alone
+        self.has_scheduler = has_scheduler
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
-        """Say, from any thread, that there may be a new deadline."""
+        """Check the deadlines soon; may be called from any thread."""
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            pause = _LOOK_AGAIN if self.alone else _LOOK_AGAIN_BESIDE_A_SCHEDULER
+            pause = _CHECK_SECONDS_WITH_SCHEDULER if self.has_scheduler else _CHECK_SECONDS
             try:
-                if self.alone:
-                    following = await asyncio.to_thread(queue_missed_deadlines)
-                    if following is not None:
-                        pause = min(pause, (following - timezone.utcnow()).total_seconds() + 0.01)
+                if not self.has_scheduler:
+                    next_deadline = await asyncio.to_thread(queue_missed_deadlines)
+                    if next_deadline is not None:
+                        pause = min(pause, (next_deadline - timezone.utcnow()).total_seconds() + 0.01)
                 await self._run_callbacks()
             except Exception as error:
-                log.warning("Could not look after deadlines; trying again", error=repr(error))
+                log.warning("Could not check the deadlines; trying again", error=repr(error))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, pause))
             self._wake.clear()
@@ -72,10 +73,11 @@ class DeadlineWatch:
     async def _run_callbacks(self) -> None:
         for trigger_id in await asyncio.to_thread(list_callback_triggers):
             self.triggers.start(trigger_id)
-        if not self.alone:
+        if self.has_scheduler:
             return
         for workload in await asyncio.to_thread(claim_callbacks):
             task = asyncio.create_task(self._run_callback(workload))
+            # The event loop keeps no strong reference to a task: without this one it could be collected.
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -83,4 +85,4 @@ class DeadlineWatch:
         try:
             await asyncio.to_thread(run_callback, workload, self.runner.zygotes, self.runner.client)
         except Exception:
-            log.exception("A deadline's callback could not be run", callback=workload.display_name)
+            log.exception("Could not run the callback of a deadline", callback=workload.display_name)

@@ -1,4 +1,9 @@
-"""Creating a run and handing it to Temporal, where no scheduler process does."""
+"""Creates runs for the gateway, starts queued runs, and assigns the started ones to Temporal.
+
+It runs in the worker process or in a gateway process. Queued runs are started after each event that can free a place
+under ``max_active_runs``, and by a worker's loops. A transaction that starts runs holds the lock ``START_RUNS`` until
+its commit; Airflow's schedulers take the same lock (``airflow_plugin/scheduler_filters.py``).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ from sqlalchemy import or_, select, update
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
 from temporal_airflow_nb.orchestration.outbox import managed_runs, rollout
 from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
-from temporal_airflow_nb.orchestration.outbox.restriction import restricted, run_is_managed
+from temporal_airflow_nb.orchestration.outbox.query_restriction import restrict_queries, run_is_managed
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 from temporal_airflow_nb.tasks.dags import dag_bag
 from temporal_airflow_nb.tasks.database import transaction
@@ -38,24 +43,24 @@ def create_run(
     on_worker_lost: str | None = None,
 ) -> str:
     """
-    Create a manual run of a DAG that is in the database, and have Temporal execute it.
+    Create a manual run of a DAG that is in the database, and assign it to Temporal.
 
-    Without a ``logical_date`` it is now, as for Airflow's trigger button: templates such as ``{{ ds }}`` need one.
-    ``on_worker_lost`` is the run's own, in place of the worker's setting.
+    If ``logical_date`` is omitted, it is now, as with Airflow's trigger button: templates such as ``{{ ds }}`` need one.
+    ``on_worker_lost`` overrides the worker's setting for this run.
 
     Returns
     -------
     str
-        The run's id.
+        The id of the run.
 
     Raises
     ------
     DagNotFoundError
-        There is no such DAG.
+        The database has no such DAG.
     InvalidConfError
         The DAG's params don't accept ``conf``.
     InvalidInputError
-        ``run_id`` can't be used, or exists already.
+        ``run_id`` is malformed, or the DAG has a run with this id or logical date already.
     """
     from airflow.api.common.trigger_dag import _trigger_dag
     from airflow.exceptions import DagNotFound, DagRunAlreadyExists, ParamValidationError
@@ -64,8 +69,9 @@ def create_run(
         model = session.get(DagModel, dag_id)
         if model is None:
             raise DagNotFoundError(
-                f"no DAG {dag_id!r}", hint="See the DAGs there are: airflow dags list", dag_id=dag_id
+                f"There is no DAG {dag_id!r}.", hint="List the DAGs with `airflow dags list`.", dag_id=dag_id
             )
+        # The runs of a paused DAG stay queued.
         model.is_paused = False
         session.flush()
         now = timezone.utcnow()
@@ -79,7 +85,7 @@ def create_run(
                 )
             if logical_date is not None and _has_run_at(dag_id, logical_date, session):
                 raise InvalidInputError(
-                    f"DAG {dag_id!r} has a run of {logical_date.isoformat()} already",
+                    f"DAG {dag_id!r} already has a run with the logical date {logical_date.isoformat()}.",
                     hint="Choose another logical date.",
                     logical_date=logical_date.isoformat(),
                 )
@@ -95,47 +101,49 @@ def create_run(
                 session=session,
             )
         except DagNotFound:
-            raise DagNotFoundError(f"no DAG {dag_id!r}", dag_id=dag_id) from None
+            raise DagNotFoundError(f"There is no DAG {dag_id!r}.", dag_id=dag_id) from None
         except DagRunAlreadyExists:
             raise InvalidInputError(
-                f"DAG {dag_id!r} has a run {run_id!r} already", hint="Choose another run id.", run_id=run_id
+                f"DAG {dag_id!r} already has a run {run_id!r}.", hint="Choose another run id.", run_id=run_id
             ) from None
         except ParamValidationError as error:
             raise InvalidConfError.of_params(dag_id, error) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
-        created = dag_run.run_id
+        created: str = dag_run.run_id
         managed_runs.assign(dag_id, created, session, on_worker_lost=on_worker_lost)
     start_queued_runs()
     return created
 
 
 def _has_run_at(dag_id: str, logical_date: datetime, session: Session) -> bool:
-    found = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.logical_date == logical_date)
-    return session.scalar(found) is not None
+    query = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.logical_date == logical_date)
+    return session.scalar(query) is not None
 
 
 def start_queued_runs() -> int:
     """
-    Move queued runs to running as far as ``max_active_runs`` allows, as Airflow's scheduler does, and take them over.
+    Move queued runs to running as far as ``max_active_runs`` allows, and assign them to Temporal; return their number.
 
-    Beside a scheduler of Airflow, those are the runs that are ours, or are to be. Returns how many there were. What
-    stays queued is looked at again when a run ends.
+    It considers the runs that are managed, and the runs of DAGs that Temporal executes. A run that stays queued is
+    considered again when another run ends.
     """
     with transaction() as session:
         queued = session.execute(
             select(DagRun.id, DagRun.dag_id, DagRun.run_id).where(
                 DagRun.state == DagRunState.QUEUED,
-                or_(run_is_managed(DagRun), DagRun.dag_id.in_(_ours(session))),
+                or_(run_is_managed(DagRun), DagRun.dag_id.in_(_list_managed_dags(session))),
             )
         ).all()
         if not queued:
             return 0
         candidates = [row.id for row in queued]
         acquire(session, DatabaseLock.START_RUNS)
+        # `_start_queued_dagruns` of Airflow's scheduler checks pauses and the limits of DAGs and backfills. Its search
+        # returns 20 runs at most; without the restriction, queued runs that aren't candidates could fill these places.
         with (
-            _sub_seconds(candidates, session),
-            restricted(DagRun.__tablename__, lambda entity: entity.id.in_(candidates)),
+            _without_fractions_of_seconds(candidates, session),
+            restrict_queries(DagRun.__tablename__, lambda entity: entity.id.in_(candidates)),
         ):
             scheduler()._start_queued_dagruns(session)
             session.flush()
@@ -149,22 +157,27 @@ def start_queued_runs() -> int:
         return len(started)
 
 
-def _ours(session: Session) -> set[str]:
-    """Return the DAGs with queued runs that Temporal executes."""
+def _list_managed_dags(session: Session) -> set[str]:
+    """Return the DAGs that have queued runs and whose runs Temporal executes."""
     dag_ids = set(session.scalars(select(DagRun.dag_id).where(DagRun.state == DagRunState.QUEUED).distinct()))
-    chosen = rollout.in_force()
-    return chosen.managed(dag_ids, session) if chosen is not None else set()
+    active = rollout.active_rollout()
+    return active.managed(dag_ids, session) if active is not None else set()
 
 
 @contextmanager
-def _sub_seconds(candidates: list[int], session: Session) -> Iterator[None]:
-    """On SQLite, where Airflow compares with the current second, have runs of this moment not wait for the next."""
+def _without_fractions_of_seconds(candidates: list[int], session: Session) -> Iterator[None]:
+    """
+    On SQLite, let runs that became due within the current second start now rather than in the next second.
+
+    Airflow's ``get_queued_dag_runs_to_set_running`` compares ``run_after`` with SQL's ``now()``, which SQLite returns
+    without the fraction of the second. Inside the block, such runs have an earlier ``run_after``.
+    """
     if session.get_bind().dialect.name != "sqlite":
         yield
         return
     now = timezone.utcnow()
     second = now.replace(microsecond=0)
-    fresh = session.execute(
+    due_now = session.execute(
         select(DagRun.id, DagRun.run_after)
         .where(
             DagRun.id.in_(candidates),
@@ -173,15 +186,16 @@ def _sub_seconds(candidates: list[int], session: Session) -> Iterator[None]:
         )
         .order_by(DagRun.run_after.desc())
     ).all()
-    # The oldest still comes first, and after those of earlier seconds.
-    for place, (run_id, _) in enumerate(fresh, 1):
+    # Airflow starts runs in the order of `run_after`: the order among these, and after those of earlier seconds, stays.
+    for place, (run_id, _) in enumerate(due_now, 1):
         _set_run_after(run_id, second - timedelta(microseconds=place), session)
     yield
-    for run_id, run_after in fresh:
+    for run_id, run_after in due_now:
         _set_run_after(run_id, run_after, session)
 
 
 def _set_run_after(run: int, moment: datetime, session: Session) -> None:
+    # Not synchronized: a loaded DagRun never counts as changed by this, and no flush writes the earlier time again.
     session.execute(
         update(DagRun)
         .where(DagRun.id == run)

@@ -1,8 +1,9 @@
-"""Runs that tasks bring about, by an event of an asset or by triggering, where no scheduler of Airflow looks."""
+"""Creates the runs that asset events ask for, and starts queued runs, for an Airflow without a scheduler."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_LOOK_AGAIN = 30.0
+_CHECK_SECONDS = 30.0
 
 
-class TriggeredRuns:
+class TriggeredRunCreator:
     """
-    Creates the runs that events of assets ask for, and starts every run that is queued.
+    Creates the runs that asset events ask for, and starts queued runs.
 
-    It looks when this process has committed an event or a change of a run, when a queued run becomes due, and now
-    and then for what other processes have done.
+    It checks the database after this process has committed an asset event or a change of a run, when a queued run
+    becomes due, and every 30 seconds for the changes of other processes.
     """
 
     def __init__(self) -> None:
@@ -42,55 +43,57 @@ class TriggeredRuns:
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Say, from any thread, that there may be something to do."""
+        """Check the database soon; may be called from any thread."""
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        _listen(self.wake)
+        """Check the database until cancelled."""
+        _call_after_changes(self.wake)
         while True:
-            pause = _LOOK_AGAIN
+            pause = _CHECK_SECONDS
             try:
                 await asyncio.to_thread(create_asset_triggered_runs)
                 await asyncio.to_thread(start_queued_runs)
-                due = await asyncio.to_thread(_next_due)
+                due = await asyncio.to_thread(_find_next_due)
                 if due is not None:
                     pause = min(pause, (due - timezone.utcnow()).total_seconds() + 0.01)
             except Exception as error:
-                log.warning("Could not look for new runs; trying again", error=repr(error))
+                log.warning("Could not create or start runs; trying again", error=repr(error))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, pause))
             self._wake.clear()
 
 
-def _listen(wake: Any) -> None:
-    """Have ``wake`` called after each commit that may lead to a new run, or make room for one."""
+def _call_after_changes(wake: Callable[[], None]) -> None:
+    """Call ``wake`` after each commit that may ask for a new run or free a place for one."""
 
-    def tell(_: Any, __: Any, changed: Any) -> None:
+    def call_after_commit(_: Any, __: Any, changed: Any) -> None:
         if isinstance(changed, DagRun) and changed.state == DagRunState.RUNNING:
             return
         if (session := object_session(changed)) is not None:
             after_commit(session, wake)
 
     for model in (AssetEvent, AssetPartitionDagRun, DagRun):
-        event.listen(model, "after_insert", tell)
-    event.listen(DagRun, "after_update", tell)
+        event.listen(model, "after_insert", call_after_commit)
+    event.listen(DagRun, "after_update", call_after_commit)
 
 
 def create_asset_triggered_runs() -> None:
-    """Create the runs that events of assets ask for, as Airflow's scheduler does."""
+    """Create the runs that asset events ask for, with the code of Airflow's scheduler."""
     with transaction() as session:
         partitioned = scheduler()._create_dagruns_for_partitioned_asset_dags(session)
         due, by_assets = DagModel.dags_needing_dagruns(session)
-        # Those are the first ten, with DAGs of a time schedule among them.
+        # Airflow limits `due` to ten DAGs, and DAGs with a time schedule may be among them. `by_assets` has every DAG
+        # with events, and doesn't depend on that limit.
         due.close()
         if wanted := by_assets.keys() - partitioned:
             scheduler()._create_dag_runs_asset_triggered(
-                dag_models=_runnable(sorted(wanted), session), session=session
+                dag_models=_list_runnable(sorted(wanted), session), session=session
             )
 
 
-def _runnable(dag_ids: list[str], session: Session) -> list[DagModel]:
+def _list_runnable(dag_ids: list[str], session: Session) -> list[DagModel]:
+    # The conditions of `DagModel.dags_needing_dagruns`, without its limit.
     return list(
         session.scalars(
             select(DagModel)
@@ -106,11 +109,12 @@ def _runnable(dag_ids: list[str], session: Session) -> list[DagModel]:
     )
 
 
-def _next_due() -> datetime | None:
-    """Return when the next queued run may start that has a time before which it may not."""
+def _find_next_due() -> datetime | None:
+    """Return the earliest future ``run_after`` of a queued run, before which Airflow doesn't start it."""
     with reading() as session:
-        return session.scalar(
+        earliest: datetime | None = session.scalar(
             select(func.min(DagRun.run_after)).where(
                 DagRun.state == DagRunState.QUEUED, DagRun.run_after > timezone.utcnow()
             )
         )
+        return earliest

@@ -1,1 +1,1 @@
-"""Temporal as the clock: a Temporal Schedule for each DAG with a time schedule."""
+"""Native scheduling: Temporal Schedules in place of Airflow's scheduler loop."""

@@ -14,7 +14,7 @@ from airflow.utils.types import DagRunType
 from sqlalchemy import and_, func, or_, select
 
 from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
-from temporal_airflow_nb.orchestration.schedules.records import is_native, natively_scheduled
+from temporal_airflow_nb.orchestration.schedules.records import is_natively_scheduled, select_native_dag_ids
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.workflow.models import DueRuns
 from temporal_airflow_nb.tasks.database import reading, transaction
@@ -40,7 +40,7 @@ def create_due_runs(dag_id: str) -> DueRuns:
             model = session.scalar(
                 select(DagModel).where(DagModel.dag_id == dag_id).with_for_update(of=DagModel)
             )
-            if model is None or not is_native(dag_id, session) or not _may_create(model, session):
+            if model is None or not is_natively_scheduled(dag_id, session) or not _may_create(model, session):
                 due_in = None
                 break
             _skip_what_is_past(model, session)
@@ -80,7 +80,7 @@ def _skip_what_is_past(model: DagModel, session: Session) -> None:
         model.calculate_dagrun_date_fields(dag, reference_run=latest)
 
 
-def overdue() -> list[str]:
+def list_overdue_dags() -> list[str]:
     """Return the DAGs with a run to create that no Schedule has fired for: it was missed, or there is room again."""
     active = (
         select(func.count())
@@ -96,7 +96,7 @@ def overdue() -> list[str]:
         return list(
             session.scalars(
                 select(DagModel.dag_id).where(
-                    DagModel.dag_id.in_(natively_scheduled()),
+                    DagModel.dag_id.in_(select_native_dag_ids()),
                     DagModel.next_dagrun_create_after <= timezone.utcnow() - _GRACE,
                     and_(~DagModel.is_paused, ~DagModel.is_stale, ~DagModel.has_import_errors),
                     or_(~DagModel.exceeds_max_non_backfill, active < DagModel.max_active_runs),

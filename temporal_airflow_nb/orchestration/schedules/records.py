@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import Select
 
 
-class Row(NamedTuple):
+class ScheduleRecord(NamedTuple):
     """What is known of a DAG's schedule; with a ``reason``, Airflow's scheduler is its clock."""
 
     dag_id: str
@@ -26,18 +26,18 @@ class Row(NamedTuple):
     reason: str | None
 
 
-def natively_scheduled() -> Select[tuple[str]]:
+def select_native_dag_ids() -> Select[tuple[str]]:
     """Return the ids of the DAGs whose clock is Temporal, as a subquery for ``IN``."""
     return select(schedules.c.dag_id).where(schedules.c.reason.is_(None))
 
 
-def is_native(dag_id: str, session: Session) -> bool:
+def is_natively_scheduled(dag_id: str, session: Session) -> bool:
     """Return whether Temporal is the clock of a DAG."""
-    found = natively_scheduled().where(schedules.c.dag_id == dag_id)
+    found = select_native_dag_ids().where(schedules.c.dag_id == dag_id)
     return session.scalar(found) is not None
 
 
-def unscheduled(session: Session) -> list[tuple[str, str]]:
+def list_unscheduled(session: Session) -> list[tuple[str, str]]:
     """
     Return ``(dag_id, reason)`` of each DAG whose timetable stays with Airflow's scheduler, by ``dag_id``.
 
@@ -51,10 +51,10 @@ def unscheduled(session: Session) -> list[tuple[str, str]]:
     return [(row.dag_id, row.reason) for row in rows]
 
 
-def report(session: Session) -> str:
+def describe(session: Session) -> str:
     """Return, for the ``doctor`` commands, how many DAGs Temporal is the clock of, and which of ours it isn't."""
-    native = session.scalars(select(func.count()).select_from(natively_scheduled().subquery())).one()
-    others = unscheduled(session)
+    native = session.scalars(select(func.count()).select_from(select_native_dag_ids().subquery())).one()
+    others = list_unscheduled(session)
     if not native and not others:
         return "on, for no DAG yet" if environment.native_scheduling() else "off"
     lines = [f"{dag_id}: {reason}" for dag_id, reason in others]
@@ -62,13 +62,13 @@ def report(session: Session) -> str:
     return "\n".join([f"{said}; {len(lines)} with Airflow's scheduler:", *lines]) if lines else said
 
 
-def rows(session: Session) -> dict[str, Row]:
+def read_records(session: Session) -> dict[str, ScheduleRecord]:
     """Return what is known, by ``dag_id``."""
     columns = (schedules.c.dag_id, schedules.c.schedule_id, schedules.c.fingerprint, schedules.c.reason)
-    return {row.dag_id: Row(*row) for row in session.execute(select(*columns))}
+    return {row.dag_id: ScheduleRecord(*row) for row in session.execute(select(*columns))}
 
 
-def record(row: Row, session: Session) -> None:
+def save_record(row: ScheduleRecord, session: Session) -> None:
     """Store what is now true of a DAG's schedule."""
     values = {
         **row._asdict(),
@@ -82,6 +82,6 @@ def record(row: Row, session: Session) -> None:
         session.execute(update(schedules).where(where).values(**values))
 
 
-def forget(dag_ids: Iterable[str], session: Session) -> None:
+def delete_records(dag_ids: Iterable[str], session: Session) -> None:
     """Leave DAGs to Airflow's scheduler."""
     session.execute(delete(schedules).where(schedules.c.dag_id.in_(list(dag_ids))))

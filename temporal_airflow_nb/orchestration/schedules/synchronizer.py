@@ -32,10 +32,14 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal_airflow_nb.config.environment import schedule_id_prefix, task_queue
 from temporal_airflow_nb.orchestration.outbox import rollout
 from temporal_airflow_nb.orchestration.schedules import records
-from temporal_airflow_nb.orchestration.schedules.due_runs import create_due_runs, overdue
-from temporal_airflow_nb.orchestration.schedules.records import Row
-from temporal_airflow_nb.orchestration.schedules.timetables import NotExpressedError, is_by_time, spec_of
-from temporal_airflow_nb.orchestration.schedules.verification import left_out
+from temporal_airflow_nb.orchestration.schedules.due_runs import create_due_runs, list_overdue_dags
+from temporal_airflow_nb.orchestration.schedules.records import ScheduleRecord
+from temporal_airflow_nb.orchestration.schedules.timetables import (
+    NotExpressibleError,
+    build_spec,
+    is_time_based,
+)
+from temporal_airflow_nb.orchestration.schedules.verification import find_missing_times
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 from temporal_airflow_nb.orchestration.workflow.deep_workflow import DAG_ID
 from temporal_airflow_nb.orchestration.workflow.models import DUE_WORKFLOW
@@ -105,7 +109,7 @@ class ScheduleSynchronizer:
 
     async def create_overdue(self) -> None:
         """Create the runs that no schedule has fired for."""
-        for dag_id in await asyncio.to_thread(overdue):
+        for dag_id in await asyncio.to_thread(list_overdue_dags):
             await asyncio.to_thread(create_due_runs, dag_id)
 
     async def look(self) -> None:
@@ -135,9 +139,9 @@ class ScheduleSynchronizer:
                 log.warning("Could not delete schedules; trying again", error=repr(error))
             await asyncio.sleep(_LOOK_AGAIN)
 
-    def _look_at_database(self) -> tuple[dict[str, _Wanted], dict[str, Row]]:
+    def _look_at_database(self) -> tuple[dict[str, _Wanted], dict[str, ScheduleRecord]]:
         with reading() as session:
-            known = records.rows(session)
+            known = records.read_records(session)
             models = _ours(session)
             wanted = {}
             for model in models:
@@ -165,8 +169,8 @@ class ScheduleSynchronizer:
     def _wanted(self, model: Any, of_dag: _TimeSchedule) -> _Wanted:
         timetable, restriction = of_dag.timetable, of_dag.restriction
         try:
-            spec = spec_of(timetable, restriction, model.next_dagrun_create_after)
-        except NotExpressedError as error:
+            spec = build_spec(timetable, restriction, model.next_dagrun_create_after)
+        except NotExpressibleError as error:
             return _Wanted(_fingerprint(str(error), self.prefix), reason=str(error))
         schedule = Schedule(
             action=self._action(model.dag_id),
@@ -197,15 +201,15 @@ class ScheduleSynchronizer:
             typed_search_attributes=TypedSearchAttributes([SearchAttributePair(DAG_ID, dag_id)]),
         )
 
-    async def _put(self, dag_id: str, want: _Wanted, known: Row | None) -> None:
+    async def _put(self, dag_id: str, want: _Wanted, known: ScheduleRecord | None) -> None:
         """Have Temporal and our table say what is wanted. Airflow's scheduler has the DAG until the table does."""
         reason = want.reason
         if want.schedule is not None and want.timetable is not None:
             try:
                 await self._put_schedule(dag_id, want.schedule, want.timetable)
-            except NotExpressedError as error:
+            except NotExpressibleError as error:
                 reason = str(error)
-        row = Row(dag_id, self.prefix + dag_id, want.fingerprint, reason)
+        row = ScheduleRecord(dag_id, self.prefix + dag_id, want.fingerprint, reason)
         await asyncio.to_thread(_record, row)
         if reason is not None:
             log.info("A DAG's time schedule stays with Airflow's scheduler", dag_id=dag_id, reason=reason)
@@ -226,7 +230,7 @@ class ScheduleSynchronizer:
         except RPCError as error:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise
-            raise NotExpressedError(f"Temporal refuses the schedule: {error.message}") from None
+            raise NotExpressibleError(f"Temporal refuses the schedule: {error.message}") from None
 
     async def _complete(
         self, dag_id: str, schedule: Schedule, timetable: Timetable
@@ -236,12 +240,14 @@ class ScheduleSynchronizer:
         added: list[ScheduleIntervalSpec] = []
         # Which times around a change of the clock the server leaves out depends on the others.
         for _ in range(_ROUNDS):
-            more = await left_out(self.client, schedule_id, schedule.spec, timetable)
+            more = await find_missing_times(self.client, schedule_id, schedule.spec, timetable)
             if not more:
                 return added
             added += more
             await self._create_or_update(schedule_id, dag_id, _with(schedule, added))
-        raise NotExpressedError(f"Temporal leaves out times of {timetable.summary!r}, however many are added")
+        raise NotExpressibleError(
+            f"Temporal leaves out times of {timetable.summary!r}, however many are added"
+        )
 
     async def _create_or_update(self, schedule_id: str, dag_id: str, schedule: Schedule) -> None:
         try:
@@ -255,13 +261,13 @@ class ScheduleSynchronizer:
             handle = self.client.get_schedule_handle(schedule_id)
             owner = await (await handle.describe()).memo_value(_TASK_QUEUE, "")
             if owner != self.task_queue:
-                raise NotExpressedError(
+                raise NotExpressibleError(
                     f"the Temporal Schedule {schedule_id!r} belongs to somebody else (task queue {owner!r});"
                     " set TEMPORAL_SCHEDULE_ID_PREFIX to another prefix"
                 ) from None
             await handle.update(lambda _: ScheduleUpdate(schedule))
 
-    async def _remove(self, row: Row) -> None:
+    async def _remove(self, row: ScheduleRecord) -> None:
         await self._delete(row.schedule_id)
         await asyncio.to_thread(_forget, row.dag_id)
 
@@ -297,7 +303,7 @@ class ScheduleSynchronizer:
 
 def _ours(session: Session) -> list[Any]:
     """Return what there is to know of each DAG whose runs Temporal executes."""
-    chosen = rollout.in_force()
+    chosen = rollout.active_rollout()
     if chosen is None:
         return []
     models = session.execute(_dags()).all()
@@ -306,7 +312,7 @@ def _ours(session: Session) -> list[Any]:
 
 
 def _time_schedule(dag: SerializedDAG) -> _TimeSchedule | None:
-    if not is_by_time(dag.timetable):
+    if not is_time_based(dag.timetable):
         return None
     return _TimeSchedule(dag.timetable, dag._time_restriction)
 
@@ -371,16 +377,16 @@ async def _each(items: Iterable[Any], call: Callable[[Any], Awaitable[None]]) ->
             log.warning("Could not keep a schedule; trying again", error=repr(result))
 
 
-def _rows() -> dict[str, Row]:
+def _rows() -> dict[str, ScheduleRecord]:
     with reading() as session:
-        return records.rows(session)
+        return records.read_records(session)
 
 
-def _record(row: Row) -> None:
+def _record(row: ScheduleRecord) -> None:
     with transaction() as session:
-        records.record(row, session)
+        records.save_record(row, session)
 
 
 def _forget(dag_id: str) -> None:
     with transaction() as session:
-        records.forget([dag_id], session)
+        records.delete_records([dag_id], session)

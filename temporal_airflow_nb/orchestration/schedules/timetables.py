@@ -49,7 +49,7 @@ _DECADES = timedelta(days=10_000)
 _RANDOM = re.compile(r"(^|[\s,])[rR]([\s,(/]|$)")
 
 
-def is_by_time(timetable: Timetable) -> bool:
+def is_time_based(timetable: Timetable) -> bool:
     """Return whether time brings about runs, and not events of assets or people alone."""
     by_assets = isinstance(timetable, AssetTriggeredTimetable) and not isinstance(
         timetable, AssetOrTimeSchedule
@@ -57,11 +57,11 @@ def is_by_time(timetable: Timetable) -> bool:
     return timetable.can_be_scheduled and not by_assets
 
 
-class NotExpressedError(Exception):
+class NotExpressibleError(Exception):
     """A timetable that no Temporal Schedule says the same as; its text is the reason."""
 
 
-def spec_of(timetable: Timetable, restriction: TimeRestriction, next_due: datetime | None) -> ScheduleSpec:
+def build_spec(timetable: Timetable, restriction: TimeRestriction, next_due: datetime | None) -> ScheduleSpec:
     """
     Return when a Temporal Schedule has to fire for a DAG.
 
@@ -74,7 +74,7 @@ def spec_of(timetable: Timetable, restriction: TimeRestriction, next_due: dateti
 
     Raises
     ------
-    NotExpressedError
+    NotExpressibleError
         Such a timetable stays with Airflow's scheduler.
     """
     spec = ScheduleSpec()
@@ -88,7 +88,7 @@ def spec_of(timetable: Timetable, restriction: TimeRestriction, next_due: dateti
     elif type(timetable) in _DELTAS:
         spec.intervals = [_interval(timetable._delta, next_due)]  # type: ignore[attr-defined]
     else:
-        raise NotExpressedError(f"{timetable.type_name} is neither a cron expression nor an interval")
+        raise NotExpressibleError(f"{timetable.type_name} is neither a cron expression nor an interval")
     if restriction.earliest is not None:
         spec.start_at = restriction.earliest - timedelta(seconds=1)
     if restriction.latest is not None:
@@ -111,7 +111,7 @@ def due_times(
 
     Raises
     ------
-    NotExpressedError
+    NotExpressibleError
         Airflow can't say, as for February 30th.
     """
     earliest: Any = _pendulum(since)
@@ -145,10 +145,10 @@ def _airflow_has_times() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise NotExpressedError(f"Airflow has no times for it: {error}") from error
+        raise NotExpressibleError(f"Airflow has no times for it: {error}") from error
 
 
-def once(moments: Iterable[datetime]) -> list[ScheduleIntervalSpec]:
+def fire_once(moments: Iterable[datetime]) -> list[ScheduleIntervalSpec]:
     """Return what fires at single moments: intervals so long that they have one of these in decades."""
     return [
         ScheduleIntervalSpec(_DECADES, timedelta(seconds=int(moment.timestamp())) % _DECADES)
@@ -159,10 +159,10 @@ def once(moments: Iterable[datetime]) -> list[ScheduleIntervalSpec]:
 def _calendars(expression: str) -> list[ScheduleCalendarSpec]:
     """Translate what Airflow's own parser makes of a cron expression: Temporal's reads some of them differently."""
     if _RANDOM.search(expression):
-        raise NotExpressedError(f"cron expression {expression!r} asks for random times")
+        raise NotExpressibleError(f"cron expression {expression!r} asks for random times")
     cron = croniter(expression)
     if cron.nearest_weekday:
-        raise NotExpressedError(f"cron expression {expression!r} asks for the weekday nearest to a day")
+        raise NotExpressibleError(f"cron expression {expression!r} asks for the weekday nearest to a day")
     minute, hour, day, month, weekday, *more = cron.expanded
     second = more[0] if more else [0]
     year = more[1] if len(more) > 1 else ["*"]
@@ -233,9 +233,9 @@ def _ranges(values: Iterable[Any], least: int = 0, most: int = 0) -> tuple[Sched
 
 def _interval(delta: Any, next_due: datetime | None) -> ScheduleIntervalSpec:
     if not isinstance(delta, timedelta):
-        raise NotExpressedError(f"interval {delta!r} isn't a timedelta")
+        raise NotExpressibleError(f"interval {delta!r} isn't a timedelta")
     if delta < timedelta(seconds=1) or delta % timedelta(seconds=1):
-        raise NotExpressedError(f"interval {delta} isn't of whole seconds")
+        raise NotExpressibleError(f"interval {delta} isn't of whole seconds")
     # Temporal knows no fractions of a second; what it starts waits for the rest.
     phase = 0 if next_due is None else math.floor(next_due.timestamp())
     return ScheduleIntervalSpec(delta, timedelta(seconds=phase % int(delta.total_seconds())))
@@ -247,7 +247,7 @@ def _zone_name(zone: Any) -> str:
         return name
     hours, rest = divmod(int(zone.utcoffset(None).total_seconds()), 3600)
     if rest or not -12 <= hours <= 14:
-        raise NotExpressedError(f"time zone {zone.name!r} has no name that Temporal knows")
+        raise NotExpressibleError(f"time zone {zone.name!r} has no name that Temporal knows")
     # The signs of these names are those of POSIX.
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import Client, ScheduleIntervalSpec, ScheduleSpec
 
-from temporal_airflow_nb.orchestration.schedules.timetables import NotExpressedError, due_times, once
+from temporal_airflow_nb.orchestration.schedules.timetables import NotExpressibleError, due_times, fire_once
 
 # Both changes of the clock that a year has lie ahead, until the check is made again a month later.
 _AHEAD = timedelta(days=400)
@@ -22,10 +22,10 @@ _COMPARED_AT_A_CHANGE = 300
 _AROUND_A_CHANGE = timedelta(hours=2, minutes=30)
 _MOST_ADDED = 200
 _MOST_FIRES = 1000
-"""How many times the server returns at once."""
+"""How many times the server returns at fire_once."""
 
 
-async def left_out(
+async def find_missing_times(
     client: Client, schedule_id: str, spec: ScheduleSpec, timetable: Timetable
 ) -> list[ScheduleIntervalSpec]:
     """
@@ -36,7 +36,7 @@ async def left_out(
 
     Raises
     ------
-    NotExpressedError
+    NotExpressibleError
         The schedule leaves out more than a change of the clock explains.
     """
     if spec.intervals:
@@ -60,8 +60,8 @@ async def left_out(
         if not any(since <= moment <= until for since, until, _ in _changes(zone, begin))
     ]
     if unexplained or len(missing) > _MOST_ADDED:
-        raise NotExpressedError(f"Temporal's schedule would leave out {min(unexplained or missing)}")
-    return once(sorted(missing))
+        raise NotExpressibleError(f"Temporal's schedule would leave out {min(unexplained or missing)}")
+    return fire_once(sorted(missing))
 
 
 def _wanted(

@@ -1,1 +1,1 @@
-"""scheduling."""
+"""Scheduling passes: Airflow's own code decides, on Airflow's database."""

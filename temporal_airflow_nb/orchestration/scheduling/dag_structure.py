@@ -9,7 +9,7 @@ from airflow.api_fastapi.core_api.services.ui.task_group import get_task_group_c
 from airflow.serialization.definitions.mappedoperator import is_mapped
 from airflow.serialization.definitions.taskgroup import SerializedTaskGroup
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import node
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_node
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _DOC = 2_000
 
 
-def structure_of(dag: SerializedDAG) -> dict[str, Any]:
+def get_structure(dag: SerializedDAG) -> dict[str, Any]:
     """Return the nodes and edges of a DAG; made at the first call for this version, and not to be changed.
 
     ``nodes`` holds a group before its members, and the members of a group together; ``edges`` are
@@ -41,7 +41,7 @@ def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Itera
             yield _task(child, parent, mapped)
             continue
         inside = mapped or is_mapped(child)
-        yield node(
+        yield build_node(
             child.group_id,
             child.group_display_name or child.label,
             parent,
@@ -53,7 +53,7 @@ def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Itera
 
 
 def _task(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
-    return node(
+    return build_node(
         task.task_id,
         task.task_display_name if task.task_display_name != task.task_id else task.label,
         parent,

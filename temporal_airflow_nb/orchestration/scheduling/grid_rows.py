@@ -12,9 +12,9 @@ from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
 from sqlalchemy import and_, func, select
 
-from temporal_airflow_nb.orchestration.scheduling.dag_structure import structure_of
-from temporal_airflow_nb.orchestration.scheduling.task_graph import graph_of
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import packed
+from temporal_airflow_nb.orchestration.scheduling.dag_structure import get_structure
+from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import pack
 from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD, Key
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _NAMED = 500
 _PLAIN = 4
 
 
-def row_of(row: Any) -> list[Any]:
+def encode_row(row: Any) -> list[Any]:
     """Return a task instance in the form in which the workflow's ``GridMemory`` keeps it."""
     told = [
         row.task_id,
@@ -59,29 +59,29 @@ def row_of(row: Any) -> list[Any]:
     return told
 
 
-def within_limits(rows: list[list[Any]]) -> list[list[Any]]:
+def drop_times_if_large(rows: list[list[Any]]) -> list[list[Any]]:
     """Return rows without their times where there are very many: Temporal bounds what a pass may return."""
     if len(rows) <= _SURELY_FEW or len(json.dumps(rows)) <= _MOST_WITH_TIMES:
         return rows
     return [row[:_PLAIN] for row in rows]
 
 
-def differences(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
+def pack_changed_rows(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
     """Return, packed, the rows of a run that aren't as the workflow knows them."""
     states = {(task_id, map_index): (state, tries) for task_id, map_index, state, tries in known}
     query = select(*COLUMNS).where(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
     rows = [
-        row_of(row)
+        encode_row(row)
         for row in session.execute(query)
         if states.get((row.task_id, row.map_index)) != (row.state, row.try_number)
     ]
-    text = packed(rows) if rows else ""
+    text = pack(rows) if rows else ""
     if len(text) > MAX_PAYLOAD:
-        text = packed([row[:_PLAIN] for row in rows])
+        text = pack([row[:_PLAIN] for row in rows])
     return text if len(text) <= MAX_PAYLOAD else ""
 
 
-def former_tries(dag_run: DagRun, session: Session) -> str | None:
+def pack_former_tries(dag_run: DagRun, session: Session) -> str | None:
     """Return the tries of a run that are over, packed; None where there is none, or there are too many."""
     of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
     tried = session.scalars(select(TI.task_id).where(of_run, TI.try_number > 0).distinct()).all()
@@ -95,11 +95,11 @@ def former_tries(dag_run: DagRun, session: Session) -> str | None:
     former: dict[Key, list[Any]] = {}
     for task_id, map_index, number, state, *times in session.execute(query.order_by(TIH.try_number)):
         former.setdefault((task_id, map_index), []).append([number, state, *map(_seconds, times)])
-    text = packed([[*key, tries] for key, tries in former.items()])
+    text = pack([[*key, tries] for key, tries in former.items()])
     return text if former and len(text) <= _MOST_FORMER else None
 
 
-def structure_text(dag: SerializedDAG) -> str | None:
+def pack_structure(dag: SerializedDAG) -> str | None:
     """
     Return a DAG's structure without its documentation, packed; None where it is too large.
 
@@ -107,17 +107,17 @@ def structure_text(dag: SerializedDAG) -> str | None:
     """
     text = getattr(dag, "_temporal_airflow_packed", "")
     if text == "":
-        structure = structure_of(dag)
+        structure = get_structure(dag)
         nodes = [{**node, "doc": None} for node in structure["nodes"]]
         places = {node["id"]: place for place, node in enumerate(nodes) if node["kind"] == "task"}
-        order = [places[task_id] for task_id in graph_of(dag).order]
-        text = packed({**structure, "nodes": nodes, "order": order})
+        order = [places[task_id] for task_id in get_graph(dag).order]
+        text = pack({**structure, "nodes": nodes, "order": order})
         text = text if len(text) <= _MOST_STRUCTURE else None
         dag._temporal_airflow_packed = text  # type: ignore[attr-defined]
     return text
 
 
-def facts_of(dag_run: DagRun, session: Session) -> dict[str, Any]:
+def run_facts(dag_run: DagRun, session: Session) -> dict[str, Any]:
     """Return what the grid tells of a run besides its state; times in seconds since the epoch."""
     created_by = DagVersion.id == dag_run.created_dag_version_id
     of_dag = DagVersion.dag_id == dag_run.dag_id
@@ -135,11 +135,11 @@ def facts_of(dag_run: DagRun, session: Session) -> dict[str, Any]:
         "logical_date": _seconds(dag_run.logical_date),
         "run_after": _seconds(dag_run.run_after),
         "queued_at": _seconds(dag_run.queued_at),
-        **times_of(dag_run),
+        **run_times(dag_run),
     }
 
 
-def times_of(dag_run: DagRun) -> dict[str, Any]:
+def run_times(dag_run: DagRun) -> dict[str, Any]:
     """Return when a run began and ended."""
     return {"start_date": _seconds(dag_run.start_date), "end_date": _seconds(dag_run.end_date)}
 

@@ -12,18 +12,18 @@ from airflow.utils.types import DagRunType
 from sqlalchemy import and_, func, or_, select
 
 from temporal_airflow_nb.orchestration.outbox import outbox
-from temporal_airflow_nb.orchestration.scheduling.task_graph import graph_of
+from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
 
-GOOD_PAST = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
+SATISFYING_STATES = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 
 
-def tell(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str], session: Session) -> None:
+def wake_later_runs(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str], session: Session) -> None:
     """Tell later runs which of their tasks may start now that instances of the tasks ``ended`` have ended well."""
-    remembered = graph_of(dag).remembered
+    remembered = get_graph(dag).remembered
     tasks = {task_id for task_id in ended if task_id in remembered}
     if not tasks:
         return
@@ -31,7 +31,7 @@ def tell(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str], session: S
         session.scalars(
             select(TI.task_id)
             .where(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id, TI.task_id.in_(sorted(tasks)))
-            .where(or_(TI.state.is_(None), TI.state.not_in(GOOD_PAST)))
+            .where(or_(TI.state.is_(None), TI.state.not_in(SATISFYING_STATES)))
             .distinct()
         )
     )
@@ -41,9 +41,9 @@ def tell(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str], session: S
             outbox.notify(dag_id, run_id, outbox.WAKE, session, task_id)
 
 
-def tell_all(dag_run: DagRun, dag: SerializedDAG, session: Session) -> None:
+def resync_later_runs(dag_run: DagRun, dag: SerializedDAG, session: Session) -> None:
     """Have later runs look at everything, where any task looks back: somebody has changed this run's tasks."""
-    if graph_of(dag).remembered:
+    if get_graph(dag).remembered:
         for dag_id, run_id in _later(dag_run, dag, session):
             outbox.notify(dag_id, run_id, outbox.RESYNC, session)
 

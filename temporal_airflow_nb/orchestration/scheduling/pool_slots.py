@@ -19,7 +19,11 @@ from sqlalchemy import and_, exists, func, select, update
 
 from temporal_airflow_nb.orchestration.outbox import outbox, rollout
 from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
-from temporal_airflow_nb.orchestration.outbox.restriction import restricted, run_is_managed, run_is_unmanaged
+from temporal_airflow_nb.orchestration.outbox.query_restriction import (
+    restrict_queries,
+    run_is_managed,
+    run_is_unmanaged,
+)
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
 from temporal_airflow_nb.tasks.database import reading, transaction
 
@@ -32,7 +36,7 @@ _AT_ONCE = 256
 _LOOK_AGAIN = 1.0
 
 
-def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
+def queue_tasks(dag_run: DagRun, session: Session, *, has_freed_slots: bool) -> None:
     """
     Move a run's SCHEDULED task instances to QUEUED, as far as pools and limits allow.
 
@@ -41,7 +45,7 @@ def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
 
     Parameters
     ----------
-    gave_back
+    has_freed_slots
         Whether a task of the run has ended, so that others may start even if the run itself needs no slot.
     """
     of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
@@ -51,7 +55,7 @@ def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
         .limit(_AT_ONCE)
     ).all()
     if scheduled:
-        acquire(session, DatabaseLock.SLOTS)
+        acquire(session, DatabaseLock.ASSIGN_SLOTS)
     others_wait = bool(session.scalar(select(exists().where(_waits(), ~of_run))))
     if scheduled and len(scheduled) < _AT_ONCE and not others_wait and _has_room(dag_run, scheduled, session):
         session.execute(
@@ -60,26 +64,26 @@ def queue(dag_run: DagRun, session: Session, *, gave_back: bool) -> None:
             .values(state=TaskInstanceState.QUEUED, queued_dttm=timezone.utcnow(), queued_by_job_id=None)
             .execution_options(synchronize_session=False)
         )
-    elif scheduled or (others_wait and gave_back):
-        acquire(session, DatabaseLock.SLOTS)
-        _hand_out(session, besides=dag_run)
+    elif scheduled or (others_wait and has_freed_slots):
+        acquire(session, DatabaseLock.ASSIGN_SLOTS)
+        _assign_slots(session, besides=dag_run)
 
 
-def hand_out() -> None:
+def assign_free_slots() -> None:
     """Give free slots to those that wait for one, if any do, and tell their runs."""
     with reading() as session:
         if not session.scalar(select(exists().where(_waits()))):
             return
     with transaction() as session:
-        acquire(session, DatabaseLock.SLOTS)
-        _hand_out(session)
+        acquire(session, DatabaseLock.ASSIGN_SLOTS)
+        _assign_slots(session)
 
 
-def _hand_out(session: Session, besides: DagRun | None = None) -> None:
+def _assign_slots(session: Session, besides: DagRun | None = None) -> None:
     free = _free_slots(session)
     none_free = [pool for pool, slots in free.items() if slots <= 0]
     most = min(_AT_ONCE, sum(slots for slots in free.values() if slots > 0))
-    with restricted(
+    with restrict_queries(
         TI.__tablename__, lambda entity: and_(run_is_managed(entity), entity.pool.not_in(none_free))
     ):
         queued = (
@@ -129,7 +133,7 @@ def _free_slots(session: Session) -> dict[str, float]:
     free: dict[str, float] = {
         name: stats["open"] for name, stats in Pool.slots_stats(lock_rows=True, session=session).items()
     }
-    if rollout.is_alone():
+    if rollout.runs_without_airflow_scheduler():
         return free
     waiting = session.execute(
         select(TI.pool, func.sum(TI.pool_slots))
@@ -150,7 +154,7 @@ def _free_slots(session: Session) -> dict[str, float]:
     return free
 
 
-class SlotWatch:
+class SlotWatcher:
     """
     Looks for slots that became free without a task of ours ending.
 
@@ -163,7 +167,7 @@ class SlotWatch:
         """Watch until cancelled."""
         while True:
             try:
-                await asyncio.to_thread(hand_out)
+                await asyncio.to_thread(assign_free_slots)
             except Exception as error:
                 log.warning("Could not hand out slots; trying again", error=repr(error))
             await asyncio.sleep(_LOOK_AGAIN)

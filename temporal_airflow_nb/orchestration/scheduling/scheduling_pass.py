@@ -24,10 +24,10 @@ from sqlalchemy import and_, exists, false, or_, select, true, update
 
 from temporal_airflow_nb.orchestration.outbox import outbox, rollout
 from temporal_airflow_nb.orchestration.scheduling import past_dependencies, pool_slots
+from temporal_airflow_nb.orchestration.scheduling.airflow_queues import default_queue
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
-from temporal_airflow_nb.orchestration.scheduling.grid_rows import COLUMNS, row_of, within_limits
-from temporal_airflow_nb.orchestration.scheduling.queues import default_queue
-from temporal_airflow_nb.orchestration.scheduling.task_graph import TaskGraph, graph_of
+from temporal_airflow_nb.orchestration.scheduling.grid_rows import COLUMNS, drop_times_if_large, encode_row
+from temporal_airflow_nb.orchestration.scheduling.task_graph import TaskGraph, get_graph
 from temporal_airflow_nb.orchestration.workflow.models import Key, PassInput, PassResult, TaskTry, Timer
 from temporal_airflow_nb.tasks.trigger_queue import move_to_worker_queue
 
@@ -82,7 +82,7 @@ class SchedulingPass:
         self.dag_run = dag_run
         self.dag = dag
         self.session = session
-        self.graph: TaskGraph = graph_of(dag)
+        self.graph: TaskGraph = get_graph(dag)
         self._of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
         self._changed: dict[Key, Any] = {}
         self._look_at_all = False
@@ -108,7 +108,7 @@ class SchedulingPass:
                 self._follow(
                     self._evaluate(self._load(and_(TI.task_id.in_(request.look), _in_states(_RUNNABLE))))
                 )
-        pool_slots.queue(self.dag_run, self.session, gave_back=bool(request.finished))
+        pool_slots.queue_tasks(self.dag_run, self.session, has_freed_slots=bool(request.finished))
         self._tell_later_runs()
         self._collect(request, result)
         return result
@@ -270,12 +270,12 @@ class SchedulingPass:
     def _keep_for_later(self) -> None:
         """Have the run look again when its DAG doesn't rest any more."""
         run = (self.dag_run.dag_id, self.dag_run.run_id)
-        if not outbox.is_kept(*run, outbox.UNPAUSED, self.session):
+        if not outbox.is_pending(*run, outbox.UNPAUSED, self.session):
             outbox.notify(*run, outbox.UNPAUSED, self.session)
 
     def _is_held(self) -> bool:
         """Return whether something could start if the DAG didn't rest."""
-        return self._rests and outbox.is_kept(
+        return self._rests and outbox.is_pending(
             self.dag_run.dag_id, self.dag_run.run_id, outbox.UNPAUSED, self.session
         )
 
@@ -292,7 +292,7 @@ class SchedulingPass:
         return list(self.session.execute(select(*COLUMNS).where(self._of_run, where).order_by(*order)))
 
     def _note(self, row: Any) -> None:
-        self._changed[row.task_id, row.map_index] = row_of(row)
+        self._changed[row.task_id, row.map_index] = encode_row(row)
 
     def _note_differences(self, request: PassInput) -> None:
         """Note what isn't as the workflow knows it, whoever changed it."""
@@ -328,7 +328,7 @@ class SchedulingPass:
                 if row.state in EXECUTION_STATES
             }
             result.stop = sorted(in_flight - wanted)
-        result.changed = within_limits(
+        result.changed = drop_times_if_large(
             sorted(self._changed.values(), key=lambda ti: (self.graph.order.get(ti[0], 0), ti[1]))
         )
         busy = result.ready or in_flight - set(request.finished)
@@ -378,14 +378,14 @@ class SchedulingPass:
 
     def _tell_later_runs(self) -> None:
         if self._look_at_all:
-            past_dependencies.tell_all(self.dag_run, self.dag, self.session)
+            past_dependencies.resync_later_runs(self.dag_run, self.dag, self.session)
         else:
             ended = {
                 task_id
                 for task_id, _, state, *_ in self._changed.values()
-                if state in past_dependencies.GOOD_PAST
+                if state in past_dependencies.SATISFYING_STATES
             }
-            past_dependencies.tell(self.dag_run, self.dag, ended, self.session)
+            past_dependencies.wake_later_runs(self.dag_run, self.dag, ended, self.session)
 
 
 def _changes(rows: list[Any]) -> list[_Change]:

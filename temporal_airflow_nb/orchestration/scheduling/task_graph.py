@@ -74,7 +74,7 @@ class TaskGraph:
         return group is not None and group == self._groups[changed]
 
 
-def graph_of(dag: SerializedDAG) -> TaskGraph:
+def get_graph(dag: SerializedDAG) -> TaskGraph:
     """Return the graph of ``dag``, built at the first call for this version."""
     graph = getattr(dag, "_temporal_airflow_graph", None)
     if graph is None:

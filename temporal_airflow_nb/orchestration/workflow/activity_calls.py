@@ -83,7 +83,7 @@ async def run_callbacks(run: RunRef) -> None:
     )
 
 
-async def transaction(name: str, argument: Any, result_type: Any) -> Any:
+async def run_transaction(name: str, argument: Any, result_type: Any) -> Any:
     """Run a short transaction next to the workflow; wait as long as it takes for a database that is down."""
     delay = 0.5
     while True:
@@ -104,7 +104,7 @@ async def transaction(name: str, argument: Any, result_type: Any) -> Any:
         delay = min(delay * 2, 30.0)
 
 
-def reason_of(error: ActivityError) -> str:
+def describe_failure(error: ActivityError) -> str:
     """Return in words why an activity ended without its outcome."""
     cause = error.cause
     if isinstance(cause, TemporalTimeoutError):
@@ -114,10 +114,10 @@ def reason_of(error: ActivityError) -> str:
     return str(cause or error)[:500]
 
 
-def try_of(activity_id: str) -> tuple[str, int, int | None] | None:
+def parse_activity_id(activity_id: str) -> tuple[str, int, int | None] | None:
     """Return task id, map index and try number of an activity; of a trigger's, no try number.
 
-    >>> try_of("load[3].try2.0d9c1f"), try_of("load.trigger7.0d9c1f"), try_of("1")
+    >>> parse_activity_id("load[3].try2.0d9c1f"), parse_activity_id("load.trigger7.0d9c1f"), parse_activity_id("1")
     (('load', 3, 2), ('load', -1, None), None)
     """
     named = _ACTIVITY_ID.fullmatch(activity_id)

@@ -22,13 +22,13 @@ from temporalio.exceptions import (
 )
 
 from temporal_airflow_nb.orchestration.workflow.activity_calls import (
-    reason_of,
+    describe_failure,
     run_callbacks,
+    run_transaction,
     start_trigger,
     start_try,
-    transaction,
 )
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpacked
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpack
 from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
 from temporal_airflow_nb.orchestration.workflow.models import (
     DEEP_WORKFLOW,
@@ -157,7 +157,7 @@ class ExecuteAirflowDagDeepWorkflow:
             [DAG_ID.value_set(ref.dag_id), RUN_ID.value_set(ref.run_id), STATE.value_set(RUNNING)]
         )
         await self._load()
-        await transaction("ensure_task_instances", ref, int)
+        await run_transaction("ensure_task_instances", ref, int)
         for timer in self._run.timers:
             self._wait_until(timer)
         timeout = asyncio.create_task(self._dagrun_timeout())
@@ -183,10 +183,10 @@ class ExecuteAirflowDagDeepWorkflow:
             await self._stop(list(self._in_flight))
 
     async def _load(self) -> None:
-        self._dag = await transaction("load_serialized_dag", self._run.ref, LoadedDag)
+        self._dag = await run_transaction("load_serialized_dag", self._run.ref, LoadedDag)
         self._grid.run, self._grid.structure = self._dag.run, self._dag.structure
         if self._dag.former:
-            self._grid.remember(unpacked(self._dag.former))
+            self._grid.remember(unpack(self._dag.former))
 
     async def _step(self) -> None:
         """Hand what has happened to one pass, and do what it says."""
@@ -196,7 +196,7 @@ class ExecuteAirflowDagDeepWorkflow:
         due, self._due = self._due, []
         look, self._look, self._woken = list(self._look), {}, False
         resync, self._resync = self._resync, False
-        result = await transaction(
+        result = await run_transaction(
             "schedule_pass",
             PassInput(
                 self._run.dag_id,
@@ -290,7 +290,7 @@ class ExecuteAirflowDagDeepWorkflow:
             self._cancelled.append(key)
         elif isinstance(error, ActivityError):
             self._failures.append(
-                TaskFailure(task.task_id, task.map_index, task.try_number, reason_of(error))
+                TaskFailure(task.task_id, task.map_index, task.try_number, describe_failure(error))
             )
         self._finished.append(key)
 
@@ -311,7 +311,7 @@ class ExecuteAirflowDagDeepWorkflow:
     async def _record_failures(self) -> None:
         failures, self._failures = self._failures, []
         if failures:
-            await transaction(
+            await run_transaction(
                 "sync_task_status_batch", TaskFailures(self._run.dag_id, self._run.run_id, failures), None
             )
             await run_callbacks(self._run.ref)
@@ -353,10 +353,10 @@ class ExecuteAirflowDagDeepWorkflow:
 
     async def _sync(self, status: RunStatus) -> RunFinished:
         status.known = self._grid.known()
-        finished: RunFinished = await transaction("sync_dagrun_status", status, RunFinished)
+        finished: RunFinished = await run_transaction("sync_dagrun_status", status, RunFinished)
         self._grid.run = {**self._grid.run, **finished.run}
         if finished.rows:
-            self._grid.put(unpacked(finished.rows))
+            self._grid.put(unpack(finished.rows))
         return finished
 
     async def _stop(self, keys: list[Key]) -> None:

@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States in which a task instance stays."""
 
 
-def node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str, Any]:
+def build_node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str, Any]:
     """Return a group or task of a structure."""
     blank = {
         "id": node_id,
@@ -30,22 +30,22 @@ def node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str
     return {**blank, **known}
 
 
-def flat_structure(operators: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
+def build_flat_structure(operators: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
     """Return the structure of a DAG of which no more is known than its tasks and their operators."""
-    nodes = [node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
+    nodes = [build_node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
     return {"nodes": nodes, "edges": []}
 
 
-def packed(value: Any) -> str:
+def pack(value: Any) -> str:
     """Return JSON-able data as a short text.
 
-    >>> unpacked(packed([["a", -1, None]]))
+    >>> unpack(pack([["a", -1, None]]))
     [['a', -1, None]]
     """
     text = json.dumps(value, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode(), 3)).decode()
 
 
-def unpacked(text: str) -> Any:
+def unpack(text: str) -> Any:
     """Return what :func:`packed` was given."""
     return json.loads(zlib.decompress(base64.b64decode(text)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import ENDED, packed, unpacked
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import ENDED_STATES, pack, unpack
 from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD, Key
 
 _WIDTH = 9
@@ -45,7 +45,7 @@ class GridMemory:
         """The DAG's structure, packed, unless it is too large or not known."""
         self._rows: dict[Key, list[Any]] = {}
         self._former: dict[Key, list[list[Any]]] = {}
-        for *row, former in unpacked(handed_on) if handed_on else ():
+        for *row, former in unpack(handed_on) if handed_on else ():
             key = (row[0], row[1])
             self._rows[key] = row
             if former:
@@ -109,14 +109,14 @@ class GridMemory:
         may take.
         """
         times = len(self._rows) <= _MOST_WITH_TIMES
-        if times and len(text := packed(self.rows())) <= MAX_PAYLOAD:
+        if times and len(text := pack(self.rows())) <= MAX_PAYLOAD:
             return text
-        if times and len(text := packed([[*row, []] for row in self._rows.values()])) <= MAX_PAYLOAD:
+        if times and len(text := pack([[*row, []] for row in self._rows.values()])) <= MAX_PAYLOAD:
             return text
-        text = packed([[*row[: _TIMES.start], None, None, None, row[-1], []] for row in self._rows.values()])
+        text = pack([[*row[: _TIMES.start], None, None, None, row[-1], []] for row in self._rows.values()])
         if len(text) <= MAX_PAYLOAD:
             return text
-        return packed([[*row[: _TIMES.start], None, None, None, None, []] for row in self._rows.values()])
+        return pack([[*row[: _TIMES.start], None, None, None, None, []] for row in self._rows.values()])
 
     def _tries(self, key: Key, row: list[Any]) -> list[list[Any]]:
         # One that waits to be tried again is among the database's former tries, too.
@@ -124,7 +124,7 @@ class GridMemory:
         return [tried for tried in self._former.get(key, ()) if tried[0] < upcoming]
 
     def _end_try(self, key: Key, before: list[Any], row: list[Any]) -> None:
-        state = before[_STATE] if before[_STATE] in ENDED else "failed"
+        state = before[_STATE] if before[_STATE] in ENDED_STATES else "failed"
         # Of one that was cleared while it ran, the database alone knows the times.
         times = row[_TIMES] if before[_STATE] == "running" else before[_TIMES]
         tries = self._former.setdefault(key, [])
@@ -136,5 +136,5 @@ def _is_another_try(before: list[Any], row: list[Any]) -> bool:
     """Return whether what ``before`` tells of is over and done with: it is tried again, or was cleared."""
     if not before[_TRY]:
         return False
-    cleared = before[_STATE] in ENDED and row[_STATE] not in ENDED
+    cleared = before[_STATE] in ENDED_STATES and row[_STATE] not in ENDED_STATES
     return row[_TRY] > before[_TRY] or cleared

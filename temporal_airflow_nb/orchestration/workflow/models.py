@@ -230,7 +230,7 @@ class DueRuns:
     next_in: float | None = None
 
 
-def guard(value: Any, what: str) -> Any:
+def check_size(value: Any, what: str) -> Any:
     """
     Return ``value``, or refuse it if it's too large for Temporal's history.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from temporal_airflow_nb.orchestration.workflow.models import PassResult, PayloadTooLargeError, guard
+from temporal_airflow_nb.orchestration.workflow.models import PassResult, PayloadTooLargeError, check_size
 from tests.support.paths import ROOT
 
 HERE = Path(__file__).parent
@@ -32,7 +32,7 @@ def found(tmp_path_factory):
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
     }
-    command = [sys.executable, "-W", "ignore", "-m", "tests.integration.orchestration.look"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.integration.orchestration.print_scheduling"]
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout[result.stdout.index('{"graphs"') :])
@@ -85,6 +85,6 @@ def test_cost_of_a_completion_does_not_grow_with_the_dag(found):
 def test_too_large_a_payload_is_refused():
     result = PassResult(changed=[["a_task_id" * 10, index, "success", 1] for index in range(20_000)])
     with pytest.raises(PayloadTooLargeError, match=r"what a pass decided takes [\d,]+ bytes"):
-        guard(result, "what a pass decided")
+        check_size(result, "what a pass decided")
     small = PassResult(changed=[["a", 1, "success", 1]])
-    assert guard(small, "it") is small
+    assert check_size(small, "it") is small

@@ -26,10 +26,10 @@ from temporalio.client import Schedule, ScheduleSpec, ScheduleState
 
 from temporal_airflow_nb.orchestration.schedules.synchronizer import ScheduleSynchronizer
 from temporal_airflow_nb.orchestration.schedules.timetables import (
-    NotExpressedError,
+    NotExpressibleError,
+    build_spec,
     due_times,
-    is_by_time,
-    spec_of,
+    is_time_based,
 )
 from temporal_airflow_nb.orchestration.schedules.verification import _fires
 from tests.support.stack_helpers import with_client
@@ -59,7 +59,7 @@ ZONES = ("UTC", "Europe/Zurich", "America/New_York", "Antarctica/Troll")
 
 
 def spec(timetable, restriction=ALWAYS, next_due=None) -> ScheduleSpec:
-    return spec_of(timetable, restriction, next_due)
+    return build_spec(timetable, restriction, next_due)
 
 
 def utc(*parts) -> datetime:
@@ -139,7 +139,7 @@ def test_schedule_that_leaves_out_more_than_a_change_of_the_clock_does_is_refuse
     async def use(client):
         synchronizer = ScheduleSynchronizer(client)
         schedule = Schedule(synchronizer._action("refused"), spec(other), state=ScheduleState(paused=True))
-        with pytest.raises(NotExpressedError, match="would leave out"):
+        with pytest.raises(NotExpressibleError, match="would leave out"):
             await synchronizer._put_schedule("refused", schedule, wanted)
         await client.get_schedule_handle(synchronizer.prefix + "refused").delete()
 
@@ -224,13 +224,13 @@ class Custom(CronDataIntervalTimetable):
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
 def test_reason_says_what_cannot_be_expressed(timetable, reason):
-    assert is_by_time(timetable)
-    with pytest.raises(NotExpressedError, match=reason):
+    assert is_time_based(timetable)
+    with pytest.raises(NotExpressibleError, match=reason):
         spec(timetable)
 
 
 def test_date_that_never_comes_is_a_reason():
-    with pytest.raises(NotExpressedError, match="Airflow has no times for it"):
+    with pytest.raises(NotExpressibleError, match="Airflow has no times for it"):
         list(due_times(CronTriggerTimetable("0 0 30 2 *", timezone="UTC"), utc(2027, 1, 1), limit=1))
 
 
@@ -239,9 +239,9 @@ def test_what_only_people_and_assets_start_needs_no_schedule():
     from airflow.serialization.encoders import coerce_to_core_timetable, ensure_serialized_asset
 
     asset = ensure_serialized_asset(Asset("an_asset"))
-    assert not is_by_time(NullTimetable())
-    assert not is_by_time(AssetTriggeredTimetable(asset))
+    assert not is_time_based(NullTimetable())
+    assert not is_time_based(AssetTriggeredTimetable(asset))
     both = AssetOrTimeSchedule(timetable=CronTriggerTimetable("@daily", timezone="UTC"), assets=asset)
-    assert is_by_time(coerce_to_core_timetable(both))
-    with pytest.raises(NotExpressedError, match="AssetOrTimeSchedule is neither"):
+    assert is_time_based(coerce_to_core_timetable(both))
+    with pytest.raises(NotExpressibleError, match="AssetOrTimeSchedule is neither"):
         spec(both)

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, Worker, _workflow
 
 from temporal_airflow_nb.orchestration.workflow.deep_workflow import ExecuteAirflowDagDeepWorkflow
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpacked
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpack
 from tests.support.stack_helpers import DAGS, in_a_loop, states, until, with_client
 
 
@@ -118,7 +118,7 @@ def test_long_run_continues_as_new(tmp_path, monkeypatch):
         assert run.wait(timeout=120) == "success"
         assert set(states(run).values()) == {"success"}
         grid = with_client(stack, lambda client: client.get_workflow_handle(run.workflow_id).query("grid"))
-        rows = unpacked(grid["tasks"])
+        rows = unpack(grid["tasks"])
         assert len(rows) == 15
         assert all(row[7] for row in rows), "each has its end, also those that an execution before has seen"
 

@@ -107,7 +107,7 @@ def test_invalid_params_and_run_ids_are_refused(stack, tmp_path):
         stack.run(path, conf={"n": "x"})
     assert stored(stack, "numbered")["dag_run"] == 0
     assert stack.run(path, conf={"n": 2}, run_id="once").wait(timeout=60) == "success"
-    with pytest.raises(InvalidInputError, match="has a run 'once' already"):
+    with pytest.raises(InvalidInputError, match="already has a run 'once'"):
         stack.run(path, run_id="once")
     with pytest.raises(InvalidInputError, match="run_id"):
         stack.run(path, run_id="../up")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from temporal_airflow_nb.client.temporal.grid import WorkflowGrid
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import node, packed
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_node, pack
 from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
 
 
@@ -11,11 +11,14 @@ def answer(structure: dict | None, *rows: list) -> dict:
     memory = GridMemory()
     memory.put(rows)
     run = {"dag_id": "etl", "run_id": "one", "state": "running", "structure_version": 3}
-    return {"run": run, "structure": structure and packed(structure), "tasks": memory.pack()}
+    return {"run": run, "structure": structure and pack(structure), "tasks": memory.pack()}
 
 
 def test_tasks_that_nothing_is_told_of_wait_in_their_place():
-    nodes = [node("load", "load", None, operator="@task"), node("store", "store", "out", retries=2)]
+    nodes = [
+        build_node("load", "load", None, operator="@task"),
+        build_node("store", "store", "out", retries=2),
+    ]
     grid = WorkflowGrid(answer({"nodes": nodes, "edges": [], "order": [1, 0]}, ["load", -1, "success", 1]))
     assert [(task["task_id"], task["state"], task["max_tries"]) for task in grid.tasks] == [
         ("load", "success", 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpacked
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpack
 from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
 from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD
 
@@ -104,14 +104,14 @@ def test_many_former_tries_or_labels_are_left_out_where_temporal_would_refuse_th
     retried.remember([["load", n, [[k, "failed", *moments()] for k in (1, 2)]] for n in range(25_000)])
     text = retried.pack()
     assert len(text) < MAX_PAYLOAD
-    assert unpacked(text)[0][6] is not None
-    assert unpacked(text)[0][-1] == []
+    assert unpack(text)[0][6] is not None
+    assert unpack(text)[0][-1] == []
 
     labelled = GridMemory()
     labelled.put([["load", n, "success", 1, 0, *moments(), str(draw())] for n in range(140_000)])
     text = labelled.pack()
     assert len(text) < MAX_PAYLOAD
-    assert unpacked(text)[7] == ["load", 7, "success", 1, 0, None, None, None, None, []]
+    assert unpack(text)[7] == ["load", 7, "success", 1, 0, None, None, None, None, []]
 
 
 def test_very_many_task_instances_are_packed_without_times():
@@ -121,4 +121,4 @@ def test_very_many_task_instances_are_packed_without_times():
     )
     text = memory.pack()
     assert len(text) < MAX_PAYLOAD
-    assert unpacked(text)[7] == ["load", 7, "success", 1, 0, None, None, None, "x7", []]
+    assert unpack(text)[7] == ["load", 7, "success", 1, 0, None, None, None, "x7", []]

@@ -1,4 +1,4 @@
-"""Airflow's queues: which tasks wait in them, and whether a worker serves them."""
+"""Airflow's queues: the number of tasks that wait in each, and the queues that no worker serves."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ _listeners: list[Callable[[str], object]] = []
 
 def default_queue() -> str:
     """Return the queue of tasks that name none, ``[operators] default_queue``."""
-    return conf.get_mandatory_value("operators", "default_queue")
+    queue: str = conf.get_mandatory_value("operators", "default_queue")
+    return queue
 
 
-def on_queue(listener: Callable[[str], object]) -> None:
-    """Have ``listener`` called with the name of each queue that a scheduling pass in this process sends tasks to."""
+def add_listener(listener: Callable[[str], object]) -> None:
+    """Call ``listener`` with each queue that a scheduling pass of this process sends tasks to, in the pass's thread."""
     _listeners.append(listener)
 
 
 def announce(queue: str) -> None:
-    """Say that a task is sent to a queue other than the default one."""
+    """Call the listeners: a task is sent to ``queue``, which isn't the default one."""
     for listener in _listeners:
         listener(queue)
 
 
-def waiting() -> dict[str, int]:
-    """Return how many tasks wait in each queue other than the default one."""
+def count_waiting_tasks() -> dict[str, int]:
+    """Return the number of tasks that wait in each queue other than the default one."""
     with reading() as session:
         rows = session.execute(
             select(TI.queue, func.count())
@@ -46,9 +47,9 @@ def waiting() -> dict[str, int]:
         return dict(sorted((queue, count) for queue, count in rows))
 
 
-async def unserved(client: Client, queues: dict[str, int]) -> list[str]:
-    """Return those of ``queues`` that no worker has asked Temporal for tasks of lately."""
-    found = []
+async def list_unserved(client: Client, queues: dict[str, int]) -> list[str]:
+    """Return the ``queues`` that no worker has polled lately, according to Temporal's server."""
+    unserved = []
     for queue in queues:
         answer = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
@@ -58,5 +59,5 @@ async def unserved(client: Client, queues: dict[str, int]) -> list[str]:
             )
         )
         if not answer.pollers:
-            found.append(queue)
-    return found
+            unserved.append(queue)
+    return unserved
