@@ -1,4 +1,4 @@
-"""The activity that creates the runs of a DAG that are due."""
+"""The activity that creates the due runs of a DAG."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from temporal_airflow_nb.orchestration.workflow.models import DueRuns
 @activity.defn
 @sync_activities.translate_database_errors
 def create_due_runs(dag_id: str) -> DueRuns:
-    """Create the runs of a DAG that are due."""
+    """Create the due runs of a DAG."""
     return due_runs.create_due_runs(dag_id)

@@ -1,10 +1,18 @@
-"""Activities that keep the workflow and Airflow's database in step. Each is one short transaction."""
+"""The activities that read and write Airflow's database for the workflow: short transactions without user code.
+
+They are local activities, executed in the worker's transaction threads. Each transaction locks the row of its run
+first (``_lock_run``), so that two passes over one run never overlap, whoever starts them. Whatever concerns other runs
+as well (creating due runs, starting queued runs, assigning slots) happens after the commit, in transactions of its own.
+
+An activity may be executed again after its transaction has committed, if the worker died before it reported the result.
+Each is therefore repeatable: it derives what to do from the database.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
@@ -50,13 +58,27 @@ from temporal_airflow_nb.tasks.callbacks import record_ended_process, record_end
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import transaction
 
+if TYPE_CHECKING:
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from sqlalchemy.orm import Session
+
 log = structlog.get_logger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _OfRun(Protocol):
+    """The input of an activity that is about one run."""
+
+    @property
+    def dag_id(self) -> str: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+
 def translate_database_errors(function: F) -> F:
-    """DatabaseLock what the database driver raises into errors whose type the workflow can react to."""
+    """Turn errors of the database driver into errors whose type the workflow can act on."""
 
     @wraps(function)
     def call(*args: Any) -> Any:
@@ -67,7 +89,8 @@ def translate_database_errors(function: F) -> F:
                 _first_line(error), type=DATABASE_UNAVAILABLE, non_retryable=True
             ) from None
         except DBAPIError as error:
-            # The statement's parameters may hold what a user entered.
+            # SQLAlchemy's text of the error includes the statement's parameters, which may be user data: they must not
+            # enter Temporal's history.
             raise ApplicationError(f"{type(error).__name__}: {_first_line(error)}") from None
 
     return call  # type: ignore[return-value]
@@ -77,7 +100,8 @@ def _first_line(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0][:500]
 
 
-def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
+def _lock_run(ref: _OfRun, session: Session) -> tuple[DagRun, SerializedDAG]:
+    # Ends with the transaction. On SQLite `transaction()` has taken the write lock of the whole database.
     dag_run = session.scalar(
         select(DagRun)
         .where(DagRun.dag_id == ref.dag_id, DagRun.run_id == ref.run_id)
@@ -85,14 +109,14 @@ def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
     )
     if dag_run is None:
         raise ApplicationError(
-            f"run {ref.run_id!r} of DAG {ref.dag_id!r} isn't in the database any more",
+            f"Run {ref.run_id!r} of DAG {ref.dag_id!r} is no longer in Airflow's database.",
             type=RUN_GONE,
             non_retryable=True,
         )
     dag = dag_of_run(dag_run, session)
     if dag is None:
         raise ApplicationError(
-            f"DAG {ref.dag_id!r} isn't in the database any more", type=RUN_GONE, non_retryable=True
+            f"DAG {ref.dag_id!r} is no longer in Airflow's database.", type=RUN_GONE, non_retryable=True
         )
     return dag_run, dag
 
@@ -100,9 +124,9 @@ def _locked_run(ref: Any, session: Any) -> tuple[DagRun, Any]:
 @activity.defn
 @translate_database_errors
 def load_serialized_dag(ref: RunRef) -> LoadedDag:
-    """Read what the workflow needs of the DAG that a run uses."""
+    """Read the DAG of a run as far as the workflow needs it."""
     with transaction() as session:
-        dag_run, dag = _locked_run(ref, session)
+        dag_run, dag = _lock_run(ref, session)
         timeout_at = None
         if dag.dagrun_timeout and dag_run.start_date:
             timeout_at = (dag_run.start_date + dag.dagrun_timeout).timestamp()
@@ -120,22 +144,25 @@ def load_serialized_dag(ref: RunRef) -> LoadedDag:
 @activity.defn
 @translate_database_errors
 def ensure_task_instances(ref: RunRef) -> int:
-    """Create the task instances that the run's DAG asks for and that aren't there; return how many there are."""
+    """Create the missing task instances of a run; return how many the run has."""
     with transaction() as session:
-        dag_run, dag = _locked_run(ref, session)
+        dag_run, dag = _lock_run(ref, session)
         dag_run.dag = dag
+        # A run that isn't tied to a version of its bundle moves to the DAG's latest version here, as in Airflow's
+        # scheduler, and gets the task instances that this version adds.
         scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         session.flush()
         workflow_records.record_start(ref.dag_id, ref.run_id, activity.info(), session)
-        return session.scalars(
+        count: int = session.scalars(
             select(func.count())
             .select_from(TaskInstance)
             .where(TaskInstance.dag_id == ref.dag_id, TaskInstance.run_id == ref.run_id)
         ).one()
+        return count
 
 
 def _record_cleared(request: PassInput) -> None:
-    """Record the end of tries that were cleared, and whose worker was lost before it could."""
+    """Record the end of cancelled tries that were cleared and whose worker was lost before it recorded their end."""
     for task_id, map_index in request.cancelled:
         record_end_if_cleared(dag_id=request.dag_id, task_id=task_id, run_id=request.run_id, map_index=map_index)
 
@@ -143,16 +170,19 @@ def _record_cleared(request: PassInput) -> None:
 @activity.defn
 @translate_database_errors
 def schedule_pass(request: PassInput) -> PassResult:
-    """Take one scheduling decision: see :class:`SchedulingPass`."""
+    """Take the next scheduling decisions for a run: see :class:`SchedulingPass`."""
+    # Before the transaction of the pass: Airflow's code for an ended process may commit its session, as it does after
+    # a request for a callback.
     _record_cleared(request)
     with transaction() as session:
-        dag_run, dag = _locked_run(request, session)
+        dag_run, dag = _lock_run(request, session)
         if dag_run.state != DagRunState.RUNNING:
             return PassResult(run_state=dag_run.state, stop=sorted(request.in_flight), idle=True)
         if request.resync and not dag_run.bundle_version:
             scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         result = SchedulingPass(dag_run, dag, session).run(request)
-        check_size(result, f"what a scheduling pass decided about run {request.run_id!r}")
+        # Before the commit: a pass whose result can't reach the workflow must not change the database.
+        check_size(result, f"The result of a scheduling pass of run {request.run_id!r}")
     for queue in {task.queue for task in result.ready if task.queue is not None}:
         airflow_queues.announce(queue)
     return result
@@ -161,7 +191,7 @@ def schedule_pass(request: PassInput) -> PassResult:
 @activity.defn
 @translate_database_errors
 def sync_task_status_batch(request: TaskFailures) -> None:
-    """Record tries whose outcome only the workflow knows, such as one whose worker was lost once too often."""
+    """Record failed tries whose end no worker has recorded, such as one whose worker was lost too often."""
     for failure in request.failures:
         key = TaskInstanceKey(
             request.dag_id, failure.task_id, request.run_id, failure.try_number, failure.map_index
@@ -175,12 +205,12 @@ def sync_task_status_batch(request: TaskFailures) -> None:
 @translate_database_errors
 def sync_dagrun_status(request: RunStatus) -> RunFinished:
     """
-    Finish a run in one transaction, as Airflow's scheduler would: state, callback requests, the DAG's run count.
+    Finish a run in one transaction, as Airflow's scheduler does: state, callback requests, the DAG's run count.
 
-    A run that isn't finished after all, since somebody cleared a task meanwhile, is left as it is.
+    A run with unfinished tasks, because a user cleared one meanwhile, stays running.
     """
     with transaction() as session:
-        dag_run, dag = _locked_run(request, session)
+        dag_run, dag = _lock_run(request, session)
         dag_run.dag = dag
         if request.error is not None or request.cancelled:
             if request.error is not None:
@@ -203,12 +233,13 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
             if dag_run.backfill_id is not None and rollout.runs_without_airflow_scheduler():
                 scheduler()._mark_backfills_complete(session=session)
         else:
-            # A stock scheduler takes a value here for a run that it has just looked at.
+            # `update_state` has set it. Airflow's scheduler sorts runs by it, and starts those without a value first.
             dag_run.last_scheduling_decision = None
         session.flush()
         session.refresh(dag_run, ("start_date", "end_date"))
         rows, times = pack_changed_rows(dag_run, request.known, session), run_times(dag_run)
     if state in State.finished_dr_states:
+        # The run has given back its place and its slots: other runs may go on.
         if native_scheduling():
             create_due_runs(request.dag_id)
         start_queued_runs()

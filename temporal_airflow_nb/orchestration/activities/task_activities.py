@@ -1,4 +1,9 @@
-"""The activities that run user code: a task's try, and callbacks outside tasks."""
+"""The activities that run user code: one try of a task, and callbacks outside tasks.
+
+The activities are coroutines on the worker's event loop; a thread of ``TaskActivities.executor`` supervises each task
+process. The event loop alone reads and writes ``TaskActivities._running`` and the counts of waiting activities, so that
+they need no lock. A supervising thread learns that it has to stop from a flag, and wakes up by a byte on a socket pair.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +22,16 @@ from temporal_airflow_nb.tasks.zygotes import ZygoteLostError
 
 HEARTBEAT_SECONDS = 2.0
 _ORPHAN_SECONDS = 60.0
+"""How long a try goes on whose activity Temporal has given up, before it is stopped."""
 
 
 def worker_lost(message: str) -> ApplicationError:
-    """Return the error of an activity that another attempt can carry on."""
+    """Return the error after which Temporal may attempt the activity again."""
     return ApplicationError(message, type=WORKER_LOST, category=ApplicationErrorCategory.BENIGN)
 
 
 class _RunningTry:
-    """A try under supervision in a thread, which outlives the activity that started it if that is abandoned."""
+    """A try that a thread supervises; it outlives its activity if Temporal gives the activity up."""
 
     def __init__(
         self,
@@ -49,10 +55,12 @@ class _RunningTry:
                 own_interpreter=plain,
             ),
         )
+        # Called on the event loop, as `stop` is: the sockets can't be closed while `stop` uses them.
         self.future.add_done_callback(self._close)
 
     def stop(self) -> None:
         self.stopping = True
+        # The supervisor's thread waits in a selector that includes the other end of this socket.
         with suppress(OSError):
             self._waker.send(b"!")
 
@@ -68,7 +76,7 @@ class TaskActivities:
     Parameters
     ----------
     runner
-        Runs a try in a thread.
+        Runs a try in the thread that calls it.
     max_tasks
         How many tries this worker supervises at a time.
     """
@@ -81,10 +89,11 @@ class TaskActivities:
     @activity.defn
     async def run_airflow_task(self, request: RunTask) -> None:
         """
-        Run one try of one task; what came of it is in the database then.
+        Run one try of one task; when it returns, the outcome is in the database.
 
-        Temporal's attempts at this activity are the same Airflow try: a further one means that the worker was lost.
-        If this worker still runs the try, because only the connection to Temporal was lost, it is taken over.
+        All attempts of Temporal at this activity are the same Airflow try: a further attempt means that the worker was
+        lost. If this worker still runs the try, because it lost only the connection to Temporal, the new attempt waits
+        for the running try.
         """
         task = request.task
         key = TaskKey(request.dag_id, request.run_id, task.task_id, task.map_index, task.try_number)
@@ -108,6 +117,8 @@ class TaskActivities:
             running.future.result()
         except asyncio.CancelledError:
             details = activity.cancellation_details()
+            # Temporal no longer has this attempt: it timed out, for example while the connection was lost. The try
+            # goes on, so that the next attempt can join it if it reaches this worker within `_ORPHAN_SECONDS`.
             if (
                 details is not None
                 and (details.timed_out or details.not_found)
@@ -118,26 +129,28 @@ class TaskActivities:
             running.stop()
             await _end_of(running.future)
             if details is not None and details.worker_shutdown:
-                raise worker_lost("the worker was shut down") from None
+                raise worker_lost("The worker was shut down.") from None
             with suppress(StoppedError, ZygoteLostError):
                 running.future.result()
             raise
         except StoppedError:
-            raise worker_lost("the try was stopped") from None
+            raise worker_lost("The try was stopped.") from None
         except ZygoteLostError as error:
             raise worker_lost(str(error)) from None
 
     def _stop_orphan(self, running: _RunningTry) -> None:
+        # Another attempt may have joined the try since.
         if running.waiters == 0:
             running.stop()
 
     def _forget(self, key: TaskKey, running: _RunningTry) -> None:
+        # Done callbacks run in a later step of the event loop: a new try with the same key may have replaced it.
         if self._running.get(key) is running:
             del self._running[key]
 
     @activity.defn
     async def run_callbacks(self, ref: RunRef) -> int:
-        """Run the callbacks that a run has left in the database; return how many there were."""
+        """Run the callbacks that wait for a run in the database; return how many there were."""
         future = asyncio.get_running_loop().run_in_executor(
             self.executor, self.runner.callbacks.run_pending, ref.dag_id, ref.run_id
         )

@@ -1,4 +1,4 @@
-"""The activity that waits with a deferred task for its trigger."""
+"""The activity that runs the trigger of a deferred task."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class TriggerActivities:
     Parameters
     ----------
     triggers
-        Runs them.
+        Runs the triggers.
     callbacks
-        Runs the callbacks of tasks that a trigger ended without a worker.
+        Runs the callbacks of tasks that a trigger ended without a worker process.
     """
 
     def __init__(self, triggers: Triggers, callbacks: Callbacks) -> None:
@@ -39,9 +39,9 @@ class TriggerActivities:
     @activity.defn
     async def run_trigger(self, request: RunTrigger) -> None:
         """
-        Run a trigger until what it fired is in the database.
+        Run a trigger until the event that it fired is in the database.
 
-        A further attempt, after a worker was lost, runs the trigger from its beginning, as Airflow's triggerers do.
+        A further attempt, after a worker was lost, restarts the trigger, as Airflow's triggerers do.
         """
         fired = self.triggers.start(request.trigger_id)
         if await self._wait(fired, request):
@@ -60,17 +60,19 @@ class TriggerActivities:
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details is not None and details.worker_shutdown:
-                raise worker_lost("the worker was shut down") from None
+                raise worker_lost("The worker was shut down.") from None
             if (
                 details is None
                 or details.cancel_requested
                 or not await asyncio.to_thread(_is_wanted, request)
             ):
                 await self._cancel(request.trigger_id, fired)
-            # Else the workflow has continued as a new one, say, which waits for the same trigger.
+            # Otherwise the trigger goes on: for example, the workflow has continued as new, and its new execution waits
+            # for the same trigger.
             raise
 
     async def _cancel(self, trigger_id: int, fired: Future[bool]) -> None:
+        # The trigger's `on_kill` may take a while; the activity waits so that it counts as running for so long.
         self.triggers.cancel(trigger_id)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(fired), _ON_KILL_SECONDS)

@@ -45,7 +45,7 @@ def create_run(
     """
     Create a manual run of a DAG that is in the database, and assign it to Temporal.
 
-    If ``logical_date`` is omitted, it is now, as with Airflow's trigger button: templates such as ``{{ ds }}`` need one.
+    ``logical_date`` is now if omitted, as with Airflow's trigger button: templates such as ``{{ ds }}`` need one.
     ``on_worker_lost`` overrides the worker's setting for this run.
 
     Returns

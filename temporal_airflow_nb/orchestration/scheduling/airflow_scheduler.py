@@ -1,4 +1,8 @@
-"""Airflow's own scheduler, as a library: its decisions without its loop, its executors and its job."""
+"""Airflow's scheduler used as a library: its decisions without its loop, its executors and its job.
+
+Its methods are private parts of Airflow. The worker calls them so that a run is scheduled, started and finished exactly
+as by the installed Airflow; their signatures are checked in ``tests/compatibility/test_airflow_contract.py``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from temporal_airflow_nb.tasks.dags import dag_bag
 
 
-class _EveryTask:
-    """What the scheduler asks of an executor: this one takes every task. Temporal's task queue is the real one."""
+class _UnlimitedExecutor:
+    """The executor that the scheduler asks for free slots; it always has some. Tasks really go to Temporal."""
 
     name = None
     team_name = None
@@ -20,20 +24,23 @@ class _EveryTask:
     slots_available = 1_000_000
 
 
-class DecidingScheduler(SchedulerJobRunner):
+class DecidingScheduler(SchedulerJobRunner):  # type: ignore[misc]
     """
-    A scheduler that only answers.
+    A scheduler whose methods are called one by one, in the transaction of the caller.
 
-    With no job of its own, ``queued_by_job_id`` stays NULL on the tasks it queues, which keeps the sweeps of a stock
-    scheduler away from them.
+    It keeps no state between calls, and threads may share it.
     """
 
     def __init__(self) -> None:
-        executor = _EveryTask()
-        super().__init__(SimpleNamespace(id=None, job_type=None, max_tis_per_query=512), executors=[executor])  # type: ignore
+        executor = _UnlimitedExecutor()
+        # Without a job id, `queued_by_job_id` stays NULL on the tasks that it queues. A stock scheduler finds tasks by
+        # that column when it resets orphans (`adopt_or_reset_orphaned_tasks`), fails tasks without heartbeats and
+        # requeues stuck ones: it never finds these.
+        super().__init__(SimpleNamespace(id=None, job_type=None, max_tis_per_query=512), executors=[executor])
         self.scheduler_dag_bag = dag_bag()
 
     def _try_to_load_executor(self, workload: Any, session: Any, team_name: Any = None) -> Any:  # noqa: ARG002
+        # Airflow would load the executor that the task names; here every task goes to Temporal.
         return self.executor
 
 

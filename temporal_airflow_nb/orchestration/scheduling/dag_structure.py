@@ -1,4 +1,4 @@
-"""What a DAG looks like: its groups, tasks and edges, in the order in which Airflow's grid has them."""
+"""The structure of a DAG: its groups, tasks and edges, in the order of Airflow's grid."""
 
 from __future__ import annotations
 
@@ -14,45 +14,47 @@ from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_node
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
 
-_DOC = 2_000
+_MAX_DOC_LENGTH = 2_000
 
 
 def get_structure(dag: SerializedDAG) -> dict[str, Any]:
-    """Return the nodes and edges of a DAG; made at the first call for this version, and not to be changed.
+    """
+    Return the nodes and edges of a DAG; built at the first call for this version. Callers must not change it.
 
     ``nodes`` holds a group before its members, and the members of a group together; ``edges`` are
     ``[upstream task_id, downstream task_id]``.
     """
-    structure = getattr(dag, "_temporal_airflow_structure", None)
+    # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to.
+    structure: dict[str, Any] | None = getattr(dag, "_temporal_airflow_structure", None)
     if structure is None:
         groups = dag.task_group.get_task_group_dict()
-        nodes = list(_members(dag.task_group, None, False, groups))
+        nodes = list(_list_members(dag.task_group, None, False, groups))
         edges = [
             [task_id, below] for task_id, task in dag.task_dict.items() for below in task.downstream_task_ids
         ]
         structure = {"nodes": nodes, "edges": sorted(edges)}
-        dag._temporal_airflow_structure = structure  # type: ignore[attr-defined]
+        dag._temporal_airflow_structure = structure
     return structure
 
 
-def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[dict[str, Any]]:
+def _list_members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[dict[str, Any]]:
     for child in get_task_group_children_getter()(group, groups):
         if not isinstance(child, SerializedTaskGroup):
-            yield _task(child, parent, mapped)
+            yield _task_node(child, parent, mapped)
             continue
-        inside = mapped or is_mapped(child)
+        is_in_mapped_group = mapped or is_mapped(child)
         yield build_node(
             child.group_id,
             child.group_display_name or child.label,
             parent,
             kind="group",
-            mapped=inside,
-            doc=_doc(child.doc_md or child.tooltip),
+            mapped=is_in_mapped_group,
+            doc=_shorten(child.doc_md or child.tooltip),
         )
-        yield from _members(child, child.group_id, inside, groups)
+        yield from _list_members(child, child.group_id, is_in_mapped_group, groups)
 
 
-def _task(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
+def _task_node(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
     return build_node(
         task.task_id,
         task.task_display_name if task.task_display_name != task.task_id else task.label,
@@ -63,9 +65,9 @@ def _task(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
         retries=task.retries or 0,
         setup=bool(task.is_setup),
         teardown=bool(task.is_teardown),
-        doc=_doc(task.doc_md or getattr(task, "doc", None)),
+        doc=_shorten(task.doc_md or getattr(task, "doc", None)),
     )
 
 
-def _doc(text: str | None) -> str | None:
-    return text[:_DOC] if text else None
+def _shorten(text: str | None) -> str | None:
+    return text[:_MAX_DOC_LENGTH] if text else None

@@ -1,4 +1,8 @@
-"""What a workflow is told of its run's grid, read from Airflow's database."""
+"""The grid of a run as the workflow remembers it, read from Airflow's database.
+
+Activities call it inside their transactions. What it returns enters Temporal's history, so every function keeps to a
+size limit and leaves out what is least needed first.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +39,22 @@ COLUMNS = (
     TI.end_date,
     TI._rendered_map_index.label("label"),
 )
-_MOST_STRUCTURE = 300_000
-_MOST_FORMER = 300_000
-_SURELY_FEW = 5_000
-_MOST_WITH_TIMES = 1_000_000
-_NAMED = 500
-_PLAIN = 4
+# Limits in characters of JSON or of packed text. Each payload of a workflow has to stay below `MAX_PAYLOAD`, and the
+# structure, the former tries and other values share one.
+_MAX_STRUCTURE_SIZE = 300_000
+_MAX_FORMER_SIZE = 300_000
+_MAX_SIZE_WITH_TIMES = 1_000_000
+# So few rows are below `_MAX_SIZE_WITH_TIMES` without measuring them.
+_SMALL_ROW_COUNT = 5_000
+# Above this number of tasks, the former tries of the whole run are read, rather than those of the named tasks.
+_MAX_NAMED_TASKS = 500
+# `[task_id, map_index, state, try_number]`: the elements that every row has.
+_SHORT_ROW = 4
 
 
 def encode_row(row: Any) -> list[Any]:
-    """Return a task instance in the form in which the workflow's ``GridMemory`` keeps it."""
-    told = [
+    """Return a task instance as a row of the workflow's ``GridMemory``."""
+    encoded = [
         row.task_id,
         row.map_index,
         None if row.state is None else str(row.state),
@@ -54,20 +63,20 @@ def encode_row(row: Any) -> list[Any]:
         *map(_seconds, (row.queued_dttm, row.start_date, row.end_date)),
         row.label,
     ]
-    while told[-1] is None and len(told) > _PLAIN:
-        told.pop()
-    return told
+    while encoded[-1] is None and len(encoded) > _SHORT_ROW:
+        encoded.pop()
+    return encoded
 
 
 def drop_times_if_large(rows: list[list[Any]]) -> list[list[Any]]:
-    """Return rows without their times where there are very many: Temporal bounds what a pass may return."""
-    if len(rows) <= _SURELY_FEW or len(json.dumps(rows)) <= _MOST_WITH_TIMES:
+    """Return the rows, without their times if they would be too large for the result of a pass."""
+    if len(rows) <= _SMALL_ROW_COUNT or len(json.dumps(rows)) <= _MAX_SIZE_WITH_TIMES:
         return rows
-    return [row[:_PLAIN] for row in rows]
+    return [row[:_SHORT_ROW] for row in rows]
 
 
 def pack_changed_rows(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
-    """Return, packed, the rows of a run that aren't as the workflow knows them."""
+    """Return, packed, the rows of a run that differ from those that the workflow knows; empty if too large."""
     states = {(task_id, map_index): (state, tries) for task_id, map_index, state, tries in known}
     query = select(*COLUMNS).where(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
     rows = [
@@ -77,12 +86,12 @@ def pack_changed_rows(dag_run: DagRun, known: Iterable[Any], session: Session) -
     ]
     text = pack(rows) if rows else ""
     if len(text) > MAX_PAYLOAD:
-        text = pack([row[:_PLAIN] for row in rows])
+        text = pack([row[:_SHORT_ROW] for row in rows])
     return text if len(text) <= MAX_PAYLOAD else ""
 
 
 def pack_former_tries(dag_run: DagRun, session: Session) -> str | None:
-    """Return the tries of a run that are over, packed; None where there is none, or there are too many."""
+    """Return the ended tries of a run, packed; None if there are none, or too many."""
     of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
     tried = session.scalars(select(TI.task_id).where(of_run, TI.try_number > 0).distinct()).all()
     if not tried:
@@ -90,35 +99,36 @@ def pack_former_tries(dag_run: DagRun, session: Session) -> str | None:
     query = select(
         TIH.task_id, TIH.map_index, TIH.try_number, TIH.state, TIH.queued_dttm, TIH.start_date, TIH.end_date
     ).where(TIH.dag_id == dag_run.dag_id, TIH.run_id == dag_run.run_id, TIH.try_number > 0)
-    if len(tried) <= _NAMED:
+    if len(tried) <= _MAX_NAMED_TASKS:
         query = query.where(TIH.task_id.in_(tried))
     former: dict[Key, list[Any]] = {}
     for task_id, map_index, number, state, *times in session.execute(query.order_by(TIH.try_number)):
         former.setdefault((task_id, map_index), []).append([number, state, *map(_seconds, times)])
     text = pack([[*key, tries] for key, tries in former.items()])
-    return text if former and len(text) <= _MOST_FORMER else None
+    return text if former and len(text) <= _MAX_FORMER_SIZE else None
 
 
 def pack_structure(dag: SerializedDAG) -> str | None:
     """
-    Return a DAG's structure without its documentation, packed; None where it is too large.
+    Return a DAG's structure without its documentation, packed; None if it is too large.
 
-    ``order`` are the places of its tasks among the nodes, as they can run.
+    It has an additional list ``order``: the positions of the tasks among the nodes, in topological order.
     """
-    text = getattr(dag, "_temporal_airflow_packed", "")
+    # Kept on the DAG object, as its structure is; None is a result, and "" means that it isn't built yet.
+    text: str | None = getattr(dag, "_temporal_airflow_packed", "")
     if text == "":
         structure = get_structure(dag)
         nodes = [{**node, "doc": None} for node in structure["nodes"]]
-        places = {node["id"]: place for place, node in enumerate(nodes) if node["kind"] == "task"}
-        order = [places[task_id] for task_id in get_graph(dag).order]
-        text = pack({**structure, "nodes": nodes, "order": order})
-        text = text if len(text) <= _MOST_STRUCTURE else None
-        dag._temporal_airflow_packed = text  # type: ignore[attr-defined]
+        positions = {node["id"]: position for position, node in enumerate(nodes) if node["kind"] == "task"}
+        order = [positions[task_id] for task_id in get_graph(dag).order]
+        packed = pack({**structure, "nodes": nodes, "order": order})
+        text = packed if len(packed) <= _MAX_STRUCTURE_SIZE else None
+        dag._temporal_airflow_packed = text
     return text
 
 
 def run_facts(dag_run: DagRun, session: Session) -> dict[str, Any]:
-    """Return what the grid tells of a run besides its state; times in seconds since the epoch."""
+    """Return what the grid shows of a run besides its state; times in seconds since the epoch."""
     created_by = DagVersion.id == dag_run.created_dag_version_id
     of_dag = DagVersion.dag_id == dag_run.dag_id
     own, newest = session.execute(
@@ -140,7 +150,7 @@ def run_facts(dag_run: DagRun, session: Session) -> dict[str, Any]:
 
 
 def run_times(dag_run: DagRun) -> dict[str, Any]:
-    """Return when a run began and ended."""
+    """Return the start and the end of a run, in seconds since the epoch."""
     return {"start_date": _seconds(dag_run.start_date), "end_date": _seconds(dag_run.end_date)}
 
 

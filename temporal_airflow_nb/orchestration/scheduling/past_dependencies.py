@@ -1,4 +1,7 @@
-"""The runs that an earlier one is the past of, for ``depends_on_past`` and ``wait_for_downstream``."""
+"""Notifies later runs whose tasks wait for tasks of this run: ``depends_on_past`` and ``wait_for_downstream``.
+
+A pass calls it in its own transaction; the messages to the other runs go through the outbox.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,17 @@ if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
 
+# The states that Airflow's `PrevDagrunDep` accepts of a task in the previous run.
 SATISFYING_STATES = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 
 
 def wake_later_runs(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str], session: Session) -> None:
-    """Tell later runs which of their tasks may start now that instances of the tasks ``ended`` have ended well."""
-    remembered = get_graph(dag).remembered
-    tasks = {task_id for task_id in ended if task_id in remembered}
+    """Wake later runs for the tasks that may start now that instances of the tasks ``ended`` have succeeded."""
+    next_run_dependents = get_graph(dag).next_run_dependents
+    tasks = {task_id for task_id in ended if task_id in next_run_dependents}
     if not tasks:
         return
+    # A mapped task meets the dependency once all its instances have succeeded or are skipped.
     tasks -= set(
         session.scalars(
             select(TI.task_id)
@@ -35,29 +40,30 @@ def wake_later_runs(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str],
             .distinct()
         )
     )
-    look = sorted(set().union(*(remembered[task_id] for task_id in tasks)))
-    for dag_id, run_id in _later(dag_run, dag, session) if look else ():
-        for task_id in look:
+    dependents = sorted(set().union(*(next_run_dependents[task_id] for task_id in tasks)))
+    for dag_id, run_id in _list_later_runs(dag_run, dag, session) if dependents else ():
+        for task_id in dependents:
             outbox.notify(dag_id, run_id, outbox.WAKE, session, task_id)
 
 
 def resync_later_runs(dag_run: DagRun, dag: SerializedDAG, session: Session) -> None:
-    """Have later runs look at everything, where any task looks back: somebody has changed this run's tasks."""
-    if get_graph(dag).remembered:
-        for dag_id, run_id in _later(dag_run, dag, session):
+    """Make later runs check all their tasks, if any depends on an earlier run: a user changed this run's tasks."""
+    if get_graph(dag).next_run_dependents:
+        for dag_id, run_id in _list_later_runs(dag_run, dag, session):
             outbox.notify(dag_id, run_id, outbox.RESYNC, session)
 
 
-def _later(dag_run: DagRun, dag: SerializedDAG, session: Session) -> list[tuple[str, str]]:
-    """Return the unfinished runs that Airflow takes this one for the previous of."""
+def _list_later_runs(dag_run: DagRun, dag: SerializedDAG, session: Session) -> list[tuple[str, str]]:
+    """Return the unfinished runs whose previous run this one is, by Airflow's rules."""
     if dag_run.logical_date is None:
         return []
     later = and_(DagRun.dag_id == dag_run.dag_id, DagRun.logical_date > dag_run.logical_date)
-    following = select(func.min(DagRun.logical_date)).where(later)
+    next_date = select(func.min(DagRun.logical_date)).where(later)
     if dag.catchup:
-        # For such a DAG only scheduled runs are anybody's past.
-        following = following.where(DagRun.run_type != DagRunType.MANUAL)
-    last = session.scalar(following)
+        # With catchup, `PrevDagrunDep` takes the last earlier run that isn't manual as the previous one: a manual run
+        # in between doesn't separate this run from the next one.
+        next_date = next_date.where(DagRun.run_type != DagRunType.MANUAL)
+    last = session.scalar(next_date)
     found = select(DagRun.dag_id, DagRun.run_id).where(later, DagRun.state.in_(State.unfinished_dr_states))
     if last is not None:
         found = found.where(DagRun.logical_date <= last)

@@ -1,4 +1,9 @@
-"""Slots: what pools and limits allow to run, over all runs. Airflow's own critical section hands them out."""
+"""Assigns free slots of pools to waiting tasks, across all runs, with Airflow's critical section.
+
+It runs in the worker, in a pass's transaction or in one of its own. A transaction that moves a task from SCHEDULED to
+QUEUED holds the lock ``ASSIGN_SLOTS`` until its commit: otherwise two transactions could both count the same slot as
+free. Airflow's schedulers take the same lock for their own tasks.
+"""
 
 from __future__ import annotations
 
@@ -28,36 +33,45 @@ from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import sched
 from temporal_airflow_nb.tasks.database import reading, transaction
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 256
-_LOOK_AGAIN = 1.0
+_MAX_TASKS_AT_ONCE = 256
+_CHECK_SECONDS = 1.0
 
 
 def queue_tasks(dag_run: DagRun, session: Session, *, has_freed_slots: bool) -> None:
     """
     Move a run's SCHEDULED task instances to QUEUED, as far as pools and limits allow.
 
-    Where others compete for slots, Airflow's critical section decides between all of them. The other runs that got
-    one are told.
+    If other runs compete for slots, Airflow's critical section decides between all of them, and the other runs that got
+    slots are notified through the outbox.
 
     Parameters
     ----------
     has_freed_slots
-        Whether a task of the run has ended, so that others may start even if the run itself needs no slot.
+        Whether a task of the run has ended, so that others may start even if this run needs no slot.
     """
     of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
     scheduled = session.execute(
         select(TI.id, TI.pool, TI.pool_slots)
         .where(of_run, TI.state == TaskInstanceState.SCHEDULED)
-        .limit(_AT_ONCE)
+        .limit(_MAX_TASKS_AT_ONCE)
     ).all()
+    # Before the check for competitors and the count of free slots, so that both are still true at the commit.
     if scheduled:
         acquire(session, DatabaseLock.ASSIGN_SLOTS)
-    others_wait = bool(session.scalar(select(exists().where(_waits(), ~of_run))))
-    if scheduled and len(scheduled) < _AT_ONCE and not others_wait and _has_room(dag_run, scheduled, session):
+    others_wait = bool(session.scalar(select(exists().where(_waits_for_slot(), ~of_run))))
+    if (
+        scheduled
+        and len(scheduled) < _MAX_TASKS_AT_ONCE
+        and not others_wait
+        and _has_free_slots_for(dag_run, scheduled, session)
+    ):
+        # The outcome of Airflow's critical section, without its search. Like that, it leaves `queued_by_job_id` NULL:
+        # see `DecidingScheduler`.
         session.execute(
             update(TI)
             .where(TI.id.in_([row.id for row in scheduled]))
@@ -70,9 +84,10 @@ def queue_tasks(dag_run: DagRun, session: Session, *, has_freed_slots: bool) -> 
 
 
 def assign_free_slots() -> None:
-    """Give free slots to those that wait for one, if any do, and tell their runs."""
+    """Assign free slots to the tasks that wait for one, and notify their runs."""
+    # A read first: SlotWatcher calls this every second, and a transaction would take SQLite's write lock each time.
     with reading() as session:
-        if not session.scalar(select(exists().where(_waits()))):
+        if not session.scalar(select(exists().where(_waits_for_slot()))):
             return
     with transaction() as session:
         acquire(session, DatabaseLock.ASSIGN_SLOTS)
@@ -80,21 +95,26 @@ def assign_free_slots() -> None:
 
 
 def _assign_slots(session: Session, besides: DagRun | None = None) -> None:
-    free = _free_slots(session)
-    none_free = [pool for pool, slots in free.items() if slots <= 0]
-    most = min(_AT_ONCE, sum(slots for slots in free.values() if slots > 0))
+    free = _count_free_slots(session)
+    full_pools = [pool for pool, slots in free.items() if slots <= 0]
+    max_tasks = min(_MAX_TASKS_AT_ONCE, sum(slots for slots in free.values() if slots > 0))
+    # The search of Airflow's critical section sees only tasks of managed runs, and only pools in which this worker may
+    # take slots. Its counts of running tasks are subqueries, which the restriction leaves unchanged.
     with restrict_queries(
-        TI.__tablename__, lambda entity: and_(run_is_managed(entity), entity.pool.not_in(none_free))
+        TI.__tablename__, lambda entity: and_(run_is_managed(entity), entity.pool.not_in(full_pools))
     ):
         queued = (
-            scheduler()._executable_task_instances_to_queued(max_tis=most, session=session) if most else []
+            scheduler()._executable_task_instances_to_queued(max_tis=max_tasks, session=session)
+            if max_tasks
+            else []
         )
-    told = set() if besides is None else {(besides.dag_id, besides.run_id)}
-    for dag_id, run_id in sorted({(ti.dag_id, ti.run_id) for ti in queued} - told):
+    # A run that is in its own pass reads the new states itself.
+    own = set() if besides is None else {(besides.dag_id, besides.run_id)}
+    for dag_id, run_id in sorted({(ti.dag_id, ti.run_id) for ti in queued} - own):
         outbox.notify(dag_id, run_id, outbox.WAKE, session)
 
 
-def _waits() -> Any:
+def _waits_for_slot() -> ColumnElement[bool]:
     return and_(
         TI.state == TaskInstanceState.SCHEDULED,
         DagRun.dag_id == TI.dag_id,
@@ -104,8 +124,8 @@ def _waits() -> Any:
     )
 
 
-def _has_room(dag_run: DagRun, scheduled: Sequence[Any], session: Session) -> bool:
-    """Return whether nobody competes for the slots these need, so that Airflow's full search can be left out."""
+def _has_free_slots_for(dag_run: DagRun, scheduled: Sequence[Any], session: Session) -> bool:
+    """Return whether all of ``scheduled`` fit into pools and limits, so that Airflow's search isn't needed."""
     model = session.get(DagModel, dag_run.dag_id)
     if model is None or model.is_paused or model.has_task_concurrency_limits or scheduler()._multi_team:
         return False
@@ -116,20 +136,22 @@ def _has_room(dag_run: DagRun, scheduled: Sequence[Any], session: Session) -> bo
     )
     if (active or 0) + len(scheduled) > model.max_active_tasks:
         return False
-    wanted: dict[str, int] = defaultdict(int)
+    needed: dict[str, int] = defaultdict(int)
     for row in scheduled:
-        wanted[row.pool] += row.pool_slots
-    free = _free_slots(session)
-    return all(pool in free and free[pool] >= slots for pool, slots in wanted.items())
+        needed[row.pool] += row.pool_slots
+    free = _count_free_slots(session)
+    return all(pool in free and free[pool] >= slots for pool, slots in needed.items())
 
 
-def _free_slots(session: Session) -> dict[str, float]:
+def _count_free_slots(session: Session) -> dict[str, float]:
     """
-    Return how many slots of each pool our runs may take now.
+    Return how many slots of each pool managed runs may take now.
 
-    Where tasks of other runs wait for the same pool, whose scheduler comes round once in a while, at least half of what
-    is open is left to them: otherwise each slot would be taken again the moment it is given back.
+    If tasks of unmanaged runs wait for the same pool, at least half of its open slots are left to them. Their scheduler
+    assigns slots only once per loop: otherwise the worker would take each slot again the moment it becomes free.
     """
+    # `lock_rows` locks the rows of all pools with NOWAIT, as Airflow's critical section does. If a user is changing a
+    # pool, it raises OperationalError at once, and the caller tries the whole transaction again.
     free: dict[str, float] = {
         name: stats["open"] for name, stats in Pool.slots_stats(lock_rows=True, session=session).items()
     }
@@ -156,11 +178,10 @@ def _free_slots(session: Session) -> dict[str, float]:
 
 class SlotWatcher:
     """
-    Looks for slots that became free without a task of ours ending.
+    Assigns slots that became free without the end of a managed task.
 
-    Somebody made a pool larger, raised a limit or unpaused a DAG; a run was ended from outside; a task of a run that
-    isn't ours has ended. It costs one indexed query now and then, however many runs wait, and Airflow's critical
-    section only while something waits.
+    A user made a pool larger, raised a limit, unpaused a DAG or ended a run; or a task of an unmanaged run has ended.
+    It costs one indexed query per second, however many runs wait, and Airflow's critical section only while tasks wait.
     """
 
     async def run(self) -> None:
@@ -169,5 +190,5 @@ class SlotWatcher:
             try:
                 await asyncio.to_thread(assign_free_slots)
             except Exception as error:
-                log.warning("Could not hand out slots; trying again", error=repr(error))
-            await asyncio.sleep(_LOOK_AGAIN)
+                log.warning("Could not assign slots; trying again", error=repr(error))
+            await asyncio.sleep(_CHECK_SECONDS)

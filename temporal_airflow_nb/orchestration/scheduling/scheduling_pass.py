@@ -1,8 +1,15 @@
-"""One scheduling pass over one run: Airflow's decisions, on the task instances that a change concerns.
+"""One scheduling pass over one run: Airflow's decisions about the task instances that a change can affect.
 
-Airflow's own scheduler looks at every unfinished task instance of a run each time. A pass here hands
-``DagRun._get_ready_tis`` only the candidates, found along the edges of :class:`TaskGraph`, so that what a completion
-costs doesn't grow with the DAG.
+Airflow's own scheduler evaluates every unfinished task instance of a run each time. A pass gives
+``DagRun._get_ready_tis`` only the candidates, found along the edges of :class:`TaskGraph`, so that the cost of a
+completion doesn't grow with the DAG.
+
+The activity ``schedule_pass`` runs it in a thread of the worker, in one transaction. The caller has locked the row of
+the run; the pass acquires the lock ``ASSIGN_SLOTS`` after that, near its end. It commits nothing and keeps nothing
+between passes: the workflow sends what happened, and the pass reads everything else from the database.
+
+Statements that write task instances (``UPDATE``, ``schedule_tis``) bypass the ORM objects in the session. Therefore
+states are read as rows, and ``expire_all`` follows each evaluation.
 """
 
 from __future__ import annotations
@@ -33,10 +40,13 @@ from temporal_airflow_nb.tasks.trigger_queue import move_to_worker_queue
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
+# The XCom key under which Airflow's branch operators and short circuits store what they skip.
 XCOM_SKIPMIXIN_KEY = "skipmixin_key"
-_PROBE = 20
+_FIRST_CHECKED = 20
+"""How many upstream tasks are checked first: the last in order are the most likely to be unfinished."""
 _IN_PROGRESS = (
     TaskInstanceState.SCHEDULED,
     TaskInstanceState.QUEUED,
@@ -48,34 +58,34 @@ _IN_PROGRESS = (
     TaskInstanceState.AWAITING_INPUT,
 )
 _RUNNABLE = tuple(state for state in SCHEDULEABLE_STATES if state is not None)
-_PARKED = (TaskInstanceState.DEFERRED, TaskInstanceState.AWAITING_INPUT)
+_SUSPENDED = (TaskInstanceState.DEFERRED, TaskInstanceState.AWAITING_INPUT)
 
 
-def _in_states(states: Iterable[Any]) -> Any:
+def _is_none_or_in(states: Iterable[Any]) -> ColumnElement[bool]:
     return or_(TI.state.is_(None), TI.state.in_([state for state in states if state is not None]))
 
 
 @dataclass
-class _Change:
+class _EndedInstances:
     """Instances of one task that have ended."""
 
     task_id: str
     indexes: set[int]
-    only_success: bool
+    all_succeeded: bool
 
 
 class SchedulingPass:
     """
-    One pass, within one transaction.
+    One scheduling pass of one run, within one transaction.
 
     Parameters
     ----------
     dag_run
-        The run, locked by the caller.
+        The run, whose row the caller has locked.
     dag
-        The run's DAG in the version it uses now.
+        The DAG of the run, in the version that it uses now.
     session
-        Where it all happens. Nothing is committed.
+        The session of the transaction. The caller commits it.
     """
 
     def __init__(self, dag_run: DagRun, dag: SerializedDAG, session: Session) -> None:
@@ -85,36 +95,38 @@ class SchedulingPass:
         self.graph: TaskGraph = get_graph(dag)
         self._of_run = and_(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
         self._changed: dict[Key, Any] = {}
-        self._look_at_all = False
-        self._some_wait = False
-        rests = select(DagModel.dag_id).where(DagModel.dag_id == dag_run.dag_id, rollout.dag_is_inactive())
-        self._rests = session.scalar(rests) is not None
+        self._includes_all = False
+        self._may_have_timers = False
+        inactive = select(DagModel.dag_id).where(DagModel.dag_id == dag_run.dag_id, rollout.dag_is_inactive())
+        self._dag_is_inactive = session.scalar(inactive) is not None
+        # Airflow's functions below take the DAG from here, instead of loading it again.
         dag_run.dag = dag
 
     def run(self, request: PassInput) -> PassResult:
-        """Decide what follows from what has happened; return what changed and what to start."""
+        """Take the decisions that follow from ``request``; return what changed and what to start."""
         result = PassResult()
-        self._look_at_all = request.resync
+        self._includes_all = request.resync
         if request.resync:
-            self._take_up_orphans(request)
-            self._time_out([])
-            self._follow(self._evaluate(self._decidable()))
-            self._note_differences(request)
+            self._requeue_orphans(request)
+            self._resume_timed_out([])
+            self._propagate(self._evaluate(self._load_decidable()))
+            self._record_differences(request)
         else:
-            changes, due = self._take_events(request)
-            self._follow(changes)
-            self._follow(self._evaluate(due))
+            ended, due = self._read_events(request)
+            self._propagate(ended)
+            self._propagate(self._evaluate(due))
             if request.look:
-                self._follow(
-                    self._evaluate(self._load(and_(TI.task_id.in_(request.look), _in_states(_RUNNABLE))))
+                self._propagate(
+                    self._evaluate(self._load(and_(TI.task_id.in_(request.look), _is_none_or_in(_RUNNABLE))))
                 )
+        # After every decision: it queues the tasks that these have scheduled.
         pool_slots.queue_tasks(self.dag_run, self.session, has_freed_slots=bool(request.finished))
-        self._tell_later_runs()
+        self._notify_later_runs()
         self._collect(request, result)
         return result
 
-    def _take_up_orphans(self, request: PassInput) -> None:
-        """Have tasks that run for no activity run again: their workflow was lost with Temporal's data."""
+    def _requeue_orphans(self, request: PassInput) -> None:
+        """Queue running tasks that have no activity: their workflow was lost together with Temporal's data."""
         known = {*request.in_flight, *request.finished}
         running = [(row.task_id, row.map_index) for row in self._rows(TI.state == TaskInstanceState.RUNNING)]
         if orphans := [key for key in running if key not in known]:
@@ -125,8 +137,8 @@ class SchedulingPass:
                 .execution_options(synchronize_session=False)
             )
 
-    def _decidable(self) -> list[TI]:
-        """Return what may be decided at all: task instances that wait for nobody, or for a task that has ended."""
+    def _load_decidable(self) -> list[TI]:
+        """Return the task instances that may be decided: without dependencies, or with one that has ended."""
         ended = set(
             self.session.scalars(
                 select(TI.task_id).where(self._of_run, TI.state.in_(State.finished)).distinct()
@@ -134,34 +146,37 @@ class SchedulingPass:
         )
         wanted = [
             task_id
-            for task_id, seen in self.graph.sees.items()
-            if not seen or not seen.isdisjoint(ended) or self.dag.task_dict[task_id].trigger_rule == "always"
+            for task_id, dependencies in self.graph.depends_on.items()
+            if not dependencies
+            or not dependencies.isdisjoint(ended)
+            or self.dag.task_dict[task_id].trigger_rule == "always"
         ]
-        return self._load(and_(TI.task_id.in_(wanted), _in_states(_RUNNABLE)))
+        return self._load(and_(TI.task_id.in_(wanted), _is_none_or_in(_RUNNABLE)))
 
-    def _take_events(self, request: PassInput) -> tuple[list[_Change], list[TI]]:
-        """Sort the task instances that the workflow names into finished ones and ones that may be due."""
+    def _read_events(self, request: PassInput) -> tuple[list[_EndedInstances], list[TI]]:
+        """Read the task instances that the workflow names; return the ended ones, and those that may be due."""
         if request.due:
-            self._time_out(request.due)
+            self._resume_timed_out(request.due)
         rows = self._rows(self._any_of([*request.finished, *request.due]))
         for row in rows:
-            self._note(row)
+            self._record(row)
         finished = [row for row in rows if row.state in State.finished]
         due = [(row.task_id, row.map_index) for row in rows if row.state in SCHEDULEABLE_STATES]
-        self._some_wait = bool(due) or any(row.state in _PARKED for row in rows)
+        self._may_have_timers = bool(due) or any(row.state in _SUSPENDED for row in rows)
         if self.dag.fail_fast and any(row.state == TaskInstanceState.FAILED for row in rows):
-            # Airflow has just ended every other task of the run.
-            self._look_at_all = True
+            # With `fail_fast`, the failure of a task makes Airflow end every other task of the run.
+            self._includes_all = True
             finished = self._rows(TI.state.in_(State.finished))
         finished += self._skipped_by(finished)
-        return _changes(finished), self._load(self._any_of(due)) if due else []
+        return _group_by_task(finished), self._load(self._any_of(due)) if due else []
 
-    def _time_out(self, due: Iterable[Key]) -> None:
-        """Have Airflow resume what has waited too long for its trigger or for an answer."""
-        late = [TI.state.in_(_PARKED), TI.trigger_timeout < timezone.utcnow()]
+    def _resume_timed_out(self, due: Iterable[Key]) -> None:
+        """Let Airflow resume tasks that have waited too long for their trigger or for an answer."""
+        late = [TI.state.in_(_SUSPENDED), TI.trigger_timeout < timezone.utcnow()]
         if due:
             late.append(self._any_of(due))
         states = set(self.session.scalars(select(TI.state).where(self._of_run, *late).distinct()))
+        # Airflow's functions resume the late tasks of every run, so they are called only if this run has one.
         if TaskInstanceState.DEFERRED in states:
             scheduler().check_trigger_timeouts(session=self.session)
         if TaskInstanceState.AWAITING_INPUT in states:
@@ -169,7 +184,7 @@ class SchedulingPass:
         self.session.flush()
 
     def _skipped_by(self, rows: list[Any]) -> list[Any]:
-        """Return the task instances that tasks of ``rows`` have skipped: branches, short circuits and the like."""
+        """Return the task instances that the tasks of ``rows`` have skipped, such as the other tasks of a branch."""
         ended = {row.task_id for row in rows if row.state == TaskInstanceState.SUCCESS}
         if not ended:
             return []
@@ -189,19 +204,21 @@ class SchedulingPass:
             else []
         )
         for row in skipped:
-            self._note(row)
+            self._record(row)
         return skipped
 
-    def _follow(self, changes: list[_Change]) -> None:
-        """Evaluate what the changes concern, and what the changes made by that concern, until nothing changes."""
-        while changes:
-            changes = self._evaluate(self._candidates(changes))
+    def _propagate(self, ended: list[_EndedInstances]) -> None:
+        """Evaluate the tasks that ended ones affect, then those that these affect, until none ends any more."""
+        while ended:
+            ended = self._evaluate(self._load_candidates(ended))
 
-    def _candidates(self, changes: list[_Change]) -> list[TI]:
+    def _load_candidates(self, ended: list[_EndedInstances]) -> list[TI]:
+        """Return the runnable task instances that ended ones affect."""
+        # task id → map indexes, or None for every instance. Index -1 stands for a mapped task before its expansion.
         wanted: dict[str, set[int] | None] = {}
-        for change in changes:
-            for task_id in self.graph.seen_by.get(change.task_id, ()):
-                if change.only_success and self._still_waits(task_id):
+        for change in ended:
+            for task_id in self.graph.affects.get(change.task_id, ()):
+                if change.all_succeeded and self._has_unfinished_upstream(task_id):
                     continue
                 indexes = change.indexes if self.graph.same_instance(change.task_id, task_id) else None
                 if indexes is None or task_id not in wanted:
@@ -215,14 +232,14 @@ class SchedulingPass:
             for task_id, indexes in wanted.items()
             if indexes is not None
         ]
-        return self._load(and_(or_(*clauses), _in_states(_RUNNABLE))) if clauses else []
+        return self._load(and_(or_(*clauses), _is_none_or_in(_RUNNABLE))) if clauses else []
 
-    def _still_waits(self, task_id: str) -> bool:
-        """Return whether some upstream that ``task_id`` needs hasn't ended; looks at the likely ones first."""
+    def _has_unfinished_upstream(self, task_id: str) -> bool:
+        """Return whether an upstream task that ``task_id`` needs is unfinished; checks the likely ones first."""
         upstream = self.graph.waits_for(task_id)
-        for some in (upstream[:_PROBE], upstream[_PROBE:]):
+        for some in (upstream[:_FIRST_CHECKED], upstream[_FIRST_CHECKED:]):
             if some and self.session.scalar(
-                select(exists().where(self._of_run, TI.task_id.in_(some), _in_states(State.unfinished)))
+                select(exists().where(self._of_run, TI.task_id.in_(some), _is_none_or_in(State.unfinished)))
             ):
                 return True
         return False
@@ -237,49 +254,53 @@ class SchedulingPass:
                 ti.dag_run = self.dag_run
                 found.append(ti)
             else:
+                # The DAG's new version doesn't have the task any more: see `DagRun.task_instance_scheduling_decisions`.
                 ti.state = TaskInstanceState.REMOVED
         return sorted(found, key=lambda ti: (self.graph.order[ti.task_id], ti.map_index))
 
-    def _evaluate(self, candidates: list[TI]) -> list[_Change]:
-        """Let Airflow decide about the candidates; return what ended without running."""
+    def _evaluate(self, candidates: list[TI]) -> list[_EndedInstances]:
+        """Let Airflow decide about the candidates; return those that ended without running."""
         if not candidates:
             return []
         task_ids = {ti.task_id for ti in candidates}
         before = {(ti.task_id, ti.map_index): ti.state for ti in candidates}
-        seen = set().union(*(self.graph.sees[task_id] for task_id in task_ids))
+        dependencies = set().union(*(self.graph.depends_on[task_id] for task_id in task_ids))
+        # Airflow derives the state of upstream tasks from this list, as far as the candidates depend on them.
         finished = (
-            self._load(and_(TI.task_id.in_(sorted(seen)), TI.state.in_(State.finished))) if seen else []
+            self._load(and_(TI.task_id.in_(sorted(dependencies)), TI.state.in_(State.finished)))
+            if dependencies
+            else []
         )
         ready, _, _ = self.dag_run._get_ready_tis(candidates, finished, session=self.session)
         self.session.flush()
-        if ready and self._rests:
-            self._keep_for_later()
+        if ready and self._dag_is_inactive:
+            self._request_wake_when_active()
         elif ready:
             self.dag_run.schedule_tis(ready, session=self.session)
             self.session.flush()
         self.session.expire_all()
-        now_finished = []
+        ended = []
         for row in self._rows(TI.task_id.in_(sorted(task_ids))):
             if row.state != before.get((row.task_id, row.map_index), "not seen before"):
-                self._note(row)
+                self._record(row)
                 if row.state in State.finished:
-                    now_finished.append(row)
-                self._some_wait |= row.state in _PARKED
-        return _changes(now_finished)
+                    ended.append(row)
+                self._may_have_timers |= row.state in _SUSPENDED
+        return _group_by_task(ended)
 
-    def _keep_for_later(self) -> None:
-        """Have the run look again when its DAG doesn't rest any more."""
+    def _request_wake_when_active(self) -> None:
+        """Leave a message in the outbox that the run gets when its DAG is active again."""
         run = (self.dag_run.dag_id, self.dag_run.run_id)
         if not outbox.is_pending(*run, outbox.UNPAUSED, self.session):
             outbox.notify(*run, outbox.UNPAUSED, self.session)
 
-    def _is_held(self) -> bool:
-        """Return whether something could start if the DAG didn't rest."""
-        return self._rests and outbox.is_pending(
+    def _waits_for_active_dag(self) -> bool:
+        """Return whether tasks could start if the DAG were active."""
+        return self._dag_is_inactive and outbox.is_pending(
             self.dag_run.dag_id, self.dag_run.run_id, outbox.UNPAUSED, self.session
         )
 
-    def _any_of(self, keys: Iterable[Key]) -> Any:
+    def _any_of(self, keys: Iterable[Key]) -> ColumnElement[bool]:
         by_task: dict[str, list[int]] = defaultdict(list)
         for task_id, map_index in keys:
             by_task[task_id].append(map_index)
@@ -291,11 +312,11 @@ class SchedulingPass:
     def _rows(self, where: Any, *order: Any) -> list[Any]:
         return list(self.session.execute(select(*COLUMNS).where(self._of_run, where).order_by(*order)))
 
-    def _note(self, row: Any) -> None:
+    def _record(self, row: Any) -> None:
         self._changed[row.task_id, row.map_index] = encode_row(row)
 
-    def _note_differences(self, request: PassInput) -> None:
-        """Note what isn't as the workflow knows it, whoever changed it."""
+    def _record_differences(self, request: PassInput) -> None:
+        """Record the task instances whose state or try number differs from what the workflow knows."""
         known = {(task_id, map_index): (state, tries) for task_id, map_index, state, tries in request.known}
         in_flight = set(request.in_flight)
         for row in self._rows(true()):
@@ -304,24 +325,26 @@ class SchedulingPass:
                 continue
             state = None if row.state is None else str(row.state)
             if known.get(key, (None, 0)) != (state, row.try_number):
-                self._note(row)
+                self._record(row)
 
     def _collect(self, request: PassInput, result: PassResult) -> None:
-        """Read what there is to start, to wait for and to stop, from the state that the pass leaves behind."""
+        """Read from the resulting state what the workflow has to start, to wait for and to stop."""
         in_flight = set(request.in_flight)
-        # What one worker can't run at once waits in the order in which it is started.
+        # Tasks that the workers can't run at once wait in the order in which the workflow starts them.
         for row in self._rows(TI.state == TaskInstanceState.QUEUED, -TI.priority_weight, TI.map_index):
             if (row.task_id, row.map_index) not in in_flight:
                 task = self.dag.task_dict.get(row.task_id)
-                plain = bool(getattr(task, "run_as_user", None))
+                own_interpreter = bool(getattr(task, "run_as_user", None))
                 queue = None if row.queue in (None, default_queue()) else row.queue
                 result.ready.append(
-                    TaskTry(row.task_id, row.map_index, row.try_number, row.operator or "", queue, plain)
+                    TaskTry(
+                        row.task_id, row.map_index, row.try_number, row.operator or "", queue, own_interpreter
+                    )
                 )
-        if request.resync or self._some_wait:
+        if request.resync or self._may_have_timers:
             result.timers = self._timers(request)
-        result.triggers, result.every_trigger = self._triggers(), self._look_at_all
-        if self._look_at_all and in_flight:
+        result.triggers, result.every_trigger = self._triggers(), self._includes_all
+        if self._includes_all and in_flight:
             wanted = {
                 (row.task_id, row.map_index)
                 for row in self._rows(self._any_of(in_flight))
@@ -335,13 +358,13 @@ class SchedulingPass:
         result.idle = (
             not busy
             and not self.session.scalar(select(exists().where(self._of_run, TI.state.in_(_IN_PROGRESS))))
-            and not self._is_held()
+            and not self._waits_for_active_dag()
         )
 
     def _triggers(self) -> list[Any]:
-        """Return the triggers of task instances that have just deferred, or of all that have."""
+        """Return the triggers of the task instances that this pass saw defer, or of all deferred ones."""
         where = TI.state == TaskInstanceState.DEFERRED
-        if not self._look_at_all:
+        if not self._includes_all:
             keys = [
                 key for key, (_, _, state, *_) in self._changed.items() if state == TaskInstanceState.DEFERRED
             ]
@@ -350,19 +373,20 @@ class SchedulingPass:
             where = and_(where, self._any_of(keys))
         found = select(TI.task_id, TI.map_index, TI.trigger_id).where(self._of_run, where)
         triggers = sorted([*row] for row in self.session.execute(found) if row.trigger_id is not None)
+        # A task that starts from its trigger gets one without a queue, which any triggerer of Airflow would run.
         move_to_worker_queue([trigger_id for *_, trigger_id in triggers], self.session)
         return triggers
 
     def _timers(self, request: PassInput) -> list[Timer]:
-        """Return when what waits, among the task instances that this pass has seen, is due; or all on a resync."""
-        where = TI.state.in_((*_RUNNABLE, *_PARKED))
+        """Return the times at which waiting task instances are due: those that this pass saw, or all on a resync."""
+        where = TI.state.in_((*_RUNNABLE, *_SUSPENDED))
         if not request.resync:
             where = and_(where, self._any_of({*request.finished, *request.due, *self._changed}))
         timers = []
         for ti in self._load(where):
             if ti.state == TaskInstanceState.UP_FOR_RETRY:
                 at, why = ti.next_retry_datetime(), f"retry of {ti.task_id}"
-            elif ti.state in _PARKED:
+            elif ti.state in _SUSPENDED:
                 at, why = ti.trigger_timeout, f"timeout of {ti.task_id}"
             else:
                 at = self.session.scalar(
@@ -376,8 +400,8 @@ class SchedulingPass:
                 timers.append(Timer(ti.task_id, ti.map_index, at.timestamp(), why))
         return timers
 
-    def _tell_later_runs(self) -> None:
-        if self._look_at_all:
+    def _notify_later_runs(self) -> None:
+        if self._includes_all:
             past_dependencies.resync_later_runs(self.dag_run, self.dag, self.session)
         else:
             ended = {
@@ -388,15 +412,15 @@ class SchedulingPass:
             past_dependencies.wake_later_runs(self.dag_run, self.dag, ended, self.session)
 
 
-def _changes(rows: list[Any]) -> list[_Change]:
+def _group_by_task(rows: list[Any]) -> list[_EndedInstances]:
     by_task: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
         by_task[row.task_id].append(row)
     return [
-        _Change(
+        _EndedInstances(
             task_id,
-            {row.map_index for row in of_task},
-            all(row.state == TaskInstanceState.SUCCESS for row in of_task),
+            {row.map_index for row in instances},
+            all(row.state == TaskInstanceState.SUCCESS for row in instances),
         )
-        for task_id, of_task in by_task.items()
+        for task_id, instances in by_task.items()
     ]

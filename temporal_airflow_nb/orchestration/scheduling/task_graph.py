@@ -1,4 +1,4 @@
-"""Which tasks a change of one task can concern. Built once per version of a DAG."""
+"""The tasks that a change of one task can affect. Built once per version of a DAG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.serialization.definitions.mappedoperator import is_mapped
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
 
-# Under these rules a task isn't touched by one upstream's success while another upstream is unfinished.
+# Under these rules, the success of one upstream task changes nothing while another upstream task is unfinished.
 _NEEDS_ALL = frozenset(
     {
         "all_success",
@@ -27,35 +27,37 @@ _NEEDS_ALL = frozenset(
 
 class TaskGraph:
     """
-    The edges that Airflow's dependency checks look along.
+    The dependencies between tasks that Airflow's checks of trigger rules, setups and mapping use.
 
     Attributes
     ----------
-    sees
-        task id → ids of the tasks whose states decide about it.
-    seen_by
-        The reverse: task id → ids of the tasks to look at when it has changed.
-    remembered
-        task id → ids of the tasks that look at it from the next run.
+    depends_on
+        task id → ids of the tasks whose states decide whether it may run.
+    affects
+        The reverse: task id → ids of the tasks to evaluate when it has changed.
+    next_run_dependents
+        task id → ids of the tasks in the next run that depend on it.
     order
-        task id → its place in topological order.
+        task id → its position in topological order.
     """
 
     def __init__(self, dag: SerializedDAG) -> None:
         tasks = dag.task_dict
-        staged = any(task.is_setup or task.is_teardown for task in tasks.values())
-        self.sees = {task_id: frozenset(_seen(task, staged)) for task_id, task in tasks.items()}
-        seen_by = defaultdict(set)
-        for task_id, upstream in self.sees.items():
+        has_setups = any(task.is_setup or task.is_teardown for task in tasks.values())
+        self.depends_on = {
+            task_id: frozenset(_dependencies_of(task, has_setups)) for task_id, task in tasks.items()
+        }
+        affects = defaultdict(set)
+        for task_id, upstream in self.depends_on.items():
             for other in upstream:
-                seen_by[other].add(task_id)
-        self.remembered = _remembered(tasks)
+                affects[other].add(task_id)
+        self.next_run_dependents = _next_run_dependents(tasks)
         upstream_first = TopologicalSorter(
             {task_id: sorted(task.upstream_task_ids) for task_id, task in tasks.items()}
         )
-        self.order = {task_id: place for place, task_id in enumerate(upstream_first.static_order())}
-        self.seen_by = {
-            task_id: tuple(sorted(ids, key=self.order.__getitem__)) for task_id, ids in seen_by.items()
+        self.order = {task_id: position for position, task_id in enumerate(upstream_first.static_order())}
+        self.affects = {
+            task_id: tuple(sorted(ids, key=self.order.__getitem__)) for task_id, ids in affects.items()
         }
         self._joins = {
             task_id: sorted(task.upstream_task_ids, key=self.order.__getitem__, reverse=True)
@@ -65,49 +67,51 @@ class TaskGraph:
         self._groups = {task_id: _mapped_group(task) for task_id, task in tasks.items()}
 
     def waits_for(self, task_id: str) -> list[str]:
-        """Return the upstreams, last first, that all have to end before another success matters to ``task_id``."""
+        """Return the upstream tasks, last first, that must all end before the success of one matters to ``task_id``."""
         return self._joins.get(task_id, [])
 
     def same_instance(self, changed: str, concerned: str) -> bool:
-        """Return whether instance *i* of one task concerns only instance *i* of the other."""
+        """Return whether map index *i* of ``changed`` affects only map index *i* of ``concerned``."""
         group = self._groups[concerned]
         return group is not None and group == self._groups[changed]
 
 
 def get_graph(dag: SerializedDAG) -> TaskGraph:
     """Return the graph of ``dag``, built at the first call for this version."""
-    graph = getattr(dag, "_temporal_airflow_graph", None)
+    # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to.
+    graph: TaskGraph | None = getattr(dag, "_temporal_airflow_graph", None)
     if graph is None:
         graph = TaskGraph(dag)
-        dag._temporal_airflow_graph = graph  # type: ignore[attr-defined]
+        dag._temporal_airflow_graph = graph
     return graph
 
 
-def _seen(task: Any, staged: bool) -> set[str]:
-    seen = set(task.upstream_task_ids)
+def _dependencies_of(task: Any, has_setups: bool) -> set[str]:
+    found = set(task.upstream_task_ids)
     if is_mapped(task):
-        seen |= {operator.task_id for operator in task.iter_mapped_dependencies()}
+        found |= {operator.task_id for operator in task.iter_mapped_dependencies()}
     for group in task.iter_mapped_task_groups():
-        seen |= {operator.task_id for operator in group.iter_mapped_dependencies()}
-    if not staged:
-        return seen
+        found |= {operator.task_id for operator in group.iter_mapped_dependencies()}
+    if not has_setups:
+        return found
+    # Airflow's `TriggerRuleDep` evaluates setups that aren't direct upstreams as well.
     if not task.is_teardown:
-        return seen | {setup.task_id for setup in task.get_upstreams_only_setups()}
+        return found | {setup.task_id for setup in task.get_upstreams_only_setups()}
     upstream = task.get_flat_relative_ids(upstream=True)
     for setup in (other for other in task.upstream_list if other.is_setup):
-        seen |= upstream & setup.get_flat_relative_ids(upstream=False)
-    return seen
+        found |= upstream & setup.get_flat_relative_ids(upstream=False)
+    return found
 
 
-def _remembered(tasks: dict[str, Any]) -> dict[str, list[str]]:
-    remembered = defaultdict(set)
+def _next_run_dependents(tasks: dict[str, Any]) -> dict[str, list[str]]:
+    dependents = defaultdict(set)
     for task_id, task in tasks.items():
         if task.depends_on_past:
-            remembered[task_id].add(task_id)
+            dependents[task_id].add(task_id)
         if task.wait_for_downstream:
             for below in task.downstream_task_ids:
-                remembered[below].add(task_id)
-    return {task_id: sorted(others) for task_id, others in remembered.items()}
+                dependents[below].add(task_id)
+    return {task_id: sorted(others) for task_id, others in dependents.items()}
 
 
 def _waits_for_all(task: Any, tasks: dict[str, Any]) -> bool:
@@ -124,6 +128,6 @@ def _waits_for_all(task: Any, tasks: dict[str, Any]) -> bool:
 
 
 def _mapped_group(task: Any) -> str | None:
-    """Return the one mapped group a task is in; None for no group, for nesting, and for a task mapped itself."""
+    """Return the only mapped group around a task; None without one, with nested ones, and for a mapped task."""
     groups = list(task.iter_mapped_task_groups())
     return groups[0].group_id if len(groups) == 1 and not is_mapped(task) else None

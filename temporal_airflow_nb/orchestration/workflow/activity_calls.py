@@ -1,4 +1,7 @@
-"""How the workflow calls its activities: what each may take, and what becomes of one that is lost."""
+"""Calls of the activities from the workflow: timeouts, retries, and what follows when a worker is lost.
+
+Only workflow code calls it. Names, ids, timeouts and the order of calls are compared with the history at a replay.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from temporal_airflow_nb.orchestration.workflow.models import (
 _MAX_RERUNS = 3
 _LONGEST_TRY = timedelta(days=365)
 _HEARTBEAT = timedelta(seconds=10)
-_EACH_TRIGGER = timedelta(milliseconds=50)
+_HEARTBEAT_PER_TRIGGER = timedelta(milliseconds=50)
 _ACTIVITY_ID = re.compile(
     r"(?P<task_id>.+?)(\[(?P<map_index>\d+)\])?\.(try(?P<try_number>\d+)|trigger\d+)\.[0-9a-f]+"
 )
@@ -32,7 +35,7 @@ _PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_a
 
 
 def start_try(run: RunRef, task: TaskTry, on_worker_lost: str) -> workflow.ActivityHandle[Any]:
-    """Start one try of a task; its worker may be lost a few times if ``on_worker_lost`` says so."""
+    """Start one try of a task; with ``on_worker_lost="rerun"``, up to three lost workers are replaced."""
     reruns = _MAX_RERUNS if on_worker_lost == "rerun" else 0
     label = _label(task.key)
     return workflow.start_activity(
@@ -53,7 +56,7 @@ def start_try(run: RunRef, task: TaskTry, on_worker_lost: str) -> workflow.Activ
 
 
 def start_trigger(run: RunRef, key: Key, trigger_id: int, others: int) -> workflow.ActivityHandle[Any]:
-    """Start the trigger of a task, beside ``others`` of the same run."""
+    """Start the trigger of a task; ``others`` is the number of triggers that the run already waits for."""
     label = _label(key)
     return workflow.start_activity(
         "run_trigger",
@@ -62,8 +65,9 @@ def start_trigger(run: RunRef, key: Key, trigger_id: int, others: int) -> workfl
         activity_id=f"{label}.trigger{trigger_id}.{workflow.uuid4().hex[:6]}",
         summary=f"{label} · trigger {trigger_id}"[:200],
         start_to_close_timeout=_LONGEST_TRY,
-        # A thousand triggers would keep the server busy with nothing but heartbeats.
-        heartbeat_timeout=_HEARTBEAT + others * _EACH_TRIGGER,
+        # Heartbeats are sent at a tenth of it: the more triggers, the fewer heartbeats each sends, so that a thousand
+        # triggers don't keep the server busy.
+        heartbeat_timeout=_HEARTBEAT + others * _HEARTBEAT_PER_TRIGGER,
         retry_policy=RetryPolicy(
             initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
         ),
@@ -72,7 +76,7 @@ def start_trigger(run: RunRef, key: Key, trigger_id: int, others: int) -> workfl
 
 
 async def run_callbacks(run: RunRef) -> None:
-    """Run the callbacks that a run has left in the database."""
+    """Run the callbacks that wait for a run in the database."""
     await workflow.execute_activity(
         "run_callbacks",
         run,
@@ -84,7 +88,7 @@ async def run_callbacks(run: RunRef) -> None:
 
 
 async def run_transaction(name: str, argument: Any, result_type: Any) -> Any:
-    """Run a short transaction next to the workflow; wait as long as it takes for a database that is down."""
+    """Run a short transaction as a local activity; while the database is unavailable, wait and try again."""
     delay = 0.5
     while True:
         try:
@@ -97,15 +101,15 @@ async def run_transaction(name: str, argument: Any, result_type: Any) -> Any:
             )
         except ActivityError as error:
             cause = error.cause
-            waits = isinstance(cause, ApplicationError) and cause.type == DATABASE_UNAVAILABLE
-            if not waits and not isinstance(cause, TemporalTimeoutError):
+            is_unavailable = isinstance(cause, ApplicationError) and cause.type == DATABASE_UNAVAILABLE
+            if not is_unavailable and not isinstance(cause, TemporalTimeoutError):
                 raise
         await workflow.sleep(delay, summary="waits for Airflow's database")
         delay = min(delay * 2, 30.0)
 
 
 def describe_failure(error: ActivityError) -> str:
-    """Return in words why an activity ended without its outcome."""
+    """Return in words why an activity ended before its outcome was recorded."""
     cause = error.cause
     if isinstance(cause, TemporalTimeoutError):
         return "its worker stopped sending heartbeats"
@@ -115,16 +119,16 @@ def describe_failure(error: ActivityError) -> str:
 
 
 def parse_activity_id(activity_id: str) -> tuple[str, int, int | None] | None:
-    """Return task id, map index and try number of an activity; of a trigger's, no try number.
+    """Return task id, map index and try number of an activity; the try number of a trigger's activity is None.
 
     >>> parse_activity_id("load[3].try2.0d9c1f"), parse_activity_id("load.trigger7.0d9c1f"), parse_activity_id("1")
     (('load', 3, 2), ('load', -1, None), None)
     """
-    named = _ACTIVITY_ID.fullmatch(activity_id)
-    if named is None:
+    match = _ACTIVITY_ID.fullmatch(activity_id)
+    if match is None:
         return None
-    map_index = -1 if named["map_index"] is None else int(named["map_index"])
-    return named["task_id"], map_index, None if named["try_number"] is None else int(named["try_number"])
+    map_index = -1 if match["map_index"] is None else int(match["map_index"])
+    return match["task_id"], map_index, None if match["try_number"] is None else int(match["try_number"])
 
 
 def _label(key: Key) -> str:

@@ -1,8 +1,12 @@
-"""The workflow that executes a DAG run whose truth is Airflow's database.
+"""The workflow that executes a DAG run on the basis of Airflow's database.
 
-It decides nothing itself: each scheduling pass is a local activity that lets Airflow decide, and the workflow
-starts, waits for and stops what the pass returned. One pass runs at a time; what completes meanwhile is handed to
-the next.
+It takes no decisions: each scheduling pass is a local activity in which Airflow decides, and the workflow starts, waits
+for and stops what the pass returned. One pass runs at a time; tasks that end meanwhile go to the next pass.
+
+The workflow runs in the worker that serves the default queue. All its methods run in one thread at a time and yield
+only at ``await``, so that its fields need no lock. It may use neither clocks nor random numbers nor I/O of its own: after
+the loss of a worker it is replayed from its history, and must issue the same commands in the same order. Callbacks of
+activities (``_ended``, ``_trigger_ended``), timers and signals only note what happened; ``_step`` acts on it.
 """
 
 from __future__ import annotations
@@ -56,9 +60,10 @@ DAG_ID = SearchAttributeKey.for_keyword("AirflowDagId")
 RUN_ID = SearchAttributeKey.for_keyword("AirflowRunId")
 STATE = SearchAttributeKey.for_keyword("AirflowState")
 
-_LOOK_AGAIN = timedelta(seconds=15)
-_LOOK_AT_LEAST = timedelta(minutes=10)
-_MAX_PENDING = 1_900
+# While nothing is in progress, the run is evaluated again after this time, then after twice as long, and so on.
+_FIRST_IDLE_WAIT = timedelta(seconds=15)
+_MAX_IDLE_WAIT = timedelta(minutes=10)
+_MAX_PENDING_ACTIVITIES = 1_900
 
 
 @workflow.defn(name=DEEP_WORKFLOW, sandboxed=False)
@@ -82,10 +87,10 @@ class ExecuteAirflowDagDeepWorkflow:
         self._held: list[TaskTry] = []
         self._held_triggers: dict[Key, int] = {}
         self._timed_out = False
-        self._look: dict[str, None] = {}
+        self._tasks_to_check: dict[str, None] = {}
         self._woken = False
         self._resync = True
-        self._pause = _LOOK_AGAIN
+        self._idle_wait = _FIRST_IDLE_WAIT
         self._grid.put(run.states)
 
     @workflow.run
@@ -93,7 +98,7 @@ class ExecuteAirflowDagDeepWorkflow:
         """Execute the run to its end; return its final state."""
         try:
             await self._execute()
-            while self._resync and await self._goes_on():
+            while self._resync and await self._has_resumed():
                 await self._execute()
         except asyncio.CancelledError:
             await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
@@ -112,18 +117,18 @@ class ExecuteAirflowDagDeepWorkflow:
 
     @workflow.signal(name=RESYNC_SIGNAL)
     def resync(self) -> None:
-        """Say that something outside the workflow has changed: a task was cleared, say."""
+        """Signal that something changed outside the workflow: for example, a user cleared a task."""
         self._resync = True
 
     @workflow.signal(name=WAKE_SIGNAL)
     def wake(self, task_ids: list[str]) -> None:
-        """Say that the run got a slot, or that these tasks no longer wait for an earlier run."""
+        """Signal that the run got a slot, or that these tasks no longer wait for an earlier run."""
         self._woken = True
-        self._look |= dict.fromkeys(task_ids)
+        self._tasks_to_check |= dict.fromkeys(task_ids)
 
     @workflow.query
     def task_states(self) -> list[dict[str, Any]]:
-        """Return every task instance that has been looked at, its state and its try number."""
+        """Return every known task instance, its state and its try number."""
         return [
             dict(zip(("task_id", "map_index", "state", "try_number"), row, strict=True))
             for row in self._grid.known()
@@ -131,7 +136,7 @@ class ExecuteAirflowDagDeepWorkflow:
 
     @workflow.query
     def progress(self) -> dict[str, Any]:
-        """Return the run's state and how many task instances are in each state."""
+        """Return the run's state and the number of task instances in each state."""
         return {
             "dag_id": self._run.dag_id,
             "run_id": self._run.run_id,
@@ -141,12 +146,12 @@ class ExecuteAirflowDagDeepWorkflow:
 
     @workflow.query
     def grid(self) -> dict[str, Any]:
-        """Return the run, its DAG's structure and its task instances, these two packed."""
+        """Return the run, its DAG's structure and its task instances; the latter two packed."""
         run = {"dag_id": self._run.dag_id, "run_id": self._run.run_id, "state": self._state, **self._grid.run}
         return {"run": run, "structure": self._grid.structure, "tasks": self._grid.pack()}
 
-    async def _goes_on(self) -> bool:
-        """Return whether somebody has cleared the run while it was ending."""
+    async def _has_resumed(self) -> bool:
+        """Return whether the run is running again because a user cleared it while it was ending."""
         self._resync = False
         await self._finish()
         return self._state == RUNNING
@@ -166,7 +171,7 @@ class ExecuteAirflowDagDeepWorkflow:
                 if self._timed_out:
                     self._timed_out = False
                     await self._finish()
-                    # A run that was cleared has begun anew, and its time too.
+                    # A cleared run has a new start, and therefore a new end of its `dagrun_timeout`.
                     await self._load()
                     timeout = asyncio.create_task(self._dagrun_timeout())
                 else:
@@ -189,13 +194,14 @@ class ExecuteAirflowDagDeepWorkflow:
             self._grid.remember(unpack(self._dag.former))
 
     async def _step(self) -> None:
-        """Hand what has happened to one pass, and do what it says."""
+        """Run one pass with the events since the previous one, and carry out its decisions."""
         await self._record_failures()
         finished, self._finished = self._finished, []
         cancelled, self._cancelled = self._cancelled, []
         due, self._due = self._due, []
-        look, self._look, self._woken = list(self._look), {}, False
+        look, self._tasks_to_check, self._woken = list(self._tasks_to_check), {}, False
         resync, self._resync = self._resync, False
+        # Events that arrive during the pass are for the next one: their fields were emptied above.
         result = await run_transaction(
             "schedule_pass",
             PassInput(
@@ -216,20 +222,20 @@ class ExecuteAirflowDagDeepWorkflow:
             await self._finish()
             return
         wait: timedelta | None = None
-        if result.idle and not self._in_flight and not self._happened():
+        if result.idle and not self._in_flight and not self._has_events():
             await self._finish()
             if self._state != RUNNING:
                 return
-            wait = self._pause
+            wait = self._idle_wait
         self._continue_as_new_if_due()
         try:
-            await workflow.wait_condition(self._happened, timeout=wait, timeout_summary="looks again")
-            self._pause = _LOOK_AGAIN
+            await workflow.wait_condition(self._has_events, timeout=wait, timeout_summary="looks again")
+            self._idle_wait = _FIRST_IDLE_WAIT
         except asyncio.TimeoutError:
-            self._pause = min(2 * self._pause, _LOOK_AT_LEAST)
+            self._idle_wait = min(2 * self._idle_wait, _MAX_IDLE_WAIT)
             self._resync = True
 
-    def _happened(self) -> bool:
+    def _has_events(self) -> bool:
         return bool(
             self._finished or self._due or self._woken or self._resync or self._failures or self._timed_out
         )
@@ -247,10 +253,10 @@ class ExecuteAirflowDagDeepWorkflow:
                 self._held.append(task)
             else:
                 self._start(task)
-        self._follow_triggers(result)
+        self._start_and_cancel_triggers(result)
 
-    def _follow_triggers(self, result: PassResult) -> None:
-        """Start the triggers that tasks wait for now, and cancel those that none does."""
+    def _start_and_cancel_triggers(self, result: PassResult) -> None:
+        """Start the triggers that tasks now wait for, and cancel those that no task waits for."""
         wanted = {(task_id, map_index): trigger_id for task_id, map_index, trigger_id in result.triggers}
         for key, (trigger_id, handle) in list(self._triggers.items()):
             state = self._grid.state(key)
@@ -270,8 +276,8 @@ class ExecuteAirflowDagDeepWorkflow:
                 self._start_trigger(key, trigger_id)
 
     def _is_full(self) -> bool:
-        """Return whether Temporal's server would refuse another activity: it takes 2,000 at a time."""
-        return len(self._in_flight) + len(self._triggers) >= _MAX_PENDING
+        """Return whether no further activity may start: Temporal's server accepts 2,000 pending ones."""
+        return len(self._in_flight) + len(self._triggers) >= _MAX_PENDING_ACTIVITIES
 
     def _start(self, task: TaskTry) -> None:
         handle = start_try(self._run.ref, task, self._dag.on_worker_lost)
@@ -301,6 +307,7 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _trigger_ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
         if not handle.cancelled():
+            # Retrieves the exception: asyncio would otherwise log it as never retrieved.
             handle.exception()
         if (known := self._triggers.get(key)) is not None and known[1] is handle:
             del self._triggers[key]
@@ -318,10 +325,10 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _wait_until(self, timer: Timer) -> None:
         key = (timer.task_id, timer.map_index)
-        if (known := self._timers.get(key)) is not None:
-            if known[0].at == timer.at:
+        if (existing := self._timers.get(key)) is not None:
+            if existing[0].at == timer.at:
                 return
-            known[1].cancel()
+            existing[1].cancel()
         self._timers[key] = (timer, asyncio.create_task(self._timer(key, timer)))
 
     async def _timer(self, key: Key, timer: Timer) -> None:
@@ -340,7 +347,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._timed_out = True
 
     async def _finish(self) -> None:
-        """Let Airflow decide whether the run has ended, and how."""
+        """Let Airflow decide whether the run has ended, and in which state."""
         finished = await self._sync(RunStatus(self._run.dag_id, self._run.run_id))
         if finished.callbacks:
             await run_callbacks(self._run.ref)
@@ -371,7 +378,7 @@ class ExecuteAirflowDagDeepWorkflow:
         return workflow.info().get_current_history_length() > self._run.drain_at
 
     def _continue_as_new_if_due(self) -> None:
-        """Continue as new while nothing runs: an activity wouldn't survive it."""
+        """Continue as new if the history is long and no task runs: an activity doesn't survive it."""
         if self._in_flight or not (workflow.info().is_continue_as_new_suggested() or self._draining()):
             return
         workflow.continue_as_new(
@@ -389,7 +396,7 @@ class ExecuteAirflowDagDeepWorkflow:
 
 
 def _is_gone(error: FailureError) -> bool:
-    """Return whether the run isn't in Airflow's database any more."""
+    """Return whether the run is no longer in Airflow's database."""
     cause = error.cause if isinstance(error, ActivityError) else error
     return isinstance(cause, ApplicationError) and cause.type == RUN_GONE
 

@@ -1,4 +1,4 @@
-"""The shapes that all sources of a run's grid share, and how they travel through Temporal. No Airflow is needed."""
+"""The structure of a DAG as all grids use it, and the packing of grids for Temporal. It needs no Airflow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""States in which a task instance stays."""
+"""The final states of a task instance."""
 
 
 def build_node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str, Any]:
-    """Return a group or task of a structure."""
-    blank = {
+    """Return a group or task of a structure, with the values of ``known``."""
+    defaults = {
         "id": node_id,
         "label": label,
         "kind": "task",
@@ -27,17 +27,17 @@ def build_node(node_id: str, label: str, parent: str | None, **known: Any) -> di
         "teardown": False,
         "doc": None,
     }
-    return {**blank, **known}
+    return {**defaults, **known}
 
 
 def build_flat_structure(operators: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
-    """Return the structure of a DAG of which no more is known than its tasks and their operators."""
+    """Return the structure of a DAG of which only the tasks and their operators are known."""
     nodes = [build_node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
     return {"nodes": nodes, "edges": []}
 
 
 def pack(value: Any) -> str:
-    """Return JSON-able data as a short text.
+    """Return data that JSON can hold as a short text.
 
     >>> unpack(pack([["a", -1, None]]))
     [['a', -1, None]]
@@ -47,5 +47,5 @@ def pack(value: Any) -> str:
 
 
 def unpack(text: str) -> Any:
-    """Return what :func:`packed` was given."""
+    """Return the data that :func:`pack` was called with."""
     return json.loads(zlib.decompress(base64.b64decode(text)))

@@ -1,15 +1,18 @@
-"""What travels between workflows and activities.
+"""The data that workflows and activities exchange, which Temporal stores in the histories of workflows.
 
-Only identifiers, states and times do: no conf, no XCom, no rendered field, no secret. A payload's size is bounded by
-the number of task instances that a pass changes.
+It consists of identifiers, states and times: no conf, no XCom, no rendered field, no secret. A payload's size is
+bounded by the number of task instances that a pass changes.
 
-Annotations here are evaluated, and what there can be thousands of travels as plain lists: Temporal's converter looks up
-the types of a dataclass anew for each instance.
+Names and types of fields must not change: histories that older versions wrote are replayed with these classes. A new
+field needs a default. Temporal's converter looks up the types of a dataclass again for each instance: therefore the
+annotations here are evaluated at import, and values of which there can be thousands are plain lists.
 """
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 DEEP_WORKFLOW = "ExecuteAirflowDagDeepWorkflow"
 DUE_WORKFLOW = "CreateDueDagRunsWorkflow"
@@ -19,22 +22,22 @@ WAKE_SIGNAL = "wake"
 DATABASE_UNAVAILABLE = "DatabaseUnavailable"
 RUN_GONE = "RunGone"
 WORKER_LOST = "WorkerLost"
-"""Types of the errors that the workflow tells apart."""
+"""Types of the errors that the workflow distinguishes."""
 
 MAX_PAYLOAD = 1_500_000
-"""Bytes. Temporal's server refuses payloads above 2 MiB, and leaves a run with one stuck."""
+"""In bytes. Temporal's server refuses payloads above 2 MiB, and the workflow then makes no progress any more."""
 
 FINAL_RUN_STATES = ("success", "failed")
 RUNNING = "running"
 DELETED = "deleted"
-"""Of a run that somebody has deleted in Airflow."""
+"""The state of a run that a user has deleted in Airflow."""
 
 Key = tuple[str, int]
 """A task instance within its run: ``(task_id, map_index)``."""
 
 
 class PayloadTooLargeError(ValueError):
-    """Something about to enter Temporal's history is larger than its server takes."""
+    """A value for Temporal's history is larger than Temporal's server accepts."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class RunRef:
 
 @dataclass
 class Timer:
-    """When a task instance has to be looked at again, in seconds since the epoch."""
+    """The time at which a task instance has to be evaluated again, in seconds since the epoch."""
 
     task_id: str
     map_index: int
@@ -57,17 +60,17 @@ class Timer:
 
 @dataclass
 class DagRunInput:
-    """Input of the deep workflow. The rest is what an execution hands to the one that continues it."""
+    """Input of the deep workflow. All but the ids comes from the execution that this one continues."""
 
     dag_id: str
     run_id: str
     states: list[Any] = field(default_factory=list)
-    """``[task_id, map_index, state, try_number]`` of each task instance: from executions that hand on no ``grid``."""
+    """``[task_id, map_index, state, try_number]`` of each task instance, from executions that pass no ``grid``."""
     grid: str | None = None
     """The rows of :class:`~temporal_airflow_nb.orchestration.workflow.grid_memory.GridMemory`, packed."""
     timers: list[Timer] = field(default_factory=list)
     drain_at: int = 20_000
-    """Events after which nothing new is started until the workflow can continue as new."""
+    """Number of events after which the workflow starts nothing new until it can continue as new."""
 
     @property
     def ref(self) -> RunRef:
@@ -77,26 +80,26 @@ class DagRunInput:
 
 @dataclass
 class DagRunResult:
-    """What became of a DAG run: ``success``, ``failed``, ``deleted``, or ``queued`` to be executed anew."""
+    """The final state of a DAG run: ``success``, ``failed``, ``deleted``, or ``queued`` to be executed again."""
 
     state: str
 
 
 @dataclass
 class LoadedDag:
-    """What the workflow has to know of a DAG."""
+    """The facts of a run and its DAG that the workflow needs."""
 
     task_count: int
     timeout_at: float | None = None
-    """When ``dagrun_timeout`` is over, in seconds since the epoch."""
+    """The end of ``dagrun_timeout``, in seconds since the epoch."""
     on_worker_lost: str = "rerun"
     structure: str | None = None
-    """Its groups, tasks and edges, packed; None where they are too many."""
+    """The groups, tasks and edges of the DAG, packed; None if there are too many."""
     run: dict[str, Any] = field(default_factory=dict)
-    """Facts of the run: its type, its times in seconds since the epoch, the version of its DAG."""
+    """The run's type, its times in seconds since the epoch, and the version of its DAG."""
     former: str | None = None
     """
-    Tries that are over, packed: ``[task_id, map_index, tries]``, each try ``[try_number, state, queued, start, end]``.
+    Ended tries, packed: ``[task_id, map_index, tries]``, each try ``[try_number, state, queued, start, end]``.
     """
 
 
@@ -109,9 +112,9 @@ class TaskTry:
     try_number: int
     operator: str = ""
     queue: str | None = None
-    """Airflow's name of the queue, unless it is the default one."""
+    """The name of the Airflow queue; None for the default one."""
     plain: bool = False
-    """Whether it needs an interpreter of its own, as it runs as another user."""
+    """Whether it needs its own Python interpreter because it runs as another user."""
 
     @property
     def key(self) -> Key:
@@ -140,7 +143,7 @@ class RunTrigger:
 
 @dataclass
 class PassInput:
-    """What happened since the last scheduling pass."""
+    """Input of ``schedule_pass``: the events since the previous pass."""
 
     dag_id: str
     run_id: str
@@ -148,18 +151,18 @@ class PassInput:
     due: list[Key] = field(default_factory=list)
     in_flight: list[Key] = field(default_factory=list)
     cancelled: list[Key] = field(default_factory=list)
-    """Those of ``finished`` that were cancelled, so that perhaps no worker has told how they ended."""
+    """The tasks of ``finished`` that were cancelled, so that a worker may not have recorded how they ended."""
     look: list[str] = field(default_factory=list)
-    """Tasks that may start now that an earlier run has come further."""
+    """Tasks that may start because tasks of an earlier run have ended."""
     resync: bool = False
-    """Something outside the workflow changed: look at every task instance."""
+    """Whether something changed outside the workflow, so that every task instance is evaluated."""
     known: list[Any] = field(default_factory=list)
-    """On a resync ``[task_id, map_index, state, try_number]`` of each task instance, as the workflow knows it."""
+    """On a resync, ``[task_id, map_index, state, try_number]`` of each task instance that the workflow knows."""
 
 
 @dataclass
 class PassResult:
-    """What a scheduling pass decided."""
+    """Result of ``schedule_pass``: the decisions."""
 
     run_state: str = RUNNING
     ready: list[TaskTry] = field(default_factory=list)
@@ -167,21 +170,21 @@ class PassResult:
     triggers: list[Any] = field(default_factory=list)
     """``[task_id, map_index, trigger_id]`` of deferred task instances."""
     every_trigger: bool = False
-    """Whether these are all that the run waits for, not just those that may be new."""
+    """Whether ``triggers`` has all triggers that the run waits for, rather than possibly new ones."""
     changed: list[Any] = field(default_factory=list)
     """
-    ``[task_id, map_index, state, try_number, max_tries, queued, start, end, label]`` of each task instance that isn't
-    as it was. What comes last may be missing.
+    ``[task_id, map_index, state, try_number, max_tries, queued, start, end, label]`` of each changed task instance.
+    Trailing elements may be missing.
     """
     stop: list[Key] = field(default_factory=list)
-    """Task instances that run although the database says that they shouldn't."""
+    """Task instances whose activities have to be cancelled: in the database they no longer run."""
     idle: bool = False
-    """Nothing is in progress: either the run has ended or it waits for another one."""
+    """Whether nothing is in progress: the run has ended, or waits for another run."""
 
 
 @dataclass
 class TaskFailure:
-    """A try whose activity ended without its outcome being recorded."""
+    """A try whose activity ended before its outcome was recorded."""
 
     task_id: str
     map_index: int
@@ -200,46 +203,46 @@ class TaskFailures:
 
 @dataclass
 class RunStatus:
-    """Input of ``sync_dagrun_status``: finish a run, or fail it because of ``error``."""
+    """Input of ``sync_dagrun_status``: finish a run, or fail it with ``error``."""
 
     dag_id: str
     run_id: str
     error: str | None = None
     cancelled: bool = False
     known: list[Any] = field(default_factory=list)
-    """``[task_id, map_index, state, try_number]`` of each task instance, as the workflow knows it."""
+    """``[task_id, map_index, state, try_number]`` of each task instance that the workflow knows."""
 
 
 @dataclass
 class RunFinished:
-    """Result of ``sync_dagrun_status``. A run that is running after all goes on."""
+    """Result of ``sync_dagrun_status``. If the run is still running, the workflow goes on."""
 
     state: str
     callbacks: int = 0
     rows: str = ""
-    """What isn't as the workflow knew it, packed: rows as in ``PassResult.changed``."""
+    """The rows that differ from what the workflow knew, packed: rows as in ``PassResult.changed``."""
     run: dict[str, Any] = field(default_factory=dict)
-    """When the run began and ended, in seconds since the epoch."""
+    """The start and the end of the run, in seconds since the epoch."""
 
 
 @dataclass
 class DueRuns:
-    """Result of ``create_due_runs``: how many there were, and in how many seconds the next is due, if that is known."""
+    """Result of ``create_due_runs``: the number of created runs, and the seconds until the next is due, if known."""
 
     created: int
     next_in: float | None = None
 
 
-def check_size(value: Any, what: str) -> Any:
+def check_size(value: T, name: str) -> T:
     """
-    Return ``value``, or refuse it if it's too large for Temporal's history.
+    Return ``value``, a dataclass, or raise an error if it is too large for Temporal's history.
 
     Raises
     ------
     PayloadTooLargeError
         Its JSON takes more than :data:`MAX_PAYLOAD` bytes.
     """
-    size = len(json.dumps(asdict(value), separators=(",", ":")))
+    size = len(json.dumps(asdict(value), separators=(",", ":")))  # type: ignore[call-overload]
     if size > MAX_PAYLOAD:
-        raise PayloadTooLargeError(f"{what} takes {size:,} bytes; Temporal takes {MAX_PAYLOAD:,}")
+        raise PayloadTooLargeError(f"{name} takes {size:,} bytes; Temporal accepts {MAX_PAYLOAD:,}.")
     return value

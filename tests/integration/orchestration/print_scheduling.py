@@ -1,6 +1,6 @@
-"""Looks at scheduling on a private Airflow database; run as a process of its own, prints JSON.
+"""Runs scheduling passes on an Airflow database of its own and prints what they do, as JSON.
 
-The test process may have another Airflow configured, or none.
+``test_scheduling.py`` starts it as a process: the test process may have another Airflow configured, or none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import event, select, update
 from temporal_airflow_nb.orchestration.activities.sync_activities import schedule_pass
 from temporal_airflow_nb.orchestration.outbox import tables
 from temporal_airflow_nb.orchestration.run_creation.launch import create_run
-from temporal_airflow_nb.orchestration.scheduling.task_graph import graph_of
+from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
 from temporal_airflow_nb.orchestration.workflow.models import PassInput
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading, transaction
@@ -44,30 +44,31 @@ def main() -> dict:
         sync_bag_to_db(bag, "shapes", None, session=session)
     return {
         "graphs": {
-            dag_id: graph(dag_id) for dag_id in ("edges", "staged", "mapped", "mapped_group", "remembers")
+            dag_id: describe_graph(dag_id)
+            for dag_id in ("edges", "staged", "mapped", "mapped_group", "remembers")
         },
-        "costs": {size: cost_of_a_completion(f"fan_out_{size}") for size in (20, 200)},
+        "costs": {size: measure_completion(f"fan_out_{size}") for size in (20, 200)},
     }
 
 
-def graph(dag_id: str) -> dict:
+def describe_graph(dag_id: str) -> dict:
     run_id = create_run(dag_id)
     with reading() as session:
         dag_run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
-        found = graph_of(dag_of_run(dag_run, session))
+        found = get_graph(dag_of_run(dag_run, session))
     tasks = sorted(found.order, key=found.order.__getitem__)
     return {
         "order": tasks,
-        "sees": {task_id: sorted(found.sees[task_id]) for task_id in tasks},
-        "seen_by": {task_id: sorted(found.seen_by.get(task_id, ())) for task_id in tasks},
-        "remembered": {task_id: sorted(ids) for task_id, ids in found.remembered.items()},
+        "depends_on": {task_id: sorted(found.depends_on[task_id]) for task_id in tasks},
+        "affects": {task_id: sorted(found.affects.get(task_id, ())) for task_id in tasks},
+        "next_run_dependents": {task_id: sorted(ids) for task_id, ids in found.next_run_dependents.items()},
         "waits_for": {task_id: sorted(found.waits_for(task_id)) for task_id in tasks},
         "same_instance": [[a, b] for a in tasks for b in tasks if a != b and found.same_instance(a, b)],
     }
 
 
-def cost_of_a_completion(dag_id: str) -> dict:
-    """Count the statements of a pass in which one of many tasks has ended, and what it decides."""
+def measure_completion(dag_id: str) -> dict:
+    """Count the statements of a pass after the end of one of many tasks, and return its decisions."""
     run_id = create_run(dag_id)
 
     def end(task_id: str) -> None:

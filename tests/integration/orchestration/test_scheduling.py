@@ -1,4 +1,4 @@
-"""What a scheduling pass looks at, on a real database."""
+"""A scheduling pass on a real database: the task graph, and the cost of one completion."""
 
 from __future__ import annotations
 
@@ -41,50 +41,50 @@ def found(tmp_path_factory):
 def test_plain_edges(found):
     graph = found["graphs"]["edges"]
     assert graph["order"] == ["a", "b", "c", "any"]
-    assert graph["seen_by"] == {"a": ["b", "c"], "b": ["any", "c"], "c": ["any"], "any": []}
+    assert graph["affects"] == {"a": ["b", "c"], "b": ["any", "c"], "c": ["any"], "any": []}
     assert graph["waits_for"] == {"a": [], "b": [], "c": ["a", "b"], "any": []}
 
 
-def test_setup_and_teardown_see_beyond_their_neighbours(found):
+def test_setups_and_teardowns_depend_on_more_than_their_neighbours(found):
     graph = found["graphs"]["staged"]
-    assert graph["sees"]["two"] == ["make", "one"], "a setup decides about every task of its scope"
-    assert graph["sees"]["drop"] == ["make", "one", "two"], "a teardown waits for its whole scope"
+    assert graph["depends_on"]["two"] == ["make", "one"], "a setup decides about every task of its scope"
+    assert graph["depends_on"]["drop"] == ["make", "one", "two"], "a teardown waits for its whole scope"
 
 
-def test_mapped_task_waits_for_what_it_maps_over(found):
+def test_a_mapped_task_waits_for_its_input(found):
     graph = found["graphs"]["mapped"]
-    assert graph["sees"]["square"] == ["numbers"]
+    assert graph["depends_on"]["square"] == ["numbers"]
     assert graph["waits_for"]["total"] == ["square"]
     assert graph["same_instance"] == []
 
 
-def test_instances_of_a_mapped_group_concern_each_other_alone(found):
+def test_instances_of_a_mapped_group_affect_only_each_other(found):
     graph = found["graphs"]["mapped_group"]
-    assert graph["sees"]["copy.write"] == ["copy.read", "names"]
+    assert graph["depends_on"]["copy.write"] == ["copy.read", "names"]
     assert graph["same_instance"] == [["copy.read", "copy.write"], ["copy.write", "copy.read"]]
 
 
-def test_later_runs_look_at_a_task_and_at_what_is_below_it(found):
-    assert found["graphs"]["remembers"]["remembered"] == {
+def test_tasks_of_later_runs_depend_on_a_task_and_its_downstreams(found):
+    assert found["graphs"]["remembers"]["next_run_dependents"] == {
         "back": ["back"],
         "whole": ["whole"],
         "below": ["whole"],
     }
-    assert found["graphs"]["edges"]["remembered"] == {}
+    assert found["graphs"]["edges"]["next_run_dependents"] == {}
 
 
-def test_cost_of_a_completion_does_not_grow_with_the_dag(found):
+def test_the_cost_of_a_completion_does_not_grow_with_the_dag(found):
     small, large = found["costs"]["20"], found["costs"]["200"]
     assert large["statements"] <= small["statements"]
-    assert large["loaded"] <= small["running"] + 2, "no more than one round of running tasks is loaded"
+    assert large["loaded"] <= small["running"] + 2, "only one round of running tasks is loaded"
     for cost in (small, large):
         assert [row[:4] for row in cost["changed"]] == [["task_0", -1, "success", 1]]
-        assert cost["ready"] == 1, "the slot that it gave back is taken"
+        assert cost["ready"] == 1, "the slot that it freed is taken"
 
 
-def test_too_large_a_payload_is_refused():
+def test_a_payload_that_is_too_large_is_refused():
     result = PassResult(changed=[["a_task_id" * 10, index, "success", 1] for index in range(20_000)])
-    with pytest.raises(PayloadTooLargeError, match=r"what a pass decided takes [\d,]+ bytes"):
-        check_size(result, "what a pass decided")
+    with pytest.raises(PayloadTooLargeError, match=r"The result takes [\d,]+ bytes"):
+        check_size(result, "The result")
     small = PassResult(changed=[["a", 1, "success", 1]])
-    assert check_size(small, "it") is small
+    assert check_size(small, "The result") is small
