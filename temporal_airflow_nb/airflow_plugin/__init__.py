@@ -1,1 +1,4 @@
-"""What the processes of a stock Airflow load, by entry points. Nothing here imports Temporal or uses the network."""
+"""The entry points that the processes of a stock Airflow load. They use neither Temporal's SDK nor the network.
+
+The only exception is the command ``airflow temporal doctor``.
+"""

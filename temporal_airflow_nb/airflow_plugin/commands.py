@@ -1,4 +1,4 @@
-"""``airflow temporal``. Every command of Airflow loads this module, and nothing that it names."""
+"""The commands ``airflow temporal …``. Every command of Airflow loads this module, but not those that it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _OUTPUT = Arg(
 
 
 def get_cli_commands() -> list[CLICommand]:
-    """Return the commands, as Airflow asks for them."""
+    """Return the commands in the form that Airflow's provider manager expects."""
+    # As text: Airflow imports the function when the command is called.
     here = __package__
     return [
         GroupCommand(
@@ -26,13 +27,13 @@ def get_cli_commands() -> list[CLICommand]:
             subcommands=(
                 ActionCommand(
                     name="status",
-                    help="Show what belongs to Temporal, what waits for it, and its workers",
+                    help="Show the runs, messages, schedules and workers of Temporal",
                     func=lazy_load_command(f"{here}.status.status"),
                     args=(_OUTPUT, ARG_VERBOSE),
                 ),
                 ActionCommand(
                     name="doctor",
-                    help="Check settings, hooks and services, and say what to do",
+                    help="Check settings, hooks and services, and print what to do",
                     func=lazy_load_command(f"{here}.doctor.doctor"),
                     args=(_OUTPUT, ARG_VERBOSE),
                 ),

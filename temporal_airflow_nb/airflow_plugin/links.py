@@ -1,4 +1,4 @@
-"""The ways from Airflow's UI to Temporal's: a link on each task, a tab on each run."""
+"""The links from Airflow's UI to Temporal's: one on each task, and a tab on each run."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ PREFIX = "/temporal-airflow"
 
 RUN_TAB = {
     "name": "Temporal",
-    # Relative to the address of Airflow's UI, whose server may be behind a path.
+    # Relative to the address of Airflow's UI, which may be served below a path.
     "href": f"{PREFIX[1:]}/run?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
     "destination": "dag_run",
     "url_route": "temporal",
 }
 
 
-class TemporalLink(BaseOperatorLink):
-    """Opens the workflow that executes a task's run, or has executed it. Airflow shows no link to nothing."""
+class TemporalLink(BaseOperatorLink):  # type: ignore[misc]
+    """Links a task to the workflow that executes its run; without a workflow, Airflow shows no link."""
 
     name = "Temporal"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Return the page of the workflow."""
+        """Return the address of the workflow's page, or an empty string."""
         from sqlalchemy.exc import SQLAlchemyError
 
         from temporal_airflow_nb.errors import InvalidInputError
 
         try:
-            return _link(ti_key.dag_id, ti_key.run_id)
+            return _find_workflow_url(ti_key.dag_id, ti_key.run_id)
         except (InvalidInputError, SQLAlchemyError):
-            # Else the links of the task's operator would be lost as well.
+            # Airflow's API collects all links of a task in one request: an error here would lose the others, too.
             return ""
 
 
-def _link(dag_id: str, run_id: str) -> str:
+def _find_workflow_url(dag_id: str, run_id: str) -> str:
     from temporal_airflow_nb.airflow_plugin.temporal_ui import ui_url, workflow_url
     from temporal_airflow_nb.orchestration.outbox import worker_registry, workflow_records
     from temporal_airflow_nb.tasks.database import reading
@@ -54,7 +54,8 @@ def _link(dag_id: str, run_id: str) -> str:
 
 
 async def run_pages(scope: Any, receive: Any, send: Any) -> None:
-    """Serve the runs' pages. Only the API server needs what they are made with."""
+    """Serve the pages of runs, as an ASGI application."""
+    # Imported here: every process of Airflow loads this module, but only the API server needs FastAPI.
     from temporal_airflow_nb.airflow_plugin.run_page import app
 
     await app(scope, receive, send)

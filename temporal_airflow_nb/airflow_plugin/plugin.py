@@ -1,4 +1,4 @@
-"""The plugin: what the scheduler and the API server load."""
+"""The Airflow plugin, which the scheduler and the API server load."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from temporal_airflow_nb.airflow_plugin.startup import on_plugins_loaded
 from temporal_airflow_nb.orchestration.outbox.rollout import is_enabled
 
 
-class TemporalPlugin(AirflowPlugin):
-    """Links to Temporal, and the start of the hooks in the scheduler."""
+class TemporalPlugin(AirflowPlugin):  # type: ignore[misc]
+    """Adds links to Temporal, and installs the hooks in the scheduler."""
 
     name = "temporal"
 
@@ -23,5 +23,5 @@ class TemporalPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
-        """Start what this process needs."""
+        """Install the hooks that this process needs."""
         on_plugins_loaded()

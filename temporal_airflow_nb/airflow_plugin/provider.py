@@ -1,4 +1,4 @@
-"""What Airflow's provider manager reads of this package: settings, commands, tables."""
+"""The settings, commands and tables of this package, as Airflow's provider manager reads them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def get_provider_info() -> dict[str, Any]:
         "db-managers": ["temporal_airflow_nb.airflow_plugin.tables.TemporalDBManager"],
         "config": {
             "temporal_airflow": {
-                "description": "Which DAG runs Temporal executes, and where its pages are.",
+                "description": "The DAGs whose runs Temporal executes, and the address of Temporal's UI.",
                 "options": {
                     "dags": {
                         "description": (
-                            "Which DAGs Temporal executes, with commas between them: patterns of DAG ids, as of a"
-                            " shell, or ``tag:NAME``; with ``!`` before it, which ones it doesn't."
+                            "The DAGs whose runs Temporal executes, separated by commas: patterns of DAG ids, as in"
+                            " a shell, or ``tag:NAME``. ``!`` before an item excludes these DAGs."
                         ),
                         "version_added": None,
                         "type": "string",
@@ -28,7 +28,7 @@ def get_provider_info() -> dict[str, Any]:
                         "default": "*",
                     },
                     "ui_url": {
-                        "description": "Address of Temporal's UI, for the links in Airflow's.",
+                        "description": "Address of Temporal's UI, for the links in Airflow's UI.",
                         "version_added": None,
                         "type": "string",
                         "example": "https://cloud.temporal.io",

@@ -1,4 +1,8 @@
-"""The page of a run in Airflow's UI that says what Temporal does with it. It is made of our tables alone."""
+"""The page of a run in Airflow's UI that shows what Temporal does with it.
+
+Airflow's API server serves it, and never asks Temporal: everything comes from Airflow's database, where the worker and
+the outbox record it. The page is shown in a frame of Airflow's UI and reloads itself while the run may change.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ app = FastAPI(title="Temporal in Airflow", docs_url=None, redoc_url=None, openap
 
 
 class _View(NamedTuple):
-    """What a run's page says; ``text`` and ``facts`` are HTML."""
+    """The content of a run's page; ``text`` and ``facts`` are HTML."""
 
     mood: str
     title: str
@@ -55,26 +59,29 @@ def run_page(dag_id: str, run_id: str, session: SessionDep) -> HTMLResponse:
     try:
         return _page(_view(run, session))
     except DBAPIError:
+        # On PostgreSQL, the failed transaction accepts no further query.
         session.rollback()
         if not missing_columns(session.connection()):
             raise
-    text = "The tables of temporal-airflow-nb are missing. Create them: <code>airflow db migrate</code>"
+    text = "The tables of temporal-airflow-nb are missing. Create them with <code>airflow db migrate</code>."
     return _page(_View("bad", "Not known", text, {}, "", live=False))
 
 
 @app.exception_handler(AnyHTTPException)
-def _refused(_: Request, error: AnyHTTPException) -> HTMLResponse:
+def _show_error(_: Request, error: AnyHTTPException) -> HTMLResponse:
     title, text = {
         401: ("You are not logged in", "Log in to Airflow and open this page again."),
-        403: ("You may not see this run", "Ask for the right to read the runs of its DAG."),
+        403: ("You may not see this run", "Ask for the permission to read the runs of its DAG."),
         404: ("No such run", escape(error.detail)),
     }.get(error.status_code, ("This page can't be shown", escape(error.detail)))
     return _page(_View("bad", title, text, {}, "", live=False), error.status_code)
 
 
 @app.exception_handler(RequestValidationError)
-def _incomplete(_: Request, __: RequestValidationError) -> HTMLResponse:
-    view = _View("bad", "No run is named", "The address has to name dag_id and run_id.", {}, "", live=False)
+def _show_missing_parameters(_: Request, __: RequestValidationError) -> HTMLResponse:
+    view = _View(
+        "bad", "No run is named", "The address has to contain dag_id and run_id.", {}, "", live=False
+    )
     return _page(view, status.HTTP_422_UNPROCESSABLE_ENTITY)
 
 
@@ -83,9 +90,9 @@ def _view(run: DagRun, session: Session) -> _View:
     managed = is_managed(run.dag_id, run.run_id, session)
     if execution is None and not managed:
         if run.state == DagRunState.QUEUED:
-            text = "Temporal takes it over when it starts, if its DAG is one that Temporal executes."
+            text = "Temporal takes the run over when it starts, if it executes runs of this DAG."
             return _View("warn", "Queued in Airflow", text, {}, "", live=True)
-        text = "Airflow's own scheduler executes it, or has executed it."
+        text = "Airflow's own scheduler executes this run, or has executed it."
         return _View(
             "", "Not executed by Temporal", text, {}, "", live=run.state not in State.finished_dr_states
         )
@@ -100,7 +107,7 @@ def _view(run: DagRun, session: Session) -> _View:
         }
         if execution.ended_at is not None:
             facts["Ended"] = _time(execution.ended_at)
-    facts["Workers"] = _workers(session) or _seen(worker)
+    facts["Workers"] = _describe_workers(session) or _last_seen(worker)
     query = f'AirflowDagId="{run.dag_id}" AND AirflowRunId="{run.run_id}"'
     facts["In Temporal, search for"] = _code(query)
     link = ""
@@ -111,11 +118,11 @@ def _view(run: DagRun, session: Session) -> _View:
         except InvalidInputError as error:
             facts["Link"] = escape(str(error))
     live = managed or run.state not in State.finished_dr_states
-    mood, title, text = _status(run, execution, managed, session)
+    mood, title, text = _describe_status(run, execution, managed, session)
     return _View(mood, title, text, facts, link, live)
 
 
-def _status(run: DagRun, execution: Any, managed: bool, session: Session) -> tuple[str, str, str]:
+def _describe_status(run: DagRun, execution: Any, managed: bool, session: Session) -> tuple[str, str, str]:
     if not managed and run.state in State.finished_dr_states:
         mood = "good" if run.state == DagRunState.SUCCESS else "bad"
         return mood, f"Ended: {run.state}", "Temporal has executed this run."
@@ -123,7 +130,7 @@ def _status(run: DagRun, execution: Any, managed: bool, session: Session) -> tup
         return (
             "warn",
             "Queued in Airflow",
-            "Temporal has executed it before, and takes it over when it starts again.",
+            "Temporal has executed this run before, and takes it over when it starts again.",
         )
     waits_since = session.scalar(
         select(func.min(tables.outbox.c.created_at)).where(
@@ -132,42 +139,43 @@ def _status(run: DagRun, execution: Any, managed: bool, session: Session) -> tup
             tables.outbox.c.kind == outbox.START,
         )
     )
-    trouble = _trouble(session)
+    trouble = _find_trouble(session)
     if waits_since is not None:
-        text = f"It waits in Airflow's database since {_time(waits_since)}. {trouble}"
+        text = f"The run has waited in Airflow's database since {_time(waits_since)}. {trouble}"
         return "bad" if trouble else "warn", "Waits to be handed to Temporal", text
     if execution is None or execution.ended_at is not None:
-        return "bad" if trouble else "warn", "Handed to Temporal", trouble or "A worker begins with it."
+        return "bad" if trouble else "warn", "Handed to Temporal", trouble or "A worker is about to start it."
     if trouble:
         return "bad", "Running, with trouble", trouble
     return "good", "Running", "Temporal executes this run."
 
 
-def _trouble(session: Session) -> str:
-    """Return why nothing goes on, as HTML."""
-    living = worker_registry.list_live_workers(session)
-    if not living:
+def _find_trouble(session: Session) -> str:
+    """Return the reason why runs make no progress, as HTML, or an empty string."""
+    live = worker_registry.list_live_workers(session)
+    if not live:
         return (
-            f"No worker lives; the last one was seen {_seen(worker_registry.get_last_seen_worker(session))}. "
-            "Start one: <code>temporal-airflow worker</code>"
+            "No worker is running. Last worker seen: "
+            f"{_last_seen(worker_registry.get_last_seen_worker(session))}. "
+            "Start one with <code>temporal-airflow worker</code>."
         )
-    if any(worker.error is None for worker in living):
+    if any(worker.error is None for worker in live):
         return ""
-    first = min(living, key=lambda worker: worker.error_since)
+    first = min(live, key=lambda worker: worker.error_since)
     return (
-        f"Temporal at {escape(first.address)} can't be reached since {_time(first.error_since)}: "
-        f"{escape(first.error)}. It goes on when Temporal answers."
+        f"Temporal at {escape(first.address)} has been out of reach since {_time(first.error_since)}: "
+        f"{escape(first.error)}. The run goes on when Temporal answers."
     )
 
 
-def _workers(session: Session) -> str:
+def _describe_workers(session: Session) -> str:
     return "<br>".join(
-        f"{escape(worker.identity)} at {escape(worker.address)}, seen {_seen(worker)}"
+        f"{escape(worker.identity)} at {escape(worker.address)}, seen {_last_seen(worker)}"
         for worker in worker_registry.list_live_workers(session)
     )
 
 
-def _seen(worker: Any) -> str:
+def _last_seen(worker: Any) -> str:
     if worker is None:
         return "never"
     seconds = max(0, (timezone.utcnow() - worker.seen_at).total_seconds())

@@ -1,7 +1,9 @@
-"""Keeps a stock scheduler off the runs that are Temporal's, and off the DAGs whose clock is Temporal.
+"""Makes a stock scheduler skip the runs that Temporal executes, and the DAGs whose runs Temporal Schedules create.
 
-It would schedule their tasks as well, queue those that wait for a slot, and create the runs that are due. The searches
-are narrowed in SQL, so that what is ours takes no place within their limits.
+Otherwise it would schedule the tasks of these runs a second time, queue those that wait for a slot, and create the due
+runs. ``install`` wraps private functions of Airflow in the scheduler's process. They are restricted in SQL rather than
+by filtering their results, because Airflow limits the results to a number of rows, in which managed runs must take no
+place.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from temporal_airflow_nb.errors import UnsupportedVersionError
 
 FALLBACK_HINT = (
-    "Install an Airflow that this package knows, or set [core] orchestrator to DefaultOrchestrator."
+    "Install a supported version of Airflow, or set `[core] orchestrator` to `DefaultOrchestrator`."
 )
 
 _installed = False
@@ -23,12 +25,12 @@ _calls_back = False
 
 def install() -> None:
     """
-    Wrap what the scheduler searches with.
+    Wrap the functions with which the scheduler searches for work.
 
     Raises
     ------
     UnsupportedVersionError
-        A function isn't there, or isn't called as it was.
+        A function doesn't exist, or has other parameters than expected.
     """
     global _installed
     if _installed:
@@ -49,26 +51,32 @@ def install() -> None:
     start_queued: Any = SchedulerJobRunner._start_queued_dagruns
     needing: Any = DagModel.dags_needing_dagruns
 
+    # Airflow calls it to find the runs whose tasks it schedules, in `_do_scheduling`.
     def get_running_dag_runs_to_examine(_: type[DagRun], session: Any) -> Any:
         with restrict_queries(DagRun.__tablename__, run_is_unmanaged) as restriction:
             runs = examine(session=session)
         if not restriction.restricted_queries:
             raise UnsupportedVersionError(
-                "Airflow's scheduler examines runs in a way that this package doesn't know: it would run tasks twice.",
+                "Airflow's scheduler searches for runs in an unknown way: it would run tasks a second time.",
                 hint=FALLBACK_HINT,
             )
         return runs
 
+    # Airflow calls it to find the SCHEDULED tasks that get a slot. `DecidingScheduler` in a worker calls it as well,
+    # but a worker doesn't install these filters.
     @wraps(to_queue)
     def _executable_task_instances_to_queued(self: Any, max_tis: int, session: Any) -> Any:
         with restrict_queries(TaskInstance.__tablename__, run_is_unmanaged):
             return to_queue(self, max_tis=max_tis, session=session)
 
+    # No restriction here: Airflow starts the queued runs of all DAGs, and `session_listeners` takes over those that
+    # Temporal executes. Airflow commits right after the call, which releases the lock.
     @wraps(start_queued)
     def _start_queued_dagruns(self: Any, session: Any) -> Any:
         acquire(session, DatabaseLock.START_RUNS)
         return start_queued(self, session=session)
 
+    # Airflow calls it to find the DAGs whose next run is due.
     def dags_needing_dagruns(_: type[DagModel], session: Any) -> Any:
         if not native_scheduling():
             return needing(session=session)
@@ -83,7 +91,7 @@ def install() -> None:
 
 
 def call_before_scheduling(callback: Callable[[], None]) -> None:
-    """Have the scheduler call ``callback`` in its process, once it starts and before its loop."""
+    """Make the scheduler call ``callback`` in its process when it starts, before its loop."""
     global _calls_back
     if _calls_back:
         return
@@ -96,34 +104,36 @@ def call_before_scheduling(callback: Callable[[], None]) -> None:
         callback()
         return execute(self)
 
-    SchedulerJobRunner._execute = _execute  # type: ignore[method-assign]
+    SchedulerJobRunner._execute = _execute
     _calls_back = True
 
 
 def require_installed() -> None:
     """
-    Refuse to take a run over in a process whose scheduler wouldn't keep off it.
+    Raise an error unless the filters are installed in this process.
+
+    Only then may a run be taken over here: the process moves runs to running, and would schedule their tasks as well.
 
     Raises
     ------
     UnsupportedVersionError
-        The filters aren't there.
+        The filters aren't installed.
     """
     if not _installed:
         raise UnsupportedVersionError(
-            "A run was started by a process that would run its tasks as well as Temporal does.",
-            hint="Start runs with `airflow scheduler`, in an environment in which this package's plugin is loaded.",
+            "A run was started by a process that would run its tasks a second time, beside Temporal.",
+            hint="Start runs with `airflow scheduler`, in an environment that loads this package's plugin.",
         )
 
 
 def check_signatures() -> None:
     """
-    Check that the functions which are wrapped take what they took.
+    Check that the wrapped functions have the expected parameters.
 
     Raises
     ------
     UnsupportedVersionError
-        One doesn't.
+        A function doesn't exist, or has other parameters.
     """
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
     from airflow.models.dag import DagModel
@@ -139,8 +149,9 @@ def check_signatures() -> None:
         function = getattr(owner, name, None)
         found = list(inspect.signature(function).parameters) if function is not None else None
         if found != expected:
-            has = "is gone" if found is None else f"takes {', '.join(found)}"
+            difference = "doesn't exist" if found is None else f"takes {', '.join(found)}"
             raise UnsupportedVersionError(
-                f"{owner.__name__}.{name} of this Airflow {has}: Temporal's runs can't be kept apart.",
+                f"`{owner.__name__}.{name}` of this Airflow {difference}: "
+                "its scheduler can't be made to skip Temporal's runs.",
                 hint=FALLBACK_HINT,
             )

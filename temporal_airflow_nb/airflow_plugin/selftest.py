@@ -1,4 +1,9 @@
-"""Tests, on the database at hand, that a stock scheduler keeps off our runs. Everything is rolled back."""
+"""Tests on the real database that a stock scheduler skips the runs that Temporal executes.
+
+It runs in the scheduler's process before its first loop, and in ``airflow temporal doctor``. It adds rows of its own,
+calls the wrapped functions of Airflow, and rolls everything back: its session never commits, so that no other process
+sees the rows. While it runs, other transactions wait for the lock ``ASSIGN_SLOTS``; on SQLite, for the write lock.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +24,21 @@ if TYPE_CHECKING:
 _DAG_ID = "__temporal_airflow_selftest__"
 _OTHER_ID = _DAG_ID + "other"
 _MANAGED, _OTHER = "managed", "other"
+# Rows with these values come first in Airflow's searches, which return a limited number of rows.
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
-_FIRST_OF_ALL = 2**31 - 1
+_HIGHEST_PRIORITY = 2**31 - 1
 
 
 def run() -> None:
     """
-    Check versions, signatures, tables and, with rows of its own, what the hooks do.
+    Check versions, signatures and tables, and test the hooks with temporary rows.
 
     Raises
     ------
     UnsupportedVersionError
-        A hook doesn't hold: Airflow would run tasks that Temporal runs.
+        A hook doesn't work: Airflow would run tasks that Temporal runs.
     InvalidInputError
-        Our tables are missing.
+        The tables of this package are missing.
     """
     from airflow import settings
     from airflow.models.dag import DagModel
@@ -52,11 +58,11 @@ def run() -> None:
     with _rolled_back() as session:
         _add_runs(session)
         _expect(
-            "take-over",
+            "taking over runs",
             session.scalars(
                 select(tables.outbox.c.run_id).filter_by(dag_id=_DAG_ID, kind=outbox.START)
             ).all(),
-            [_MANAGED, *_ours_by_configuration(session)],
+            [_MANAGED, *_list_taken_over_by_configuration(session)],
         )
         managed_runs.unassign(_DAG_ID, _OTHER, session)
         examined = DagRun.get_running_dag_runs_to_examine(session=session)
@@ -69,6 +75,7 @@ def run() -> None:
                 [dag.dag_id for dag in needing if dag.dag_id.startswith(_DAG_ID)],
                 [_OTHER_ID],
             )
+        # Airflow only tries this lock, and would raise an error if a worker or another scheduler has it.
         acquire(session, DatabaseLock.ASSIGN_SLOTS)
         queued = scheduler()._executable_task_instances_to_queued(max_tis=1, session=session)
         _expect("queueing tasks", [ti.run_id for ti in queued], [_OTHER])
@@ -87,7 +94,7 @@ def _rolled_back() -> Iterator[Session]:
 
 
 def _add_runs(session: Session) -> None:
-    """Add a run of each kind, have it go from queued to running, and give each a task that may start."""
+    """Add a managed and an unmanaged run, move both from queued to running, and add a task that may start to each."""
     from airflow.models.dag import DagModel
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.dagrun import DagRun
@@ -112,6 +119,7 @@ def _add_runs(session: Session) -> None:
     session.add_all(runs)
     session.flush()
     managed_runs.assign(_DAG_ID, _MANAGED, session)
+    # Through the ORM, as Airflow does: `session_listeners` observes flushes.
     for run in runs:
         run.state = DagRunState.RUNNING
     session.flush()
@@ -120,13 +128,13 @@ def _add_runs(session: Session) -> None:
         task = {"dag_id": _DAG_ID, "run_id": run.run_id, "task_id": "task", "map_index": -1, "pool": _DAG_ID}
         session.execute(
             table.insert().values(
-                **task, pool_slots=1, priority_weight=_FIRST_OF_ALL, state=TaskInstanceState.SCHEDULED
+                **task, pool_slots=1, priority_weight=_HIGHEST_PRIORITY, state=TaskInstanceState.SCHEDULED
             )
         )
 
 
 def _add_schedules(session: Session) -> None:
-    """Add two DAGs with a run that is due, one of them with a schedule in Temporal."""
+    """Add two DAGs with a due run, one of them with a Temporal Schedule."""
     from airflow.models.dag import DagModel
 
     from temporal_airflow_nb.orchestration.schedules import records
@@ -139,17 +147,18 @@ def _add_schedules(session: Session) -> None:
     records.save_record(records.ScheduleRecord(native, native, "", None), session)
 
 
-def _ours_by_configuration(session: Session) -> list[str]:
+def _list_taken_over_by_configuration(session: Session) -> list[str]:
+    """Return the unmanaged run if the configuration lets Temporal execute every new run of its DAG."""
     from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
 
-    chosen = configured_rollout()
-    return [_OTHER] if chosen is not None and chosen.managed({_DAG_ID}, session) else []
+    rollout = configured_rollout()
+    return [_OTHER] if rollout is not None and rollout.managed({_DAG_ID}, session) else []
 
 
-def _expect(what: str, found: Any, expected: list[str]) -> None:
+def _expect(step: str, found: Any, expected: list[str]) -> None:
     if sorted(found) != sorted(expected):
         raise UnsupportedVersionError(
-            f"The self-test of {what} failed: Airflow would run tasks that Temporal runs"
+            f"The self-test of {step} failed: Airflow would run tasks that Temporal runs"
             f" (found {sorted(found)}, expected {sorted(expected)}).",
             hint=scheduler_filters.FALLBACK_HINT,
         )

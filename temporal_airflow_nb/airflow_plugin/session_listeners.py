@@ -1,7 +1,12 @@
-"""Writes to the outbox what the processes of Airflow do to runs, in the transaction in which they do it.
+"""Writes changes of runs by Airflow's processes to the outbox, in the transaction of the change.
 
-Whatever creates, clears, marks or deletes a run does so through the ORM: no caller has to be known. A run is taken over
-where it goes from queued to running, after Airflow's scheduler has seen to pauses and limits.
+Every process of a stock Airflow whose configuration names Temporal runs it: scheduler, API server, DAG processor,
+commands. It listens to SQLAlchemy's sessions, because all code of Airflow that creates, clears, marks or deletes runs
+uses the ORM, and no caller has to be known. A run is taken over when it goes from queued to running: by then, Airflow's
+scheduler has checked pauses and limits.
+
+The listeners are called in the thread that flushes, inside its transaction. They write through the connection of the
+session rather than the session, since a flush is under way.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ from sqlalchemy.orm import ORMExecuteState, Session
 from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy.orm.attributes import History
 
 _RUN, _TASK, _VERSION = "dag_run", "task_instance", "dag_version"
 _RUN_ATTRIBUTES = ("_state", "clear_number")
@@ -28,13 +34,13 @@ _tables_are_there: bool | None = None
 
 
 def disable() -> None:
-    """Have this process write nothing by itself: it is a worker, which knows what it does."""
+    """Write nothing in this process: it is a worker, which writes its messages explicitly."""
     global _disabled
     _disabled = True
 
 
 def is_disabled() -> bool:
-    """Return whether this process is a worker."""
+    """Return whether :func:`disable` was called."""
     return _disabled
 
 
@@ -42,14 +48,16 @@ def install() -> None:
     """Listen to every session of this process."""
     if not event.contains(Session, "after_flush", _after_flush):
         event.listen(Session, "after_flush", _after_flush)
-        event.listen(Session, "do_orm_execute", _before_bulk)
+        event.listen(Session, "do_orm_execute", _before_bulk_statement)
         event.listen(Engine, "savepoint", _before_savepoint)
 
 
 def _before_savepoint(connection: Connection, _: str) -> None:
-    """Let a request that creates many runs, as of a backfill, end before the worker starts the first of them."""
+    """Begin the transaction on SQLite: a backfill then commits all its runs before the worker starts the first."""
     from temporal_airflow_nb.tasks.database import begin_writing
 
+    # Airflow creates each run of a backfill within a savepoint. Python's SQLite driver begins no transaction before a
+    # SAVEPOINT, so that without this, releasing the savepoint would commit each run by itself.
     begin_writing(connection)
 
 
@@ -81,18 +89,18 @@ def _after_flush(session: Session, _: Any) -> None:
             deleted[instance.dag_id, instance.run_id] = None
         elif _table(instance) == _TASK:
             changed[instance.dag_id, instance.run_id] = None
-    if not (changed or deleted or new_versions or queued or started) or not _can_tell(session):
+    if not (changed or deleted or new_versions or queued or started) or not _can_write(session):
         return
     if changed or deleted or new_versions:
         _resync(session.connection(), [*changed, *deleted], new_versions)
     if deleted:
-        _release(session.connection(), list(deleted))
+        _delete_rows(session.connection(), list(deleted))
     if queued or started:
-        _hand_over(session, queued, started)
+        _take_over(session, queued, started)
 
 
-def _can_tell(session: Session) -> bool:
-    """Return whether our tables are there. No scheduler starts before they are, so that nothing is missed."""
+def _can_write(session: Session) -> bool:
+    """Return whether the tables exist. No scheduler starts before that, so that no start of a run is missed."""
     global _tables_are_there
     if not _tables_are_there:
         from temporal_airflow_nb.orchestration.outbox import tables
@@ -102,7 +110,9 @@ def _can_tell(session: Session) -> bool:
             inspect(session.connection()).has_table(tables.outbox.name),
         )
         if before is None and not _tables_are_there:
-            log.error("Temporal can't be told of runs before its tables are there: run `airflow db migrate`")
+            log.error(
+                "Changes of runs can't reach Temporal because its tables are missing. Run `airflow db migrate`."
+            )
     return _tables_are_there
 
 
@@ -111,30 +121,30 @@ def _table(instance: Any) -> str | None:
 
 
 def _has_changed(instance: Any, attribute: str) -> bool:
-    history = inspect(instance).attrs[attribute].history
+    history: History = inspect(instance).attrs[attribute].history
     return history.has_changes() and list(history.added) != list(history.deleted)
 
 
-def _hand_over(session: Session, queued: list[tuple[str, str]], started: list[tuple[str, str]]) -> None:
-    """Take over the runs that have been started, and have the worker start those that wait to be."""
+def _take_over(session: Session, queued: list[tuple[str, str]], started: list[tuple[str, str]]) -> None:
+    """Assign started runs to Temporal, and ask the worker to start queued ones."""
     from temporal_airflow_nb.airflow_plugin import scheduler_filters
     from temporal_airflow_nb.orchestration.outbox import managed_runs, outbox, rollout
 
     try:
-        chosen = rollout.configured_rollout()
+        configured = rollout.configured_rollout()
     except InvalidInputError as error:
-        # No scheduler starts with it: what is queued waits until it is set right.
+        # No scheduler starts with this configuration: queued runs wait until it is corrected.
         if started:
             raise
         log.error("%s", error)
         return
     dag_ids = {dag_id for dag_id, _ in (*queued, *started)}
-    ours = chosen.managed(dag_ids, session) if chosen is not None else set()
+    managed_dag_ids = configured.managed(dag_ids, session) if configured is not None else set()
     for dag_id, run_id in queued:
-        if dag_id in ours:
+        if dag_id in managed_dag_ids:
             outbox.notify(dag_id, run_id, outbox.QUEUED, session)
     for dag_id, run_id in started:
-        if dag_id in ours or managed_runs.is_managed(dag_id, run_id, session):
+        if dag_id in managed_dag_ids or managed_runs.is_managed(dag_id, run_id, session):
             scheduler_filters.require_installed()
             managed_runs.take_over(dag_id, run_id, session)
 
@@ -142,7 +152,7 @@ def _hand_over(session: Session, queued: list[tuple[str, str]], started: list[tu
 def _resync(connection: Connection, runs: list[tuple[str, str]], dag_ids: set[str]) -> None:
     from temporal_airflow_nb.orchestration.outbox import tables
 
-    _tell(
+    _add_resync_messages(
         connection,
         or_(
             _any_of(tables.managed_runs, runs),
@@ -151,20 +161,22 @@ def _resync(connection: Connection, runs: list[tuple[str, str]], dag_ids: set[st
     )
 
 
-def _tell(connection: Connection, which: Any) -> None:
-    """Have those of our runs look again of whose marks ``which`` is true."""
+def _add_resync_messages(connection: Connection, where: Any) -> None:
+    """Add a message for each managed run whose row fulfils ``where``."""
     from airflow._shared.timezones import timezone
 
     from temporal_airflow_nb.orchestration.outbox import outbox, tables
 
     now = literal(timezone.utcnow(), tables.outbox.c.created_at.type)
-    found = select(
+    messages = select(
         tables.managed_runs.c.dag_id, tables.managed_runs.c.run_id, literal(outbox.RESYNC), now
-    ).where(which)
-    connection.execute(insert(tables.outbox).from_select(["dag_id", "run_id", "kind", "created_at"], found))
+    ).where(where)
+    connection.execute(
+        insert(tables.outbox).from_select(["dag_id", "run_id", "kind", "created_at"], messages)
+    )
 
 
-def _release(connection: Connection, runs: list[tuple[str, str]]) -> None:
+def _delete_rows(connection: Connection, runs: list[tuple[str, str]]) -> None:
     from temporal_airflow_nb.orchestration.outbox import tables
 
     connection.execute(tables.managed_runs.delete().where(_any_of(tables.managed_runs, runs)))
@@ -176,8 +188,8 @@ def _any_of(table: Any, runs: list[tuple[str, str]]) -> Any:
     return or_(*clauses) if clauses else false()
 
 
-def _before_bulk(state: ORMExecuteState) -> None:
-    """Tell of runs that a single statement deletes, or whose state it sets: no instance of theirs is flushed."""
+def _before_bulk_statement(state: ORMExecuteState) -> None:
+    """Report runs that one statement deletes or whose state it sets: no instance of them is ever flushed."""
     if _disabled or not (state.is_delete or state.is_update):
         return
     mapper = state.bind_mapper
@@ -188,19 +200,21 @@ def _before_bulk(state: ORMExecuteState) -> None:
         getattr(column, "key", column) for column in statement._values or ()
     }:
         return
-    if (state.is_update and not statement._where_criteria) or not _can_tell(state.session):
+    # Without WHERE it is an ORM update by primary key, whose rows are parameters.
+    if (state.is_update and not statement._where_criteria) or not _can_write(state.session):
         return
     from temporal_airflow_nb.orchestration.outbox import tables
 
     run = mapper.class_
 
-    def concerned(table: Any) -> Any:
+    # Before the statement: afterwards, its WHERE might no longer match the runs that it has changed.
+    def is_affected(table: Any) -> ColumnElement[bool]:
         return exists().where(
             run.dag_id == table.c.dag_id, run.run_id == table.c.run_id, *statement._where_criteria
         )
 
     connection = state.session.connection()
-    _tell(connection, concerned(tables.managed_runs))
+    _add_resync_messages(connection, is_affected(tables.managed_runs))
     if state.is_delete:
         for table in (tables.managed_runs, tables.workflows):
-            connection.execute(table.delete().where(concerned(table)))
+            connection.execute(table.delete().where(is_affected(table)))

@@ -1,9 +1,16 @@
-"""What each process of Airflow does at its start, by whether Temporal executes runs in it."""
+"""Installs the hooks in the processes of a stock Airflow, at two points of their start.
+
+``on_settings_loaded`` runs in every process, before Airflow's models are loaded: it makes changes of runs visible to
+the worker. ``on_plugins_loaded`` runs where Airflow loads plugins: in the scheduler it also installs the filters, and
+runs the self-test before the first loop. A worker process calls ``session_listeners.disable`` before: its listeners
+write nothing, and it gets no filters.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import NoReturn
 
 from temporal_airflow_nb.airflow_plugin import scheduler_filters, session_listeners
 from temporal_airflow_nb.errors import TemporalAirflowError
@@ -16,7 +23,7 @@ _SCHEDULER = "airflow.jobs.scheduler_job_runner"
 
 
 def on_settings_loaded() -> None:
-    """Listen for changes of runs from the first session on, where the configuration says so."""
+    """Listen for changes of runs from the first session on, if Temporal is configured."""
     from temporal_airflow_nb.orchestration.outbox.rollout import is_enabled
 
     if is_enabled():
@@ -25,18 +32,19 @@ def on_settings_loaded() -> None:
 
 def on_plugins_loaded() -> None:
     """
-    Prepare the scheduler; refuse to go on in one whose configuration can't be used.
+    Install the hooks of this process; end a scheduler whose configuration is invalid.
 
-    Where Temporal is switched off, what it still executes ends with it.
+    If Temporal is switched off, it still finishes the runs that it executes: until then the hooks stay installed.
     """
     if session_listeners.is_disabled():
         return
+    # A process that has loaded this module may run a scheduler, whatever its command is.
     is_scheduler = _SCHEDULER in sys.modules
     try:
         from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
 
         is_on = configured_rollout() is not None
-        if not is_on and not _some_are_unfinished():
+        if not is_on and not _has_unfinished_runs():
             return
         session_listeners.install()
         if is_scheduler:
@@ -44,10 +52,11 @@ def on_plugins_loaded() -> None:
             scheduler_filters.call_before_scheduling(before_scheduling)
     except TemporalAirflowError as error:
         if _is_command("scheduler"):
-            stop(error)
+            exit_with_error(error)
         log.error("%s", error)
     else:
-        # Airflow makes a success of what ends the process later, in the scheduler's job.
+        # Now rather than in the scheduler's job: `execute_job` treats SystemExit as success, and the process would end
+        # with exit code 0.
         if _is_command("scheduler"):
             before_scheduling()
 
@@ -57,7 +66,7 @@ def _is_command(name: str) -> bool:
 
 
 def before_scheduling() -> None:
-    """Test that the hooks hold, once before the scheduler's loop; end the process if not."""
+    """Run the self-test once, before the scheduler's loop; end the process if it fails."""
     global _tested
     from temporal_airflow_nb.airflow_plugin import selftest
     from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
@@ -67,29 +76,29 @@ def before_scheduling() -> None:
     try:
         selftest.run()
         _tested = True
-        chosen = configured_rollout()
+        rollout = configured_rollout()
     except TemporalAirflowError as error:
-        stop(error)
-    if chosen is None:
-        log.warning("Temporal is switched off; the runs that it executes still end with it.")
+        exit_with_error(error)
+    if rollout is None:
+        log.warning("Temporal is switched off; it still finishes the runs that it executes.")
     else:
-        log.info("Temporal executes the runs of these DAGs: %s", chosen)
+        log.info("Temporal executes the runs of these DAGs: %s", rollout)
 
 
-def stop(error: TemporalAirflowError) -> None:
+def exit_with_error(error: TemporalAirflowError) -> NoReturn:
     """End this process with an error message and the error's exit code."""
     print(f"Error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(error.exit_code)
 
 
-def _some_are_unfinished() -> bool:
+def _has_unfinished_runs() -> bool:
     from airflow import settings
     from sqlalchemy import inspect
 
     from temporal_airflow_nb.orchestration.outbox import managed_runs, tables
     from temporal_airflow_nb.tasks.database import reading
 
-    # A process of a task may not look at the database.
+    # In the process of a task, Airflow's `block_orm_access` has removed the engine.
     engine = getattr(settings, "engine", None)
     if engine is None or not inspect(engine).has_table(tables.managed_runs.name):
         return False

@@ -1,4 +1,4 @@
-"""``airflow temporal status``: from Airflow's database alone."""
+"""The command ``airflow temporal status``, which reads only Airflow's database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow._shared.timezones import timezone
 from airflow.configuration import conf
@@ -29,12 +29,31 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def command(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], None]:
-    """Have a command exit with the code that it returns, and with a message where the user can do something."""
+class OutboxStatus(TypedDict):
+    """The undelivered messages, and the time of the oldest one."""
 
+    messages: int
+    since: str | None
+
+
+class Status(TypedDict):
+    """The state that the command prints; with ``--output json`` as it is."""
+
+    orchestrator: str
+    dags: str
+    runs: int
+    outbox: OutboxStatus
+    workers: list[dict[str, Any]]
+    schedules: int
+
+
+def airflow_command(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], None]:
+    """Decorate a command so that it exits with the code that it returns, and prints errors as a message."""
+
+    # Airflow registers the settings of providers only in commands with this decorator; `[temporal_airflow]` is one.
     @wraps(function)
-    @suppress_logs_and_warning
-    @providers_configuration_loaded
+    @suppress_logs_and_warning  # type: ignore[untyped-decorator]
+    @providers_configuration_loaded  # type: ignore[untyped-decorator]
     def call(arguments: argparse.Namespace) -> None:
         try:
             code = function(arguments)
@@ -50,12 +69,12 @@ def command(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse
 @contextmanager
 def open_tables() -> Iterator[Session]:
     """
-    Yield a session for queries on our tables.
+    Yield a session for queries on the tables of this package.
 
     Raises
     ------
     InvalidInputError
-        They aren't there.
+        Tables or columns are missing.
     ServiceUnavailableError
         The database can't be reached.
     """
@@ -65,8 +84,8 @@ def open_tables() -> Iterator[Session]:
             if missing:
                 names = sorted({column.table.name for column in missing})
                 raise InvalidInputError(
-                    f"Airflow's database lacks what this version needs: {', '.join(names)}",
-                    hint="Create it: airflow db migrate",
+                    f"Airflow's database lacks tables or columns that this version needs: {', '.join(names)}.",
+                    hint="Create them with `airflow db migrate`.",
                 )
             yield session
         except OperationalError as error:
@@ -74,28 +93,28 @@ def open_tables() -> Iterator[Session]:
 
 
 def _unreachable(session: Session, error: DBAPIError) -> ServiceUnavailableError:
-    where = session.get_bind().engine.url.render_as_string(hide_password=True)
+    address = session.get_bind().engine.url.render_as_string(hide_password=True)
     return ServiceUnavailableError(
-        f"Airflow's database {where} can't be used: {error.orig}",
-        hint="Check [database] sql_alchemy_conn in Airflow's configuration.",
+        f"Airflow's database {address} can't be used: {error.orig}",
+        hint="Check `[database] sql_alchemy_conn` in Airflow's configuration.",
         service="database",
-        address=where,
+        address=address,
     )
 
 
-@command
+@airflow_command
 def status(arguments: argparse.Namespace) -> int:
-    """Print what there is."""
-    facts = collect()
+    """Print the state of Temporal's runs, messages, schedules and workers."""
+    state = collect_status()
     if arguments.output == "json":
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(state, indent=2))
     else:
-        _print(facts)
+        _print_tables(state)
     return 0
 
 
-def collect() -> dict[str, Any]:
-    """Return what the command shows."""
+def collect_status() -> Status:
+    """Return the state that the command prints."""
     rollout = configured_rollout()
     with open_tables() as session:
         waiting, since = session.execute(
@@ -107,12 +126,12 @@ def collect() -> dict[str, Any]:
             "dags": conf.get("temporal_airflow", "dags", fallback="*"),
             "runs": len(managed_runs.list_unfinished_runs(session)),
             "outbox": {"messages": waiting, "since": _iso(since)},
-            "workers": [_worker(row) for row in workers],
-            "schedules": _schedules(session),
+            "workers": [_describe_worker(row) for row in workers],
+            "schedules": _count_schedules(session),
         }
 
 
-def _worker(row: Any) -> dict[str, Any]:
+def _describe_worker(row: Any) -> dict[str, Any]:
     state = "gone" if timezone.utcnow() - row.seen_at > worker_registry.LIVE_WITHIN else "running"
     if state == "running" and row.error is not None:
         state = "unreachable"
@@ -120,7 +139,7 @@ def _worker(row: Any) -> dict[str, Any]:
     return {"identity": row.identity, "state": state, **row._mapping, **moments}
 
 
-def _schedules(session: Session) -> int:
+def _count_schedules(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(select_native_dag_ids().subquery())).one()
 
 
@@ -128,16 +147,16 @@ def _iso(moment: datetime | str | None) -> str | None:
     return moment.isoformat() if isinstance(moment, datetime) else moment
 
 
-def _print(facts: dict[str, Any]) -> None:
-    messages = str(facts["outbox"]["messages"])
-    if facts["outbox"]["since"]:
-        messages += f", since {facts['outbox']['since']}"
+def _print_tables(state: Status) -> None:
+    messages = str(state["outbox"]["messages"])
+    if state["outbox"]["since"]:
+        messages += f", since {state['outbox']['since']}"
     rows = [
-        ("orchestrator", facts["orchestrator"]),
-        ("DAGs", facts["dags"]),
-        ("running runs", str(facts["runs"])),
-        ("messages that wait", messages),
-        ("schedules", str(facts["schedules"])),
+        ("orchestrator", state["orchestrator"]),
+        ("DAGs", state["dags"]),
+        ("running runs", str(state["runs"])),
+        ("waiting messages", messages),
+        ("schedules", str(state["schedules"])),
     ]
     print_table(("Temporal", ""), rows)
     print_table(
@@ -150,6 +169,6 @@ def _print(facts: dict[str, Any]) -> None:
                 worker["task_queues"],
                 worker["seen_at"],
             )
-            for worker in facts["workers"]
+            for worker in state["workers"]
         ],
     )

@@ -1,4 +1,4 @@
-"""Our tables in ``airflow db migrate``, ``check-migrations`` and ``reset``."""
+"""The tables of this package in ``airflow db migrate``, ``check-migrations`` and ``reset``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-class TemporalDBManager(BaseDBManager):
+class TemporalDBManager(BaseDBManager):  # type: ignore[misc]
     """
-    Compares our tables with what the database has, and adds what is missing.
+    Compares the tables of this package with the database, and adds what is missing.
 
-    That needs no revisions: tables and nullable columns are only ever added, and a worker does the same when it starts.
+    It needs no revisions: tables and nullable columns are only ever added, and a worker does the same when it starts.
     """
 
     metadata = tables.metadata
@@ -26,25 +26,26 @@ class TemporalDBManager(BaseDBManager):
     supports_table_dropping = True
 
     def check_migration(self) -> bool:
-        """Return whether nothing is missing."""
+        """Return whether all tables and columns exist."""
         return not tables.missing_columns(self.session.connection())
 
     def initdb(self, *_: Any, **__: Any) -> None:
-        """Create what is missing."""
+        """Create the missing tables and columns."""
         self.upgradedb()
 
     def create_db_from_orm(self) -> None:
-        """Create what is missing."""
+        """Create the missing tables and columns."""
         self.upgradedb()
 
     def upgradedb(self, *_: Any, **__: Any) -> None:
-        """Create what is missing."""
+        """Create the missing tables and columns."""
         tables.create_tables(self.session.connection())
         self.session.commit()
 
     def downgrade(self, *_: Any, **__: Any) -> None:
-        """Leave the tables: an older version of this package passes over what it doesn't know."""
+        """Change nothing: an older version of this package ignores tables and columns that it doesn't know."""
 
     def drop_tables(self, connection: Connection) -> None:
         """Drop the tables."""
+        # The base class also drops the table of Alembic's version, which doesn't exist here.
         tables.metadata.drop_all(connection)

@@ -1,4 +1,4 @@
-"""Where Temporal's UI shows a workflow."""
+"""The addresses of Temporal's UI and of a workflow's page in it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ CLOUD = "https://cloud.temporal.io"
 _CLOUD_HOSTS = (".tmprl.cloud", ".api.temporal.io")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DEV_SERVER_UI = 1000
-"""Temporal's development server has its UI at the port of its service and this."""
+"""The distance from the port of Temporal's development server to the port of its UI."""
 
 
 def ui_url(address: str | None = None) -> str:
     """
-    Return the address of Temporal's UI without a slash at its end, or nothing where it can't be known.
+    Return the address of Temporal's UI without a trailing slash, or an empty string if it is unknown.
 
     Parameters
     ----------
     address
-        Of Temporal's service, as a worker knows it; ``$TEMPORAL_ADDRESS`` comes first.
+        The address of Temporal's service that a worker uses; ``$TEMPORAL_ADDRESS`` overrides it.
 
     Raises
     ------
     InvalidInputError
-        ``[temporal_airflow] ui_url`` is neither an address of the web nor a path.
+        ``[temporal_airflow] ui_url`` is neither an HTTP address nor an absolute path.
     """
     from airflow.configuration import conf
 
@@ -38,8 +38,8 @@ def ui_url(address: str | None = None) -> str:
     if configured:
         if not configured.startswith(("http://", "https://", "/")):
             raise InvalidInputError(
-                f"[temporal_airflow] ui_url is {configured!r}",
-                hint="It has to begin with http:// or https://, or with / where Airflow's UI is on the same site.",
+                f"The setting `[temporal_airflow] ui_url = {configured}` is no address.",
+                hint="Begin it with http:// or https://, or with / for a path on the site of Airflow's UI.",
                 value=configured,
             )
         return configured
@@ -47,7 +47,7 @@ def ui_url(address: str | None = None) -> str:
 
 
 def service_ui(address: str) -> str:
-    """Return the UI that belongs to a service.
+    """Return the address of the UI that belongs to a Temporal service, or an empty string if it is unknown.
 
     >>> service_ui("127.0.0.1:7233"), service_ui("etl.a1b2c.tmprl.cloud:7233"), service_ui("temporal.internal:7233")
     ('http://127.0.0.1:8233', 'https://cloud.temporal.io', '')
@@ -65,7 +65,7 @@ def service_ui(address: str) -> str:
 
 
 def workflow_url(ui: str, workflow: Mapping[Any, Any]) -> str:
-    """Return the page of a workflow: a row of our table.
+    """Return the address of a workflow's page; ``workflow`` is a row of the table of workflows.
 
     >>> row = {"namespace": "default", "workflow_id": "airflow-a/b-c d", "temporal_run_id": "1-2"}
     >>> workflow_url("http://localhost:8233", row)

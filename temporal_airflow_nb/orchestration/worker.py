@@ -216,7 +216,7 @@ class AirflowWorker:
         background = [WorkerRegistration(self.client, [worker.task_queue for worker in self._workers]).run()]
         if self._executes_workflows:
             background += [self.dispatcher.run(), SlotWatcher().run(), self._warn_of_unserved_queues()]
-            background.append(self.schedules.run() if native_scheduling() else self.schedules.clear())
+            background.append(self.schedules.run() if native_scheduling() else self.schedules.delete_all())
             outbox.add_listener(self.dispatcher.wake)
         if self._serves_every_queue:
             background.append(self._serve_new_queues())

@@ -146,7 +146,8 @@ def test_runs_wait_while_temporal_cannot_be_reached_and_say_so(airflow):
         assert len(told()) == 1
         assert "can't be reached" in told()[0]["extra"]
         airflow.wait_for(
-            lambda: "can't be reached since" in page_of(airflow, "lasting", "waits")[1], "the page to say so"
+            lambda: "has been out of reach since" in page_of(airflow, "lasting", "waits")[1],
+            "the page to say so",
         )
         facts = status(airflow)
         assert [worker["state"] for worker in facts["workers"]].count("unreachable") == 1

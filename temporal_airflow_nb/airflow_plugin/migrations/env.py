@@ -1,1 +1,1 @@
-"""Airflow wants such a file of every database manager. Ours needs no migrations: see ``tables.py``."""
+"""Airflow requires this file for every database manager. The tables need no migrations: see ``tables.py``."""

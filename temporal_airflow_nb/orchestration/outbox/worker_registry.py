@@ -139,7 +139,8 @@ def _log_waiting_runs(reason: str, session: Session) -> None:
 
 
 def _is_live() -> ColumnElement[bool]:
-    return tables.workers.c.seen_at >= timezone.utcnow() - LIVE_WITHIN
+    condition: ColumnElement[bool] = tables.workers.c.seen_at >= timezone.utcnow() - LIVE_WITHIN
+    return condition
 
 
 def list_live_workers(session: Session) -> list[Row[Any]]:

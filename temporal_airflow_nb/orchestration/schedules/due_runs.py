@@ -1,4 +1,4 @@
-"""Creating the runs that are due by time, where Temporal is the clock. What is due is for Airflow's code to say."""
+"""Creates the runs that are due by time, for DAGs with a Temporal Schedule; Airflow's code decides which are due."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from temporal_airflow_nb.tasks.database import reading, transaction
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-# A DAG processor of Airflow looks at each file at this interval, and moves on what is due without catchup.
-_REFRESHED = timedelta(seconds=30)
+# The default of `[dag_processor] min_file_process_interval`. When Airflow's DAG processor parses the file of a DAG
+# without catchup, it replaces missed runs by the latest one that is due.
+_PARSING_INTERVAL = timedelta(seconds=30)
+# A Schedule has this long to fire before its run counts as overdue.
 _GRACE = timedelta(seconds=2)
 
 
 def create_due_runs(dag_id: str) -> DueRuns:
     """
-    Create the runs of a DAG that are due, one by one, as far as ``max_active_runs`` allows, and start them.
+    Create the due runs of a DAG, one by one, as far as ``max_active_runs`` allows, and start them.
 
-    Each run commits together with the DAG's next date, under a lock on the DAG: however often this is called, and by
-    whomever, a run is created once.
+    Each run commits together with the DAG's next date, under a lock on the DAG's row: however often this is called, and
+    from however many processes, a run is created once.
     """
     created = 0
     while True:
@@ -43,7 +45,7 @@ def create_due_runs(dag_id: str) -> DueRuns:
             if model is None or not is_natively_scheduled(dag_id, session) or not _may_create(model, session):
                 due_in = None
                 break
-            _skip_what_is_past(model, session)
+            _skip_missed_runs(model, session)
             due = model.next_dagrun_create_after
             due_in = None if due is None else (due - timezone.utcnow()).total_seconds()
             if due_in is None or due_in > 0:
@@ -51,7 +53,7 @@ def create_due_runs(dag_id: str) -> DueRuns:
             scheduler()._create_dag_runs([model], session)
             session.flush()
             if model.next_dagrun_create_after == due:
-                # Airflow couldn't, and has logged why.
+                # Airflow couldn't create it, and has logged the reason.
                 due_in = None
                 break
             created += 1
@@ -64,24 +66,24 @@ def _may_create(model: DagModel, session: Session) -> bool:
     if model.is_paused or model.is_stale or model.has_import_errors:
         return False
     if model.exceeds_max_non_backfill:
-        # A run that a user has ended doesn't count any more, which Airflow notices when it next parses the file.
+        # Airflow updates this column when it next parses the file. A user may have ended a run since.
         scheduler()._set_exceeds_max_active_runs(dag_model=model, session=session)
     return not model.exceeds_max_non_backfill
 
 
-def _skip_what_is_past(model: DagModel, session: Session) -> None:
-    """Without catchup, move on to the latest run that is due, as a DAG processor does that looks now and then."""
+def _skip_missed_runs(model: DagModel, session: Session) -> None:
+    """Without catchup, move on to the latest run that is due, as Airflow's DAG processor does."""
     due = model.next_dagrun_create_after
-    if due is None or due > timezone.utcnow() - _REFRESHED:
+    if due is None or due > timezone.utcnow() - _PARSING_INTERVAL:
         return
     dag = scheduler()._get_current_dag(model.dag_id, session)
     if dag is not None and not dag.catchup:
-        latest = _RunInfo.calculate(dag, session=session).latest_run  # type: ignore[arg-type]
+        latest = _RunInfo.calculate(dag, session=session).latest_run
         model.calculate_dagrun_date_fields(dag, reference_run=latest)
 
 
 def list_overdue_dags() -> list[str]:
-    """Return the DAGs with a run to create that no Schedule has fired for: it was missed, or there is room again."""
+    """Return the DAGs with a due run that no Schedule created: it was missed, or ``max_active_runs`` delayed it."""
     active = (
         select(func.count())
         .select_from(DagRun)

@@ -1,4 +1,4 @@
-"""Our table of time schedules: which DAGs Temporal's Schedules are the clock of, and why others have none."""
+"""The table of time schedules: the DAGs that have a Temporal Schedule, and the reasons why others have none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ScheduleRecord(NamedTuple):
-    """What is known of a DAG's schedule; with a ``reason``, Airflow's scheduler is its clock."""
+    """The state of a DAG's schedule; with a ``reason``, Airflow's scheduler creates its runs."""
 
     dag_id: str
     schedule_id: str
@@ -27,21 +27,21 @@ class ScheduleRecord(NamedTuple):
 
 
 def select_native_dag_ids() -> Select[tuple[str]]:
-    """Return the ids of the DAGs whose clock is Temporal, as a subquery for ``IN``."""
+    """Return the ids of the DAGs whose runs a Temporal Schedule creates, as a subquery for ``IN``."""
     return select(schedules.c.dag_id).where(schedules.c.reason.is_(None))
 
 
 def is_natively_scheduled(dag_id: str, session: Session) -> bool:
-    """Return whether Temporal is the clock of a DAG."""
+    """Return whether a Temporal Schedule creates the runs of a DAG."""
     found = select_native_dag_ids().where(schedules.c.dag_id == dag_id)
     return session.scalar(found) is not None
 
 
 def list_unscheduled(session: Session) -> list[tuple[str, str]]:
     """
-    Return ``(dag_id, reason)`` of each DAG whose timetable stays with Airflow's scheduler, by ``dag_id``.
+    Return ``(dag_id, reason)`` of each DAG whose runs Airflow's scheduler creates, ordered by ``dag_id``.
 
-    For the two ``doctor`` commands. It is empty where native scheduling is off.
+    The list is empty if native scheduling is off. Both ``doctor`` commands show it.
     """
     rows = session.execute(
         select(schedules.c.dag_id, schedules.c.reason)
@@ -52,30 +52,30 @@ def list_unscheduled(session: Session) -> list[tuple[str, str]]:
 
 
 def describe(session: Session) -> str:
-    """Return, for the ``doctor`` commands, how many DAGs Temporal is the clock of, and which of ours it isn't."""
+    """Return the text of the ``doctor`` commands: the number of Temporal Schedules, and the DAGs without one."""
     native = session.scalars(select(func.count()).select_from(select_native_dag_ids().subquery())).one()
     others = list_unscheduled(session)
     if not native and not others:
         return "on, for no DAG yet" if environment.native_scheduling() else "off"
     lines = [f"{dag_id}: {reason}" for dag_id, reason in others]
-    said = f"{native} in Temporal"
-    return "\n".join([f"{said}; {len(lines)} with Airflow's scheduler:", *lines]) if lines else said
+    text = f"{native} in Temporal"
+    return "\n".join([f"{text}; {len(lines)} with Airflow's scheduler:", *lines]) if lines else text
 
 
 def read_records(session: Session) -> dict[str, ScheduleRecord]:
-    """Return what is known, by ``dag_id``."""
+    """Return the records of all DAGs, by ``dag_id``."""
     columns = (schedules.c.dag_id, schedules.c.schedule_id, schedules.c.fingerprint, schedules.c.reason)
     return {row.dag_id: ScheduleRecord(*row) for row in session.execute(select(*columns))}
 
 
-def save_record(row: ScheduleRecord, session: Session) -> None:
-    """Store what is now true of a DAG's schedule."""
+def save_record(record: ScheduleRecord, session: Session) -> None:
+    """Insert or update the record of a DAG."""
     values = {
-        **row._asdict(),
-        "reason": row.reason and row.reason[:500],
+        **record._asdict(),
+        "reason": record.reason and record.reason[:500],
         "checked_at": timezone.utcnow(),
     }
-    where = schedules.c.dag_id == row.dag_id
+    where = schedules.c.dag_id == record.dag_id
     if session.scalar(select(schedules.c.dag_id).where(where)) is None:
         session.execute(insert(schedules).values(**values))
     else:
@@ -83,5 +83,5 @@ def save_record(row: ScheduleRecord, session: Session) -> None:
 
 
 def delete_records(dag_ids: Iterable[str], session: Session) -> None:
-    """Leave DAGs to Airflow's scheduler."""
+    """Delete the records of DAGs: from then on, Airflow's scheduler creates their runs."""
     session.execute(delete(schedules).where(schedules.c.dag_id.in_(list(dag_ids))))

@@ -1,4 +1,11 @@
-"""Keeps a Temporal Schedule for each DAG of ours that has a time schedule which Temporal can express."""
+"""Maintains a Temporal Schedule for each managed DAG whose timetable Temporal can express.
+
+It runs on the event loop of each worker that executes workflows, with queries in threads. Workers don't exclude each
+other: every step is idempotent, and a later cycle of any worker corrects what a late step of another one did.
+
+The table of schedules decides who creates the runs of a DAG: a Schedule that fires for a DAG without a native record
+creates nothing, and Airflow's scheduler skips a DAG with one. A new Schedule is in place before the table is updated.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 from airflow._shared.timezones import timezone
@@ -54,13 +61,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_LOOK_AGAIN = 2.0
-_COMPARE_AGAIN = 60.0
-_AT_ONCE = 8
-_ROUNDS = 4
-_LONGEST_WAIT = timedelta(days=1)
-_CATCHUP = timedelta(days=365)
-_NO_CATCHUP = timedelta(minutes=1)
+T = TypeVar("T")
+
+_CYCLE_SECONDS = 2.0
+_COMPARE_SECONDS = 60.0
+_MAX_CONCURRENT_REQUESTS = 8
+_MAX_CORRECTIONS = 4
+_EXECUTION_TIMEOUT = timedelta(days=1)
+_CATCHUP_WINDOW = timedelta(days=365)
+_NO_CATCHUP_WINDOW = timedelta(minutes=1)
+# The key of the memo that marks a Schedule as one of this installation: others in the namespace are left unchanged.
 _TASK_QUEUE = "task_queue"
 
 
@@ -70,8 +80,8 @@ class _TimeSchedule(NamedTuple):
 
 
 @dataclass
-class _Wanted:
-    """What is to be in place for a DAG: a schedule, or the reason why there is none."""
+class _Target:
+    """The state to establish for a DAG: a schedule, or the reason why it has none."""
 
     fingerprint: str
     reason: str | None = None
@@ -81,97 +91,104 @@ class _Wanted:
 
 class ScheduleSynchronizer:
     """
-    Creates, changes, pauses and deletes schedules as DAGs change in Airflow's database.
+    Creates, changes, pauses and deletes Temporal Schedules as DAGs change in Airflow's database.
 
-    What it last did for a DAG is in our table, so that a look costs two queries. Several keepers may work at once:
-    each step is idempotent, and what one of them did late, the next look of any puts right. It also creates the runs
-    that no schedule fired for.
+    The table of schedules has the fingerprint of what was last established for each DAG, so that a cycle without
+    changes costs two queries. It also creates overdue runs, which no Schedule has created.
     """
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.prefix = schedule_id_prefix()
         self.task_queue = task_queue()
-        self._read: dict[str, tuple[Any, _TimeSchedule | None]] = {}
-        self._decided: dict[str, tuple[Any, _Wanted]] = {}
-        self._checked: dict[str, list[ScheduleIntervalSpec]] = {}
+        # Caches by dag_id, each value with the version that it was computed from. Only `_read_targets` uses them, in
+        # one thread at a time, since cycles don't overlap.
+        self._time_schedules: dict[str, tuple[Any, _TimeSchedule | None]] = {}
+        self._targets: dict[str, tuple[Any, _Target]] = {}
+        # The additional times that verified specs need, by fingerprint of the spec.
+        self._verified: dict[str, list[ScheduleIntervalSpec]] = {}
         self._compare_at = 0.0
 
     async def run(self) -> None:
-        """Keep them until cancelled."""
+        """Synchronize schedules and create overdue runs until cancelled."""
         while True:
-            for step in (self.look, self.create_overdue):
+            for step in (self.sync_once, self.create_overdue):
                 try:
                     await step()
                 except Exception as error:
-                    log.warning("Could not look after schedules; trying again", error=repr(error))
-            await asyncio.sleep(_LOOK_AGAIN)
+                    log.warning("Could not synchronize schedules; trying again", error=repr(error))
+            await asyncio.sleep(_CYCLE_SECONDS)
 
     async def create_overdue(self) -> None:
-        """Create the runs that no schedule has fired for."""
+        """Create the due runs that no Schedule has created."""
         for dag_id in await asyncio.to_thread(list_overdue_dags):
             await asyncio.to_thread(create_due_runs, dag_id)
 
-    async def look(self) -> None:
-        """Look once, and do what there is to do."""
-        wanted, known = await asyncio.to_thread(self._look_at_database)
+    async def sync_once(self) -> None:
+        """Compare the DAGs in the database with the table of schedules once, and establish what differs."""
+        targets, known = await asyncio.to_thread(self._read_targets)
         changed = [
-            (dag_id, want, known.get(dag_id))
-            for dag_id, want in wanted.items()
-            if dag_id not in known or known[dag_id].fingerprint != want.fingerprint
+            (dag_id, target, known.get(dag_id))
+            for dag_id, target in targets.items()
+            if dag_id not in known or known[dag_id].fingerprint != target.fingerprint
         ]
-        await _each(changed, lambda change: self._put(*change))
-        await _each([row for dag_id, row in known.items() if dag_id not in wanted], self._remove)
+        await _call_for_each(changed, lambda change: self._establish(*change))
+        await _call_for_each(
+            [record for dag_id, record in known.items() if dag_id not in targets], self._remove
+        )
         clock = asyncio.get_running_loop().time()
         if clock >= self._compare_at:
-            await self._compare(wanted)
-            self._compare_at = clock + _COMPARE_AGAIN
+            await self._compare_with_temporal(targets)
+            self._compare_at = clock + _COMPARE_SECONDS
 
-    async def clear(self) -> None:
-        """Delete every schedule, and leave all DAGs to Airflow's scheduler; return when that is done."""
+    async def delete_all(self) -> None:
+        """Delete every Schedule, so that Airflow's scheduler creates all runs; return when that is done."""
         while True:
             try:
-                known = await asyncio.to_thread(_rows)
+                known = await asyncio.to_thread(_read_records)
                 if not known:
                     return
-                await _each(known.values(), self._remove)
+                await _call_for_each(known.values(), self._remove)
             except Exception as error:
                 log.warning("Could not delete schedules; trying again", error=repr(error))
-            await asyncio.sleep(_LOOK_AGAIN)
+            await asyncio.sleep(_CYCLE_SECONDS)
 
-    def _look_at_database(self) -> tuple[dict[str, _Wanted], dict[str, ScheduleRecord]]:
+    def _read_targets(self) -> tuple[dict[str, _Target], dict[str, ScheduleRecord]]:
         with reading() as session:
             known = records.read_records(session)
-            models = _ours(session)
-            wanted = {}
+            models = _read_managed_dags(session)
+            targets = {}
             for model in models:
                 version = (model.created_at, model.last_updated)
-                if self._read.get(model.dag_id, (None, None))[0] != version:
+                if self._time_schedules.get(model.dag_id, (None, None))[0] != version:
                     dag = scheduler()._get_current_dag(model.dag_id, session)
                     if dag is None:
-                        # It can't be read now: what there is stays.
+                        # The serialized DAG can't be read at the moment: its schedule stays as it is.
                         known.pop(model.dag_id, None)
                         continue
-                    self._read[model.dag_id] = (version, _time_schedule(dag))
-                if (time_schedule := self._read[model.dag_id][1]) is not None:
-                    wanted[model.dag_id] = self._wanted_of(model, time_schedule)
-            there = {model.dag_id for model in models}
-            self._read = {dag_id: read for dag_id, read in self._read.items() if dag_id in there}
-            self._decided = {dag_id: decided for dag_id, decided in self._decided.items() if dag_id in there}
-            return wanted, known
+                    self._time_schedules[model.dag_id] = (version, _get_time_schedule(dag))
+                if (time_schedule := self._time_schedules[model.dag_id][1]) is not None:
+                    targets[model.dag_id] = self._get_target(model, time_schedule)
+            existing = {model.dag_id for model in models}
+            self._time_schedules = {
+                dag_id: cached for dag_id, cached in self._time_schedules.items() if dag_id in existing
+            }
+            self._targets = {dag_id: cached for dag_id, cached in self._targets.items() if dag_id in existing}
+            return targets, known
 
-    def _wanted_of(self, model: Any, of_dag: _TimeSchedule) -> _Wanted:
-        given = (tuple(model), _month())
-        if self._decided.get(model.dag_id, (None, None))[0] != given:
-            self._decided[model.dag_id] = (given, self._wanted(model, of_dag))
-        return self._decided[model.dag_id][1]
+    def _get_target(self, model: Any, time_schedule: _TimeSchedule) -> _Target:
+        # The month: fingerprints change with it, so that each schedule is verified again every month.
+        version = (tuple(model), _month())
+        if self._targets.get(model.dag_id, (None, None))[0] != version:
+            self._targets[model.dag_id] = (version, self._build_target(model, time_schedule))
+        return self._targets[model.dag_id][1]
 
-    def _wanted(self, model: Any, of_dag: _TimeSchedule) -> _Wanted:
-        timetable, restriction = of_dag.timetable, of_dag.restriction
+    def _build_target(self, model: Any, time_schedule: _TimeSchedule) -> _Target:
+        timetable, restriction = time_schedule.timetable, time_schedule.restriction
         try:
             spec = build_spec(timetable, restriction, model.next_dagrun_create_after)
         except NotExpressibleError as error:
-            return _Wanted(_fingerprint(str(error), self.prefix), reason=str(error))
+            return _Target(_fingerprint(str(error), self.prefix), reason=str(error))
         schedule = Schedule(
             action=self._action(model.dag_id),
             spec=spec,
@@ -181,14 +198,14 @@ class ScheduleSynchronizer:
                     if model.max_active_runs == 1
                     else ScheduleOverlapPolicy.ALLOW_ALL
                 ),
-                catchup_window=_CATCHUP if restriction.catchup else _NO_CATCHUP,
+                catchup_window=_CATCHUP_WINDOW if restriction.catchup else _NO_CATCHUP_WINDOW,
             ),
             state=ScheduleState(note=_note(timetable, spec), paused=model.is_paused),
         )
         fingerprint = _fingerprint(
             spec, schedule.policy, schedule.state, self.prefix, self.task_queue, _month()
         )
-        return _Wanted(fingerprint, timetable=timetable, schedule=schedule)
+        return _Target(fingerprint, timetable=timetable, schedule=schedule)
 
     def _action(self, dag_id: str) -> ScheduleActionStartWorkflow:
         return ScheduleActionStartWorkflow(
@@ -196,50 +213,52 @@ class ScheduleSynchronizer:
             dag_id,
             id=self.prefix + dag_id,
             task_queue=self.task_queue,
-            execution_timeout=_LONGEST_WAIT,
+            execution_timeout=_EXECUTION_TIMEOUT,
             static_summary=f"runs of {dag_id} that are due"[:200],
             typed_search_attributes=TypedSearchAttributes([SearchAttributePair(DAG_ID, dag_id)]),
         )
 
-    async def _put(self, dag_id: str, want: _Wanted, known: ScheduleRecord | None) -> None:
-        """Have Temporal and our table say what is wanted. Airflow's scheduler has the DAG until the table does."""
-        reason = want.reason
-        if want.schedule is not None and want.timetable is not None:
+    async def _establish(self, dag_id: str, target: _Target, known: ScheduleRecord | None) -> None:
+        """Establish the target in Temporal first, then in the table."""
+        reason = target.reason
+        if target.schedule is not None and target.timetable is not None:
             try:
-                await self._put_schedule(dag_id, want.schedule, want.timetable)
+                await self._put_schedule(dag_id, target.schedule, target.timetable)
             except NotExpressibleError as error:
                 reason = str(error)
-        row = ScheduleRecord(dag_id, self.prefix + dag_id, want.fingerprint, reason)
-        await asyncio.to_thread(_record, row)
+        record = ScheduleRecord(dag_id, self.prefix + dag_id, target.fingerprint, reason)
+        await asyncio.to_thread(_save_record, record)
         if reason is not None:
-            log.info("A DAG's time schedule stays with Airflow's scheduler", dag_id=dag_id, reason=reason)
-            await self._delete(row.schedule_id)
-        if known is not None and known.schedule_id != row.schedule_id:
+            log.info("Airflow's scheduler creates the runs of a DAG", dag_id=dag_id, reason=reason)
+            await self._delete(record.schedule_id)
+        if known is not None and known.schedule_id != record.schedule_id:
             await self._delete(known.schedule_id)
 
     async def _put_schedule(self, dag_id: str, schedule: Schedule, timetable: Timetable) -> None:
         schedule_id, spec = self.prefix + dag_id, schedule.spec
-        same = _fingerprint(
-            spec.calendars, spec.time_zone_name, _still_matters(spec.start_at), spec.end_at, _month()
+        # DAGs with the same times are verified once.
+        times = _fingerprint(
+            spec.calendars, spec.time_zone_name, _none_if_past(spec.start_at), spec.end_at, _month()
         )
-        added = self._checked.get(same)
+        added = self._verified.get(times)
         try:
             await self._create_or_update(schedule_id, dag_id, _with(schedule, added or []))
             if added is None:
-                self._checked[same] = await self._complete(dag_id, schedule, timetable)
+                self._verified[times] = await self._add_missing_times(dag_id, schedule, timetable)
         except RPCError as error:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise
             raise NotExpressibleError(f"Temporal refuses the schedule: {error.message}") from None
 
-    async def _complete(
+    async def _add_missing_times(
         self, dag_id: str, schedule: Schedule, timetable: Timetable
     ) -> list[ScheduleIntervalSpec]:
-        """Add to a schedule the times that it leaves out; return them."""
+        """Add the times that a Schedule leaves out; return them."""
         schedule_id = self.prefix + dag_id
         added: list[ScheduleIntervalSpec] = []
-        # Which times around a change of the clock the server leaves out depends on the others.
-        for _ in range(_ROUNDS):
+        # The times that the server leaves out around a change of the clock depend on the other times of the schedule:
+        # added times can make it leave out further ones.
+        for _ in range(_MAX_CORRECTIONS):
             more = await find_missing_times(self.client, schedule_id, schedule.spec, timetable)
             if not more:
                 return added
@@ -262,17 +281,17 @@ class ScheduleSynchronizer:
             owner = await (await handle.describe()).memo_value(_TASK_QUEUE, "")
             if owner != self.task_queue:
                 raise NotExpressibleError(
-                    f"the Temporal Schedule {schedule_id!r} belongs to somebody else (task queue {owner!r});"
+                    f"the Temporal Schedule {schedule_id!r} belongs to another installation (task queue {owner!r});"
                     " set TEMPORAL_SCHEDULE_ID_PREFIX to another prefix"
                 ) from None
             await handle.update(lambda _: ScheduleUpdate(schedule))
 
-    async def _remove(self, row: ScheduleRecord) -> None:
-        await self._delete(row.schedule_id)
-        await asyncio.to_thread(_forget, row.dag_id)
+    async def _remove(self, record: ScheduleRecord) -> None:
+        await self._delete(record.schedule_id)
+        await asyncio.to_thread(_delete_record, record.dag_id)
 
     async def _delete(self, schedule_id: str) -> None:
-        """Delete a schedule of ours, if it is there."""
+        """Delete a Schedule if it exists and belongs to this installation."""
         handle = self.client.get_schedule_handle(schedule_id)
         try:
             if await (await handle.describe()).memo_value(_TASK_QUEUE, "") == self.task_queue:
@@ -281,43 +300,44 @@ class ScheduleSynchronizer:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
 
-    async def _compare(self, wanted: dict[str, _Wanted]) -> None:
-        """Put right what somebody else did to the schedules, or what a crash left."""
-        there = {}
+    async def _compare_with_temporal(self, targets: dict[str, _Target]) -> None:
+        """Correct Schedules that a user changed or deleted, and delete those that a crash left."""
+        existing = {}
         async for listed in await self.client.list_schedules():
             if (
                 listed.id.startswith(self.prefix)
                 and await listed.memo_value(_TASK_QUEUE, "") == self.task_queue
             ):
-                there[listed.id.removeprefix(self.prefix)] = listed
-        known = await asyncio.to_thread(_rows)
-        for dag_id, want in wanted.items():
-            if want.schedule is None or dag_id not in known or known[dag_id].reason is not None:
+                existing[listed.id.removeprefix(self.prefix)] = listed
+        # Read again: this cycle or another worker may have changed the table.
+        known = await asyncio.to_thread(_read_records)
+        for dag_id, target in targets.items():
+            if target.schedule is None or dag_id not in known or known[dag_id].reason is not None:
                 continue
-            now = there[dag_id].schedule if dag_id in there else None
-            if now is None or now.state.paused != want.schedule.state.paused:
-                await self._put(dag_id, want, known[dag_id])
-        for dag_id in there.keys() - wanted.keys() - known.keys():
+            current = existing[dag_id].schedule if dag_id in existing else None
+            if current is None or current.state.paused != target.schedule.state.paused:
+                await self._establish(dag_id, target, known[dag_id])
+        for dag_id in existing.keys() - targets.keys() - known.keys():
             await self._delete(self.prefix + dag_id)
 
 
-def _ours(session: Session) -> list[Any]:
-    """Return what there is to know of each DAG whose runs Temporal executes."""
-    chosen = rollout.active_rollout()
-    if chosen is None:
+def _read_managed_dags(session: Session) -> list[Any]:
+    """Return the columns of :func:`_select_dags` for each DAG whose runs Temporal executes."""
+    active = rollout.active_rollout()
+    if active is None:
         return []
-    models = session.execute(_dags()).all()
-    managed = chosen.managed({model.dag_id for model in models}, session)
+    models = session.execute(_select_dags()).all()
+    managed = active.managed({model.dag_id for model in models}, session)
     return [model for model in models if model.dag_id in managed]
 
 
-def _time_schedule(dag: SerializedDAG) -> _TimeSchedule | None:
+def _get_time_schedule(dag: SerializedDAG) -> _TimeSchedule | None:
     if not is_time_based(dag.timetable):
         return None
     return _TimeSchedule(dag.timetable, dag._time_restriction)
 
 
-def _dags() -> Any:
+def _select_dags() -> Any:
     stored = (
         select(
             SerializedDagModel.dag_id,
@@ -343,14 +363,15 @@ def _dags() -> Any:
 
 
 def _month() -> str:
-    return timezone.utcnow().strftime("%Y-%m")
+    month: str = timezone.utcnow().strftime("%Y-%m")
+    return month
 
 
 def _fingerprint(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _still_matters(start: datetime | None) -> datetime | None:
+def _none_if_past(start: datetime | None) -> datetime | None:
     return start if start is not None and start > timezone.utcnow() else None
 
 
@@ -364,29 +385,29 @@ def _note(timetable: Timetable, spec: ScheduleSpec) -> str:
     return f"{timetable.summary}{zone}, kept from Airflow"
 
 
-async def _each(items: Iterable[Any], call: Callable[[Any], Awaitable[None]]) -> None:
-    """Call for each, some at a time; one that fails is for the next look, and doesn't keep the others waiting."""
-    turn = asyncio.Semaphore(_AT_ONCE)
+async def _call_for_each(items: Iterable[T], call: Callable[[T], Awaitable[None]]) -> None:
+    """Call a function with each item, some at a time; failures are logged, and the next cycle tries again."""
+    limit = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
-    async def one(item: Any) -> None:
-        async with turn:
+    async def call_limited(item: T) -> None:
+        async with limit:
             await call(item)
 
-    for result in await asyncio.gather(*(one(item) for item in items), return_exceptions=True):
+    for result in await asyncio.gather(*(call_limited(item) for item in items), return_exceptions=True):
         if isinstance(result, Exception):
-            log.warning("Could not keep a schedule; trying again", error=repr(result))
+            log.warning("Could not synchronize a schedule; trying again", error=repr(result))
 
 
-def _rows() -> dict[str, ScheduleRecord]:
+def _read_records() -> dict[str, ScheduleRecord]:
     with reading() as session:
         return records.read_records(session)
 
 
-def _record(row: ScheduleRecord) -> None:
+def _save_record(record: ScheduleRecord) -> None:
     with transaction() as session:
-        records.save_record(row, session)
+        records.save_record(record, session)
 
 
-def _forget(dag_id: str) -> None:
+def _delete_record(dag_id: str) -> None:
     with transaction() as session:
         records.delete_records([dag_id], session)

@@ -1,7 +1,7 @@
 """Airflow's timetables as the spec of a Temporal Schedule.
 
-The spec only says when to look: what is due then is Airflow's to decide. A time too many costs nothing, so the spec
-may be wider than the timetable, for a month's last day say; it must not leave a time out.
+A Schedule only starts a check; Airflow decides which runs are due then. A fire too many therefore creates nothing, and
+the spec may be wider than the timetable, for example for the last day of a month; but it must not leave a time out.
 """
 
 from __future__ import annotations
@@ -38,19 +38,21 @@ if TYPE_CHECKING:
 _CRONS = (CronDataIntervalTimetable, CronTriggerTimetable, CronPartitionTimetable)
 _DELTAS = (DeltaDataIntervalTimetable, DeltaTriggerTimetable)
 
-# The days that can be a month's last: for February, in any year.
+# The days that can be the last of a month; for February, in any year.
 _LAST_DAYS = (
     ((31, 31), {1, 3, 5, 7, 8, 10, 12}),
     ((30, 30), {4, 6, 9, 11}),
     ((28, 29), {2}),
 )
-_RUN_UP = 3
+# How many intervals earlier than asked for the times of an interval timetable are computed.
+_EXTRA_INTERVALS = 3
 _DECADES = timedelta(days=10_000)
+# croniter's `R`, a random value.
 _RANDOM = re.compile(r"(^|[\s,])[rR]([\s,(/]|$)")
 
 
 def is_time_based(timetable: Timetable) -> bool:
-    """Return whether time brings about runs, and not events of assets or people alone."""
+    """Return whether a timetable creates runs by time, rather than only by asset events or by hand."""
     by_assets = isinstance(timetable, AssetTriggeredTimetable) and not isinstance(
         timetable, AssetOrTimeSchedule
     )
@@ -58,41 +60,42 @@ def is_time_based(timetable: Timetable) -> bool:
 
 
 class NotExpressibleError(Exception):
-    """A timetable that no Temporal Schedule says the same as; its text is the reason."""
+    """A timetable that no Temporal Schedule can express; its text is the reason, part of a sentence."""
 
 
 def build_spec(timetable: Timetable, restriction: TimeRestriction, next_due: datetime | None) -> ScheduleSpec:
     """
-    Return when a Temporal Schedule has to fire for a DAG.
+    Return the spec of a Temporal Schedule that fires whenever a run of a DAG is due.
 
     Parameters
     ----------
     timetable, restriction
-        Those of the DAG.
+        The DAG's timetable, and its start and end dates.
     next_due
-        When the DAG's next run is to be created. Intervals are counted from there.
+        The time at which the DAG's next run is due, from which intervals are counted.
 
     Raises
     ------
     NotExpressibleError
-        Such a timetable stays with Airflow's scheduler.
+        The timetable can't be expressed: Airflow's scheduler has to create the runs.
     """
     spec = ScheduleSpec()
+    # By exact type: a subclass may compute other times from the same fields.
     if type(timetable) in _CRONS:
-        spec.calendars = _calendars(timetable._expression)  # type: ignore[attr-defined]
-        spec.time_zone_name = _zone_name(timetable._timezone)  # type: ignore[attr-defined]
+        spec.calendars = _calendars(timetable._expression)
+        spec.time_zone_name = _zone_name(timetable._timezone)
     elif type(timetable) is MultipleCronTriggerTimetable:
         each = timetable._timetables
         spec.calendars = [calendar for one in each for calendar in _calendars(one._expression)]
         spec.time_zone_name = _zone_name(each[0]._timezone)
     elif type(timetable) in _DELTAS:
-        spec.intervals = [_interval(timetable._delta, next_due)]  # type: ignore[attr-defined]
+        spec.intervals = [_interval(timetable._delta, next_due)]
     else:
         raise NotExpressibleError(f"{timetable.type_name} is neither a cron expression nor an interval")
     if restriction.earliest is not None:
         spec.start_at = restriction.earliest - timedelta(seconds=1)
     if restriction.latest is not None:
-        # A data interval that begins in time ends, and has its run created, later.
+        # The end date bounds the start of data intervals: the run of the last one is due only at its end.
         for last in _due_times(timetable, restriction.latest, latest=None, limit=1):
             spec.end_at = last + timedelta(seconds=1)
     return spec
@@ -107,20 +110,21 @@ def due_times(
     limit: int,
 ) -> Iterable[DateTime]:
     """
-    Yield when Airflow creates the runs of the schedule from ``since`` on; no more than ``limit`` times.
+    Yield the times from ``since`` on at which Airflow creates runs; at most ``limit`` of them.
 
     Raises
     ------
     NotExpressibleError
-        Airflow can't say, as for February 30th.
+        Airflow can't compute the times, for example for February 30th.
     """
     earliest: Any = _pendulum(since)
     if isinstance(timetable, CronDataIntervalTimetable):
-        # A run is due at its interval's end; and near a change of the clock, where Airflow starts from matters.
-        with _airflow_has_times():
-            for _ in range(_RUN_UP):
+        # A run is due at the end of its interval, which starts earlier. And near a change of the clock, the times that
+        # Airflow computes depend on the time from which it starts.
+        with _airflow_errors_as_reasons():
+            for _ in range(_EXTRA_INTERVALS):
                 earliest = timetable._get_prev(earliest)
-    for due in _due_times(timetable, earliest, latest, limit + _RUN_UP):
+    for due in _due_times(timetable, earliest, latest, limit + _EXTRA_INTERVALS):
         if until is not None and due > until:
             return
         if due >= since:
@@ -133,7 +137,7 @@ def _due_times(
     restriction = TimeRestriction(_pendulum(earliest), _pendulum(latest), catchup=True)
     info = None
     for _ in range(limit):
-        with _airflow_has_times():
+        with _airflow_errors_as_reasons():
             info = timetable.next_dagrun_info_v2(last_dagrun_info=info, restriction=restriction)
         if info is None:
             return
@@ -141,7 +145,7 @@ def _due_times(
 
 
 @contextmanager
-def _airflow_has_times() -> Iterator[None]:
+def _airflow_errors_as_reasons() -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -149,7 +153,7 @@ def _airflow_has_times() -> Iterator[None]:
 
 
 def fire_once(moments: Iterable[datetime]) -> list[ScheduleIntervalSpec]:
-    """Return what fires at single moments: intervals so long that they have one of these in decades."""
+    """Return intervals that each fire at one of ``moments``: so long that they fire once in decades."""
     return [
         ScheduleIntervalSpec(_DECADES, timedelta(seconds=int(moment.timestamp())) % _DECADES)
         for moment in moments
@@ -157,7 +161,7 @@ def fire_once(moments: Iterable[datetime]) -> list[ScheduleIntervalSpec]:
 
 
 def _calendars(expression: str) -> list[ScheduleCalendarSpec]:
-    """Translate what Airflow's own parser makes of a cron expression: Temporal's reads some of them differently."""
+    """Translate a cron expression as Airflow's parser reads it; Temporal's reads some expressions differently."""
     if _RANDOM.search(expression):
         raise NotExpressibleError(f"cron expression {expression!r} asks for random times")
     cron = croniter(expression)
@@ -176,7 +180,7 @@ def _calendars(expression: str) -> list[ScheduleCalendarSpec]:
     months = set(range(1, 13)) if month == ["*"] else set(month)
     days = _days_of_month(day, months) if day != ["*"] else []
     if weekday != ["*"]:
-        # A day is met by either field where both say something.
+        # If both fields restrict the day, cron takes a day that matches either of them.
         days += _days_of_week(weekday, cron.nth_weekday_of_month, months)
     if not days:
         days = [{"month": _ranges(months)}]
@@ -236,23 +240,25 @@ def _interval(delta: Any, next_due: datetime | None) -> ScheduleIntervalSpec:
         raise NotExpressibleError(f"interval {delta!r} isn't a timedelta")
     if delta < timedelta(seconds=1) or delta % timedelta(seconds=1):
         raise NotExpressibleError(f"interval {delta} isn't of whole seconds")
-    # Temporal knows no fractions of a second; what it starts waits for the rest.
+    # Temporal's intervals have whole seconds: it fires up to a second early, and the workflow waits for the rest.
     phase = 0 if next_due is None else math.floor(next_due.timestamp())
     return ScheduleIntervalSpec(delta, timedelta(seconds=phase % int(delta.total_seconds())))
 
 
 def _zone_name(zone: Any) -> str:
     """Return the IANA name of a zone of Airflow."""
-    if name := getattr(zone, "key", None):
+    name: str | None = getattr(zone, "key", None)
+    if name:
         return name
     hours, rest = divmod(int(zone.utcoffset(None).total_seconds()), 3600)
     if rest or not -12 <= hours <= 14:
         raise NotExpressibleError(f"time zone {zone.name!r} has no name that Temporal knows")
-    # The signs of these names are those of POSIX.
+    # The signs in these names follow POSIX: `Etc/GMT-2` is two hours ahead of UTC.
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
 
 def _pendulum(moment: datetime | None) -> DateTime | None:
     from airflow._shared.timezones.timezone import coerce_datetime
 
-    return coerce_datetime(moment)
+    coerced: DateTime | None = coerce_datetime(moment)
+    return coerced

@@ -1,4 +1,8 @@
-"""Whether a Temporal Schedule fires whenever Airflow has a run to create: the server itself says when it does."""
+"""Checks that a Temporal Schedule fires whenever Airflow has a run to create.
+
+Temporal's server lists the times at which an existing schedule fires; they are compared with the times that Airflow's
+timetable computes, near now and around each change of the clock within a year.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +19,29 @@ from temporalio.client import Client, ScheduleIntervalSpec, ScheduleSpec
 
 from temporal_airflow_nb.orchestration.schedules.timetables import NotExpressibleError, due_times, fire_once
 
-# Both changes of the clock that a year has lie ahead, until the check is made again a month later.
+# More than a year: until the check is repeated a month later, both yearly changes of the clock lie ahead.
 _AHEAD = timedelta(days=400)
 _COMPARED = 100
 _COMPARED_AT_A_CHANGE = 300
 _AROUND_A_CHANGE = timedelta(hours=2, minutes=30)
-_MOST_ADDED = 200
-_MOST_FIRES = 1000
-"""How many times the server returns at fire_once."""
+_MAX_ADDED = 200
+_MAX_FIRES = 1000
+"""The number of times that the server returns at once."""
 
 
 async def find_missing_times(
     client: Client, schedule_id: str, spec: ScheduleSpec, timetable: Timetable
 ) -> list[ScheduleIntervalSpec]:
     """
-    Return what to add to a schedule that exists, so that it fires for each run of the coming year.
+    Return what to add to an existing schedule, so that it fires for each run of the coming year.
 
-    The two disagree where clocks change. Of a time that isn't there, Airflow creates the run an hour later and Temporal
-    leaves it out; of an hour that is there twice, Temporal leaves out some times east of Greenwich.
+    Airflow and Temporal differ where clocks change. For a local time that is skipped, Airflow creates the run an hour
+    later, and Temporal doesn't fire. In an hour that occurs twice, Temporal leaves out some times east of Greenwich.
 
     Raises
     ------
     NotExpressibleError
-        The schedule leaves out more than a change of the clock explains.
+        The schedule leaves out times that a change of the clock doesn't explain.
     """
     if spec.intervals:
         return []
@@ -46,32 +50,33 @@ async def find_missing_times(
         begin = max(begin, spec.start_at)
     zone = spec.time_zone_name or "UTC"
     missing: set[datetime] = set()
-    for since, until, most in [(begin, begin + _AHEAD, _COMPARED), *_changes(zone, begin)]:
-        wanted = await asyncio.to_thread(_wanted, timetable, since, until, spec.end_at, most)
+    for since, until, limit in [(begin, begin + _AHEAD, _COMPARED), *_periods_around_changes(zone, begin)]:
+        wanted = await asyncio.to_thread(_list_due_times, timetable, since, until, spec.end_at, limit)
         if not wanted:
             continue
-        fires = await _fires(client, schedule_id, since, wanted[-1])
-        if len(fires) == _MOST_FIRES:
+        fires = await _list_fires(client, schedule_id, since, wanted[-1])
+        # The server has cut its list: later times can't be compared.
+        if len(fires) == _MAX_FIRES:
             wanted = [moment for moment in wanted if moment <= fires[-1]]
         missing |= set(wanted) - set(fires)
     unexplained = [
         moment
         for moment in sorted(missing)
-        if not any(since <= moment <= until for since, until, _ in _changes(zone, begin))
+        if not any(since <= moment <= until for since, until, _ in _periods_around_changes(zone, begin))
     ]
-    if unexplained or len(missing) > _MOST_ADDED:
+    if unexplained or len(missing) > _MAX_ADDED:
         raise NotExpressibleError(f"Temporal's schedule would leave out {min(unexplained or missing)}")
     return fire_once(sorted(missing))
 
 
-def _wanted(
-    timetable: Timetable, since: datetime, until: datetime, end: datetime | None, most: int
+def _list_due_times(
+    timetable: Timetable, since: datetime, until: datetime, end: datetime | None, limit: int
 ) -> list[datetime]:
-    times = due_times(timetable, since, until=until if end is None else min(until, end), limit=most)
+    times = due_times(timetable, since, until=until if end is None else min(until, end), limit=limit)
     return [datetime.fromtimestamp(moment.timestamp(), timezone.utc) for moment in times]
 
 
-async def _fires(client: Client, schedule_id: str, since: datetime, until: datetime) -> list[datetime]:
+async def _list_fires(client: Client, schedule_id: str, since: datetime, until: datetime) -> list[datetime]:
     answer = await client.workflow_service.list_schedule_matching_times(
         ListScheduleMatchingTimesRequest(
             namespace=client.namespace,
@@ -90,15 +95,15 @@ def _timestamp(moment: datetime) -> Timestamp:
     return stamp
 
 
-def _changes(zone: str, begin: datetime) -> Iterator[tuple[datetime, datetime, int]]:
-    for change in _offset_changes(zone, begin.date().toordinal()):
+def _periods_around_changes(zone: str, begin: datetime) -> Iterator[tuple[datetime, datetime, int]]:
+    for change in _list_offset_changes(zone, begin.date().toordinal()):
         if change + _AROUND_A_CHANGE > begin:
             yield max(begin, change - _AROUND_A_CHANGE), change + _AROUND_A_CHANGE, _COMPARED_AT_A_CHANGE
 
 
 @lru_cache(maxsize=64)
-def _offset_changes(name: str, day: int) -> list[datetime]:
-    """Return the hours in which the clocks of a zone change within a year of a day."""
+def _list_offset_changes(name: str, day: int) -> list[datetime]:
+    """Return the hours in which the clocks of a zone change, within 400 days from a day."""
     zone = ZoneInfo(name)
     begin = datetime.fromordinal(day).replace(tzinfo=timezone.utc)
     found = []

@@ -4,9 +4,10 @@ It takes no decisions: each scheduling pass is a local activity in which Airflow
 for and stops what the pass returned. One pass runs at a time; tasks that end meanwhile go to the next pass.
 
 The workflow runs in the worker that serves the default queue. All its methods run in one thread at a time and yield
-only at ``await``, so that its fields need no lock. It may use neither clocks nor random numbers nor I/O of its own: after
-the loss of a worker it is replayed from its history, and must issue the same commands in the same order. Callbacks of
-activities (``_ended``, ``_trigger_ended``), timers and signals only note what happened; ``_step`` acts on it.
+only at ``await``, so that its fields need no lock. It may use neither clocks nor random numbers nor I/O of its own:
+after the loss of a worker it is replayed from its history, and must issue the same commands in the same order.
+Callbacks of activities (``_ended``, ``_trigger_ended``), timers and signals only note what happened; ``_step`` acts on
+it.
 """
 
 from __future__ import annotations

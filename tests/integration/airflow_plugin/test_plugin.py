@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from temporal_airflow_nb.orchestration.outbox.rollout import ORCHESTRATOR
+from temporal_airflow_nb.config.environment import ORCHESTRATOR
 
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 

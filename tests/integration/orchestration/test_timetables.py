@@ -31,7 +31,7 @@ from temporal_airflow_nb.orchestration.schedules.timetables import (
     due_times,
     is_time_based,
 )
-from temporal_airflow_nb.orchestration.schedules.verification import _fires
+from temporal_airflow_nb.orchestration.schedules.verification import _list_fires
 from tests.support.stack_helpers import with_client
 
 ALWAYS = TimeRestriction(None, None, catchup=True)
@@ -81,7 +81,7 @@ async def _left_out(client, name, timetable, spans) -> tuple[list[datetime], int
         fires: set[datetime] = set()
         start = since
         while page := [
-            moment for moment in await _fires(client, schedule_id, start, until) if moment not in fires
+            moment for moment in await _list_fires(client, schedule_id, start, until) if moment not in fires
         ]:
             fires |= set(page)
             start = page[-1]

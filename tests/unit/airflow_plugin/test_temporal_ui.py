@@ -44,5 +44,5 @@ def test_ui_is_where_the_setting_says(configured, monkeypatch):
 
 def test_a_setting_that_is_no_address_is_refused(monkeypatch):
     monkeypatch.setenv("AIRFLOW__TEMPORAL_AIRFLOW__UI_URL", "temporal.internal")
-    with pytest.raises(InvalidInputError, match=r"ui_url is 'temporal\.internal'"):
+    with pytest.raises(InvalidInputError, match=r"ui_url = temporal\.internal`"):
         ui_url()
