@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 _MAX_CONCURRENT_TRANSACTIONS = 8
 _DEADLOCK_SECONDS = 60
 _CHECK_QUEUES_SECONDS = 15.0
-_HEARTBEATS: dict[str, Any] = {
+_HEARTBEATS = {
     "default_heartbeat_throttle_interval": timedelta(seconds=1),
     "max_heartbeat_throttle_interval": timedelta(seconds=3),
 }

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.base import TimeRestriction
@@ -49,6 +49,24 @@ _EXTRA_INTERVALS = 3
 _DECADES = timedelta(days=10_000)
 # croniter's `R`, a random value.
 _RANDOM = re.compile(r"(^|[\s,])[rR]([\s,(/]|$)")
+
+
+class _TimeFields(TypedDict):
+    """Fields of a ``ScheduleCalendarSpec`` that all days of a cron expression share."""
+
+    second: Sequence[ScheduleRange]
+    minute: Sequence[ScheduleRange]
+    hour: Sequence[ScheduleRange]
+    year: Sequence[ScheduleRange]
+    comment: str
+
+
+class _DayFields(TypedDict, total=False):
+    """Fields of a ``ScheduleCalendarSpec`` that select days."""
+
+    day_of_month: Sequence[ScheduleRange]
+    day_of_week: Sequence[ScheduleRange]
+    month: Sequence[ScheduleRange]
 
 
 def is_time_based(timetable: Timetable) -> bool:
@@ -170,7 +188,7 @@ def _calendars(expression: str) -> list[ScheduleCalendarSpec]:
     minute, hour, day, month, weekday, *more = cron.expanded
     second = more[0] if more else [0]
     year = more[1] if len(more) > 1 else ["*"]
-    common: dict[str, Any] = {
+    common: _TimeFields = {
         "second": _ranges(second, 0, 59),
         "minute": _ranges(minute, 0, 59),
         "hour": _ranges(hour, 0, 23),
@@ -187,9 +205,11 @@ def _calendars(expression: str) -> list[ScheduleCalendarSpec]:
     return [ScheduleCalendarSpec(**common, **fields) for fields in days]
 
 
-def _days_of_month(days: Sequence[Any], months: set[int]) -> list[dict[str, Any]]:
+def _days_of_month(days: Sequence[Any], months: set[int]) -> list[_DayFields]:
     numbers = [day for day in days if day != "l"]
-    found = [{"day_of_month": _ranges(numbers), "month": _ranges(months)}] if numbers else []
+    found: list[_DayFields] = (
+        [{"day_of_month": _ranges(numbers), "month": _ranges(months)}] if numbers else []
+    )
     if "l" in days:
         found += [
             {"day_of_month": (ScheduleRange(*last),), "month": _ranges(months & those)}
@@ -199,10 +219,10 @@ def _days_of_month(days: Sequence[Any], months: set[int]) -> list[dict[str, Any]
     return found
 
 
-def _days_of_week(days: Sequence[Any], nth: dict[int, set[Any]], months: set[int]) -> list[dict[str, Any]]:
+def _days_of_week(days: Sequence[Any], nth: dict[int, set[Any]], months: set[int]) -> list[_DayFields]:
     if not nth:
         return [{"day_of_week": _ranges(days), "month": _ranges(months)}]
-    found = []
+    found: list[_DayFields] = []
     for day, which in nth.items():
         for week in sorted(which - {"l"}):
             first = 7 * (week - 1) + 1

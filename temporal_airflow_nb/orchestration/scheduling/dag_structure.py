@@ -9,7 +9,7 @@ from airflow.api_fastapi.core_api.services.ui.task_group import get_task_group_c
 from airflow.serialization.definitions.mappedoperator import is_mapped
 from airflow.serialization.definitions.taskgroup import SerializedTaskGroup
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_node
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import DagStructure, Node, build_node
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 _MAX_DOC_LENGTH = 2_000
 
 
-def get_structure(dag: SerializedDAG) -> dict[str, Any]:
+def get_structure(dag: SerializedDAG) -> DagStructure:
     """
     Return the nodes and edges of a DAG; built at the first call for this version. Callers must not change it.
 
-    ``nodes`` holds a group before its members, and the members of a group together; ``edges`` are
+    ``nodes`` lists a group before its members, and the members of a group together; ``edges`` are
     ``[upstream task_id, downstream task_id]``.
     """
     # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to.
-    structure: dict[str, Any] | None = getattr(dag, "_temporal_airflow_structure", None)
+    structure: DagStructure | None = getattr(dag, "_temporal_airflow_structure", None)
     if structure is None:
         groups = dag.task_group.get_task_group_dict()
         nodes = list(_list_members(dag.task_group, None, False, groups))
@@ -37,7 +37,7 @@ def get_structure(dag: SerializedDAG) -> dict[str, Any]:
     return structure
 
 
-def _list_members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[dict[str, Any]]:
+def _list_members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[Node]:
     for child in get_task_group_children_getter()(group, groups):
         if not isinstance(child, SerializedTaskGroup):
             yield _task_node(child, parent, mapped)
@@ -54,7 +54,7 @@ def _list_members(group: Any, parent: str | None, mapped: bool, groups: Any) -> 
         yield from _list_members(child, child.group_id, is_in_mapped_group, groups)
 
 
-def _task_node(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
+def _task_node(task: Any, parent: str | None, mapped: bool) -> Node:
     return build_node(
         task.task_id,
         task.task_display_name if task.task_display_name != task.task_id else task.label,

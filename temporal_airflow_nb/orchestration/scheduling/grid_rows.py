@@ -127,7 +127,7 @@ def pack_structure(dag: SerializedDAG) -> str | None:
     return text
 
 
-def run_facts(dag_run: DagRun, session: Session) -> dict[str, Any]:
+def run_facts(dag_run: DagRun, session: Session) -> dict[str, str | float | None]:
     """Return what the grid shows of a run besides its state; times in seconds since the epoch."""
     created_by = DagVersion.id == dag_run.created_dag_version_id
     of_dag = DagVersion.dag_id == dag_run.dag_id
@@ -149,7 +149,7 @@ def run_facts(dag_run: DagRun, session: Session) -> dict[str, Any]:
     }
 
 
-def run_times(dag_run: DagRun) -> dict[str, Any]:
+def run_times(dag_run: DagRun) -> dict[str, float | None]:
     """Return the start and the end of a run, in seconds since the epoch."""
     return {"start_date": _seconds(dag_run.start_date), "end_date": _seconds(dag_run.end_date)}
 

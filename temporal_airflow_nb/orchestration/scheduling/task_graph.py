@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from airflow.serialization.definitions.mappedoperator import is_mapped
 
 if TYPE_CHECKING:
+    from airflow.serialization.definitions.baseoperator import SerializedBaseOperator
     from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.serialization.definitions.mappedoperator import SerializedMappedOperator
+
+    _Task: TypeAlias = SerializedBaseOperator | SerializedMappedOperator
 
 # Under these rules, the success of one upstream task changes nothing while another upstream task is unfinished.
 _NEEDS_ALL = frozenset(
@@ -86,7 +91,7 @@ def get_graph(dag: SerializedDAG) -> TaskGraph:
     return graph
 
 
-def _dependencies_of(task: Any, has_setups: bool) -> set[str]:
+def _dependencies_of(task: _Task, has_setups: bool) -> set[str]:
     found = set(task.upstream_task_ids)
     if is_mapped(task):
         found |= {operator.task_id for operator in task.iter_mapped_dependencies()}
@@ -103,7 +108,7 @@ def _dependencies_of(task: Any, has_setups: bool) -> set[str]:
     return found
 
 
-def _next_run_dependents(tasks: dict[str, Any]) -> dict[str, list[str]]:
+def _next_run_dependents(tasks: Mapping[str, _Task]) -> dict[str, list[str]]:
     dependents = defaultdict(set)
     for task_id, task in tasks.items():
         if task.depends_on_past:
@@ -114,7 +119,7 @@ def _next_run_dependents(tasks: dict[str, Any]) -> dict[str, list[str]]:
     return {task_id: sorted(others) for task_id, others in dependents.items()}
 
 
-def _waits_for_all(task: Any, tasks: dict[str, Any]) -> bool:
+def _waits_for_all(task: _Task, tasks: Mapping[str, _Task]) -> bool:
     rule = getattr(task.trigger_rule, "value", task.trigger_rule)
     return (
         rule in _NEEDS_ALL
@@ -127,7 +132,7 @@ def _waits_for_all(task: Any, tasks: dict[str, Any]) -> bool:
     )
 
 
-def _mapped_group(task: Any) -> str | None:
+def _mapped_group(task: _Task) -> str | None:
     """Return the only mapped group around a task; None without one, with nested ones, and for a mapped task."""
     groups = list(task.iter_mapped_task_groups())
     return groups[0].group_id if len(groups) == 1 and not is_mapped(task) else None

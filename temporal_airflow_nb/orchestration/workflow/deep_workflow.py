@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -65,6 +65,23 @@ STATE = SearchAttributeKey.for_keyword("AirflowState")
 _FIRST_IDLE_WAIT = timedelta(seconds=15)
 _MAX_IDLE_WAIT = timedelta(minutes=10)
 _MAX_PENDING_ACTIVITIES = 1_900
+
+
+class Progress(TypedDict):
+    """The answer to the query ``progress``."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    tasks: dict[str, int]
+
+
+class Grid(TypedDict):
+    """The answer to the query ``grid``."""
+
+    run: dict[str, str | float | None]
+    structure: str | None
+    tasks: str
 
 
 @workflow.defn(name=DEEP_WORKFLOW, sandboxed=False)
@@ -128,7 +145,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._tasks_to_check |= dict.fromkeys(task_ids)
 
     @workflow.query
-    def task_states(self) -> list[dict[str, Any]]:
+    def task_states(self) -> list[dict[str, str | int | None]]:
         """Return every known task instance, its state and its try number."""
         return [
             dict(zip(("task_id", "map_index", "state", "try_number"), row, strict=True))
@@ -136,7 +153,7 @@ class ExecuteAirflowDagDeepWorkflow:
         ]
 
     @workflow.query
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> Progress:
         """Return the run's state and the number of task instances in each state."""
         return {
             "dag_id": self._run.dag_id,
@@ -146,7 +163,7 @@ class ExecuteAirflowDagDeepWorkflow:
         }
 
     @workflow.query
-    def grid(self) -> dict[str, Any]:
+    def grid(self) -> Grid:
         """Return the run, its DAG's structure and its task instances; the latter two packed."""
         run = {"dag_id": self._run.dag_id, "run_id": self._run.run_id, "state": self._state, **self._grid.run}
         return {"run": run, "structure": self._grid.structure, "tasks": self._grid.pack()}

@@ -6,31 +6,71 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypedDict
 
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The final states of a task instance."""
 
 
-def build_node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str, Any]:
-    """Return a group or task of a structure, with the values of ``known``."""
-    defaults = {
+class Node(TypedDict):
+    """A task or a group of tasks."""
+
+    id: str
+    label: str
+    kind: str
+    parent: str | None
+    operator: str | None
+    mapped: bool
+    trigger_rule: str | None
+    retries: int
+    setup: bool
+    teardown: bool
+    doc: str | None
+
+
+class _NodesAndEdges(TypedDict):
+    nodes: list[Node]
+    edges: list[list[str]]
+
+
+class DagStructure(_NodesAndEdges, total=False):
+    """The nodes of a DAG, and its edges ``[upstream task_id, downstream task_id]``."""
+
+    order: list[int]
+    """The positions of the tasks among the nodes in topological order; only in a structure packed for a workflow."""
+
+
+def build_node(
+    node_id: str,
+    label: str,
+    parent: str | None,
+    *,
+    kind: str = "task",
+    operator: str | None = None,
+    mapped: bool = False,
+    trigger_rule: str | None = None,
+    retries: int = 0,
+    setup: bool = False,
+    teardown: bool = False,
+    doc: str | None = None,
+) -> Node:
+    """Return a task, or with ``kind="group"`` a group, of a structure."""
+    return {
         "id": node_id,
         "label": label,
-        "kind": "task",
+        "kind": kind,
         "parent": parent,
-        "operator": None,
-        "mapped": False,
-        "trigger_rule": None,
-        "retries": 0,
-        "setup": False,
-        "teardown": False,
-        "doc": None,
+        "operator": operator,
+        "mapped": mapped,
+        "trigger_rule": trigger_rule,
+        "retries": retries,
+        "setup": setup,
+        "teardown": teardown,
+        "doc": doc,
     }
-    return {**defaults, **known}
 
 
-def build_flat_structure(operators: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
+def build_flat_structure(operators: Iterable[tuple[str, str | None]]) -> DagStructure:
     """Return the structure of a DAG of which only the tasks and their operators are known."""
     nodes = [build_node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
     return {"nodes": nodes, "edges": []}

@@ -46,7 +46,7 @@ class GridMemory:
     """
 
     def __init__(self, packed: str | None = None) -> None:
-        self.run: dict[str, Any] = {}
+        self.run: dict[str, str | float | None] = {}
         """The run's type, its times, and the version of its DAG."""
         self.structure: str | None = None
         """The DAG's structure, packed; None if it is too large or unknown."""
