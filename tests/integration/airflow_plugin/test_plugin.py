@@ -1,4 +1,4 @@
-"""The hooks in processes of a stock Airflow, with its database and nothing else."""
+"""The hooks in processes of a stock Airflow, with nothing but its database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 
 
 class Installation:
-    """An ``AIRFLOW_HOME``, and what is run in it."""
+    """An ``AIRFLOW_HOME``, and the processes that run with it."""
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
@@ -69,7 +69,7 @@ def outbox():
         session.commit()
         return rows
 
-def marks():
+def managed():
     with settings.NonScopedSession() as session:
         return sorted(session.scalars(text("SELECT run_id FROM temporal_airflow_run")))
 """
@@ -77,14 +77,14 @@ def marks():
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory):
-    """A migrated database; each test adds runs of its own to it."""
+    """Return an installation with a migrated database, to which each test adds its own runs."""
     installation = Installation(tmp_path_factory.mktemp("airflow"))
     migrated = installation.run(AIRFLOW, "db", "migrate")
     assert migrated.returncode == 0, migrated.stderr
     return installation
 
 
-def test_nothing_listens_where_it_is_off(installation):
+def test_no_hook_is_installed_if_temporal_is_off(installation):
     code = """
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -99,7 +99,7 @@ print(event.contains(Session, "after_flush", session_listeners._after_flush), sc
     assert installation.python(code, **ON) == "True True"
 
 
-def test_what_still_runs_is_kept_from_a_scheduler_in_which_it_is_off(tmp_path, installation):
+def test_a_scheduler_with_temporal_off_still_skips_its_unfinished_runs(tmp_path, installation):
     home = tmp_path / "airflow"
     shutil.copytree(installation.home, home)
     other = Installation(home)
@@ -117,17 +117,17 @@ with settings.NonScopedSession() as session:
     add(session, "new").state = "running"
     session.flush()
     session.commit()
-print(scheduler_filters._installed, marks())
+print(scheduler_filters._installed, managed())
 """
     assert other.python(code) == "True ['in_flight']"
 
 
-def test_the_selftest_passes_and_leaves_nothing(installation):
+def test_the_selftest_passes_and_leaves_no_rows(installation):
     code = f"""{RUNS}
 from temporal_airflow_nb.airflow_plugin import selftest
 selftest.run()
 with settings.NonScopedSession() as session:
-    print(session.scalar(text("SELECT count(*) FROM dag_run WHERE dag_id LIKE '%selftest%'")), outbox(), marks())
+    print(session.scalar(text("SELECT count(*) FROM dag_run WHERE dag_id LIKE '%selftest%'")), outbox(), managed())
 """
     assert installation.python(code, **ON) == "0 [] []"
 
@@ -153,8 +153,8 @@ SchedulerJobRunner._start_queued_dagruns = start
 
 
 @pytest.mark.parametrize("change", BROKEN)
-def test_a_scheduler_that_would_run_tasks_twice_doesnt_start(tmp_path, installation, change):
-    """A plugin changes Airflow as another version of it might be."""
+def test_a_scheduler_that_would_run_tasks_twice_does_not_start(tmp_path, installation, change):
+    """A plugin changes Airflow as another version might."""
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "other_version.py").write_text(
@@ -180,14 +180,14 @@ def test_a_scheduler_that_would_run_tasks_twice_doesnt_start(tmp_path, installat
     ],
     ids=["unknown orchestrator", "malformed pattern"],
 )
-def test_a_scheduler_with_bad_settings_doesnt_start(installation, settings, message):
+def test_a_scheduler_with_invalid_settings_does_not_start(installation, settings, message):
     result = installation.run(AIRFLOW, "scheduler", "-n", "1", **settings)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_scheduler_without_our_tables_says_so(tmp_path, installation):
+def test_a_scheduler_without_the_tables_names_the_remedy(tmp_path, installation):
     home = tmp_path / "airflow"
     shutil.copytree(installation.home, home)
     with closing(sqlite3.connect(home / "airflow.db")) as database:
@@ -209,30 +209,30 @@ print("created")
     assert "airflow db migrate" in result.stderr
 
 
-def test_a_run_is_taken_over_in_the_transaction_in_which_it_starts(installation):
+def test_a_run_is_taken_over_in_the_transaction_that_starts_it(installation):
     code = f"""{RUNS}
 import airflow.plugins_manager as plugins
 import airflow.jobs.scheduler_job_runner
 plugins.ensure_plugins_loaded()
-said = []
+found = []
 with settings.NonScopedSession() as session:
     run = add(session, "taken")
     session.commit()
-    said.append(outbox())
+    found.append(outbox())
     run.state = "running"
     session.flush()
     session.rollback()
-    said += [outbox(), marks()]
+    found += [outbox(), managed()]
     run.state = "running"
     session.commit()
-    said += [outbox(), marks()]
+    found += [outbox(), managed()]
     run.clear_number += 1
     session.commit()
-    said.append(outbox())
+    found.append(outbox())
     session.delete(run)
     session.commit()
-    said += [outbox(), marks()]
-print(said)
+    found += [outbox(), managed()]
+print(found)
 """
     assert installation.python(code, **ON) == str(
         [
@@ -245,7 +245,7 @@ print(said)
     )
 
 
-def test_a_run_is_not_started_where_no_filter_would_keep_a_scheduler_off_it(installation):
+def test_a_run_does_not_start_in_a_process_without_filters(installation):
     code = f"""{RUNS}
 from temporal_airflow_nb.errors import UnsupportedVersionError
 with settings.NonScopedSession() as session:
@@ -259,7 +259,7 @@ with settings.NonScopedSession() as session:
     assert installation.python(code, **ON).startswith("refused: A run was started by a process")
 
 
-def test_runs_of_other_dags_are_left_alone(installation):
+def test_runs_of_other_dags_are_not_taken_over(installation):
     code = f"""{RUNS}
 import airflow.plugins_manager as plugins
 import airflow.jobs.scheduler_job_runner
@@ -271,12 +271,12 @@ with settings.NonScopedSession() as session:
     session.commit()
     run.state = "success"
     session.commit()
-print(outbox(), marks())
+print(outbox(), managed())
 """
     assert installation.python(code, **ON, AIRFLOW__TEMPORAL_AIRFLOW__DAGS="*, !etl") == "[] []"
 
 
-def test_single_statements_that_end_or_delete_many_runs_are_told(installation):
+def test_bulk_statements_on_runs_are_reported(installation):
     code = f"""{RUNS}
 from sqlalchemy import delete, update
 from temporal_airflow_nb.orchestration.outbox import managed_runs, tables
@@ -294,11 +294,11 @@ with settings.NonScopedSession() as session:
     outbox()
     session.execute(update(DagRun).where(DagRun.run_id.in_(["two", "other"])).values(state="failed"))
     session.commit()
-    said = [outbox()]
+    found = [outbox()]
     session.execute(delete(DagRun).where(DagRun.dag_id == "etl"))
     session.commit()
-    said += [sorted(outbox()), marks(), session.execute(tables.workflows.select()).all()]
-print(said)
+    found += [sorted(outbox()), managed(), session.execute(tables.workflows.select()).all()]
+print(found)
 """
     assert installation.python(code, **ON) == str(
         [[("two", "resync")], [("one", "resync"), ("two", "resync")], [], []]

@@ -1,4 +1,4 @@
-"""A configured Airflow with a versioned bundle, worked for by a production worker."""
+"""A production worker for a configured Airflow with a versioned bundle."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECOND = FIRST.replace('"first"', '"second"').replace(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Two versions of a bundle."""
+    """Return the folder of a bundle with two versions."""
     root = tmp_path_factory.mktemp("bundle")
     for name, source in {"first": FIRST, "second": SECOND}.items():
         (root / name).mkdir()
@@ -60,7 +60,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(stack, root, tmp_path_factory):
-    """A worker and a gateway for an Airflow that is configured as for production, on the stack's Temporal."""
+    """Start a worker and a gateway for an Airflow configured as in production, with the stack's Temporal."""
     home = tmp_path_factory.mktemp("configured")
     temporal = {key: stack.status()["env"][key] for key in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")}
     bundle = {"name": "versions", "classpath": "folder_bundle.FolderBundle", "kwargs": {"root": str(root)}}
@@ -88,7 +88,7 @@ def returned(run, task_id):
     return xcoms.loc[xcoms["task_id"] == task_id, "value"].iloc[0]
 
 
-def test_run_keeps_the_version_it_started_with(cluster, root, tmp_path):
+def test_a_run_keeps_the_version_that_it_started_with(cluster, root, tmp_path):
     trace = tmp_path / "trace"
     runs = {}
     for version in ("first", "second"):
@@ -103,7 +103,7 @@ def test_run_keeps_the_version_it_started_with(cluster, root, tmp_path):
     assert states(runs["second"]) == {"begins": "success", "ends": "success", "added": "success"}
 
 
-def test_version_is_stored_with_what_its_bundle_says_of_it(cluster, root, tmp_path):
+def test_a_version_is_stored_with_the_data_of_its_bundle(cluster, root, tmp_path):
     (root / "current").write_text("second")
     (tmp_path / "go").touch()
     run = cluster.run(root / "second" / "versioned.py", conf={"trace": str(tmp_path / "trace")})

@@ -1,4 +1,4 @@
-"""Triggers: what they survive, what stops them, and what they cost while they wait."""
+"""Triggers of deferred tasks: lost workers, cancellation, and their cost while they wait."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ DAGS = """
 
 @pytest.fixture(scope="module")
 def triggers(tmp_path_factory):
-    """A folder on the stack's PYTHONPATH, where triggers have to be for a triggerer to find them."""
+    """Write triggers to a folder on the stack's PYTHONPATH: a triggerer imports them from there."""
     folder = tmp_path_factory.mktemp("triggers")
     (folder / "file_trigger.py").write_text(textwrap.dedent(TRIGGERS))
     return folder
@@ -115,7 +115,7 @@ def dags(tmp_path):
     return path
 
 
-def starts(folder):
+def starts_in(folder):
     return lines(folder / "trace", "starts")
 
 
@@ -123,12 +123,12 @@ def process_of(line):
     return int(line.rsplit(" ", 1)[-1])
 
 
-def test_worker_killed_while_a_trigger_waits(own_stack, dags, tmp_path):
+def test_a_trigger_restarts_after_its_worker_was_killed(own_stack, dags, tmp_path):
     run = own_stack.run(dags, dag_id="waits")
-    until(lambda: starts(tmp_path))
-    (first,) = starts(tmp_path)
+    until(lambda: starts_in(tmp_path))
+    (first,) = starts_in(tmp_path)
     kill(pid_of(own_stack, "worker"))
-    until(lambda: len(starts(tmp_path)) == 2, timeout=90)
+    until(lambda: len(starts_in(tmp_path)) == 2, timeout=90)
     assert not psutil.pid_exists(process_of(first))
     (tmp_path / "go").touch()
     assert run.wait(timeout=60) == "success"
@@ -136,33 +136,33 @@ def test_worker_killed_while_a_trigger_waits(own_stack, dags, tmp_path):
     assert run.xcoms["value"].tolist() == ["one -1"]
 
 
-def test_trigger_process_that_dies_is_replaced(own_stack, dags, tmp_path):
+def test_a_dead_trigger_process_is_replaced(own_stack, dags, tmp_path):
     run = own_stack.run(dags, dag_id="trigger_exits")
-    until(lambda: starts(tmp_path))
+    until(lambda: starts_in(tmp_path))
     (tmp_path / "go").write_text("exit now")
-    until(lambda: len(starts(tmp_path)) == 2)
+    until(lambda: len(starts_in(tmp_path)) == 2)
     assert run.wait(timeout=60) == "success"
 
 
-def test_cancelled_run_kills_its_triggers(own_stack, dags, tmp_path):
+def test_cancelling_a_run_kills_its_triggers(own_stack, dags, tmp_path):
     run = own_stack.run(dags, dag_id="waits")
-    until(lambda: starts(tmp_path))
+    until(lambda: starts_in(tmp_path))
     assert run.cancel() == "failed"
     until(lambda: lines(tmp_path / "trace", "killed") == ["killed one -1"])
     assert states(run) == {"one": "failed"}
 
 
-def test_triggers_share_one_process_and_hold_no_slot(own_stack, dags, tmp_path):
+def test_triggers_share_one_process_and_occupy_no_slot(own_stack, dags, tmp_path):
     run = own_stack.run(dags, dag_id="many_wait")
-    until(lambda: len(starts(tmp_path)) == 40, timeout=60)
-    assert len({process_of(line) for line in starts(tmp_path)}) == 1
+    until(lambda: len(starts_in(tmp_path)) == 40, timeout=60)
+    assert len({process_of(line) for line in starts_in(tmp_path)}) == 1
     until(lambda: (run.tasks["state"] == "deferred").all())
     (tmp_path / "go").touch()
     assert run.wait(timeout=90) == "success"
     assert sorted(run.xcoms["value"]) == sorted(f"each {index}" for index in range(40))
 
 
-def test_trigger_goes_on_while_its_workflow_continues_as_new(own_stack, dags, tmp_path):
+def test_a_trigger_goes_on_while_its_workflow_continues_as_new(own_stack, dags, tmp_path):
     run = own_stack.run(dags, dag_id="waits_beside_a_chain")
     until(lambda: lines(tmp_path / "trace", "chain has ended"), timeout=90)
 
@@ -174,7 +174,7 @@ def test_trigger_goes_on_while_its_workflow_continues_as_new(own_stack, dags, tm
     assert len(with_client(own_stack, executions)) > 1
     (tmp_path / "go").touch()
     assert run.wait(timeout=60) == "success"
-    assert len(starts(tmp_path)) == 1
+    assert len(starts_in(tmp_path)) == 1
     assert lines(tmp_path / "trace", "resumed") == ["resumed one -1"]
     replayer = Replayer(workflows=[ExecuteAirflowDagDeepWorkflow])
     for history in with_client(own_stack, executions):

@@ -1,4 +1,4 @@
-"""Answers to tasks that ask a person: when they may come, and which are refused."""
+"""Answers to tasks that wait for a person: early and late ones, and refused ones."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def path(tmp_path):
 
 
 def heartbeat_after_cancel(stack, run):
-    """Return when an activity that is to be cancelled was last heard of; None where there is none."""
+    """Return the last heartbeats of activities that have been asked to cancel, in nanoseconds."""
 
-    async def look(client):
+    async def describe(client):
         description = await client.get_workflow_handle(run.workflow_id).describe()
         return [
             activity.last_heartbeat_time.ToNanoseconds()
@@ -64,10 +64,10 @@ def heartbeat_after_cancel(stack, run):
             if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
         ]
 
-    return with_client(stack, look)
+    return with_client(stack, describe)
 
 
-def test_answer_before_the_task_waits_for_it(stack, path, tmp_path):
+def test_an_answer_may_arrive_before_the_task_waits_for_it(stack, path, tmp_path):
     run = stack.run(path, dag_id="asks_slowly")
     until((tmp_path / "before_go").exists)
     assert states(run) == {"ask": "running"}
@@ -77,7 +77,7 @@ def test_answer_before_the_task_waits_for_it(stack, path, tmp_path):
     assert run.xcoms["value"].iloc[0]["chosen_options"] == ["b"]
 
 
-def test_answers_that_are_refused(stack, path):
+def test_invalid_answers_are_refused(stack, path):
     run = stack.run(path, dag_id="asks")
     with pytest.raises(RunNotFoundError, match="has no task 'nobody'"):
         run.respond("nobody", "Approve")
@@ -97,30 +97,30 @@ def test_answers_that_are_refused(stack, path):
     assert run.wait(timeout=60) == "success"
 
 
-def is_back(stack, lost):
-    """Return whether another worker runs in place of the lost one."""
+def is_replaced(stack, lost):
+    """Return whether another worker has replaced the lost one."""
     row = next(row for row in stack.status()["services"] if row["name"] == "worker")
     return row["state"] == "running" and row["pid"] != lost
 
 
-def test_answer_after_the_worker_was_lost(own_stack, path):
+def test_an_answer_counts_after_the_worker_was_lost(own_stack, path):
     run = own_stack.run(path, dag_id="asks")
     until(lambda: states(run) == {"ask": "awaiting_input"})
     worker = pid_of(own_stack, "worker")
     kill(worker)
-    until(lambda: is_back(own_stack, worker), timeout=90)
+    until(lambda: is_replaced(own_stack, worker), timeout=90)
     run.respond("ask", "Approve")
     assert run.wait(timeout=60) == "success"
 
 
-def test_answer_leaves_callbacks_of_other_tasks_alone(stack, path, tmp_path):
+def test_an_answer_does_not_stop_callbacks_of_other_tasks(stack, path, tmp_path):
     run = stack.run(path, dag_id="asks_beside_a_slow_callback")
     until((tmp_path / "before_go").exists)
     until(lambda: states(run)["ask"] == "awaiting_input")
     run.respond("ask", "Approve")
     until(lambda: states(run)["ask"] == "success")
     first = until(lambda: heartbeat_after_cancel(stack, run), "the activity is to be cancelled")
-    # By the next but one at the latest, its worker knows.
+    # The worker learns of the cancellation with one of the next two heartbeats.
     until(lambda: heartbeat_after_cancel(stack, run) != first)
     second = heartbeat_after_cancel(stack, run)
     until(lambda: heartbeat_after_cancel(stack, run) != second)
@@ -132,7 +132,7 @@ def test_answer_leaves_callbacks_of_other_tasks_alone(stack, path, tmp_path):
 
 @pytest.fixture
 def own_stack(tmp_path):
-    """A stack whose worker may be killed."""
+    """Start a stack whose worker the test may kill."""
     from temporal_airflow_nb import LocalStack
 
     with LocalStack(tmp_path / "home") as stack:

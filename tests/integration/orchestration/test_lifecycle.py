@@ -1,6 +1,6 @@
 """Cancelling, clearing and marking runs: from Python, from the command line, and at awkward moments.
 
-What comes of it is compared with native Airflow in ``oracle/scenarios.py``.
+``oracle/scenarios.py`` compares the outcomes with those of native Airflow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENDED = {"first": "success", "middle": "success", "each": "success"}
 
 @pytest.fixture
 def start(stack, tmp_path):
-    """Return a function that starts a run, and waits for its middle task to run."""
+    """Return a function that starts a run and waits until its middle task runs."""
     started = []
 
     def start(dag_id="held", on=stack):
@@ -42,7 +42,7 @@ def start(stack, tmp_path):
         run = on.run(DAG, dag_id=dag_id, conf={"folder": str(folder)})
         started.append((on, run))
         run.folder = folder
-        until(lambda: said(run, "middle starts"), "the middle task runs")
+        until(lambda: traced(run, "middle starts"), "the middle task runs")
         return run
 
     yield start
@@ -57,8 +57,8 @@ def command(stack, capsys):
 
     def command(*arguments):
         code = main.main([*arguments, "--home", str(stack.home)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return command
 
@@ -70,7 +70,7 @@ def cancels(stack, run):
     )
 
 
-def said(run, prefix):
+def traced(run, prefix):
     return lines(run.folder / "trace", prefix)
 
 
@@ -86,17 +86,17 @@ def histories(stack, run):
     return with_client(stack, fetch)
 
 
-def test_cancelled_task_has_its_on_kill_and_the_run_no_callback(start):
+def test_cancelling_calls_on_kill_of_the_task_but_no_callback_of_the_run(start):
     run = start()
     assert run.cancel() == "failed"
-    until(lambda: said(run, "middle on_kill"), "on_kill runs")
+    until(lambda: traced(run, "middle on_kill"), "on_kill runs")
     assert run.wait(timeout=10) == "failed"
     assert [*run.tasks["state"]] == ["success", "failed", "skipped", "skipped"]
     assert run.cancel() == "failed"
-    assert not said(run, "the run failed")
+    assert not traced(run, "the run failed")
 
 
-def test_clear_returns_what_it_cleared_and_wait_waits_for_the_new_end(start, stack):
+def test_clear_returns_the_cleared_tasks_and_wait_waits_for_the_new_end(start, stack):
     run = start()
     go(run)
     assert run.wait(timeout=30) == "success"
@@ -117,11 +117,11 @@ def test_clear_returns_what_it_cleared_and_wait_waits_for_the_new_end(start, sta
         in_a_loop(Replayer(workflows=[ExecuteAirflowDagDeepWorkflow]).replay_workflow(history))
 
 
-def test_cleared_twice_and_cancelled_at_once(start):
+def test_a_run_that_was_cleared_twice_and_cancelled_can_be_cleared_again(start):
     run = start()
     run.clear("middle")
     run.clear("middle")
-    until(lambda: said(run, "middle starts try 2"), "it runs again")
+    until(lambda: traced(run, "middle starts try 2"), "it runs again")
     run.cancel()
     run.clear()
     go(run)
@@ -129,11 +129,11 @@ def test_cleared_twice_and_cancelled_at_once(start):
     assert states(run) == ENDED
 
 
-def test_workflow_shows_what_was_marked(start, stack):
+def test_the_workflow_shows_marked_tasks(start, stack):
     run = start()
     run.mark("success", "middle")
     assert run.wait(timeout=30) == "success"
-    assert said(run, "middle on_kill")
+    assert traced(run, "middle on_kill")
 
     async def query(client):
         return await client.get_workflow_handle(run.workflow_id).query("task_states")
@@ -142,27 +142,29 @@ def test_workflow_shows_what_was_marked(start, stack):
     assert shown == dict.fromkeys([("first", -1), ("middle", -1), ("each", 0), ("each", 1)], "success")
 
 
-@pytest.mark.parametrize("workflow_knows", [False, True])
-def test_worker_lost_while_a_cleared_task_is_ended(start, tmp_path_factory, workflow_knows):
+@pytest.mark.parametrize("workflow_has_cancelled", [False, True])
+def test_a_cleared_task_runs_again_although_its_worker_is_lost(
+    start, tmp_path_factory, workflow_has_cancelled
+):
     from temporal_airflow_nb import LocalStack
 
     with LocalStack(tmp_path_factory.mktemp("lost") / "home") as stack:
         run = start(on=stack)
         run.clear("middle")
-        if workflow_knows:
+        if workflow_has_cancelled:
             until(lambda: cancels(stack, run), "the workflow asks to cancel the try")
         kill(pid_of(stack, "worker"))
-        until(lambda: said(run, "middle starts try 2"), "it runs again", timeout=60)
+        until(lambda: traced(run, "middle starts try 2"), "it runs again", timeout=60)
         go(run)
         assert run.wait(timeout=60) == "success"
         assert tries(run) == {"first": 1, "middle": 2, "each": 1}
 
 
-def test_cleared_run_has_its_dagrun_timeout_before_it(start):
+def test_the_dagrun_timeout_of_a_cleared_run_starts_again(start):
     run = start("held_for_long")
     run.cancel()
     run.clear()
-    until(lambda: said(run, "middle starts try 2"), "it runs again")
+    until(lambda: traced(run, "middle starts try 2"), "it runs again")
     assert run.wait(timeout=30) == "failed"
     assert [*run.tasks["state"]] == ["skipped"]
     run.clear()
@@ -170,7 +172,7 @@ def test_cleared_run_has_its_dagrun_timeout_before_it(start):
     assert run.wait(timeout=30) == "success"
 
 
-def test_cleared_run_waits_for_max_active_runs(start):
+def test_a_cleared_run_waits_for_max_active_runs(start):
     first = start("held_one_by_one")
     go(first)
     assert first.wait(timeout=30) == "success"
@@ -184,7 +186,7 @@ def test_cleared_run_waits_for_max_active_runs(start):
 
 
 @pytest.mark.parametrize("which", [{"task_ids": "midle"}, {"task_ids": "middle", "map_index": 3}], ids=str)
-def test_what_the_run_does_not_have_is_refused(start, which):
+def test_a_task_that_the_run_does_not_have_is_refused(start, which):
     run = start()
     for act in (run.clear, lambda **chosen: run.mark("failed", **chosen)):
         with pytest.raises(RunNotFoundError, match=r"Did you mean middle|It isn't mapped"):
@@ -192,7 +194,7 @@ def test_what_the_run_does_not_have_is_refused(start, which):
     assert states(run)["middle"] == "running"
 
 
-def test_marks_that_make_no_sense_are_refused(start):
+def test_invalid_marks_are_refused(start):
     run = start()
     with pytest.raises(InvalidInputError, match="already"):
         run.mark("success", "first")
@@ -203,7 +205,7 @@ def test_marks_that_make_no_sense_are_refused(start):
     assert states(run)["middle"] == "running"
 
 
-def test_commands(start, command):
+def test_mark_and_clear_commands(start, command):
     run = start()
     code, out, err = command("mark", "failed", "held", "--task", "middle", "--wait", "--output", "json")
     shown = json.loads(out)
@@ -222,7 +224,7 @@ def test_commands(start, command):
     assert run.state == "failed"
 
 
-def test_cancel_command_takes_the_latest_run(start, command):
+def test_the_cancel_command_takes_the_latest_run(start, command):
     other, run = start(), start()
     code, out, _ = command("cancel", "held", "--output", "json", "--wait")
     assert (code, json.loads(out)["run_id"]) == (0, run.run_id)
@@ -242,7 +244,7 @@ def test_cancel_command_takes_the_latest_run(start, command):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_commands_that_make_no_sense_are_bad_input(start, command, arguments, message):
+def test_invalid_commands_are_bad_input(start, command, arguments, message):
     start()
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
@@ -256,4 +258,4 @@ def test_commands_find_a_configured_cluster(start, stack, monkeypatch, tmp_path,
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "none"))
     assert main.main(["cancel", "held", run.run_id, "--output", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "failed"
-    until(lambda: said(run, "middle on_kill"), "on_kill runs")
+    until(lambda: traced(run, "middle on_kill"), "on_kill runs")

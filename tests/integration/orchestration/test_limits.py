@@ -1,4 +1,4 @@
-"""Limits over all runs: who waits costs nothing, nobody is forgotten, and what is changed from outside is noticed."""
+"""Limits across runs: waiting costs nothing, no waiting run is forgotten, and changes from outside are noticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STRATEGY = """
     from airflow.task.priority_strategy import PriorityWeightStrategy
 
     class ByName(PriorityWeightStrategy):
-        '''The number at the end of the task's name.'''
+        '''The weight is the number at the end of the task's name.'''
 
         def get_weight(self, ti):
             return int(ti.task_id.rpartition("_")[2])
@@ -176,7 +176,7 @@ def dags(tmp_path):
 
 
 def change(stack, statement, *values):
-    """Change Airflow's database as its UI does, behind the stack's back."""
+    """Change Airflow's database as its UI does, without the stack."""
     path = Path(stack.status()["env"]["AIRFLOW_HOME"]) / "airflow.db"
     with contextlib.closing(sqlite3.connect(path, timeout=30)) as database, database:
         database.execute(statement, values)
@@ -204,7 +204,7 @@ def count(found, kind):
 
 
 def all_known_as(stack, run, state):
-    """Return whether the workflow knows of task instances, and that each is in this state."""
+    """Return whether the workflow knows task instances, all of them in ``state``."""
 
     async def query(client):
         return await client.get_workflow_handle(run.workflow_id).query("task_states")
@@ -233,18 +233,18 @@ def wait_for_all(runs, timeout=180):
     assert {run.wait(timeout=timeout) for run in runs} == {"success"}
 
 
-def test_many_runs_share_a_pool_without_a_storm(own_stack, dags, tmp_path):
+def test_many_runs_share_a_pool_with_few_signals(own_stack, dags, tmp_path):
     runs = [own_stack.run(dags, dag_id="shares") for _ in range(20)]
     wait_for_all(runs)
     assert most_at_once(tmp_path / "trace") == 2
     histories = [events(own_stack, run) for run in runs]
     signals = sum(count(found, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED) for found in histories)
-    assert signals <= 20 * (1 + 10), "a run is told of its start, and at most once of each slot"
+    assert signals <= 20 * (1 + 10), "a run gets a signal for its start, and at most one for each slot"
     transactions = sum(count(found, EventType.EVENT_TYPE_MARKER_RECORDED) for found in histories)
     assert transactions <= 20 * (5 + 2 * 10), "a pass follows a task's end or a slot"
 
 
-def test_waiting_costs_nothing_and_a_larger_pool_is_noticed(own_stack, dags, tmp_path):
+def test_waiting_runs_cost_nothing_and_notice_a_larger_pool(own_stack, dags, tmp_path):
     set_pool(own_stack, "closed", 0)
     runs = [own_stack.run(dags, dag_id=f"weighs_{weight}") for weight in (5, 1, 9)]
     until(lambda: all(states(run) == {"only": "scheduled"} for run in runs))
@@ -257,7 +257,7 @@ def test_waiting_costs_nothing_and_a_larger_pool_is_noticed(own_stack, dags, tmp
     assert lines(tmp_path / "trace", "ran") == ["ran weighs_9", "ran weighs_5", "ran weighs_1"]
 
 
-def test_priority_of_a_plugin(own_stack, dags, tmp_path):
+def test_a_priority_strategy_of_a_plugin_decides(own_stack, dags, tmp_path):
     set_pool(own_stack, "closed", 0)
     run = own_stack.run(dags, dag_id="weighed_by_a_plugin")
     until(lambda: set(states(run).values()) == {"scheduled"})
@@ -266,13 +266,13 @@ def test_priority_of_a_plugin(own_stack, dags, tmp_path):
     assert lines(tmp_path / "trace", "ran") == ["ran number_3", "ran number_2", "ran number_1"]
 
 
-def test_instances_of_a_task_are_limited_over_runs(own_stack, dags, tmp_path):
+def test_max_active_tis_per_dag_limits_instances_across_runs(own_stack, dags, tmp_path):
     wait_for_all([own_stack.run(dags, dag_id="few_at_a_time") for _ in range(3)])
     assert len(lines(tmp_path / "trace", "end")) == 12
     assert most_at_once(tmp_path / "trace") == 2
 
 
-def test_slot_of_a_run_that_timed_out_is_free(own_stack, dags, tmp_path):
+def test_a_run_that_timed_out_frees_its_slot(own_stack, dags, tmp_path):
     holding = own_stack.run(dags, dag_id="holds_its_slot")
     until(lambda: lines(tmp_path / "trace", "holds"))
     wanting = own_stack.run(dags, dag_id="wants_a_slot")
@@ -282,7 +282,7 @@ def test_slot_of_a_run_that_timed_out_is_free(own_stack, dags, tmp_path):
     assert states(holding) == {"holds": "skipped"}
 
 
-def test_paused_dag_starts_nothing_until_it_goes_on(own_stack, dags, tmp_path):
+def test_a_paused_dag_starts_nothing_until_it_is_unpaused(own_stack, dags, tmp_path):
     run = own_stack.run(dags, dag_id="is_paused")
     until(lambda: lines(tmp_path / "trace", "before"))
     change(own_stack, "UPDATE dag SET is_paused = 1 WHERE dag_id = 'is_paused'")
@@ -295,7 +295,7 @@ def test_paused_dag_starts_nothing_until_it_goes_on(own_stack, dags, tmp_path):
     wait_for_all([run])
 
 
-def test_runs_that_wait_for_their_past_are_told_once(own_stack, dags, tmp_path):
+def test_runs_that_wait_for_an_earlier_run_get_few_signals(own_stack, dags, tmp_path):
     runs = [own_stack.run(dags, dag_id="follows") for _ in range(25)]
     assert states(runs[-1]) == {"first": None, "second": None}
     (tmp_path / "go").touch()
@@ -305,7 +305,7 @@ def test_runs_that_wait_for_their_past_are_told_once(own_stack, dags, tmp_path):
         assert signals <= 6, "its start, two tasks of the run before, and as often that a run began"
 
 
-def test_past_that_is_marked_lets_the_next_run_go_on(own_stack, dags):
+def test_marking_a_task_lets_the_next_run_go_on(own_stack, dags):
     first = own_stack.run(dags, dag_id="past_is_mended", run_id="run-1")
     assert first.wait(timeout=60) == "failed"
     second = own_stack.run(dags, dag_id="past_is_mended", run_id="run-2")
@@ -315,7 +315,7 @@ def test_past_that_is_marked_lets_the_next_run_go_on(own_stack, dags):
     assert second.cancel() == "failed"
 
 
-def test_first_instance_of_a_task_may_have_no_past(own_stack, tmp_path):
+def test_the_first_instance_of_a_task_needs_no_earlier_one(own_stack, tmp_path):
     path = tmp_path / "grows.py"
     source = """
         from airflow.providers.standard.operators.empty import EmptyOperator
@@ -337,7 +337,7 @@ def test_first_instance_of_a_task_may_have_no_past(own_stack, tmp_path):
     assert run.cancel() == "failed"
 
 
-def test_sensors_that_wait_cost_nothing(own_stack, dags, tmp_path):
+def test_waiting_sensors_cost_nothing(own_stack, dags, tmp_path):
     run = own_stack.run(dags, dag_id="waits_for_long")
     until(lambda: len(lines(tmp_path / "trace", "poke")) == SENSORS, timeout=120)
     until(lambda: all_known_as(own_stack, run, "up_for_reschedule"), timeout=60)

@@ -1,4 +1,4 @@
-"""Airflow's queues are Temporal task queues, and workers serve those that they are told to."""
+"""Airflow's queues become Temporal task queues, and each worker serves the queues that it is started with."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def path(tmp_path):
 
 @contextmanager
 def worker(stack, queues):
-    """Run a worker beside the stack's own, as production does."""
+    """Run a second worker beside that of the stack, with the command of production."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -84,7 +84,7 @@ def task_queues(stack, run):
     return with_client(stack, fetch)
 
 
-def test_embedded_stack_serves_every_queue(stack, path):
+def test_an_embedded_stack_serves_every_queue(stack, path):
     run = stack.run(path)
     assert run.wait(timeout=60) == "success"
     assert task_queues(stack, run) == {
@@ -94,7 +94,7 @@ def test_embedded_stack_serves_every_queue(stack, path):
     }
 
 
-def test_task_waits_for_a_worker_of_its_queue(tmp_path, path, monkeypatch):
+def test_a_task_waits_for_a_worker_of_its_queue(tmp_path, path, monkeypatch):
     from temporal_airflow_nb import LocalStack
 
     monkeypatch.setenv("TEMPORAL_AIRFLOW_QUEUES", "default")
@@ -117,7 +117,7 @@ def test_task_waits_for_a_worker_of_its_queue(tmp_path, path, monkeypatch):
         until(lambda: waiting.state == "failed")
 
 
-def test_bad_list_of_queues(tmp_path):
+def test_a_malformed_list_of_queues_is_refused(tmp_path):
     answer = subprocess.run(
         [sys.executable, "-m", "temporal_airflow_nb.cli.main", "worker", "--queues", "gpu,,default"],
         capture_output=True,

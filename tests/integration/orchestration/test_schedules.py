@@ -1,4 +1,4 @@
-"""Temporal's Schedules as the clock of DAGs, in a stack that has no scheduler of Airflow."""
+"""Native scheduling: Temporal Schedules create the runs of DAGs in a stack without Airflow's scheduler."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clocked(home):
-    """A stack whose clock is Temporal."""
+    """Start a stack with native scheduling."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEMPORAL_NATIVE_SCHEDULING", "true")
         patch.setenv("TEMPORAL_SCHEDULE_ID_PREFIX", PREFIX)
@@ -50,7 +50,7 @@ def query(home, sql, *parameters):
 
 
 def scheduled(home, dag_id):
-    """Return a DAG's runs that time has started, oldest first."""
+    """Return the scheduled runs of a DAG, oldest first."""
     columns = (
         "run_id, logical_date, data_interval_start, data_interval_end, run_after, state, start_date, end_date"
     )
@@ -66,7 +66,7 @@ def moment(text):
 
 
 def described(stack, dag_id):
-    """Return what Temporal knows of a DAG's schedule, or None where there is none."""
+    """Return Temporal's description of a DAG's Schedule, or None if it has none."""
 
     async def use(client):
         try:
@@ -80,7 +80,7 @@ def described(stack, dag_id):
 
 
 def triggered(stack, dag_id):
-    """Have a schedule fire now; return how many runs that created."""
+    """Trigger a Schedule; return the number of runs that it created."""
 
     async def use(client):
         handle = client.get_schedule_handle(PREFIX + dag_id)
@@ -105,7 +105,7 @@ def airflow(stack, *arguments):
 
 
 def started(stack, dag_id, path=DAG_FILE):
-    """Have a DAG stored, unpaused and run once by hand; wait for its schedule."""
+    """Run a DAG once, which stores and unpauses it; wait for its Schedule."""
     assert stack.run(path, dag_id=dag_id).wait(timeout=TIMEOUT) == "success"
     return until(lambda: described(stack, dag_id), f"a schedule of {dag_id}", TIMEOUT)
 
@@ -120,7 +120,7 @@ def test_each_fire_creates_one_run_at_its_time(clocked, home):
         lambda: len(found := scheduled(home, "by_time_interval")) >= 6 and found, "six runs", TIMEOUT
     )
     dates = [moment(run["logical_date"]) for run in runs]
-    assert dates[-1] - dates[-3] == timedelta(seconds=6), "each follows the one before it by the interval"
+    assert dates[-1] - dates[-3] == timedelta(seconds=6), "runs follow each other at the interval"
     assert [run["run_after"] for run in runs] == [run["logical_date"] for run in runs]
     until(lambda: scheduled(home, "by_time_interval")[3]["state"] == "success", "the fourth's end", TIMEOUT)
 
@@ -128,10 +128,10 @@ def test_each_fire_creates_one_run_at_its_time(clocked, home):
         found = client.list_workflows("AirflowDagId = 'by_time_interval'")
         return [workflow.id async for workflow in found if workflow.workflow_type.startswith("CreateDue")]
 
-    assert with_client(clocked, by_schedule), "found by the DAG, as its runs are"
+    assert with_client(clocked, by_schedule), "the search attribute finds them like runs"
 
 
-def test_pause_change_and_delete_follow(clocked, home, tmp_path):
+def test_a_schedule_is_paused_changed_and_deleted_with_its_dag(clocked, home, tmp_path):
     started(clocked, "by_time_interval")
     airflow(clocked, "dags", "pause", "by_time_interval")
     until(lambda: described(clocked, "by_time_interval").schedule.state.paused, "a paused schedule", TIMEOUT)
@@ -178,7 +178,7 @@ def test_catchup_creates_every_run_that_airflow_would(clocked, home):
     ) is not None:
         interval = info.data_interval
         expected.append((info.logical_date, interval.start, interval.end))
-    assert len(expected) == 6, "one of which begins at a time that isn't there"
+    assert len(expected) == 6, "one of them begins at a local time that is skipped"
     runs = until(
         lambda: (
             len(found := scheduled(home, "by_time_catchup")) == 6
@@ -192,10 +192,10 @@ def test_catchup_creates_every_run_that_airflow_would(clocked, home):
     assert [tuple(moment(run[column]) for column in columns) for run in runs] == expected
     ends = [run["end_date"] for run in runs]
     assert all(run["start_date"] >= end for run, end in zip(runs[1:], ends, strict=False)), "one at a time"
-    assert triggered(clocked, "by_time_catchup") == 0, "all there are"
+    assert triggered(clocked, "by_time_catchup") == 0, "no run is missing"
 
 
-def test_without_catchup_the_latest_run_alone_is_created(clocked, home):
+def test_without_catchup_only_the_latest_run_is_created(clocked, home):
     started(clocked, "by_time_latest")
     runs = until(lambda: scheduled(home, "by_time_latest"), "a run", TIMEOUT)
     assert triggered(clocked, "by_time_latest") == 0
@@ -204,11 +204,11 @@ def test_without_catchup_the_latest_run_alone_is_created(clocked, home):
     assert now - timedelta(days=32) < moment(runs[0]["data_interval_end"]) <= now
 
 
-def test_what_no_schedule_can_express_is_listed(clocked, home):
+def test_the_doctor_lists_dags_that_no_schedule_can_express(clocked, home):
     assert clocked.run(DAG_FILE, dag_id="by_time_weekday").wait(timeout=TIMEOUT) == "success"
     until(
         lambda: query(home, "SELECT 1 FROM temporal_airflow_schedule WHERE dag_id = 'by_time_weekday'"),
-        "a look at it",
+        "a record of it",
         TIMEOUT,
     )
     assert described(clocked, "by_time_weekday") is None
@@ -227,7 +227,7 @@ def test_what_no_schedule_can_express_is_listed(clocked, home):
     assert "by_time_nothing" not in found["detail"]
 
 
-def test_schedule_that_somebody_deleted_or_paused_is_put_right(clocked):
+def test_a_schedule_that_a_user_deleted_or_paused_is_restored(clocked):
     started(clocked, "by_time_latest")
 
     async def interfere(client):
@@ -259,7 +259,7 @@ def test_two_workers_create_each_run_once(clocked, home, tmp_path):
     assert "Traceback" not in log.read_text()
 
 
-def test_switched_off_nothing_is_left(clocked, home, monkeypatch):
+def test_switching_native_scheduling_off_deletes_all_schedules(clocked, home, monkeypatch):
     started(clocked, "by_time_interval")
     clocked.stop()
     monkeypatch.delenv("TEMPORAL_NATIVE_SCHEDULING")

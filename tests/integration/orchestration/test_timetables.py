@@ -53,7 +53,7 @@ DIALECT = (
     "0 0 31 * *",
     "30 10 1 1 * 15",
 )
-"""Crons that Temporal's own parser refuses, or reads in another way, and some that it doesn't."""
+"""Cron expressions that Temporal's parser refuses or reads differently, and some that it reads the same way."""
 ROUND_THE_CLOCK = ("0 2 * * *", "30 2 * * *", "30 1 * * *", "@hourly", "*/5 * * * *", "15 */2 * * *")
 ZONES = ("UTC", "Europe/Zurich", "America/New_York", "Antarctica/Troll")
 
@@ -66,8 +66,8 @@ def utc(*parts) -> datetime:
     return datetime(*parts, tzinfo=timezone.utc)
 
 
-async def _left_out(client, name, timetable, spans) -> tuple[list[datetime], int]:
-    """Keep a schedule as the worker does; return the times of Airflow at which it doesn't fire, and how many fires."""
+async def _missing_times(client, name, timetable, spans) -> tuple[list[datetime], int]:
+    """Create a Schedule as the worker does; return the due times at which it doesn't fire, and the number of due times."""
     synchronizer = ScheduleSynchronizer(client)
     schedule = Schedule(synchronizer._action(name), spec(timetable), state=ScheduleState(paused=True))
     await synchronizer._put_schedule(name, schedule, timetable)
@@ -101,7 +101,7 @@ def changes_of_clock(zone: str, begin: datetime) -> list[datetime]:
     ("zone", "timetable"),
     [*((zone, CronTriggerTimetable) for zone in ZONES), ("Europe/Zurich", CronDataIntervalTimetable)],
 )
-def test_schedule_fires_for_each_run_where_clocks_change(stack, zone, timetable):
+def test_a_schedule_fires_for_each_run_around_a_change_of_the_clock(stack, zone, timetable):
     now = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
     changes = changes_of_clock(zone, now) or [now.replace(hour=1) + timedelta(days=100)]
     nights = [(change - timedelta(hours=6), change + timedelta(hours=6)) for change in changes]
@@ -110,7 +110,7 @@ def test_schedule_fires_for_each_run_where_clocks_change(stack, zone, timetable)
     async def use(client):
         for number, cron in enumerate(ROUND_THE_CLOCK):
             name = f"clock-{timetable.__name__}-{zone}-{number}"
-            missing, wanted = await _left_out(client, name, timetable(cron, timezone=zone), nights)
+            missing, wanted = await _missing_times(client, name, timetable(cron, timezone=zone), nights)
             assert wanted >= 1, cron
             assert not missing, cron
 
@@ -118,21 +118,21 @@ def test_schedule_fires_for_each_run_where_clocks_change(stack, zone, timetable)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Zurich"])
-def test_schedule_fires_for_each_run_of_a_year_in_any_dialect(stack, zone):
+def test_a_schedule_fires_for_each_run_of_a_year_in_any_cron_dialect(stack, zone):
     begin = datetime.now(timezone.utc)
 
     async def use(client):
         for number, cron in enumerate(DIALECT):
             timetable = CronTriggerTimetable(cron, timezone=zone)
             span = (begin, begin + timedelta(days=380))
-            missing, wanted = await _left_out(client, f"year-{zone}-{number}", timetable, [span])
+            missing, wanted = await _missing_times(client, f"year-{zone}-{number}", timetable, [span])
             assert wanted >= 1, cron
             assert not missing, cron
 
     with_client(stack, use)
 
 
-def test_schedule_that_leaves_out_more_than_a_change_of_the_clock_does_is_refused(stack):
+def test_a_schedule_that_leaves_out_unexplained_times_is_refused(stack):
     wanted = CronTriggerTimetable("0 2 * * *", timezone="Europe/Zurich")
     other = CronTriggerTimetable("0 2 * * 1-6", timezone="Europe/Zurich")
 
@@ -146,12 +146,12 @@ def test_schedule_that_leaves_out_more_than_a_change_of_the_clock_does_is_refuse
     with_client(stack, use)
 
 
-def test_several_crons_are_one_schedule(stack):
+def test_several_crons_become_one_schedule(stack):
     timetable = MultipleCronTriggerTimetable("0 2 * * *", "30 14 * * 5", timezone="Europe/Zurich")
     begin = datetime.now(timezone.utc)
 
     async def use(client):
-        return await _left_out(client, "several", timetable, [(begin, begin + timedelta(days=380))])
+        return await _missing_times(client, "several", timetable, [(begin, begin + timedelta(days=380))])
 
     missing, wanted = with_client(stack, use)
     assert wanted > 400
@@ -160,7 +160,7 @@ def test_several_crons_are_one_schedule(stack):
 
 @pytest.mark.parametrize("timetable", [DeltaTriggerTimetable, DeltaDataIntervalTimetable])
 @pytest.mark.parametrize("delta", [timedelta(seconds=7), timedelta(minutes=90), timedelta(days=3, hours=5)])
-def test_interval_fires_when_the_next_run_is_due(stack, timetable, delta):
+def test_an_interval_fires_when_the_next_run_is_due(stack, timetable, delta):
     due = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=11)
 
     async def use(client):
@@ -179,7 +179,7 @@ def test_interval_fires_when_the_next_run_is_due(stack, timetable, delta):
     assert fires[first:][:4] == [due + delta * number for number in range(4)][: len(fires) - first]
 
 
-def test_start_and_end_of_the_dag_are_those_of_the_schedule():
+def test_a_schedule_has_the_start_and_the_end_of_its_dag():
     begin, end = utc(2027, 1, 1), utc(2027, 1, 31)
     restriction = TimeRestriction(begin, end, catchup=True)  # type: ignore[arg-type]
     triggered = spec(CronTriggerTimetable("@daily", timezone="UTC"), restriction)
@@ -191,7 +191,7 @@ def test_start_and_end_of_the_dag_are_those_of_the_schedule():
     )
 
 
-def test_zone_of_a_fixed_offset_has_the_sign_of_posix():
+def test_the_name_of_a_fixed_offset_has_the_sign_of_posix():
     assert spec(CronTriggerTimetable("@daily", timezone=_fixed(2))).time_zone_name == "Etc/GMT-2"
     assert spec(CronTriggerTimetable("@daily", timezone=_fixed(-5))).time_zone_name == "Etc/GMT+5"
     assert spec(CronTriggerTimetable("@daily", timezone=_fixed(0))).time_zone_name == "UTC"
@@ -204,7 +204,7 @@ def _fixed(hours: float):
 
 
 class Custom(CronDataIntervalTimetable):
-    """A timetable of a plugin may do anything with the expression."""
+    """A timetable of a plugin, which may use the expression in any way."""
 
 
 @pytest.mark.parametrize(
@@ -223,18 +223,18 @@ class Custom(CronDataIntervalTimetable):
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
-def test_reason_says_what_cannot_be_expressed(timetable, reason):
+def test_the_error_names_the_reason(timetable, reason):
     assert is_time_based(timetable)
     with pytest.raises(NotExpressibleError, match=reason):
         spec(timetable)
 
 
-def test_date_that_never_comes_is_a_reason():
+def test_a_date_that_never_occurs_is_a_reason():
     with pytest.raises(NotExpressibleError, match="Airflow has no times for it"):
         list(due_times(CronTriggerTimetable("0 0 30 2 *", timezone="UTC"), utc(2027, 1, 1), limit=1))
 
 
-def test_what_only_people_and_assets_start_needs_no_schedule():
+def test_a_dag_that_only_users_and_assets_start_needs_no_schedule():
     from airflow.sdk import Asset
     from airflow.serialization.encoders import coerce_to_core_timetable, ensure_serialized_asset
 

@@ -1,4 +1,4 @@
-"""Runs that nobody asked for by hand: of DAGs in other files, of paused DAGs, of assets that are watched."""
+"""Runs that tasks and assets trigger: of DAGs in other files, of paused DAGs, of watched assets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write(tmp_path):
     return write
 
 
-def test_triggered_dag_is_found_in_another_file_of_the_folder(stack, write):
+def test_a_triggered_dag_is_found_in_another_file_of_the_folder(stack, write):
     write("broken.py", "raise RuntimeError('names in_another_file too')")
     write(
         "its_target.py",
@@ -61,7 +61,7 @@ def test_triggered_dag_is_found_in_another_file_of_the_folder(stack, write):
     assert states_of(stack, "in_another_file") == ["success"]
 
 
-def test_triggered_run_is_of_the_same_user(stack, write, tmp_path):
+def test_a_triggered_run_belongs_to_the_same_user(stack, write, tmp_path):
     go = tmp_path / "go"
     path = write(
         "of_a_user.py",
@@ -96,7 +96,7 @@ def test_triggered_run_is_of_the_same_user(stack, write, tmp_path):
     assert users == [("ann",)]
 
 
-def test_run_of_a_paused_dag_waits_and_others_do_not(stack, write):
+def test_only_the_run_of_a_paused_dag_waits(stack, write):
     path = write(
         "paused.py",
         """
@@ -124,7 +124,7 @@ def test_run_of_a_paused_dag_waits_and_others_do_not(stack, write):
     assert states_of(stack, "stays_paused") == ["queued"]
 
 
-def test_watched_asset_starts_a_run_each_time_it_changes(stack, write, tmp_path):
+def test_each_change_of_a_watched_asset_starts_a_run(stack, write, tmp_path):
     flag = tmp_path / "flag"
     path = write(
         "watched.py",
@@ -147,29 +147,29 @@ def test_watched_asset_starts_a_run_each_time_it_changes(stack, write, tmp_path)
         assert not flag.exists()
 
 
-def test_listener_is_called_when_all_is_committed_and_not_before():
-    said = []
+def test_a_listener_is_called_after_the_outermost_commit():
+    calls = []
     with Session(create_engine("sqlite://")) as session:
         session.execute(text("CREATE TABLE t (n INTEGER)"))
-        after_commit(session, lambda: said.append("committed"))
+        after_commit(session, lambda: calls.append("committed"))
         with session.begin_nested():
             session.execute(text("INSERT INTO t VALUES (1)"))
         with pytest.raises(ZeroDivisionError), session.begin_nested():
             _ = 1 / 0
-        assert said == []
+        assert calls == []
         session.commit()
-        assert said == ["committed"]
+        assert calls == ["committed"]
         session.execute(text("INSERT INTO t VALUES (2)"))
         session.commit()
-        assert said == ["committed"]
+        assert calls == ["committed"]
 
 
-def test_listener_is_not_called_after_a_rollback():
-    said = []
+def test_a_listener_is_not_called_after_a_rollback():
+    calls = []
     with Session(create_engine("sqlite://")) as session:
         session.execute(text("CREATE TABLE t (n INTEGER)"))
-        after_commit(session, lambda: said.append("committed"))
+        after_commit(session, lambda: calls.append("committed"))
         session.rollback()
         session.execute(text("SELECT 1"))
         session.commit()
-    assert said == []
+    assert calls == []

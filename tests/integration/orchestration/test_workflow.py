@@ -1,4 +1,4 @@
-"""The workflow as Temporal sees it: history, queries, search attributes, replay."""
+"""The workflow in Temporal: history, queries, search attributes, replay."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def finished(stack):
     return run
 
 
-def test_sdk_takes_its_deadlock_timeout_from_where_the_worker_sets_it():
+def test_the_sdk_reads_the_deadlock_timeout_where_the_worker_sets_it():
     source = inspect.getsource(_workflow._WorkflowWorker)
     assert "self._deadlock_timeout_seconds = None if self._debug_mode else 2" in source
     assert "_workflow_worker" in inspect.getsource(Worker._init_from_config)
 
 
-def test_history_replays(stack, finished):
+def test_a_history_replays(stack, finished):
     history = history_of(stack, finished)
     in_a_loop(Replayer(workflows=[ExecuteAirflowDagDeepWorkflow]).replay_workflow(history))
 
 
-def test_history_of_an_older_version_replays(stack, finished):
-    """One whose passes tell no times, and that knows nothing of its DAG's structure."""
+def test_a_history_of_an_older_version_replays(stack, finished):
+    """Its passes returned no times, and it doesn't know the structure of its DAG."""
     history = json.loads(history_of(stack, finished).to_json())
     for event in history["events"]:
         details = event.get("markerRecordedEventAttributes", {}).get("details", {})
@@ -57,13 +57,13 @@ def test_history_of_an_older_version_replays(stack, finished):
     in_a_loop(Replayer(workflows=[ExecuteAirflowDagDeepWorkflow]).replay_workflow(older_history))
 
 
-def test_one_activity_per_try_with_a_summary(stack, finished):
+def test_each_try_is_one_activity_with_a_summary(stack, finished):
     scheduled = [
         event
         for event in history_of(stack, finished).events
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
     ]
-    assert len(scheduled) == 14, "numbers, twelve squares and a total; the empty task needs none"
+    assert len(scheduled) == 14, "numbers, twelve squares and a total; the empty task needs no activity"
     summaries = sorted(json.loads(event.user_metadata.summary.data) for event in scheduled)
     assert summaries[0] == "numbers · try 1 · @task"
     assert "square[3] · try 1 · @task" in summaries
@@ -93,7 +93,7 @@ def test_queries_agree_with_the_database(stack, finished):
     }
 
 
-def test_runs_are_found_by_search_attributes(stack, finished):
+def test_search_attributes_find_a_run(stack, finished):
     async def search(client):
         query = f"AirflowDagId = 'waves' AND AirflowRunId = '{finished.run_id}' AND AirflowState = 'success'"
         return [found.id async for found in client.list_workflows(query)]
@@ -101,7 +101,7 @@ def test_runs_are_found_by_search_attributes(stack, finished):
     assert until(lambda: with_client(stack, search), "the run is found") == [finished.workflow_id]
 
 
-def test_no_value_of_the_user_enters_the_history(stack, tmp_path):
+def test_no_user_value_enters_the_history(stack, tmp_path):
     secret = "s3cr3t-1f0c4e7b"
     conf = {"trace": str(tmp_path / secret), "seconds": 0}
     run = stack.run(DAGS / "interrupted.py", conf=conf)
@@ -109,7 +109,7 @@ def test_no_value_of_the_user_enters_the_history(stack, tmp_path):
     assert secret not in history_of(stack, run).to_json()
 
 
-def test_long_run_continues_as_new(tmp_path, monkeypatch):
+def test_a_long_run_continues_as_new(tmp_path, monkeypatch):
     from temporal_airflow_nb import LocalStack
 
     monkeypatch.setenv("TEMPORAL_AIRFLOW_HISTORY_EVENTS", "50")
@@ -120,7 +120,7 @@ def test_long_run_continues_as_new(tmp_path, monkeypatch):
         grid = with_client(stack, lambda client: client.get_workflow_handle(run.workflow_id).query("grid"))
         rows = unpack(grid["tasks"])
         assert len(rows) == 15
-        assert all(row[7] for row in rows), "each has its end, also those that an execution before has seen"
+        assert all(row[7] for row in rows), "each row has its end, also those from an earlier execution"
 
         async def executions(client):
             query = f"WorkflowId = '{run.workflow_id}'"

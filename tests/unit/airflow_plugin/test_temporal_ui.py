@@ -1,3 +1,5 @@
+"""The addresses of Temporal's UI."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,11 +23,11 @@ from temporal_airflow_nb.errors import InvalidInputError
         ("", ""),
     ],
 )
-def test_ui_that_belongs_to_a_service(address, ui):
+def test_the_ui_follows_from_the_address_of_the_service(address, ui):
     assert service_ui(address) == ui
 
 
-def test_names_are_quoted_in_the_address_of_a_workflow():
+def test_the_address_of_a_workflow_quotes_its_names():
     row = {
         "namespace": "a/b",
         "workflow_id": "airflow-d-manual__2026-01-01T00:00:00+00:00",
@@ -37,12 +39,12 @@ def test_names_are_quoted_in_the_address_of_a_workflow():
 
 
 @pytest.mark.parametrize("configured", ["https://temporal.internal/ui", "/user/me/proxy/absolute/8233"])
-def test_ui_is_where_the_setting_says(configured, monkeypatch):
+def test_the_setting_overrides_the_address_of_the_ui(configured, monkeypatch):
     monkeypatch.setenv("AIRFLOW__TEMPORAL_AIRFLOW__UI_URL", f"{configured}/")
     assert ui_url("127.0.0.1:7233") == configured
 
 
-def test_a_setting_that_is_no_address_is_refused(monkeypatch):
+def test_a_setting_that_is_not_an_address_is_refused(monkeypatch):
     monkeypatch.setenv("AIRFLOW__TEMPORAL_AIRFLOW__UI_URL", "temporal.internal")
     with pytest.raises(InvalidInputError, match=r"ui_url = temporal\.internal`"):
         ui_url()

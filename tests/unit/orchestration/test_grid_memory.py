@@ -1,4 +1,4 @@
-"""What a workflow knows of its run's grid."""
+"""The grid of a run as its workflow remembers it."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD
 LOAD = ("load", -1)
 
 
-def only(memory: GridMemory) -> list:
+def only_row(memory: GridMemory) -> list:
     (row,) = memory.rows()
     return row
 
 
-def test_rows_of_older_histories_are_known_too():
+def test_a_row_of_an_older_history_is_filled_up():
     memory = GridMemory()
     memory.put([["load", -1, "success", 1]])
-    assert only(memory) == ["load", -1, "success", 1, None, None, None, None, None, []]
+    assert only_row(memory) == ["load", -1, "success", 1, None, None, None, None, None, []]
     assert memory.known() == [["load", -1, "success", 1]]
 
 
-def test_a_try_that_failed_is_kept_when_the_next_one_is_due():
+def test_a_failed_try_becomes_a_former_try_when_the_next_one_is_due():
     memory = GridMemory()
     memory.put([["load", -1, "scheduled", 1, 2]])
     memory.start(LOAD, 1, now=5.0)
-    assert only(memory) == ["load", -1, "running", 1, 2, 5.0, 5.0, None, None, []]
+    assert only_row(memory) == ["load", -1, "running", 1, 2, 5.0, 5.0, None, None, []]
     memory.put([["load", -1, "up_for_retry", 1, 2, 4.0, 6.0, 7.0]])
-    assert only(memory)[5:] == [4.0, 6.0, 7.0, None, []], "it is the present one until then"
+    assert only_row(memory)[5:] == [4.0, 6.0, 7.0, None, []], "until then it is the current try"
     memory.put([["load", -1, "scheduled", 2, 2, 4.0, 6.0, 7.0]])
-    assert only(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    assert only_row(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
     memory.start(LOAD, 2, now=9.0)
     memory.put([["load", -1, "success", 2, 2, 8.0, 9.5, 10.0]])
-    assert only(memory)[5:] == [8.0, 9.5, 10.0, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    assert only_row(memory)[5:] == [8.0, 9.5, 10.0, None, [[1, "failed", 4.0, 6.0, 7.0]]]
 
 
-def test_what_was_cleared_begins_without_the_times_of_its_former_try():
+def test_a_cleared_task_starts_without_the_times_of_its_former_try():
     memory = GridMemory()
     memory.put([["load", -1, "success", 1, 0, 4.0, 6.0, 7.0]])
     memory.put([["load", -1, None, 1, 1, 4.0, 6.0, 7.0]])
-    assert only(memory)[5:] == [None, None, None, None, [[1, "success", 4.0, 6.0, 7.0]]]
+    assert only_row(memory)[5:] == [None, None, None, None, [[1, "success", 4.0, 6.0, 7.0]]]
 
 
-def test_what_was_cleared_while_it_ran_has_the_times_that_the_database_tells():
+def test_a_task_cleared_while_running_gets_its_times_from_the_database():
     memory = GridMemory()
     memory.start(LOAD, 1, now=5.0)
     memory.put([["load", -1, "scheduled", 2, 1, 4.0, 6.0, 7.0]])
-    assert only(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    assert only_row(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
 
 
-def test_what_waits_for_its_trigger_is_the_same_try():
+def test_a_task_resumed_by_its_trigger_is_the_same_try():
     memory = GridMemory()
     memory.start(LOAD, 1, now=5.0)
     memory.put([["load", -1, "deferred", 1, 0, 4.0, 6.0]])
     memory.put([["load", -1, "scheduled", 1, 0, 4.0, 6.0]])
     memory.start(LOAD, 1, now=8.0)
-    assert only(memory) == ["load", -1, "running", 1, 0, 4.0, 6.0, None, None, []]
+    assert only_row(memory) == ["load", -1, "running", 1, 0, 4.0, 6.0, None, None, []]
 
 
-def test_instances_take_the_place_of_the_mapped_task():
+def test_expanded_instances_replace_the_mapped_task():
     memory = GridMemory()
     memory.put([["load", -1, None, 0]])
     memory.put([["load", 0, None, 0], ["load", 1, None, 0]])
@@ -68,7 +68,7 @@ def test_instances_take_the_place_of_the_mapped_task():
     assert memory.counts() == {"none": 2}
 
 
-def test_the_next_execution_knows_the_same():
+def test_the_next_execution_remembers_the_same_rows():
     memory = GridMemory()
     memory.put(
         [["load", -1, "failed", 1, 1, 4.0, 6.0, 7.0], ["store", 3, "skipped", 0, 0, None, 8.0, 8.0, "x"]]
@@ -77,23 +77,23 @@ def test_the_next_execution_knows_the_same():
     assert GridMemory(memory.pack()).rows() == memory.rows()
 
 
-def test_an_execution_anew_remembers_the_tries_of_the_one_before():
+def test_a_new_workflow_remembers_the_tries_from_the_database():
     memory = GridMemory()
     memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
     memory.put([["load", -1, "queued", 2, 1, 4.0, 6.0, 7.0]])
-    assert only(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    assert only_row(memory)[5:] == [None, None, None, None, [[1, "failed", 4.0, 6.0, 7.0]]]
     memory.put([["load", -1, "success", 2, 1, 8.0, 9.0, 9.5]])
-    assert only(memory)[5:] == [8.0, 9.0, 9.5, None, [[1, "failed", 4.0, 6.0, 7.0]]]
+    assert only_row(memory)[5:] == [8.0, 9.0, 9.5, None, [[1, "failed", 4.0, 6.0, 7.0]]]
 
 
-def test_a_try_that_waits_for_the_next_one_is_no_former_one():
+def test_a_try_that_is_up_for_retry_is_not_a_former_try():
     memory = GridMemory()
     memory.remember([["load", -1, [[1, "failed", 4.0, 6.0, 7.0]]]])
     memory.put([["load", -1, "up_for_retry", 1, 1, 4.0, 6.0, 7.0]])
-    assert only(memory)[5:] == [4.0, 6.0, 7.0, None, []]
+    assert only_row(memory)[5:] == [4.0, 6.0, 7.0, None, []]
 
 
-def test_many_former_tries_or_labels_are_left_out_where_temporal_would_refuse_them():
+def test_former_tries_or_labels_are_left_out_if_they_exceed_the_payload_limit():
     draw = random.Random(7).random
 
     def moments():

@@ -1,3 +1,5 @@
+"""The setting ``[temporal_airflow] dags``."""
+
 from __future__ import annotations
 
 import pytest
@@ -42,12 +44,12 @@ def test_patterns_and_tags_choose_dags(text, dag_id, tags, expected):
         ("etl daily", "space"),
     ],
 )
-def test_a_malformed_pattern_is_named(text, problem):
+def test_the_error_names_the_malformed_pattern(text, problem):
     with pytest.raises(InvalidInputError, match=problem) as caught:
         Rollout.parse(text)
     assert "[temporal_airflow] dags" in caught.value.message
     assert caught.value.exit_code == 2
 
 
-def test_it_reads_as_it_is_written():
+def test_a_rollout_is_printed_in_the_form_of_the_setting():
     assert str(Rollout.parse("etl_*,tag:x , !etl_old")) == "etl_*, tag:x, !etl_old"

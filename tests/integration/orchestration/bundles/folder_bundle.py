@@ -1,4 +1,4 @@
-"""A versioned bundle, such as a company may have its own: each version is a folder, a file names the current one."""
+"""A versioned bundle like those that companies write: each version is a folder, and a file names the current one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
 
 class FolderBundle(BaseDagBundle):
-    """Versions of DAG files, side by side in ``root``."""
+    """Versions of DAG files, in one folder each below ``root``."""
 
     supports_versioning = True
 

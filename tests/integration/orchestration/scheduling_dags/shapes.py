@@ -1,4 +1,4 @@
-"""Shapes of DAGs that the graph of tasks has to get right."""
+"""DAGs of all shapes that the task graph distinguishes."""
 
 from __future__ import annotations
 
