@@ -67,7 +67,7 @@ def utc(*parts) -> datetime:
 
 
 async def _missing_times(client, name, timetable, spans) -> tuple[list[datetime], int]:
-    """Create a Schedule as the worker does; return the due times at which it doesn't fire, and the number of due times."""
+    """Create a Schedule as the worker does; return the due times that it misses, and the number of due times."""
     synchronizer = ScheduleSynchronizer(client)
     schedule = Schedule(synchronizer._action(name), spec(timetable), state=ScheduleState(paused=True))
     await synchronizer._put_schedule(name, schedule, timetable)
