@@ -37,7 +37,7 @@ def measure(cluster: Cluster) -> float:
     """Trigger a run; return the seconds until its first task has started."""
     began = time.time()
     run_id = cluster.trigger(DAG_ID)
-    assert cluster.ended(DAG_ID, run_id) == "success"
+    assert cluster.wait_for_end(DAG_ID, run_id) == "success"
     started = min(datetime.fromisoformat(ti["start_date"]) for ti in cluster.instances(DAG_ID, run_id))
     return started.timestamp() - began
 

@@ -15,7 +15,7 @@ if __package__ in (None, ""):
 from benchmarks.clusters import DATABASES, running, table
 from temporal_airflow_nb.config.environment import workflow_id
 from tests.production.cluster import Cluster
-from tests.production.played import Played
+from tests.production.driven_run import DrivenRun
 
 
 def main() -> None:
@@ -34,14 +34,14 @@ def main() -> None:
     print(table(rows))
 
 
-def begins(run: Played, task_id: str, *, times: int = 1) -> float:
+def begins(run: DrivenRun, task_id: str, *, times: int = 1) -> float:
     """Return the time at which a task started; ``times`` counts its starts."""
-    run.until_run(task_id, times=times)
+    run.until_begun(task_id, times=times)
     lines = run.cluster.executions(run.dag_id, run.run_id)
     return [line["at"] for line in lines if line["task_id"] == task_id][times - 1]
 
 
-def closes(run: Played) -> float:
+def closes(run: DrivenRun) -> float:
     """Return the time at which the run's workflow ended."""
 
     async def closed(client) -> datetime | None:
@@ -51,11 +51,11 @@ def closes(run: Played) -> float:
     return run.cluster.wait_for(lambda: run.cluster.temporal(closed), "the end of the workflow").timestamp()
 
 
-def waiting(cluster: Cluster) -> Played:
+def waiting(cluster: Cluster) -> DrivenRun:
     """Return a run in which one task waits at its gate, and all tasks before it have ended."""
-    run = Played(cluster, "acted")
-    run.until_run("waits", "other")
-    run.until(other="success", waits="running")
+    run = DrivenRun(cluster, "acted")
+    run.until_begun("waits", "other")
+    run.until_states(other="success", waits="running")
     return run
 
 
@@ -64,31 +64,31 @@ def clear_running_task(cluster: Cluster) -> float:
     began = time.time()
     run.clear("waits")
     took = begins(run, "waits", times=2) - began
-    run.open()
-    run.ended()
+    run.open_gate()
+    run.wait_for_end()
     return took
 
 
 def clear_finished_run(cluster: Cluster) -> float:
     run = waiting(cluster)
-    run.open()
-    run.ended()
+    run.open_gate()
+    run.wait_for_end()
     began = time.time()
     run.clear()
     took = begins(run, "prepares", times=2) - began
-    run.until_run("after", times=2)
-    run.ended()
+    run.until_begun("after", times=2)
+    run.wait_for_end()
     return took
 
 
 def clear_finished_task(cluster: Cluster) -> float:
     run = waiting(cluster)
-    run.open()
-    run.ended()
+    run.open_gate()
+    run.wait_for_end()
     began = time.time()
     run.clear("after")
     took = begins(run, "after", times=2) - began
-    run.ended()
+    run.wait_for_end()
     return took
 
 
@@ -97,7 +97,7 @@ def mark_task_success(cluster: Cluster) -> float:
     began = time.time()
     run.mark("success", "waits")
     took = begins(run, "after") - began
-    run.ended()
+    run.wait_for_end()
     return took
 
 
@@ -125,18 +125,18 @@ def mark_run_failed(cluster: Cluster) -> float:
 def unpause(cluster: Cluster) -> float:
     run = waiting(cluster)
     cluster.pause("acted")
-    run.open()
-    run.until(waits="success")
+    run.open_gate()
+    run.until_states(waits="success")
     began = time.time()
     cluster.pause("acted", False)
     took = begins(run, "after") - began
-    run.ended()
+    run.wait_for_end()
     return took
 
 
 def answer(cluster: Cluster) -> float:
-    run = Played(cluster, "asked")
-    run.until(asks="awaiting_input", enters="awaiting_input")
+    run = DrivenRun(cluster, "asked")
+    run.until_states(asks="awaiting_input", enters="awaiting_input")
     for task_id, body in {
         "asks": {"chosen_options": ["that"]},
         "enters": {"chosen_options": ["OK"], "params_input": {"number": 5}},
@@ -144,7 +144,7 @@ def answer(cluster: Cluster) -> float:
         began = time.time()
         cluster.api("PATCH", f"{run.path}/taskInstances/{task_id}/-1/hitlDetails", body)
     took = begins(run, "after") - began
-    run.ended()
+    run.wait_for_end()
     return took
 
 
@@ -155,13 +155,13 @@ def set_pool(cluster: Cluster, slots: int) -> None:
 
 def enlarge_pool(cluster: Cluster) -> float:
     set_pool(cluster, 1)
-    run = Played(cluster, "pooled")
-    run.until_run_any("one", "two")
+    run = DrivenRun(cluster, "pooled")
+    run.until_any_has_begun("one", "two")
     began = time.time()
     set_pool(cluster, 2)
     took = max(begins(run, "one"), begins(run, "two")) - began
-    run.open()
-    run.ended()
+    run.open_gate()
+    run.wait_for_end()
     return took
 
 
@@ -175,14 +175,14 @@ def raise_limit(cluster: Cluster) -> float:
         return row["max_active_tasks"] == limit
 
     cluster.wait_for(lambda: stored(1), "the old limit")
-    run = Played(cluster, "limited")
-    run.until_run_any("one", "two")
+    run = DrivenRun(cluster, "limited")
+    run.until_any_has_begun("one", "two")
     file.write_text(text.replace("LIMIT = 1", "LIMIT = 2"))
     cluster.wait_for(lambda: stored(2), "the new limit")
     began = time.time()
     took = max(begins(run, "one"), begins(run, "two")) - began
-    run.open()
-    run.ended()
+    run.open_gate()
+    run.wait_for_end()
     file.write_text(text)
     return took
 

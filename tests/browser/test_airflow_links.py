@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.production.behind_a_path import link_of, new_cluster, temporal_ui
 from tests.production.cluster import quoted
+from tests.production.cluster_behind_path import link_of, new_cluster, temporal_ui
 
 RUN_ID = "with:signs+of~all"
 MILLISECONDS = 60_000

@@ -1,4 +1,4 @@
-"""A stock Airflow, a Temporal server and workers, in processes as in production."""
+"""A stock Airflow, a Temporal server and workers, each in its own processes as in production."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ SETTINGS: dict[str, dict[str, str]] = {
     "api": {"workers": "1"},
     "scheduler": {"scheduler_idle_sleep_time": "0.2"},
     "dag_processor": {"refresh_interval": "5", "parsing_processes": "1"},
-    # A task that shouldn't run any more is told so at its next heartbeat.
+    # A task that has to stop learns of it at its next heartbeat.
     "workers": {"min_heartbeat_interval": "1", "execution_api_timeout": "60"},
 }
 
-# Seconds until a process that can't write to SQLite gives up. The API server's event loop may wait for a request that
-# only it can finish.
+# Seconds until a process that can't write to SQLite gives up. The API server's event loop may block on a write while a
+# request that only this loop can finish has the write lock.
 LOCK_TIMEOUTS = {"api-server": 5}
 LOCK_TIMEOUT = 60
 
 
 class Cluster:
     """
-    Everything that a production Airflow consists of, in a folder of its own.
+    All processes of a production Airflow, with their files in one folder.
 
     Parameters
     ----------
     folder
-        Where everything is kept; created if need be.
+        The folder of all files; created if missing.
     dags
-        DAG files, or folders of them, to copy into the cluster's own DAG folder.
+        DAG files, or folders of DAG files, to copy into the cluster's DAG folder.
     database_url
-        Airflow's database; SQLite in the folder where left out.
+        Airflow's database; SQLite in the folder if omitted.
     schedulers, workers
-        How many.
+        The number of processes of each.
     triggerer
-        Whether Airflow's own triggerer runs, for deferred tasks of runs that aren't Temporal's.
+        Whether Airflow's triggerer runs, for deferred tasks of runs that Airflow executes.
     plugins
         A folder to copy into ``plugins``.
     settings
@@ -75,13 +75,13 @@ class Cluster:
     managed
         Whether Temporal executes the runs.
     path
-        Below which path of its address Airflow is served.
+        The path below which Airflow is served.
 
     Examples
     --------
     >>> with Cluster(tmp_path, dags=[DAGS]) as cluster:        # doctest: +SKIP
     ...     run_id = cluster.trigger("etl")
-    ...     assert cluster.ended("etl", run_id) == "success"
+    ...     assert cluster.wait_for_end("etl", run_id) == "success"
     """
 
     def __init__(
@@ -170,20 +170,20 @@ class Cluster:
         ]
 
     def start_all(self) -> None:
-        """Migrate the database, start everything, and wait until it works."""
+        """Migrate the database, start all services, and wait until they are ready."""
         self.write_config()
         self.start("temporal")
         self.airflow("db", "migrate")
         if self.on_sqlite:
             with self.engine.connect() as connection:
-                # Else whoever reads keeps the others from writing, for minutes on a busy machine.
+                # Without WAL, readers block writers: for minutes on a busy machine.
                 connection.execute(text("PRAGMA journal_mode=WAL"))
         self.start(*(name for name in self.services if name != "temporal"))
         self.wait_until_ready()
         self.wait_until_parsed()
 
     def wait_until_ready(self) -> None:
-        """Wait until all that run do their work."""
+        """Wait until all running services are ready."""
         until(self._is_ready, f"the services are ready\n{self.tails()}", TIMEOUT)
 
     def _is_ready(self) -> bool:
@@ -200,7 +200,7 @@ class Cluster:
             if scheduler and health["scheduler"]["status"] != "healthy":
                 return False
         running = [s for n, s in self.services.items() if n.startswith("worker") and s.is_running]
-        return all(service.life().count("Working for") for service in running)
+        return all(service.output().count("Working for") for service in running)
 
     def wait_until_parsed(self) -> None:
         """Wait until the DAG processor knows every DAG file."""
@@ -218,12 +218,12 @@ class Cluster:
         until(parsed, "every DAG file is parsed", TIMEOUT)
 
     def start(self, *names: str) -> None:
-        """Start services; see :meth:`wait_until_ready`."""
+        """Start services without waiting for them; see :meth:`wait_until_ready`."""
         for name in names:
             self.services[name].start()
 
     def stop(self, *names: str) -> None:
-        """Ask services to end and wait until they have."""
+        """Stop services and wait until they have ended."""
         services.stop([self.services[name] for name in names])
 
     def kill(self, *names: str) -> None:
@@ -232,45 +232,45 @@ class Cluster:
             self.services[name].kill()
 
     def restart(self, *names: str) -> None:
-        """Stop and start services, and wait until they work."""
+        """Stop and start services, and wait until they are ready."""
         self.stop(*names)
         self.start(*names)
         self.wait_until_ready()
 
     def heal(self) -> None:
-        """Start what doesn't run, and wait until everything works."""
+        """Start the services that don't run, and wait until all are ready."""
         if ended := [name for name, service in self.services.items() if not service.is_running]:
             self.start(*ended)
             self.wait_until_ready()
 
     def stop_all(self) -> None:
-        """End every process of the cluster, and whatever one that was killed has left."""
+        """End every process of the cluster, with those that killed services have left."""
         services.stop(list(self.services.values()))
         processes.kill_all(self.stack_id)
         self.engine.dispose()
 
     def check_services(self) -> None:
-        """Fail if a service has ended by itself."""
+        """Raise an error if a service has ended by itself."""
         for service in self.services.values():
             ended = service.process is not None and not service.is_running
             assert not ended, f"{service.name} has ended\n{service.tail()}"
 
     def logs(self, name: str) -> str:
-        """Return all that a service has printed."""
+        """Return the whole output of a service."""
         return self.services[name].log.read_text(errors="replace")
 
     def tails(self) -> str:
-        """Return the end of what each service has printed."""
+        """Return the end of the output of each service."""
         return "\n".join(service.tail() for service in self.services.values())
 
     def pids(self, kind: str) -> set[int]:
-        """Return the ids that the processes of a kind of service, say ``worker``, have or had."""
+        """Return the ids of all current and former processes of a kind of service, such as ``worker``."""
         return {pid for name, s in self.services.items() if name.startswith(kind) for pid in s.pids}
 
     # Configuration
 
     def write_config(self, **settings: Mapping[str, str]) -> None:
-        """Write ``airflow.cfg``; ``settings`` come on top, by section."""
+        """Write ``airflow.cfg``; ``settings``, by section, override the others."""
         bundle = {
             "name": "dags",
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
@@ -329,19 +329,19 @@ class Cluster:
         return self.server.call(method, path, body)
 
     def trigger(self, dag_id: str, run_id: str | None = None, **body: Any) -> str:
-        """Create a run as a user of the REST API does; return its id."""
+        """Create a run through the REST API; return its id."""
         run_id = run_id or f"run-{uuid.uuid4().hex[:8]}"
         self.api("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, **body})
         return run_id
 
     def pause(self, dag_id: str, paused: bool = True) -> None:
-        """Switch a DAG off, or on."""
+        """Pause or unpause a DAG."""
         self.api("PATCH", f"dags/{dag_id}", {"is_paused": paused})
 
-    # What a user sees
+    # Through the REST API
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return what the REST API tells of a run."""
+        """Return a run as the REST API describes it."""
         return self.api("GET", f"dags/{dag_id}/dagRuns/{quoted(run_id)}")
 
     def run_state(self, dag_id: str, run_id: str) -> str:
@@ -353,15 +353,15 @@ class Cluster:
         return self.api("GET", f"dags/{dag_id}/dagRuns?order_by=id&limit=100")["dag_runs"]
 
     def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return what the REST API tells of a run's task instances."""
+        """Return a run's task instances as the REST API describes them."""
         found = self.api("GET", f"dags/{dag_id}/dagRuns/{quoted(run_id)}/taskInstances?limit=100")
         return sorted(found["task_instances"], key=lambda ti: (ti["task_id"], ti["map_index"]))
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str | None]:
-        """Return the state of each task, by its id; a mapped one's with ``[map_index]`` after it."""
+        """Return the state of each task by its id; mapped instances have ``[map_index]`` after it."""
         return {task_key(ti): ti["state"] for ti in self.instances(dag_id, run_id)}
 
-    def ended(self, dag_id: str, run_id: str) -> str:
+    def wait_for_end(self, dag_id: str, run_id: str) -> str:
         """Wait for the end of a run; return its state."""
 
         def state() -> str | None:
@@ -379,7 +379,7 @@ class Cluster:
 
         return until(holds, what, timeout)
 
-    # What nobody but a test sees
+    # Through the database, files and Temporal
 
     def query(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
         """Return the rows of a query of Airflow's database."""
@@ -387,23 +387,23 @@ class Cluster:
             return [dict(row) for row in connection.execute(text(statement), parameters).mappings()]
 
     def executions(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return what a run's tasks wrote when they began: see ``dags/_tracing.py``."""
+        """Return the lines that a run's tasks wrote when they started: see ``dags/_tracing.py``."""
         path = self.traces / dag_id / quoted(run_id)
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     @staticmethod
     def is_alive(line: Mapping[str, Any]) -> bool:
-        """Return whether the process that wrote a line of :meth:`executions` is still there."""
+        """Return whether the process that wrote a line of :meth:`executions` still runs."""
         return processes.is_alive(line["process"])
 
     def gate(self, dag_id: str, name: str = "open") -> Path:
-        """Return the file whose being there lets tasks pass: of a DAG, or ``RUN_ID.open`` of one run."""
+        """Return the file that lets waiting tasks go on once it exists: of a DAG, or ``RUN_ID.open`` of one run."""
         path = self.traces / dag_id / quoted(name)
         path.parent.mkdir(exist_ok=True)
         return path
 
     def temporal(self, use: Callable[[Any], Any]) -> Any:
-        """Return what an async function of a Temporal client returns."""
+        """Call an async function with a Temporal client, and return its result."""
         from temporalio.client import Client
 
         async def call() -> Any:
@@ -413,12 +413,12 @@ class Cluster:
 
 
 def quoted(name: str) -> str:
-    """Return a name as a part of a URL's path."""
+    """Quote a name for the path of a URL."""
     return urllib.parse.quote(name, safe="")
 
 
 def task_key(ti: Mapping[str, Any]) -> str:
-    """Return a task's id, with its place among those that it was mapped to."""
+    """Return the id of a task instance, with ``[map_index]`` if it is mapped."""
     return ti["task_id"] if ti["map_index"] < 0 else f"{ti['task_id']}[{ti['map_index']}]"
 
 

@@ -1,3 +1,5 @@
+"""The clusters that the production tests share."""
+
 from __future__ import annotations
 
 import pytest
@@ -7,7 +9,7 @@ from tests.production.postgres import Postgres
 
 
 def pytest_generate_tests(metafunc):
-    """Run every test on SQLite; those marked ``postgres`` on PostgreSQL, too, or only there."""
+    """Run every test on SQLite, and those marked ``postgres`` on PostgreSQL too, or only there."""
     if "cluster" not in metafunc.fixturenames:
         return
     mark = metafunc.definition.get_closest_marker("postgres")
@@ -19,14 +21,14 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A PostgreSQL server for the tests that need one."""
+    """Start a PostgreSQL server."""
     with Postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def running_cluster(request, tmp_path_factory):
-    """The cluster on one kind of database that tests share; two of each that there can be two of on PostgreSQL."""
+    """Start the shared cluster of one kind of database; on PostgreSQL with two schedulers and two workers."""
     options = {"dags": [HERE / "dags"], "plugins": HERE / "plugins", "triggerer": True}
     if request.param == "postgres":
         server = request.getfixturevalue("postgres")
@@ -38,6 +40,6 @@ def running_cluster(request, tmp_path_factory):
 
 @pytest.fixture
 def cluster(running_cluster) -> Cluster:
-    """The shared cluster, all of it running."""
+    """Return the shared cluster, after starting the services that don't run."""
     running_cluster.heal()
     return running_cluster

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from a wheel."""
+"""A PostgreSQL server for the tests, from a wheel."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ USER = "postgres"
 
 
 class Postgres:
-    """A server on loopback, its data in a folder under the system's folder for temporary files.
+    """A server on loopback, with its data in the system's folder for temporary files.
 
-    The server doesn't run as root, and pytest's folders are closed to everybody else.
+    The server refuses to run as root, and other users can't open pytest's folders.
     """
 
     def __enter__(self) -> Postgres:
@@ -38,7 +38,7 @@ class Postgres:
                 "port": str(self.port),
                 "unix_socket_directories": "",
                 "max_connections": "200",
-                # A test's data needn't outlive the machine.
+                # Test data may be lost when the machine fails.
                 "fsync": "off",
             }
             with (self._folder / "log").open("wb") as log:

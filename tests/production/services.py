@@ -1,4 +1,4 @@
-"""The processes of a cluster: started in groups of their own, killed as if the machine had died, always ended."""
+"""The processes of a cluster: each in its own process group, killed as if the machine had failed, always ended."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from temporal_airflow_nb.stack import processes
 
 @dataclass
 class Service:
-    """One process of a cluster, which may have many lives."""
+    """A process of a cluster, which may be started many times."""
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str] = field(repr=False)
     folder: Path
     pids: list[int] = field(default_factory=list)
-    """Of all its lives."""
+    """The ids of its processes, one for each start."""
     process: subprocess.Popen[bytes] | None = None
     _started_at: int = 0
 
@@ -41,18 +41,18 @@ class Service:
         self.process = processes.spawn(self.command, log=self.log, env=self.env, cwd=self.folder)
         self.pids.append(self.process.pid)
 
-    def life(self) -> str:
-        """Return what it has printed since it was started last."""
+    def output(self) -> str:
+        """Return the output since the last start."""
         with self.log.open("rb") as log:
             log.seek(self._started_at)
             return log.read().decode(errors="replace")
 
     def tail(self) -> str:
-        """Return the end of what it has printed, under a heading."""
-        return f"--- {self.name}\n{self.life()[-3000:]}" if self.log.exists() else ""
+        """Return the end of the output since the last start, under a heading."""
+        return f"--- {self.name}\n{self.output()[-3000:]}" if self.log.exists() else ""
 
     def kill(self) -> None:
-        """End it and all that it started, without a chance to do anything."""
+        """Kill the process and all its descendants."""
         if self.process is not None:
             for member in family([self.process.pid]):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -62,7 +62,7 @@ class Service:
 
 
 def stop(services: Sequence[Service]) -> None:
-    """End services side by side, and everything that they started."""
+    """Stop services in parallel, with everything that they started."""
     running = [service for service in services if service.process is not None]
     end_all([service.process.pid for service in running if service.process])
     for service in running:

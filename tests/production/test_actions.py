@@ -10,18 +10,18 @@ import pytest
 
 from benchmarks.airflow_api import ApiError
 from tests.production.cluster import Cluster
-from tests.production.played import Played
-from tests.production.proof import temporal_executed, workflows
+from tests.production.driven_run import DrivenRun
+from tests.production.execution_checks import assert_temporal_executed, workflow_states
 
 # Processes start slowly on a busy machine.
 pytestmark = pytest.mark.timeout(600)
 
 
-def in_both(cluster: Cluster, dag_id: str, play: Callable[[Played], Any]) -> Any:
+def in_both(cluster: Cluster, dag_id: str, act: Callable[[DrivenRun], Any]) -> Any:
     """Do the same to a run of Temporal's and to one of Airflow's; return what comes of both."""
     with ThreadPoolExecutor(2) as threads:
         of_temporal, of_airflow = threads.map(
-            lambda name: play(Played(cluster, name)), [dag_id, f"native_{dag_id}"]
+            lambda name: act(DrivenRun(cluster, name)), [dag_id, f"native_{dag_id}"]
         )
     assert of_temporal == of_airflow
     return of_temporal
@@ -29,14 +29,14 @@ def in_both(cluster: Cluster, dag_id: str, play: Callable[[Played], Any]) -> Any
 
 @pytest.mark.postgres
 def test_running_task_is_cleared(cluster):
-    def play(run):
-        run.until_run("waits")
+    def act(run):
+        run.until_begun("waits")
         cleared = run.clear("waits")
-        run.until_run("waits", times=2)
-        run.open()
-        return cleared, run.ended()
+        run.until_begun("waits", times=2)
+        run.open_gate()
+        return cleared, run.wait_for_end()
 
-    cleared, outcome = in_both(cluster, "acted", play)
+    cleared, outcome = in_both(cluster, "acted", act)
     assert cleared == ["waits"]
     assert outcome["run"] == "success"
     assert outcome["executions"] == {"prepares": 1, "waits": 2, "after": 1, "other": 1}
@@ -44,102 +44,102 @@ def test_running_task_is_cleared(cluster):
 
 @pytest.mark.postgres
 def test_finished_task_is_cleared_with_those_downstream_while_the_run_goes_on(cluster):
-    def play(run):
-        run.until_run("waits", "other")
-        run.until(other="success")
+    def act(run):
+        run.until_begun("waits", "other")
+        run.until_states(other="success")
         cleared = run.clear("prepares", include_downstream=True)
-        run.until_run("waits", "other", times=2)
-        run.open()
-        return cleared, run.ended()
+        run.until_begun("waits", "other", times=2)
+        run.open_gate()
+        return cleared, run.wait_for_end()
 
-    cleared, outcome = in_both(cluster, "acted", play)
+    cleared, outcome = in_both(cluster, "acted", act)
     assert cleared == ["after", "other", "prepares", "waits"]
     assert outcome["run"] == "success"
     assert outcome["executions"] == {"prepares": 2, "waits": 2, "after": 1, "other": 2}
 
 
 def test_running_run_is_cleared(cluster):
-    def play(run):
-        run.until_run("waits", "other")
-        run.until(other="success")
+    def act(run):
+        run.until_begun("waits", "other")
+        run.until_states(other="success")
         run.clear()
-        run.until_run("waits", times=2)
-        run.open()
-        return run.ended()
+        run.until_begun("waits", times=2)
+        run.open_gate()
+        return run.wait_for_end()
 
-    outcome = in_both(cluster, "acted", play)
+    outcome = in_both(cluster, "acted", act)
     assert outcome["run"] == "success"
     assert outcome["executions"] == {"prepares": 2, "waits": 2, "after": 1, "other": 2}
 
 
 @pytest.mark.postgres
 def test_task_of_a_finished_run_is_cleared(cluster):
-    def play(run):
-        run.open()
-        run.ended()
+    def act(run):
+        run.open_gate()
+        run.wait_for_end()
         cleared = run.clear("waits", include_downstream=True)
-        run.until_run("after", times=2)
-        return cleared, run.ended()
+        run.until_begun("after", times=2)
+        return cleared, run.wait_for_end()
 
-    cleared, outcome = in_both(cluster, "acted", play)
+    cleared, outcome = in_both(cluster, "acted", act)
     assert cleared == ["after", "waits"]
     assert outcome["run"] == "success"
     assert outcome["executions"] == {"prepares": 1, "waits": 2, "after": 2, "other": 1}
 
 
 def test_task_is_cleared_by_the_command_line(cluster):
-    run = Played(cluster, "swept")
-    temporal_executed(cluster, "swept", run.run_id, "first", "second")
+    run = DrivenRun(cluster, "swept")
+    assert_temporal_executed(cluster, "swept", run.run_id, "first", "second")
     cluster.airflow("tasks", "clear", "swept", "--task-regex", "second", "--yes")
-    run.until_run("second", times=2)
-    temporal_executed(cluster, "swept", run.run_id, "first", "second", tries={"second": 2}, times=2)
+    run.until_begun("second", times=2)
+    assert_temporal_executed(cluster, "swept", run.run_id, "first", "second", tries={"second": 2}, times=2)
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("state", ["success", "failed", "skipped"])
 def test_running_task_is_marked(cluster, state):
-    def play(run):
-        run.until_run("waits", "other")
+    def act(run):
+        run.until_begun("waits", "other")
         run.mark(state, "waits")
-        return run.ended()
+        return run.wait_for_end()
 
-    outcome = in_both(cluster, "acted", play)
+    outcome = in_both(cluster, "acted", act)
     assert outcome["tasks"]["waits"] == (state, 1)
     assert outcome["run"] == ("failed" if state == "failed" else "success")
 
 
 def test_task_that_has_not_begun_is_marked(cluster):
-    def play(run):
-        run.until_run("waits", "other")
+    def act(run):
+        run.until_begun("waits", "other")
         run.mark("success", "after")
-        run.open()
-        return run.ended()
+        run.open_gate()
+        return run.wait_for_end()
 
-    outcome = in_both(cluster, "acted", play)
+    outcome = in_both(cluster, "acted", act)
     assert outcome["executions"] == {"prepares": 1, "waits": 1, "other": 1}
 
 
 def test_failed_task_is_marked_before_its_retry(cluster):
-    def play(run):
-        run.until(fails="up_for_retry")
+    def act(run):
+        run.until_states(fails="up_for_retry")
         run.mark("success", "fails")
-        return run.ended()
+        return run.wait_for_end()
 
-    outcome = in_both(cluster, "retried", play)
+    outcome = in_both(cluster, "retried", act)
     assert outcome["run"] == "success"
     assert outcome["executions"] == {"fails": 1, "after": 1}
 
 
 def test_failed_task_is_cleared_before_its_retry(cluster):
-    def play(run):
-        run.until(fails="up_for_retry")
+    def act(run):
+        run.until_states(fails="up_for_retry")
         run.clear("fails")
-        run.until_run("fails", times=2)
-        run.until(fails="up_for_retry")
+        run.until_begun("fails", times=2)
+        run.until_states(fails="up_for_retry")
         run.mark("failed", "fails")
-        return run.ended()
+        return run.wait_for_end()
 
-    outcome = in_both(cluster, "retried", play)
+    outcome = in_both(cluster, "retried", act)
     assert outcome["run"] == "failed"
     assert outcome["tasks"]["after"][0] == "upstream_failed"
 
@@ -147,32 +147,32 @@ def test_failed_task_is_cleared_before_its_retry(cluster):
 @pytest.mark.postgres
 @pytest.mark.parametrize("state", ["success", "failed"])
 def test_running_run_is_marked(cluster, state):
-    def play(run):
-        run.until_run("waits", "other")
-        run.until(other="success")
+    def act(run):
+        run.until_begun("waits", "other")
+        run.until_states(other="success")
         run.mark(state)
-        return run.ended()
+        return run.wait_for_end()
 
-    outcome = in_both(cluster, "acted", play)
+    outcome = in_both(cluster, "acted", act)
     assert outcome["run"] == state
     assert outcome["executions"] == {"prepares": 1, "waits": 1, "other": 1}
 
 
 @pytest.mark.postgres
 def test_run_is_deleted_once_it_has_ended(cluster):
-    def play(run):
-        run.until_run("waits")
+    def act(run):
+        run.until_begun("waits")
         assert cluster.run_state(run.dag_id, run.run_id) == "running", run.dag_id
         with pytest.raises(ApiError) as refused:
             cluster.api("DELETE", run.path)
         run.mark("failed")
-        run.ended()
+        run.wait_for_end()
         cluster.api("DELETE", run.path)
         with pytest.raises(ApiError) as gone:
             cluster.run(run.dag_id, run.run_id)
         return refused.value.status, gone.value.status
 
-    assert in_both(cluster, "acted", play) == (409, 404)
+    assert in_both(cluster, "acted", act) == (409, 404)
 
 
 def test_queued_run_is_deleted(cluster):
@@ -180,15 +180,15 @@ def test_queued_run_is_deleted(cluster):
     run_id = cluster.trigger("grows")
     cluster.api("DELETE", f"dags/grows/dagRuns/{run_id}")
     cluster.pause("grows", False)
-    temporal_executed(cluster, "grows", cluster.trigger("grows"), "grain")
+    assert_temporal_executed(cluster, "grows", cluster.trigger("grows"), "grain")
     assert cluster.executions("grows", run_id) == []
-    assert workflows(cluster, "grows", run_id) == []
+    assert workflow_states(cluster, "grows", run_id) == []
 
 
 def test_dag_is_deleted_while_a_run_waits(cluster):
-    runs = [Played(cluster, dag_id) for dag_id in ("doomed", "native_doomed")]
+    runs = [DrivenRun(cluster, dag_id) for dag_id in ("doomed", "native_doomed")]
     for run in runs:
-        run.until(fails="up_for_retry")
+        run.until_states(fails="up_for_retry")
     (cluster.dags_folder / "doomed.py").unlink()
     stale = "SELECT dag_id FROM dag WHERE dag_id LIKE '%doomed' AND is_stale"
     cluster.wait_for(lambda: len(cluster.query(stale)) == 2, "the DAG processor to notice")
@@ -202,128 +202,128 @@ def test_dag_is_deleted_while_a_run_waits(cluster):
 
 @pytest.mark.postgres
 def test_dag_is_paused(cluster):
-    def play(run):
-        run.until_run("waits", "other")
-        run.until(other="success")
+    def act(run):
+        run.until_begun("waits", "other")
+        run.until_states(other="success")
         cluster.pause(run.dag_id)
-        run.open()
-        run.until(waits="success")
+        run.open_gate()
+        run.until_states(waits="success")
         # Whoever starts tasks does so, and leaves the paused DAG alone.
-        cluster.ended("simple", cluster.trigger("simple"))
+        cluster.wait_for_end("simple", cluster.trigger("simple"))
         before = cluster.tasks(run.dag_id, run.run_id)["after"]
         cluster.pause(run.dag_id, False)
-        return before in (None, "scheduled"), run.ended()
+        return before in (None, "scheduled"), run.wait_for_end()
 
-    held, outcome = in_both(cluster, "acted", play)
+    held, outcome = in_both(cluster, "acted", act)
     assert held
     assert outcome["run"] == "success"
 
 
 def test_dag_is_paused_by_the_command_line(cluster):
-    run = Played(cluster, "acted")
-    run.until_run("waits", "other")
+    run = DrivenRun(cluster, "acted")
+    run.until_begun("waits", "other")
     cluster.airflow("dags", "pause", "acted", "--yes")
-    run.open()
-    run.until(waits="success", other="success")
-    cluster.ended("simple", cluster.trigger("simple"))
+    run.open_gate()
+    run.until_states(waits="success", other="success")
+    cluster.wait_for_end("simple", cluster.trigger("simple"))
     assert run.executions()["after"] == 0
     cluster.airflow("dags", "unpause", "acted", "--yes")
-    assert run.ended()["executions"]["after"] == 1
+    assert run.wait_for_end()["executions"]["after"] == 1
 
 
 @pytest.mark.postgres
 def test_questions_are_answered(cluster):
-    def play(run):
-        run.until(asks="awaiting_input", enters="awaiting_input")
+    def act(run):
+        run.until_states(asks="awaiting_input", enters="awaiting_input")
         if run.is_native:
             # Airflow takes for failed what is answered before its scheduler has heard that the process has ended.
-            cluster.ended("native_simple", cluster.trigger("native_simple"))
+            cluster.wait_for_end("native_simple", cluster.trigger("native_simple"))
         for task_id, answer in {
             "asks": {"chosen_options": ["that"]},
             "enters": {"chosen_options": ["OK"], "params_input": {"number": 5}},
         }.items():
             cluster.api("PATCH", f"{run.path}/taskInstances/{task_id}/-1/hitlDetails", answer)
-        outcome = run.ended()
+        outcome = run.wait_for_end()
         given = [
             cluster.api("GET", f"{run.path}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
             for task_id in ("asks", "enters")
         ]
         return outcome, [(value["chosen_options"], value["params_input"]) for value in given]
 
-    outcome, values = in_both(cluster, "asked", play)
+    outcome, values = in_both(cluster, "asked", act)
     assert outcome["run"] == "success"
     assert values == [(["that"], {}), (["OK"], {"number": 5})]
 
 
 def test_notes_are_added_to_a_running_run(cluster):
-    def play(run):
-        run.until_run("waits", "other")
+    def act(run):
+        run.until_begun("waits", "other")
         cluster.api("PATCH", run.path, {"note": "of the run"})
         cluster.api("PATCH", f"{run.path}/taskInstances/waits", {"note": "of the task"})
-        run.open()
+        run.open_gate()
         notes = [cluster.run(run.dag_id, run.run_id)["note"]]
         notes += [ti["note"] for ti in cluster.instances(run.dag_id, run.run_id)]
-        return notes, run.ended()
+        return notes, run.wait_for_end()
 
-    notes, outcome = in_both(cluster, "acted", play)
+    notes, outcome = in_both(cluster, "acted", act)
     assert notes == ["of the run", None, None, None, "of the task"]
     assert outcome["run"] == "success"
 
 
 @pytest.mark.postgres
 def test_pool_is_made_larger(cluster):
-    def play(run):
+    def act(run):
         pool = f"{run.dag_id.removesuffix('pooled')}narrow"
-        run.until_run_any("one", "two")
+        run.until_any_has_begun("one", "two")
         first = run.executions()
         body = {"name": pool, "slots": 2, "description": "", "include_deferred": False}
         cluster.api("PATCH", f"pools/{pool}", body)
-        run.until_run("one", "two")
-        run.open()
-        return first.total(), run.ended()
+        run.until_begun("one", "two")
+        run.open_gate()
+        return first.total(), run.wait_for_end()
 
     for name in ("narrow", "native_narrow"):
         cluster.api("POST", "pools", {"name": name, "slots": 1})
-    begun, outcome = in_both(cluster, "pooled", play)
+    begun, outcome = in_both(cluster, "pooled", act)
     assert begun == 1
     assert outcome["run"] == "success"
 
 
 @pytest.mark.postgres
 def test_limit_of_active_tasks_is_raised(cluster):
-    runs = [Played(cluster, dag_id) for dag_id in ("limited", "native_limited")]
+    runs = [DrivenRun(cluster, dag_id) for dag_id in ("limited", "native_limited")]
     for run in runs:
-        run.until_run_any("one", "two")
+        run.until_any_has_begun("one", "two")
     assert [run.executions().total() for run in runs] == [1, 1]
     file = cluster.dags_folder / "limit.py"
     file.write_text(file.read_text().replace("LIMIT = 1", "LIMIT = 2"))
     for run in runs:
-        run.until_run("one", "two")
-        run.open()
-    assert {run.ended()["run"] for run in runs} == {"success"}
+        run.until_begun("one", "two")
+        run.open_gate()
+    assert {run.wait_for_end()["run"] for run in runs} == {"success"}
 
 
 def test_file_of_a_dag_is_gone_for_a_while(cluster):
     file = cluster.dags_folder / "vanishing.py"
     text = file.read_text()
-    runs = [Played(cluster, dag_id) for dag_id in ("vanishing", "native_vanishing")]
+    runs = [DrivenRun(cluster, dag_id) for dag_id in ("vanishing", "native_vanishing")]
     try:
         for run in runs:
-            run.until_run("waits")
+            run.until_begun("waits")
         file.unlink()
         for run in runs:
             cluster.wait_for(
                 lambda dag_id=run.dag_id: cluster.api("GET", f"dags/{dag_id}")["is_stale"],
                 "the DAG processor to miss the file",
             )
-            run.open()
-            run.until(waits="success")
+            run.open_gate()
+            run.until_states(waits="success")
         # Whoever starts tasks does so, and leaves these alone.
-        cluster.ended("simple", cluster.trigger("simple"))
+        cluster.wait_for_end("simple", cluster.trigger("simple"))
         states = [cluster.tasks(run.dag_id, run.run_id)["after"] for run in runs]
         assert all(state in (None, "scheduled") for state in states), states
     finally:
         file.write_text(text)
-    of_temporal, of_airflow = (run.ended() for run in runs)
+    of_temporal, of_airflow = (run.wait_for_end() for run in runs)
     assert of_temporal == of_airflow
     assert of_temporal["run"] == "success"

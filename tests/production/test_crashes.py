@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.production.cluster import Cluster, task_key
-from tests.production.proof import executed_by, temporal_executed, workflows
+from tests.production.execution_checks import assert_temporal_executed, executed_by, workflow_states
 
 # Processes start slowly on a busy machine.
 pytestmark = pytest.mark.timeout(600)
@@ -84,12 +84,12 @@ def test_processes_are_killed_at_random(cluster):
             cluster.start(name)
         cluster.wait_until_ready()
         for run_id in run_ids:
-            assert cluster.ended("steps", run_id) == "success"
+            assert cluster.wait_for_end("steps", run_id) == "success"
             assert cluster.tasks("steps", run_id) == dict.fromkeys(STEPS, "success")
     for run_id in run_ids:
         cluster.wait_for(
             lambda run_id=run_id: (
-                {status.name for status in workflows(cluster, "steps", run_id)} == {"COMPLETED"}
+                {status.name for status in workflow_states(cluster, "steps", run_id)} == {"COMPLETED"}
             ),
             f"the end of the workflows of {run_id}",
         )
@@ -117,7 +117,7 @@ def test_runs_that_were_started_without_a_worker_wait_for_one(cluster):
     cluster.start(*names)
     cluster.wait_until_ready()
     for run_id in run_ids:
-        temporal_executed(cluster, "simple", run_id, "first", "second")
+        assert_temporal_executed(cluster, "simple", run_id, "first", "second")
 
 
 @pytest.mark.postgres
@@ -132,7 +132,7 @@ def test_runs_wait_for_temporal(cluster):
     cluster.start("temporal")
     cluster.wait_until_ready()
     for run_id in run_ids:
-        temporal_executed(cluster, "simple", run_id, "first", "second")
+        assert_temporal_executed(cluster, "simple", run_id, "first", "second")
 
 
 def test_everything_is_killed_at_once(cluster):
@@ -141,7 +141,7 @@ def test_everything_is_killed_at_once(cluster):
     cluster.kill(*cluster.services)
     cluster.gate("held", f"{run_id}.open").touch()
     cluster.heal()
-    temporal_executed(cluster, "held", run_id, "before", "waits", "after", tries={"waits": 2})
+    assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after", tries={"waits": 2})
 
 
 def test_temporal_has_lost_its_data(cluster):
@@ -155,7 +155,7 @@ def test_temporal_has_lost_its_data(cluster):
     cluster.wait_until_ready()
     cluster.start("worker")
     cluster.wait_until_ready()
-    temporal_executed(cluster, "held", run_id, "before", "waits", "after", tries={"waits": 2})
+    assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after", tries={"waits": 2})
 
 
 @pytest.mark.postgres
@@ -165,11 +165,11 @@ def test_start_is_delivered_twice(cluster):
     new_message(cluster, "held", run_id, "start")
     cluster.wait_for(lambda: outbox(cluster, "held", run_id) == [], "the message to be delivered")
     cluster.gate("held", f"{run_id}.open").touch()
-    temporal_executed(cluster, "held", run_id, "before", "waits", "after")
+    assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after")
 
     new_message(cluster, "held", run_id, "start")
     cluster.wait_for(lambda: outbox(cluster, "held", run_id) == [], "the message to be delivered")
-    temporal_executed(cluster, "held", run_id, "before", "waits", "after")
+    assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after")
 
 
 ROLLED_BACK = """
@@ -204,5 +204,5 @@ def test_message_is_rolled_back_with_what_it_tells_of(cluster):
     assert json.loads(answer.splitlines()[-1]) == [[1, 1], [0, 0]]
     answer = cluster.run_python("-c", ROLLED_BACK, "committed", "commit")
     assert json.loads(answer.splitlines()[-1]) == [[1, 1], None]
-    temporal_executed(cluster, "simple", "committed", "first", "second")
+    assert_temporal_executed(cluster, "simple", "committed", "first", "second")
     assert executed_by(cluster, "simple", "rolled-back") == {}

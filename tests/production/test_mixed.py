@@ -7,7 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.production.cluster import ORCHESTRATOR
-from tests.production.proof import airflow_executed, executed_by, temporal_executed, workflows
+from tests.production.execution_checks import (
+    assert_airflow_executed,
+    assert_temporal_executed,
+    executed_by,
+    workflow_states,
+)
 
 # Processes start slowly on a busy machine.
 pytestmark = pytest.mark.timeout(600)
@@ -18,8 +23,8 @@ CROWD = 200
 def test_side_by_side(cluster):
     run_ids = [(cluster.trigger("simple"), cluster.trigger("native_simple")) for _ in range(3)]
     for of_temporal, of_airflow in run_ids:
-        temporal_executed(cluster, "simple", of_temporal, "first", "second")
-        airflow_executed(cluster, "native_simple", of_airflow, "first", "second")
+        assert_temporal_executed(cluster, "simple", of_temporal, "first", "second")
+        assert_airflow_executed(cluster, "native_simple", of_airflow, "first", "second")
 
 
 @pytest.mark.postgres(only=True)
@@ -41,7 +46,7 @@ def test_two_schedulers_and_two_workers_share_the_work(cluster):
     for run_id in run_ids:
         cluster.gate("held", f"{run_id}.open").touch()
     for run_id in run_ids:
-        temporal_executed(cluster, "held", run_id, "before", "waits", "after")
+        assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after")
 
 
 @pytest.mark.postgres(only=True)
@@ -56,16 +61,16 @@ def test_many_runs_of_temporal_do_not_starve_others(cluster):
 
     cluster.wait_for(lambda: running() == CROWD, f"{CROWD} runs that wait for a slot")
     for _ in range(3):
-        airflow_executed(cluster, "native_simple", cluster.trigger("native_simple"), "first", "second")
+        assert_airflow_executed(cluster, "native_simple", cluster.trigger("native_simple"), "first", "second")
     assert running() == CROWD
 
     body = {"name": "crowd", "slots": 32, "description": "", "include_deferred": False}
     cluster.api("PATCH", "pools/crowd", body)
     for run_id in run_ids:
-        assert cluster.ended("crowd", run_id) == "success"
+        assert cluster.wait_for_end("crowd", run_id) == "success"
         assert executed_by(cluster, "crowd", run_id) == {"only": ["worker"]}
     for run_id in (run_ids[0], run_ids[-1]):
-        temporal_executed(cluster, "crowd", run_id, "only")
+        assert_temporal_executed(cluster, "crowd", run_id, "only")
 
 
 @pytest.fixture
@@ -105,12 +110,12 @@ def test_runs_keep_their_owner_when_temporal_is_switched_off_and_on(cluster, swi
     managed = [start(), start()]
     switch("DefaultOrchestrator")
     native = [start(), start()]
-    assert [workflows(cluster, "paced", run_id) for run_id in native] == [[], []]
-    end(managed[0], temporal_executed)
-    end(native[0], airflow_executed)
+    assert [workflow_states(cluster, "paced", run_id) for run_id in native] == [[], []]
+    end(managed[0], assert_temporal_executed)
+    end(native[0], assert_airflow_executed)
 
     switch(ORCHESTRATOR)
     managed_again = start()
-    end(native[1], airflow_executed)
-    end(managed[1], temporal_executed)
-    end(managed_again, temporal_executed)
+    end(native[1], assert_airflow_executed)
+    end(managed[1], assert_temporal_executed)
+    end(managed_again, assert_temporal_executed)

@@ -12,8 +12,8 @@ import urllib.request
 import pytest
 
 from temporal_airflow_nb.stack.services import ports
-from tests.production.behind_a_path import link_of, new_cluster
 from tests.production.cluster import TIMEOUT
+from tests.production.cluster_behind_path import link_of, new_cluster
 from tests.production.services import Service
 from tests.support.waiting import until
 
@@ -32,7 +32,7 @@ def ended_run(airflow):
     """A run that Temporal has executed."""
     (airflow.traces / "before").touch()
     airflow.trigger("lasting", "before")
-    assert airflow.ended("lasting", "before") == "success"
+    assert airflow.wait_for_end("lasting", "before") == "success"
     return "before"
 
 
@@ -80,7 +80,7 @@ def test_temporal_leads_back_to_the_run(airflow, ended_run):
 
 def test_run_of_airflows_own_has_no_way_to_temporal(airflow):
     airflow.trigger("native_one", "native")
-    assert airflow.ended("native_one", "native") == "success"
+    assert airflow.wait_for_end("native_one", "native") == "success"
     assert link_of(airflow, "native_one", "native", "ends") is None
     code, page = page_of(airflow, "native_one", "native")
     assert code == 200
@@ -91,7 +91,7 @@ def test_run_of_airflows_own_has_no_way_to_temporal(airflow):
 def test_deleted_run_is_forgotten(airflow):
     (airflow.traces / "deleted").touch()
     airflow.trigger("lasting", "deleted")
-    assert airflow.ended("lasting", "deleted") == "success"
+    assert airflow.wait_for_end("lasting", "deleted") == "success"
     airflow.api("DELETE", "dags/lasting/dagRuns/deleted")
     code, page = page_of(airflow, "lasting", "deleted")
     assert code == 404
@@ -161,7 +161,7 @@ def test_runs_wait_while_temporal_cannot_be_reached_and_say_so(airflow):
     finally:
         airflow.start("temporal")
     airflow.wait_until_ready()
-    assert airflow.ended("lasting", "waits") == "success"
+    assert airflow.wait_for_end("lasting", "waits") == "success"
 
 
 def test_doctor_finds_nothing_and_status_counts(airflow, ended_run):

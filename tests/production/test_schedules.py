@@ -27,7 +27,7 @@ class Clocked(Cluster):
 def clocked(postgres, tmp_path_factory):
     with Clocked(
         tmp_path_factory.mktemp("clocked"),
-        dags=[HERE / "dags_of_schedules"],
+        dags=[HERE / "schedule_dags"],
         database_url=postgres.new_database(),
         schedulers=2,
         workers=2,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.production.cluster import Cluster
-from tests.production.proof import executed_by, temporal_executed, workflows
+from tests.production.execution_checks import assert_temporal_executed, executed_by, workflow_states
 
 # Processes start slowly on a busy machine.
 pytestmark = pytest.mark.timeout(600)
@@ -61,7 +61,7 @@ def let_pass(cluster: Cluster, dag_id: str, *run_ids: str) -> None:
 @pytest.mark.postgres
 def test_rest(cluster):
     run_id = cluster.trigger("simple", logical_date="2025-01-01T00:00:00Z", conf={"some": "conf"})
-    temporal_executed(cluster, "simple", run_id, "first", "second")
+    assert_temporal_executed(cluster, "simple", run_id, "first", "second")
     assert cluster.tasks("simple", run_id) == {"first": "success", "second": "success"}
     assert cluster.run("simple", run_id)["conf"] == {"some": "conf"}
 
@@ -75,13 +75,13 @@ def test_trigger_button_of_the_ui(cluster):
         "partition_key": None,
     }
     run_id = cluster.api("POST", "dags/simple/dagRuns", body)["dag_run_id"]
-    temporal_executed(cluster, "simple", run_id, "first", "second")
+    assert_temporal_executed(cluster, "simple", run_id, "first", "second")
 
 
 def test_command_line(cluster):
     run_id = new_id()
     cluster.airflow("dags", "trigger", "simple", "--run-id", run_id)
-    temporal_executed(cluster, "simple", run_id, "first", "second")
+    assert_temporal_executed(cluster, "simple", run_id, "first", "second")
 
 
 def test_interval(cluster):
@@ -89,7 +89,7 @@ def test_interval(cluster):
     cluster.wait_for(lambda: len(cluster.runs("often")) >= 2, "two scheduled runs")
     for run in cluster.runs("often")[:2]:
         assert run["run_type"] == "scheduled"
-        temporal_executed(cluster, "often", run["dag_run_id"], "only")
+        assert_temporal_executed(cluster, "often", run["dag_run_id"], "only")
     cluster.pause("often")
 
 
@@ -103,7 +103,7 @@ def test_cron_catches_up_within_the_limit_of_active_runs(cluster):
     let_pass(cluster, "caught_up")
     run_ids = new_runs(cluster, "caught_up", 4)
     for run_id in run_ids:
-        temporal_executed(cluster, "caught_up", run_id, "waits", "ends")
+        assert_temporal_executed(cluster, "caught_up", run_id, "waits", "ends")
     runs = cluster.runs("caught_up")
     assert [run["logical_date"] for run in runs] == [DAYS(day) for day in (1, 2, 3, 4)]
     assert most_at_once(runs) == 2
@@ -112,7 +112,7 @@ def test_cron_catches_up_within_the_limit_of_active_runs(cluster):
 def test_timetable_of_a_plugin(cluster):
     cluster.pause("by_own_timetable", False)
     for run_id in new_runs(cluster, "by_own_timetable", 3):
-        temporal_executed(cluster, "by_own_timetable", run_id, "only")
+        assert_temporal_executed(cluster, "by_own_timetable", run_id, "only")
     dates = [run["logical_date"] for run in cluster.runs("by_own_timetable")]
     assert dates == ["2025-03-05T00:00:00Z", "2025-03-07T00:00:00Z", "2025-03-11T00:00:00Z"]
 
@@ -120,10 +120,10 @@ def test_timetable_of_a_plugin(cluster):
 @pytest.mark.postgres
 def test_assets(cluster):
     before = {dag_id: ids(cluster.runs(dag_id)) for dag_id in ("mills", "bakes")}
-    temporal_executed(cluster, "grows", cluster.trigger("grows"), "grain")
+    assert_temporal_executed(cluster, "grows", cluster.trigger("grows"), "grain")
     for dag_id, task_id in {"mills": "flour", "bakes": "bread"}.items():
         (run_id,) = new_runs(cluster, dag_id, 1, before[dag_id])
-        temporal_executed(cluster, dag_id, run_id, task_id)
+        assert_temporal_executed(cluster, dag_id, run_id, task_id)
         assert cluster.run(dag_id, run_id)["run_type"] == "asset_triggered"
 
 
@@ -131,20 +131,20 @@ def test_asset_event_from_outside(cluster):
     before = ids(cluster.runs("mills"))
     cluster.api("POST", "assets/events", {"asset_id": asset_id(cluster, "production://grain")})
     (run_id,) = new_runs(cluster, "mills", 1, before)
-    temporal_executed(cluster, "mills", run_id, "flour")
+    assert_temporal_executed(cluster, "mills", run_id, "flour")
 
 
 def test_partitioned_assets(cluster):
-    temporal_executed(cluster, "in_parts", cluster.trigger("in_parts"), "emits")
+    assert_temporal_executed(cluster, "in_parts", cluster.trigger("in_parts"), "emits")
     for run_id in new_runs(cluster, "of_each_part", 2):
-        temporal_executed(cluster, "of_each_part", run_id, "only")
+        assert_temporal_executed(cluster, "of_each_part", run_id, "only")
     assert {run["partition_key"] for run in cluster.runs("of_each_part")} == {"north", "south"}
 
 
 def test_partitions_by_time(cluster):
     cluster.pause("partitioned_by_time", False)
     for run_id in new_runs(cluster, "partitioned_by_time", 2):
-        temporal_executed(cluster, "partitioned_by_time", run_id, "only")
+        assert_temporal_executed(cluster, "partitioned_by_time", run_id, "only")
 
 
 @pytest.mark.postgres
@@ -152,7 +152,7 @@ def test_asset_that_is_materialized(cluster):
     body = {"logical_date": None}
     asset = asset_id(cluster, "made_to_order")
     run = cluster.api("POST", f"assets/{asset}/materialize", body)
-    temporal_executed(cluster, run["dag_id"], run["dag_run_id"], "made_to_order")
+    assert_temporal_executed(cluster, run["dag_id"], run["dag_run_id"], "made_to_order")
     assert run["run_type"] == "asset_materialization"
 
 
@@ -172,14 +172,14 @@ def test_backfill_holds_its_limit_and_can_be_paused(cluster):
     cluster.api("PUT", f"backfills/{backfill}/pause")
     let_pass(cluster, "backfilled", *run_ids[:2])
     for run_id in run_ids[:2]:
-        temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
+        assert_temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
     # The scheduler looks for runs to start, and leaves those of the paused backfill alone.
-    temporal_executed(cluster, "simple", cluster.trigger("simple"), "first", "second")
+    assert_temporal_executed(cluster, "simple", cluster.trigger("simple"), "first", "second")
     assert states(cluster, "backfilled") == ["success"] * 2 + ["queued"] * 3
     let_pass(cluster, "backfilled", *run_ids)
     cluster.api("PUT", f"backfills/{backfill}/unpause")
     for run_id in run_ids:
-        temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
+        assert_temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
     assert most_at_once(cluster.runs("backfilled")) == 2
     assert {run["run_type"] for run in cluster.runs("backfilled")} == {"backfill"}
 
@@ -188,7 +188,7 @@ def test_backfill_of_the_command_line_runs_what_has_run_once_more(cluster):
     days = ("--from-date", DAYS(7), "--to-date", DAYS(8))
     run_id = cluster.trigger("backfilled", logical_date=DAYS(7))
     let_pass(cluster, "backfilled", run_id)
-    temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
+    assert_temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
     before = ids(cluster.runs("backfilled"))
     # Of a DAG's backfills, one runs at a time.
     unfinished = "SELECT id FROM backfill WHERE completed_at IS NULL"
@@ -198,44 +198,44 @@ def test_backfill_of_the_command_line_runs_what_has_run_once_more(cluster):
     cluster.airflow("backfill", "create", "--dag-id", "backfilled", *days, *again)
     (new_run_id,) = new_runs(cluster, "backfilled", 1, before)
     let_pass(cluster, "backfilled", new_run_id)
-    temporal_executed(cluster, "backfilled", new_run_id, "waits", "ends")
+    assert_temporal_executed(cluster, "backfilled", new_run_id, "waits", "ends")
     cluster.wait_for(
         lambda: len(executed_by(cluster, "backfilled", run_id).get("ends", [])) == 2, "the second time"
     )
     twice = {"waits": 2, "ends": 2}
-    temporal_executed(cluster, "backfilled", run_id, "waits", "ends", tries=twice, times=2)
+    assert_temporal_executed(cluster, "backfilled", run_id, "waits", "ends", tries=twice, times=2)
 
 
 @pytest.mark.parametrize("dag_id", ["triggers", "triggers_and_waits"])
 def test_trigger_dag_run_operator(cluster, dag_id):
     run_id = cluster.trigger(dag_id)
-    temporal_executed(cluster, dag_id, run_id, "after")
-    temporal_executed(cluster, "simple", f"{run_id}-of-{dag_id}", "first", "second")
+    assert_temporal_executed(cluster, dag_id, run_id, "after")
+    assert_temporal_executed(cluster, "simple", f"{run_id}-of-{dag_id}", "first", "second")
 
 
 @pytest.mark.postgres
 def test_trigger_dag_run_operator_that_defers(cluster):
     run_id = cluster.trigger("triggers_and_defers")
-    temporal_executed(cluster, "triggers_and_defers", run_id, "after")
-    temporal_executed(cluster, "simple", f"{run_id}-of-triggers_and_defers", "first", "second")
+    assert_temporal_executed(cluster, "triggers_and_defers", run_id, "after")
+    assert_temporal_executed(cluster, "simple", f"{run_id}-of-triggers_and_defers", "first", "second")
 
 
 @pytest.mark.postgres
 def test_finished_run_that_is_cleared(cluster):
     run_id = cluster.trigger("simple")
-    temporal_executed(cluster, "simple", run_id, "first", "second")
+    assert_temporal_executed(cluster, "simple", run_id, "first", "second")
     cluster.api("POST", f"dags/simple/dagRuns/{run_id}/clear", {"dry_run": False})
     twice = {"first": 2, "second": 2}
     cluster.wait_for(
         lambda: len(executed_by(cluster, "simple", run_id).get("second", [])) == 2, "the second time"
     )
-    temporal_executed(cluster, "simple", run_id, "first", "second", tries=twice, times=2)
+    assert_temporal_executed(cluster, "simple", run_id, "first", "second", tries=twice, times=2)
     assert [ti["try_number"] for ti in cluster.instances("simple", run_id)] == [2, 2]
 
 
 def test_failed_tasks_of_a_finished_run_that_are_cleared(cluster):
     run_id = cluster.trigger("fails_once")
-    temporal_executed(cluster, "fails_once", run_id, "before", "fails", state="failed")
+    assert_temporal_executed(cluster, "fails_once", run_id, "before", "fails", state="failed")
     assert cluster.tasks("fails_once", run_id) == {
         "before": "success",
         "fails": "failed",
@@ -243,7 +243,9 @@ def test_failed_tasks_of_a_finished_run_that_are_cleared(cluster):
     }
     cluster.api("POST", f"dags/fails_once/dagRuns/{run_id}/clear", {"dry_run": False, "only_failed": True})
     cluster.wait_for(lambda: executed_by(cluster, "fails_once", run_id).get("after"), "the second try")
-    temporal_executed(cluster, "fails_once", run_id, "before", "fails", "after", tries={"fails": 2}, times=2)
+    assert_temporal_executed(
+        cluster, "fails_once", run_id, "before", "fails", "after", tries={"fails": 2}, times=2
+    )
 
 
 def test_runs_wait_for_the_limit_of_active_runs(cluster):
@@ -255,10 +257,10 @@ def test_runs_wait_for_the_limit_of_active_runs(cluster):
     assert states(cluster, "two_at_once").count("queued") == 2
     let_pass(cluster, "two_at_once", *first)
     for run_id in first:
-        temporal_executed(cluster, "two_at_once", run_id, "waits", "ends")
+        assert_temporal_executed(cluster, "two_at_once", run_id, "waits", "ends")
     let_pass(cluster, "two_at_once")
     for run_id in run_ids:
-        temporal_executed(cluster, "two_at_once", run_id, "waits", "ends")
+        assert_temporal_executed(cluster, "two_at_once", run_id, "waits", "ends")
     assert most_at_once(cluster.runs("two_at_once")) == 2
 
 
@@ -267,8 +269,8 @@ def test_run_of_a_paused_dag_waits(cluster):
     cluster.pause("grows")
     run_id = cluster.trigger("grows")
     # The scheduler looks for runs to start, and leaves this one alone.
-    temporal_executed(cluster, "simple", cluster.trigger("simple"), "first", "second")
+    assert_temporal_executed(cluster, "simple", cluster.trigger("simple"), "first", "second")
     assert cluster.run_state("grows", run_id) == "queued"
-    assert workflows(cluster, "grows", run_id) == []
+    assert workflow_states(cluster, "grows", run_id) == []
     cluster.pause("grows", False)
-    temporal_executed(cluster, "grows", run_id, "grain")
+    assert_temporal_executed(cluster, "grows", run_id, "grain")

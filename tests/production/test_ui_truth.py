@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from tests.compatibility.oracle.compare import report
+from tests.production.api_answers import ANSWERS, NATIVE, OF_TASKS, TASKS, Side, differences, plain
 from tests.production.cluster import Cluster
-from tests.production.truth import ANSWERS, NATIVE, OF_TASKS, TASKS, Side, differences, plain
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -129,7 +129,7 @@ def played(running_cluster) -> Pair:
         answer(side, "approves", "Reject")
     open_gates(pair, "held", "slot", "mapped", "poke", "defer")
     for side in pair:
-        assert cluster.ended(side.dag_id, run_id) == "failed"
+        assert cluster.wait_for_end(side.dag_id, run_id) == "failed"
     return pair
 
 
@@ -209,7 +209,7 @@ def test_answer_about_a_run_that_came_of_an_asset(pair, name):
     for side in pair:
         (event,) = side.ask(ANSWERS["asset events that it made"])["asset_events"]
         (run,) = event["created_dagruns"]
-        assert side.cluster.ended(run["dag_id"], run["run_id"]) == "success"
+        assert side.cluster.wait_for_end(run["dag_id"], run["run_id"]) == "success"
         sides.append(Side(side.cluster, run["dag_id"], run["run_id"]))
     found = differences(*(side.ask(ANSWERS[name]) for side in sides), ALLOWED)
     assert not found, report(name, found)

@@ -1,4 +1,4 @@
-"""Tasks tell that they began, and in whose processes; some wait at a gate that a test opens."""
+"""Tasks that record their start and their processes; some wait at a gate that a test opens."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def is_open() -> bool:
 
 
 def traced(task_id: str, **options):
-    """Return a task that only tells that it ran."""
+    """Return a task that only records that it ran."""
     return task(task_id=task_id, **options)(trace)()
 
 
 class Gate(BaseOperator):
-    """Waits at the gate once it has told that it runs."""
+    """Records that it runs, then waits at the gate."""
 
     killed = False
 
@@ -61,5 +61,5 @@ class Gate(BaseOperator):
 
 
 def gated(task_id: str, **options):
-    """Return a task that waits at the gate once it has told that it runs."""
+    """Return a task that records that it runs, then waits at the gate."""
     return Gate(task_id=task_id, **options)

@@ -1,4 +1,4 @@
-"""DAGs that somebody does something to; of each, one is executed by Temporal and one by Airflow."""
+"""DAGs for user actions; each exists twice, for Temporal and for Airflow's executor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DAGs that are deleted while a run of theirs waits."""
+"""DAGs that a test deletes while one of their runs waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DAGs of which some are Temporal's and some are Airflow's."""
+"""DAGs of which Temporal executes some and Airflow the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ with DAG("crowd", schedule=None, max_active_runs=500, max_active_tasks=500):
     traced("only", pool="crowd")
 
 with DAG("paced", schedule=None):
-    # While it waits, no process of it runs. On a busy machine Airflow's scheduler takes a task for failed that is
-    # queued again before it has heard of the end of its process.
+    # The poke interval is long: if a task is queued again before Airflow's scheduler has noticed the end of its process,
+    # as on a busy machine, the scheduler fails it.
     waits = PythonSensor(task_id="waits", python_callable=is_open, mode="reschedule", poke_interval=8)
     traced("first") >> waits >> traced("last")

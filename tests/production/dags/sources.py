@@ -1,4 +1,4 @@
-"""DAGs whose runs come from every source that there is."""
+"""DAGs whose runs come from all sources that Airflow has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One DAG that passes through every state, for Temporal and for Airflow's own executor; gates hold the states."""
+"""A DAG that passes through every state, once for Temporal and once for Airflow's executor; gates delay it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow.sdk import (
     task,
 )
 
-# Until a task is tried or looks again: for two runs to be found, and looked at, while both wait.
+# The time until the next try or poke: long enough to find both runs waiting and to query them.
 LONG_ENOUGH = timedelta(seconds=25)
 
 

@@ -1,4 +1,4 @@
-"""A timetable of one's own: runs at moments that are listed."""
+"""A custom timetable with a list of moments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.timetables.base import DagRunInfo, DataInterval, Timetable
 
 
 class Moments(Timetable):
-    """Runs at some moments."""
+    """Creates a run at each listed moment."""
 
     description = "at some moments"
 
@@ -35,7 +35,7 @@ class Moments(Timetable):
 
 
 class MomentsPlugin(AirflowPlugin):
-    """Makes it known."""
+    """Registers the timetable."""
 
     name = "moments"
     timetables = (Moments,)

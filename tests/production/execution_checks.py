@@ -1,4 +1,4 @@
-"""Who executed a run, and how often."""
+"""Assertions that Temporal, or Airflow's executor, executed a run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.production.cluster import Cluster, task_key
 
 
 def executed_by(cluster: Cluster, dag_id: str, run_id: str) -> dict[str, list[str]]:
-    """Return, for each task of a run, the kinds of process that executed it: one for each try."""
+    """Return for each task of a run the kind of process that executed each try: ``worker`` or ``scheduler``."""
     workers, schedulers = cluster.pids("worker"), cluster.pids("scheduler")
     found: dict[str, list[str]] = {}
     for line in cluster.executions(dag_id, run_id):
         ancestors = set(line["ancestors"])
-        who = [name for name, pids in (("worker", workers), ("scheduler", schedulers)) if ancestors & pids]
-        assert len(who) == 1, f"{line} is of neither {workers} nor {schedulers}"
-        found.setdefault(task_key(line), []).extend(who)
+        kinds = [name for name, pids in (("worker", workers), ("scheduler", schedulers)) if ancestors & pids]
+        assert len(kinds) == 1, f"{line} is of neither {workers} nor {schedulers}"
+        found.setdefault(task_key(line), []).extend(kinds)
     return found
 
 
-def workflows(cluster: Cluster, dag_id: str, run_id: str) -> list[WorkflowExecutionStatus]:
-    """Return the states of all executions of a run's workflow that there have been."""
+def workflow_states(cluster: Cluster, dag_id: str, run_id: str) -> list[WorkflowExecutionStatus]:
+    """Return the states of all executions of a run's workflow so far."""
 
     async def find(client: Any) -> list[WorkflowExecutionStatus]:
         query = f"WorkflowId = '{workflow_id(dag_id, run_id)}'"
@@ -33,7 +33,7 @@ def workflows(cluster: Cluster, dag_id: str, run_id: str) -> list[WorkflowExecut
     return cluster.temporal(find)
 
 
-def temporal_executed(
+def assert_temporal_executed(
     cluster: Cluster,
     dag_id: str,
     run_id: str,
@@ -43,20 +43,20 @@ def temporal_executed(
     times: int = 1,
 ) -> None:
     """
-    Wait for the end of a run; check that Temporal executed it, all of it, and each task as often as it had to be.
+    Wait for the end of a run; assert that Temporal executed all of it, and each task the expected number of times.
 
     Parameters
     ----------
     *tasks
         The tasks that have run.
     state
-        How the run ends.
+        The final state of the run.
     tries
-        How often a task ran where it wasn't once.
+        The number of tries of tasks that ran more than once.
     times
-        How many workflows the run has had, one after the other.
+        The number of workflows that the run has had, one after the other.
     """
-    ended = cluster.ended(dag_id, run_id)
+    ended = cluster.wait_for_end(dag_id, run_id)
     assert ended == state, cluster.tasks(dag_id, run_id)
     cluster.wait_for(
         lambda: _closed(cluster, dag_id, run_id, times),
@@ -78,14 +78,16 @@ def temporal_executed(
 
 
 def _closed(cluster: Cluster, dag_id: str, run_id: str, times: int) -> bool:
-    states = Counter(workflows(cluster, dag_id, run_id))
+    states = Counter(workflow_states(cluster, dag_id, run_id))
     assert not set(states) - {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED}, states
     assert states.total() <= times, states
     return states[WorkflowExecutionStatus.COMPLETED] == times
 
 
-def airflow_executed(cluster: Cluster, dag_id: str, run_id: str, *tasks: str, state: str = "success") -> None:
-    """Wait for the end of a run; check that Airflow's own executor executed it, and each task once."""
-    assert cluster.ended(dag_id, run_id) == state
+def assert_airflow_executed(
+    cluster: Cluster, dag_id: str, run_id: str, *tasks: str, state: str = "success"
+) -> None:
+    """Wait for the end of a run; assert that Airflow's executor executed it, and each task once."""
+    assert cluster.wait_for_end(dag_id, run_id) == state
     assert executed_by(cluster, dag_id, run_id) == {task_id: ["scheduler"] for task_id in tasks}
-    assert workflows(cluster, dag_id, run_id) == []
+    assert workflow_states(cluster, dag_id, run_id) == []

@@ -1,4 +1,4 @@
-"""A cluster whose Airflow is served behind a path, and the links in its UI."""
+"""A cluster whose Airflow is served below a path, and the links in its UI."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.production.cluster import HERE, Cluster, quoted
 
 
 def new_cluster(folder: Path) -> Cluster:
-    """Return a cluster that isn't running yet."""
-    ours = {"dags": "*, !native_*"}
-    settings = {"temporal_airflow": ours}
-    cluster = Cluster(folder, dags=[HERE / "dags_of_pages"], settings=settings, path="/behind/a/path")
-    ours["ui_url"] = temporal_ui(cluster)
+    """Return a cluster that isn't started."""
+    plugin_settings = {"dags": "*, !native_*"}
+    settings = {"temporal_airflow": plugin_settings}
+    cluster = Cluster(folder, dags=[HERE / "ui_dags"], settings=settings, path="/behind/a/path")
+    plugin_settings["ui_url"] = temporal_ui(cluster)
     return cluster
 
 
@@ -23,6 +23,6 @@ def temporal_ui(cluster: Cluster) -> str:
 
 
 def link_of(cluster: Cluster, dag_id: str, run_id: str, task_id: str) -> str | None:
-    """Return where a task's link to Temporal leads."""
+    """Return the address of a task's link to Temporal, or None."""
     path = f"dags/{dag_id}/dagRuns/{quoted(run_id)}/taskInstances/{task_id}/links"
     return cluster.api("GET", path)["extra_links"]["Temporal"]
