@@ -1,4 +1,4 @@
-"""What Airflow's API tells of a run, so that two runs of the same DAG can be compared."""
+"""The answers of Airflow's API about a run, normalized so that two runs of the same DAG can be compared."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ANSWERS = {
     "mapped tasks": f"{TASKS}/group.mapped/listMapped?order_by=map_index",
     "xcoms": f"{TASKS}/~/xcomEntries?limit=100",
     "questions": f"{RUN}/hitlDetails",
-    "asset events that it made": "/api/v2/assets/events?source_dag_id={dag}&source_run_id={run}",
-    "asset events that it came of": f"{RUN}/upstreamAssetEvents",
+    "produced asset events": "/api/v2/assets/events?source_dag_id={dag}&source_run_id={run}",
+    "consumed asset events": f"{RUN}/upstreamAssetEvents",
     "audit": "/api/v2/eventLogs?dag_id={dag}&run_id={run}&limit=200&order_by=id",
     "versions": "/api/v2/dags/{dag}/dagVersions",
     "source": "/api/v2/dagSources/{dag}",
@@ -48,7 +48,7 @@ ANSWERS = {
 OF_TASKS = {
     "task": f"{TASKS}/{{task}}",
     "tries": f"{TASKS}/{{task}}/tries",
-    "what it waits for": f"{TASKS}/{{task}}/dependencies",
+    "unmet dependencies": f"{TASKS}/{{task}}/dependencies",
     "links": f"{TASKS}/{{task}}/links",
 }
 
@@ -60,7 +60,7 @@ _TRACE = re.compile(r"\b00-[0-9a-f]{32}-[0-9a-f]{16}-\d\d\b")
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 _ROW = re.compile(r"\b(asset:|ID )\d+\b")
 _RANDOM = re.compile(r"(?<=<time>_)\w{8}\b")
-# Numbers of rows, processes and seconds: that there is one is compared, not which.
+# Ids of rows and processes, and durations: only their presence is compared.
 _NUMBER = re.compile(r"(?:.+_)?id|pid|(?:.+_)?duration|mean|p\d\d|timestamp")
 
 _NAMES = {
@@ -73,7 +73,7 @@ _NAMES = {
 
 
 class Side:
-    """One of the two runs, through the API."""
+    """One of the two runs that are compared, through the API."""
 
     def __init__(self, cluster: Cluster, dag_id: str, run_id: str) -> None:
         self.cluster = cluster
@@ -81,7 +81,7 @@ class Side:
         self.run_id = run_id
 
     def ask(self, path: str, method: str = "GET", body: Mapping[str, Any] | None = None, **names: Any) -> Any:
-        """Return the answer of a path, in which ``{dag}`` and ``{run}`` are this run's ids."""
+        """Return the answer to a path, in which ``{dag}`` and ``{run}`` stand for the ids of this run."""
         run = urllib.parse.quote(self.run_id, safe="")
         return self.cluster.server.ask(method, path.format(dag=self.dag_id, run=run, **names), body)
 
@@ -91,7 +91,7 @@ class Side:
         return {_name(ti): ti["state"] for ti in found}
 
     def log(self, task: str, try_number: int = 1, map_index: int = -1) -> list[dict[str, Any]]:
-        """Return the lines of a try's log, without those that tell where they were found."""
+        """Return the lines of a try's log, without those about the log's source."""
         path = f"{TASKS}/{{task}}/logs/{try_number}?full_content=true&map_index={map_index}"
         return [line for line in self.ask(path, task=task)["content"] if line.get("timestamp")]
 
@@ -100,14 +100,14 @@ def _name(ti: Mapping[str, Any]) -> str:
     return ti["task_id"] if ti["map_index"] < 0 else f"{ti['task_id']}[{ti['map_index']}]"
 
 
-def plain(value: Any, key: str = "") -> Any:
-    """Return an answer without what differs from run to run, and without what tells native DAGs apart."""
+def normalize(value: Any, key: str = "") -> Any:
+    """Return an answer without values that differ between runs, and without the prefix of native DAGs."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping):
-        return {plain(name): plain(item, name) for name, item in value.items()}
+        return {normalize(name): normalize(item, name) for name, item in value.items()}
     if isinstance(value, list):
-        return _ordered([plain(item, key) for item in value])
+        return _ordered([normalize(item, key) for item in value])
     if isinstance(value, int | float) and not isinstance(value, bool) and _NUMBER.fullmatch(key):
         return "<number>"
     return value
@@ -121,13 +121,13 @@ def _text(text: str) -> str:
 
 
 def _ordered(items: list[Any]) -> list[Any]:
-    """Sort what tasks did by the task: tasks that run side by side have no order, what one of them did has."""
+    """Sort items by their task: the order is fixed within one task, but not between parallel tasks."""
     if all(isinstance(item, dict) and "task_id" in item for item in items):
         return sorted(items, key=lambda item: (item["task_id"] or "", item.get("map_index") or 0))
     return items
 
 
-def differences(native: Any, ours: Any, allowed: Mapping[str, str]) -> list[str]:
-    """Return how two answers differ, but for fields that are ``allowed`` to, for the reason given."""
-    found = compare({"": plain(native)}, {"": plain(ours)})
+def find_differences(native: Any, managed: Any, allowed: Mapping[str, str]) -> list[str]:
+    """Return the differences between two answers, except in fields of ``allowed``, which maps fields to reasons."""
+    found = compare({"": normalize(native)}, {"": normalize(managed)})
     return [line for line in found if not any(re.search(rf"\b{field}: ", line) for field in allowed)]

@@ -1,4 +1,4 @@
-"""What users do to runs: Temporal's runs follow, and end as those of Airflow's own executor do."""
+"""User actions on runs: those that Temporal executes end like those of Airflow's executor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def in_both(cluster: Cluster, dag_id: str, act: Callable[[DrivenRun], Any]) -> Any:
-    """Do the same to a run of Temporal's and to one of Airflow's; return what comes of both."""
+    """Do the same with a run of Temporal and with one of Airflow; return the outcome, which must be the same."""
     with ThreadPoolExecutor(2) as threads:
         of_temporal, of_airflow = threads.map(
             lambda name: act(DrivenRun(cluster, name)), [dag_id, f"native_{dag_id}"]
@@ -28,7 +28,7 @@ def in_both(cluster: Cluster, dag_id: str, act: Callable[[DrivenRun], Any]) -> A
 
 
 @pytest.mark.postgres
-def test_running_task_is_cleared(cluster):
+def test_a_running_task_is_cleared(cluster):
     def act(run):
         run.until_begun("waits")
         cleared = run.clear("waits")
@@ -43,7 +43,7 @@ def test_running_task_is_cleared(cluster):
 
 
 @pytest.mark.postgres
-def test_finished_task_is_cleared_with_those_downstream_while_the_run_goes_on(cluster):
+def test_a_finished_task_of_a_running_run_is_cleared_with_its_downstreams(cluster):
     def act(run):
         run.until_begun("waits", "other")
         run.until_states(other="success")
@@ -58,7 +58,7 @@ def test_finished_task_is_cleared_with_those_downstream_while_the_run_goes_on(cl
     assert outcome["executions"] == {"prepares": 2, "waits": 2, "after": 1, "other": 2}
 
 
-def test_running_run_is_cleared(cluster):
+def test_a_running_run_is_cleared(cluster):
     def act(run):
         run.until_begun("waits", "other")
         run.until_states(other="success")
@@ -73,7 +73,7 @@ def test_running_run_is_cleared(cluster):
 
 
 @pytest.mark.postgres
-def test_task_of_a_finished_run_is_cleared(cluster):
+def test_a_task_of_a_finished_run_is_cleared(cluster):
     def act(run):
         run.open_gate()
         run.wait_for_end()
@@ -87,7 +87,7 @@ def test_task_of_a_finished_run_is_cleared(cluster):
     assert outcome["executions"] == {"prepares": 1, "waits": 2, "after": 2, "other": 1}
 
 
-def test_task_is_cleared_by_the_command_line(cluster):
+def test_a_task_is_cleared_from_the_command_line(cluster):
     run = DrivenRun(cluster, "swept")
     assert_temporal_executed(cluster, "swept", run.run_id, "first", "second")
     cluster.airflow("tasks", "clear", "swept", "--task-regex", "second", "--yes")
@@ -97,7 +97,7 @@ def test_task_is_cleared_by_the_command_line(cluster):
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("state", ["success", "failed", "skipped"])
-def test_running_task_is_marked(cluster, state):
+def test_a_running_task_is_marked(cluster, state):
     def act(run):
         run.until_begun("waits", "other")
         run.mark(state, "waits")
@@ -108,7 +108,7 @@ def test_running_task_is_marked(cluster, state):
     assert outcome["run"] == ("failed" if state == "failed" else "success")
 
 
-def test_task_that_has_not_begun_is_marked(cluster):
+def test_a_task_that_has_not_started_is_marked(cluster):
     def act(run):
         run.until_begun("waits", "other")
         run.mark("success", "after")
@@ -119,7 +119,7 @@ def test_task_that_has_not_begun_is_marked(cluster):
     assert outcome["executions"] == {"prepares": 1, "waits": 1, "other": 1}
 
 
-def test_failed_task_is_marked_before_its_retry(cluster):
+def test_a_failed_task_is_marked_before_its_retry(cluster):
     def act(run):
         run.until_states(fails="up_for_retry")
         run.mark("success", "fails")
@@ -130,7 +130,7 @@ def test_failed_task_is_marked_before_its_retry(cluster):
     assert outcome["executions"] == {"fails": 1, "after": 1}
 
 
-def test_failed_task_is_cleared_before_its_retry(cluster):
+def test_a_failed_task_is_cleared_before_its_retry(cluster):
     def act(run):
         run.until_states(fails="up_for_retry")
         run.clear("fails")
@@ -146,7 +146,7 @@ def test_failed_task_is_cleared_before_its_retry(cluster):
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("state", ["success", "failed"])
-def test_running_run_is_marked(cluster, state):
+def test_a_running_run_is_marked(cluster, state):
     def act(run):
         run.until_begun("waits", "other")
         run.until_states(other="success")
@@ -159,7 +159,7 @@ def test_running_run_is_marked(cluster, state):
 
 
 @pytest.mark.postgres
-def test_run_is_deleted_once_it_has_ended(cluster):
+def test_a_run_can_be_deleted_after_its_end(cluster):
     def act(run):
         run.until_begun("waits")
         assert cluster.run_state(run.dag_id, run.run_id) == "running", run.dag_id
@@ -175,7 +175,7 @@ def test_run_is_deleted_once_it_has_ended(cluster):
     assert in_both(cluster, "acted", act) == (409, 404)
 
 
-def test_queued_run_is_deleted(cluster):
+def test_a_queued_run_is_deleted(cluster):
     cluster.pause("grows")
     run_id = cluster.trigger("grows")
     cluster.api("DELETE", f"dags/grows/dagRuns/{run_id}")
@@ -185,7 +185,7 @@ def test_queued_run_is_deleted(cluster):
     assert workflow_states(cluster, "grows", run_id) == []
 
 
-def test_dag_is_deleted_while_a_run_waits(cluster):
+def test_a_dag_is_deleted_while_a_run_waits(cluster):
     runs = [DrivenRun(cluster, dag_id) for dag_id in ("doomed", "native_doomed")]
     for run in runs:
         run.until_states(fails="up_for_retry")
@@ -201,25 +201,25 @@ def test_dag_is_deleted_while_a_run_waits(cluster):
 
 
 @pytest.mark.postgres
-def test_dag_is_paused(cluster):
+def test_a_dag_is_paused(cluster):
     def act(run):
         run.until_begun("waits", "other")
         run.until_states(other="success")
         cluster.pause(run.dag_id)
         run.open_gate()
         run.until_states(waits="success")
-        # Whoever starts tasks does so, and leaves the paused DAG alone.
+        # The end of another run shows that tasks are being started meanwhile, but not those of the paused DAG.
         cluster.wait_for_end("simple", cluster.trigger("simple"))
         before = cluster.tasks(run.dag_id, run.run_id)["after"]
         cluster.pause(run.dag_id, False)
         return before in (None, "scheduled"), run.wait_for_end()
 
-    held, outcome = in_both(cluster, "acted", act)
-    assert held
+    waited, outcome = in_both(cluster, "acted", act)
+    assert waited
     assert outcome["run"] == "success"
 
 
-def test_dag_is_paused_by_the_command_line(cluster):
+def test_a_dag_is_paused_from_the_command_line(cluster):
     run = DrivenRun(cluster, "acted")
     run.until_begun("waits", "other")
     cluster.airflow("dags", "pause", "acted", "--yes")
@@ -236,7 +236,7 @@ def test_questions_are_answered(cluster):
     def act(run):
         run.until_states(asks="awaiting_input", enters="awaiting_input")
         if run.is_native:
-            # Airflow takes for failed what is answered before its scheduler has heard that the process has ended.
+            # Airflow fails a task that is answered before the scheduler has noticed the end of the task's process.
             cluster.wait_for_end("native_simple", cluster.trigger("native_simple"))
         for task_id, answer in {
             "asks": {"chosen_options": ["that"]},
@@ -271,7 +271,7 @@ def test_notes_are_added_to_a_running_run(cluster):
 
 
 @pytest.mark.postgres
-def test_pool_is_made_larger(cluster):
+def test_a_pool_is_made_larger(cluster):
     def act(run):
         pool = f"{run.dag_id.removesuffix('pooled')}narrow"
         run.until_any_has_begun("one", "two")
@@ -290,7 +290,7 @@ def test_pool_is_made_larger(cluster):
 
 
 @pytest.mark.postgres
-def test_limit_of_active_tasks_is_raised(cluster):
+def test_the_limit_of_active_tasks_is_raised(cluster):
     runs = [DrivenRun(cluster, dag_id) for dag_id in ("limited", "native_limited")]
     for run in runs:
         run.until_any_has_begun("one", "two")
@@ -303,7 +303,7 @@ def test_limit_of_active_tasks_is_raised(cluster):
     assert {run.wait_for_end()["run"] for run in runs} == {"success"}
 
 
-def test_file_of_a_dag_is_gone_for_a_while(cluster):
+def test_the_file_of_a_dag_is_missing_for_a_while(cluster):
     file = cluster.dags_folder / "vanishing.py"
     text = file.read_text()
     runs = [DrivenRun(cluster, dag_id) for dag_id in ("vanishing", "native_vanishing")]
@@ -318,7 +318,7 @@ def test_file_of_a_dag_is_gone_for_a_while(cluster):
             )
             run.open_gate()
             run.until_states(waits="success")
-        # Whoever starts tasks does so, and leaves these alone.
+        # The end of another run shows that tasks are being started meanwhile, but not those of these DAGs.
         cluster.wait_for_end("simple", cluster.trigger("simple"))
         states = [cluster.tasks(run.dag_id, run.run_id)["after"] for run in runs]
         assert all(state in (None, "scheduled") for state in states), states

@@ -1,4 +1,4 @@
-"""Processes are killed at any moment, and between any two steps: no run is lost, and none is run twice."""
+"""Processes are killed at any moment: no run is lost, and no task runs twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = ("one", "two", "three", "four")
 
 
 def outbox(cluster: Cluster, dag_id: str, run_id: str) -> list[str]:
-    """Return the kinds of messages about a run that wait to be delivered."""
+    """Return the kinds of the undelivered messages about a run."""
     rows = cluster.query(
         "SELECT kind FROM temporal_airflow_outbox WHERE dag_id = :dag_id AND run_id = :run_id ORDER BY id",
         dag_id=dag_id,
@@ -28,8 +28,8 @@ def outbox(cluster: Cluster, dag_id: str, run_id: str) -> list[str]:
     return [row["kind"] for row in rows]
 
 
-def new_message(cluster: Cluster, dag_id: str, run_id: str, kind: str) -> None:
-    """Leave in the outbox what somebody leaves there who dies between delivering it and saying so."""
+def add_message(cluster: Cluster, dag_id: str, run_id: str, kind: str) -> None:
+    """Add a message, as a dispatcher leaves it that dies between the delivery and the deletion."""
     cluster.run_python(
         "-c",
         "import sys\n"
@@ -43,8 +43,8 @@ def new_message(cluster: Cluster, dag_id: str, run_id: str, kind: str) -> None:
     )
 
 
-class Watch(threading.Thread):
-    """Notes when it has first seen a task recorded as successful."""
+class SuccessWatcher(threading.Thread):
+    """Records when each task was first seen as successful in the database."""
 
     def __init__(self, cluster: Cluster, dag_id: str) -> None:
         super().__init__(daemon=True)
@@ -53,7 +53,7 @@ class Watch(threading.Thread):
         self.succeeded: dict[tuple[str, str], float] = {}
         self._ended = threading.Event()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SuccessWatcher:
         self.start()
         return self
 
@@ -76,7 +76,7 @@ def test_processes_are_killed_at_random(cluster):
     killed = [*(name for name in cluster.services if name != "dag-processor")] * 2
     chance.shuffle(killed)
     run_ids = []
-    with Watch(cluster, "steps") as watch:
+    with SuccessWatcher(cluster, "steps") as watch:
         for name in killed:
             run_ids += [cluster.trigger("steps"), cluster.trigger("steps")]
             time.sleep(chance.uniform(0, 2))
@@ -93,17 +93,17 @@ def test_processes_are_killed_at_random(cluster):
             ),
             f"the end of the workflows of {run_id}",
         )
-        by = executed_by(cluster, "steps", run_id)
-        assert set(by) == set(STEPS)
-        assert {who for tries in by.values() for who in tries} == {"worker"}
+        kinds = executed_by(cluster, "steps", run_id)
+        assert set(kinds) == set(STEPS)
+        assert {kind for tries in kinds.values() for kind in tries} == {"worker"}
         for line in cluster.executions("steps", run_id):
             seen = watch.succeeded.get((run_id, task_key(line)), time.time())
-            assert line["at"] <= seen, f"{line} is of a task that had succeeded"
+            assert line["at"] <= seen, f"{line} is a start of a task that had already succeeded"
     assert len(set(run_ids)) == len(run_ids)
 
 
 @pytest.mark.postgres
-def test_runs_that_were_started_without_a_worker_wait_for_one(cluster):
+def test_runs_that_start_without_a_worker_wait_for_one(cluster):
     names = [name for name in cluster.services if name.startswith(("worker", "scheduler"))]
     cluster.stop(*(name for name in names if name.startswith("worker")))
     run_ids = [cluster.trigger("simple") for _ in range(3)]
@@ -135,7 +135,7 @@ def test_runs_wait_for_temporal(cluster):
         assert_temporal_executed(cluster, "simple", run_id, "first", "second")
 
 
-def test_everything_is_killed_at_once(cluster):
+def test_a_run_survives_that_everything_is_killed_at_once(cluster):
     run_id = cluster.trigger("held")
     cluster.wait_for(lambda: "waits" in executed_by(cluster, "held", run_id), "the run to wait at the gate")
     cluster.kill(*cluster.services)
@@ -144,7 +144,7 @@ def test_everything_is_killed_at_once(cluster):
     assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after", tries={"waits": 2})
 
 
-def test_temporal_has_lost_its_data(cluster):
+def test_a_run_survives_the_loss_of_temporals_data(cluster):
     run_id = cluster.trigger("held")
     cluster.wait_for(lambda: "waits" in executed_by(cluster, "held", run_id), "the run to wait at the gate")
     cluster.kill("worker", "temporal")
@@ -159,15 +159,15 @@ def test_temporal_has_lost_its_data(cluster):
 
 
 @pytest.mark.postgres
-def test_start_is_delivered_twice(cluster):
+def test_a_start_message_may_be_delivered_twice(cluster):
     run_id = cluster.trigger("held")
     cluster.wait_for(lambda: "waits" in executed_by(cluster, "held", run_id), "the run to wait at the gate")
-    new_message(cluster, "held", run_id, "start")
+    add_message(cluster, "held", run_id, "start")
     cluster.wait_for(lambda: outbox(cluster, "held", run_id) == [], "the message to be delivered")
     cluster.gate("held", f"{run_id}.open").touch()
     assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after")
 
-    new_message(cluster, "held", run_id, "start")
+    add_message(cluster, "held", run_id, "start")
     cluster.wait_for(lambda: outbox(cluster, "held", run_id) == [], "the message to be delivered")
     assert_temporal_executed(cluster, "held", run_id, "before", "waits", "after")
 
@@ -199,7 +199,7 @@ print(json.dumps([*found, count() if end == "rollback" else None]))
 
 
 @pytest.mark.postgres
-def test_message_is_rolled_back_with_what_it_tells_of(cluster):
+def test_a_message_is_rolled_back_with_its_change(cluster):
     answer = cluster.run_python("-c", ROLLED_BACK, "rolled-back", "rollback")
     assert json.loads(answer.splitlines()[-1]) == [[1, 1], [0, 0]]
     answer = cluster.run_python("-c", ROLLED_BACK, "committed", "commit")

@@ -1,4 +1,4 @@
-"""The Compose file: what can be told of it without Docker."""
+"""The Compose file, as far as it can be checked without Docker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVICE_KEYS = {
 }
 
 
-def test_the_six_services_are_there():
+def test_the_file_has_six_services():
     assert set(SERVICES) == {"temporal", "postgres", *AIRFLOW}
     assert set(COMPOSE) == {"name", "x-airflow", "services", "volumes"}
     for service in SERVICES.values():
@@ -45,7 +45,7 @@ def test_images_are_pinned():
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_a_service_is_checked_and_starts_after_what_it_needs(name):
+def test_a_service_has_a_health_check_and_starts_after_its_dependencies(name):
     service = SERVICES[name]
     if name not in ONCE:
         check = service["healthcheck"]
@@ -65,21 +65,21 @@ def test_a_service_is_checked_and_starts_after_what_it_needs(name):
         assert source in COMPOSE["volumes"] or source.startswith("${DAGS_FOLDER")
 
 
-def test_every_process_of_airflow_has_the_same_settings():
+def test_all_processes_of_airflow_have_the_same_settings():
     environments = [SERVICES[name]["environment"] for name in AIRFLOW]
     assert all(environment == environments[0] for environment in environments)
     assert environments[0]["AIRFLOW__CORE__ORCHESTRATOR"] == ORCHESTRATOR
     assert {SERVICES[name]["image"] for name in AIRFLOW} == {f"temporal-airflow-nb:{__version__}"}
 
 
-def test_temporal_knows_the_search_attributes():
+def test_temporal_has_the_search_attributes():
     for attribute in SEARCH_ATTRIBUTES:
         assert f"--search-attribute={attribute}=Keyword" in SERVICES["temporal"]["command"]
     names = " ".join(f"--name {attribute}" for attribute in SEARCH_ATTRIBUTES)
     assert f"{names} --type Keyword" in (DEPLOY / "README.md").read_text()
 
 
-def test_secrets_come_from_a_file_that_is_not_there():
+def test_secrets_come_from_a_file_that_is_not_committed():
     text = (DEPLOY / "compose.yaml").read_text()
     wanted = set(re.findall(r"\$\{(\w+)", text))
     example = dict(
@@ -95,7 +95,7 @@ def test_secrets_come_from_a_file_that_is_not_there():
     assert not (DEPLOY / ".env").exists()
 
 
-def test_what_the_image_is_made_of_is_there():
+def test_the_files_of_the_image_exist():
     kept = [
         line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"
     ]

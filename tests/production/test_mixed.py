@@ -1,4 +1,4 @@
-"""Runs of Temporal's and of Airflow's own executor in one Airflow: each has one owner, and gets its turn."""
+"""Runs of Temporal and of Airflow's executor in one Airflow: each has one owner, and all make progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 CROWD = 200
 
 
-def test_side_by_side(cluster):
+def test_runs_of_both_execute_side_by_side(cluster):
     run_ids = [(cluster.trigger("simple"), cluster.trigger("native_simple")) for _ in range(3)]
     for of_temporal, of_airflow in run_ids:
         assert_temporal_executed(cluster, "simple", of_temporal, "first", "second")
@@ -50,7 +50,7 @@ def test_two_schedulers_and_two_workers_share_the_work(cluster):
 
 
 @pytest.mark.postgres(only=True)
-def test_many_runs_of_temporal_do_not_starve_others(cluster):
+def test_many_runs_of_temporal_do_not_starve_other_runs(cluster):
     cluster.api("POST", "pools", {"name": "crowd", "slots": 0})
     with ThreadPoolExecutor(4) as threads:
         run_ids = list(threads.map(lambda _: cluster.trigger("crowd"), range(CROWD)))
@@ -75,14 +75,14 @@ def test_many_runs_of_temporal_do_not_starve_others(cluster):
 
 @pytest.fixture
 def switch(cluster):
-    """Switch Temporal on or off, for good or for a test."""
+    """Return a function that switches Temporal off or on; at the end of the test it is on again."""
 
     schedulers = [name for name in cluster.services if name.startswith("scheduler")]
     others = [name for name in cluster.services if name.startswith(("api-server", "worker"))]
 
     def switch(orchestrator):
         cluster.write_config(core={"orchestrator": orchestrator})
-        # A scheduler waits for its tasks, which tell the API server how they have ended.
+        # Schedulers first: a scheduler waits for its tasks, which report their end to the API server.
         cluster.stop(*schedulers)
         cluster.stop(*others)
         for names in (others, schedulers):

@@ -1,4 +1,4 @@
-"""The ways between Airflow's UI and Temporal's, and ``airflow temporal``, in an Airflow behind a path."""
+"""The links between the UIs of Airflow and Temporal, and ``airflow temporal``, in an Airflow below a path."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def airflow(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ended_run(airflow):
-    """A run that Temporal has executed."""
+    """Return the id of a run that Temporal has executed."""
     (airflow.traces / "before").touch()
     airflow.trigger("lasting", "before")
     assert airflow.wait_for_end("lasting", "before") == "success"
@@ -70,7 +70,7 @@ def status(cluster) -> dict:
     return json.loads(output)
 
 
-def test_temporal_leads_back_to_the_run(airflow, ended_run):
+def test_the_workflow_links_to_the_run_in_airflow(airflow, ended_run):
     async def details(client):
         description = await client.get_workflow_handle(f"airflow-lasting-{ended_run}").describe()
         return await description.static_details()
@@ -78,7 +78,7 @@ def test_temporal_leads_back_to_the_run(airflow, ended_run):
     assert f"({airflow.url}/dags/lasting/runs/{ended_run})" in airflow.temporal(details)
 
 
-def test_run_of_airflows_own_has_no_way_to_temporal(airflow):
+def test_a_run_of_airflow_has_no_link_to_temporal(airflow):
     airflow.trigger("native_one", "native")
     assert airflow.wait_for_end("native_one", "native") == "success"
     assert link_of(airflow, "native_one", "native", "ends") is None
@@ -88,7 +88,7 @@ def test_run_of_airflows_own_has_no_way_to_temporal(airflow):
     assert "Open in Temporal" not in page
 
 
-def test_deleted_run_is_forgotten(airflow):
+def test_a_deleted_run_leaves_no_record(airflow):
     (airflow.traces / "deleted").touch()
     airflow.trigger("lasting", "deleted")
     assert airflow.wait_for_end("lasting", "deleted") == "success"
@@ -98,10 +98,10 @@ def test_deleted_run_is_forgotten(airflow):
     assert "No such run" in page
     airflow.restart("worker")
     rows = "SELECT run_id FROM temporal_airflow_workflow WHERE run_id = 'deleted'"
-    until(lambda: airflow.query(rows) == [], "the row of the deleted run to go", TIMEOUT)
+    until(lambda: airflow.query(rows) == [], "the deletion of the run's row", TIMEOUT)
 
 
-def test_page_is_for_those_alone_who_may_read_the_run(airflow, ended_run):
+def test_only_users_with_the_right_to_read_the_run_see_its_page(airflow, ended_run):
     port = ports.choose(["closed"])["closed"]
     environment = {**airflow.environment, "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False"}
     address = ("--host", ports.LOOPBACK, "--port", str(port))
@@ -130,8 +130,8 @@ def test_page_is_for_those_alone_who_may_read_the_run(airflow, ended_run):
     assert ended_run not in page
 
 
-def test_runs_wait_while_temporal_cannot_be_reached_and_say_so(airflow):
-    def told() -> list:
+def test_runs_wait_visibly_while_temporal_is_out_of_reach(airflow):
+    def audit_lines() -> list:
         found = airflow.api("GET", "eventLogs?dag_id=lasting&run_id=waits&event=temporal%20unreachable")
         return found["event_logs"]
 
@@ -139,15 +139,17 @@ def test_runs_wait_while_temporal_cannot_be_reached_and_say_so(airflow):
     airflow.stop("temporal")
     try:
         airflow.trigger("lasting", "waits")
-        airflow.wait_for(told, "the audit log to say that the run waits")
+        airflow.wait_for(audit_lines, "a line of the audit log about the run")
         seen = airflow.query("SELECT seen_at FROM temporal_airflow_worker ORDER BY seen_at DESC LIMIT 1")
         later = "SELECT seen_at FROM temporal_airflow_worker WHERE seen_at > :seen"
-        airflow.wait_for(lambda: airflow.query(later, seen=seen[0]["seen_at"]), "another look")
-        assert len(told()) == 1
-        assert "can't be reached" in told()[0]["extra"]
+        airflow.wait_for(
+            lambda: airflow.query(later, seen=seen[0]["seen_at"]), "another heartbeat of the worker"
+        )
+        assert len(audit_lines()) == 1
+        assert "can't be reached" in audit_lines()[0]["extra"]
         airflow.wait_for(
             lambda: "has been out of reach since" in page_of(airflow, "lasting", "waits")[1],
-            "the page to say so",
+            "the outage on the page of the run",
         )
         facts = status(airflow)
         assert [worker["state"] for worker in facts["workers"]].count("unreachable") == 1
@@ -164,12 +166,12 @@ def test_runs_wait_while_temporal_cannot_be_reached_and_say_so(airflow):
     assert airflow.wait_for_end("lasting", "waits") == "success"
 
 
-def test_doctor_finds_nothing_and_status_counts(airflow, ended_run):
-    def all_well() -> bool:
+def test_the_doctor_finds_no_problem_and_status_shows_the_counts(airflow, ended_run):
+    def finds_no_problem() -> bool:
         code, checks = doctor(airflow)
         return code == 0 and all(check["state"] == "ok" for check in checks.values())
 
-    until(all_well, "nothing is wrong", TIMEOUT)
+    until(finds_no_problem, "a doctor without problems", TIMEOUT)
     facts = status(airflow)
     assert (facts["orchestrator"], facts["dags"], facts["runs"]) == ("on", "*, !native_*", 0)
     assert [worker["task_queues"] for worker in facts["workers"] if worker["state"] == "running"] == [
@@ -177,7 +179,7 @@ def test_doctor_finds_nothing_and_status_counts(airflow, ended_run):
     ]
 
 
-def test_doctor_names_wrong_settings_and_what_to_do(airflow):
+def test_the_doctor_names_wrong_settings_and_the_remedy(airflow):
     create_namespace(airflow, "bare")
     code, checks = doctor(
         airflow,
@@ -187,17 +189,17 @@ def test_doctor_names_wrong_settings_and_what_to_do(airflow):
         TEMPORAL_NAMESPACE="bare",
     )
     assert code == 2
-    for check, said in {
+    for check, text in {
         "orchestrator": "temporal_airflow_nb.orchestrator.TemporalOrchestrator",
         "dags": "empty pattern",
         "links": "https://",
         "temporal": "search-attribute create --namespace bare --name AirflowDagId",
     }.items():
         assert checks[check]["state"] == "problem"
-        assert said in checks[check]["detail"] + checks[check]["next_step"]
+        assert text in checks[check]["detail"] + checks[check]["next_step"]
 
 
-def test_doctor_names_a_namespace_that_is_not_there(airflow):
+def test_the_doctor_names_a_missing_namespace(airflow):
     code, checks = doctor(airflow, TEMPORAL_NAMESPACE="absent")
     assert code == 3
     assert "absent" in checks["temporal"]["detail"]
@@ -215,7 +217,7 @@ def create_namespace(cluster, name: str) -> None:
         await client.workflow_service.register_namespace(request)
         return True
 
-    async def is_there(client) -> bool:
+    async def exists(client) -> bool:
         from temporalio.client import Client
 
         of_namespace = await Client.connect(client.service_client.config.target_host, namespace=name)
@@ -226,10 +228,10 @@ def create_namespace(cluster, name: str) -> None:
         return True
 
     assert cluster.temporal(create)
-    until(lambda: cluster.temporal(is_there), "the namespace", TIMEOUT)
+    until(lambda: cluster.temporal(exists), "the namespace", TIMEOUT)
 
 
-def test_missing_tables_are_named(airflow, tmp_path):
+def test_status_names_the_remedy_for_missing_tables(airflow, tmp_path):
     database = f"sqlite:///{tmp_path / 'empty.db'}"
     code, _, errors = command(airflow, "status", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database)
     assert code == 2

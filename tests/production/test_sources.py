@@ -1,4 +1,4 @@
-"""Runs from every source that Airflow has: Temporal executes each of them, once."""
+"""Runs from every source that Airflow has: Temporal executes each of them once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def states(cluster: Cluster, dag_id: str) -> list[str]:
 
 
 def new_runs(cluster: Cluster, dag_id: str, number: int, before: Iterable[str] = ()) -> list[str]:
-    """Wait until a DAG has so many runs besides those ``before``; return their ids."""
+    """Wait until a DAG has ``number`` runs besides those ``before``; return their ids."""
 
     def found() -> list[str]:
         return [run_id for run_id in ids(cluster.runs(dag_id)) if run_id not in before]
@@ -42,7 +42,7 @@ def new_runs(cluster: Cluster, dag_id: str, number: int, before: Iterable[str] =
 
 
 def most_at_once(runs: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many of these runs, which have ended, ran at the same time."""
+    """Return the highest number of these ended runs that ran at the same time."""
     changes = [(datetime.fromisoformat(run["start_date"]), 1) for run in runs]
     changes += [(datetime.fromisoformat(run["end_date"]), -1) for run in runs]
     running = most = 0
@@ -59,14 +59,14 @@ def let_pass(cluster: Cluster, dag_id: str, *run_ids: str) -> None:
 
 
 @pytest.mark.postgres
-def test_rest(cluster):
+def test_a_run_from_the_rest_api(cluster):
     run_id = cluster.trigger("simple", logical_date="2025-01-01T00:00:00Z", conf={"some": "conf"})
     assert_temporal_executed(cluster, "simple", run_id, "first", "second")
     assert cluster.tasks("simple", run_id) == {"first": "success", "second": "success"}
     assert cluster.run("simple", run_id)["conf"] == {"some": "conf"}
 
 
-def test_trigger_button_of_the_ui(cluster):
+def test_a_run_from_the_trigger_button_of_the_ui(cluster):
     body = {
         "conf": {},
         "data_interval_end": None,
@@ -78,13 +78,13 @@ def test_trigger_button_of_the_ui(cluster):
     assert_temporal_executed(cluster, "simple", run_id, "first", "second")
 
 
-def test_command_line(cluster):
+def test_a_run_from_the_command_line(cluster):
     run_id = new_id()
     cluster.airflow("dags", "trigger", "simple", "--run-id", run_id)
     assert_temporal_executed(cluster, "simple", run_id, "first", "second")
 
 
-def test_interval(cluster):
+def test_runs_at_an_interval(cluster):
     cluster.pause("often", False)
     cluster.wait_for(lambda: len(cluster.runs("often")) >= 2, "two scheduled runs")
     for run in cluster.runs("often")[:2]:
@@ -94,7 +94,7 @@ def test_interval(cluster):
 
 
 @pytest.mark.postgres
-def test_cron_catches_up_within_the_limit_of_active_runs(cluster):
+def test_a_cron_catches_up_within_the_limit_of_active_runs(cluster):
     cluster.pause("caught_up", False)
     cluster.wait_for(
         lambda: states(cluster, "caught_up").count("running") == 2, "two runs that wait at the gate"
@@ -109,7 +109,7 @@ def test_cron_catches_up_within_the_limit_of_active_runs(cluster):
     assert most_at_once(runs) == 2
 
 
-def test_timetable_of_a_plugin(cluster):
+def test_runs_of_a_plugins_timetable(cluster):
     cluster.pause("by_own_timetable", False)
     for run_id in new_runs(cluster, "by_own_timetable", 3):
         assert_temporal_executed(cluster, "by_own_timetable", run_id, "only")
@@ -118,7 +118,7 @@ def test_timetable_of_a_plugin(cluster):
 
 
 @pytest.mark.postgres
-def test_assets(cluster):
+def test_runs_triggered_by_assets(cluster):
     before = {dag_id: ids(cluster.runs(dag_id)) for dag_id in ("mills", "bakes")}
     assert_temporal_executed(cluster, "grows", cluster.trigger("grows"), "grain")
     for dag_id, task_id in {"mills": "flour", "bakes": "bread"}.items():
@@ -127,28 +127,28 @@ def test_assets(cluster):
         assert cluster.run(dag_id, run_id)["run_type"] == "asset_triggered"
 
 
-def test_asset_event_from_outside(cluster):
+def test_a_run_from_an_asset_event_of_the_rest_api(cluster):
     before = ids(cluster.runs("mills"))
     cluster.api("POST", "assets/events", {"asset_id": asset_id(cluster, "production://grain")})
     (run_id,) = new_runs(cluster, "mills", 1, before)
     assert_temporal_executed(cluster, "mills", run_id, "flour")
 
 
-def test_partitioned_assets(cluster):
+def test_runs_of_partitioned_assets(cluster):
     assert_temporal_executed(cluster, "in_parts", cluster.trigger("in_parts"), "emits")
     for run_id in new_runs(cluster, "of_each_part", 2):
         assert_temporal_executed(cluster, "of_each_part", run_id, "only")
     assert {run["partition_key"] for run in cluster.runs("of_each_part")} == {"north", "south"}
 
 
-def test_partitions_by_time(cluster):
+def test_runs_of_time_partitions(cluster):
     cluster.pause("partitioned_by_time", False)
     for run_id in new_runs(cluster, "partitioned_by_time", 2):
         assert_temporal_executed(cluster, "partitioned_by_time", run_id, "only")
 
 
 @pytest.mark.postgres
-def test_asset_that_is_materialized(cluster):
+def test_a_run_that_materializes_an_asset(cluster):
     body = {"logical_date": None}
     asset = asset_id(cluster, "made_to_order")
     run = cluster.api("POST", f"assets/{asset}/materialize", body)
@@ -162,7 +162,7 @@ def asset_id(cluster: Cluster, uri: str) -> int:
 
 
 @pytest.mark.postgres
-def test_backfill_holds_its_limit_and_can_be_paused(cluster):
+def test_a_backfill_keeps_its_limit_and_can_be_paused(cluster):
     body = {"dag_id": "backfilled", "from_date": DAYS(1), "to_date": DAYS(5), "max_active_runs": 2}
     backfill = cluster.api("POST", "backfills", body)["id"]
     run_ids = new_runs(cluster, "backfilled", 5)
@@ -173,7 +173,7 @@ def test_backfill_holds_its_limit_and_can_be_paused(cluster):
     let_pass(cluster, "backfilled", *run_ids[:2])
     for run_id in run_ids[:2]:
         assert_temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
-    # The scheduler looks for runs to start, and leaves those of the paused backfill alone.
+    # The end of another run shows that runs are being started meanwhile, but not those of the paused backfill.
     assert_temporal_executed(cluster, "simple", cluster.trigger("simple"), "first", "second")
     assert states(cluster, "backfilled") == ["success"] * 2 + ["queued"] * 3
     let_pass(cluster, "backfilled", *run_ids)
@@ -184,13 +184,13 @@ def test_backfill_holds_its_limit_and_can_be_paused(cluster):
     assert {run["run_type"] for run in cluster.runs("backfilled")} == {"backfill"}
 
 
-def test_backfill_of_the_command_line_runs_what_has_run_once_more(cluster):
+def test_a_backfill_from_the_command_line_repeats_completed_runs(cluster):
     days = ("--from-date", DAYS(7), "--to-date", DAYS(8))
     run_id = cluster.trigger("backfilled", logical_date=DAYS(7))
     let_pass(cluster, "backfilled", run_id)
     assert_temporal_executed(cluster, "backfilled", run_id, "waits", "ends")
     before = ids(cluster.runs("backfilled"))
-    # Of a DAG's backfills, one runs at a time.
+    # Airflow allows one unfinished backfill for each DAG.
     unfinished = "SELECT id FROM backfill WHERE completed_at IS NULL"
     cluster.wait_for(lambda: not cluster.query(unfinished), "the end of other backfills")
 
@@ -207,21 +207,21 @@ def test_backfill_of_the_command_line_runs_what_has_run_once_more(cluster):
 
 
 @pytest.mark.parametrize("dag_id", ["triggers", "triggers_and_waits"])
-def test_trigger_dag_run_operator(cluster, dag_id):
+def test_a_run_from_a_trigger_operator(cluster, dag_id):
     run_id = cluster.trigger(dag_id)
     assert_temporal_executed(cluster, dag_id, run_id, "after")
     assert_temporal_executed(cluster, "simple", f"{run_id}-of-{dag_id}", "first", "second")
 
 
 @pytest.mark.postgres
-def test_trigger_dag_run_operator_that_defers(cluster):
+def test_a_run_from_a_trigger_operator_that_defers(cluster):
     run_id = cluster.trigger("triggers_and_defers")
     assert_temporal_executed(cluster, "triggers_and_defers", run_id, "after")
     assert_temporal_executed(cluster, "simple", f"{run_id}-of-triggers_and_defers", "first", "second")
 
 
 @pytest.mark.postgres
-def test_finished_run_that_is_cleared(cluster):
+def test_a_finished_run_is_cleared(cluster):
     run_id = cluster.trigger("simple")
     assert_temporal_executed(cluster, "simple", run_id, "first", "second")
     cluster.api("POST", f"dags/simple/dagRuns/{run_id}/clear", {"dry_run": False})
@@ -233,7 +233,7 @@ def test_finished_run_that_is_cleared(cluster):
     assert [ti["try_number"] for ti in cluster.instances("simple", run_id)] == [2, 2]
 
 
-def test_failed_tasks_of_a_finished_run_that_are_cleared(cluster):
+def test_failed_tasks_of_a_finished_run_are_cleared(cluster):
     run_id = cluster.trigger("fails_once")
     assert_temporal_executed(cluster, "fails_once", run_id, "before", "fails", state="failed")
     assert cluster.tasks("fails_once", run_id) == {
@@ -248,7 +248,7 @@ def test_failed_tasks_of_a_finished_run_that_are_cleared(cluster):
     )
 
 
-def test_runs_wait_for_the_limit_of_active_runs(cluster):
+def test_runs_wait_while_the_limit_of_active_runs_is_reached(cluster):
     run_ids = [cluster.trigger("two_at_once") for _ in range(4)]
     cluster.wait_for(
         lambda: states(cluster, "two_at_once").count("running") == 2, "two runs that wait at the gate"
@@ -265,10 +265,10 @@ def test_runs_wait_for_the_limit_of_active_runs(cluster):
 
 
 @pytest.mark.postgres
-def test_run_of_a_paused_dag_waits(cluster):
+def test_a_run_of_a_paused_dag_waits(cluster):
     cluster.pause("grows")
     run_id = cluster.trigger("grows")
-    # The scheduler looks for runs to start, and leaves this one alone.
+    # The end of another run shows that runs are being started meanwhile, but not this one.
     assert_temporal_executed(cluster, "simple", cluster.trigger("simple"), "first", "second")
     assert cluster.run_state("grows", run_id) == "queued"
     assert workflow_states(cluster, "grows", run_id) == []

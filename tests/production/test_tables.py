@@ -1,4 +1,4 @@
-"""Our tables come, are repaired and go with Airflow's own database commands."""
+"""Airflow's database commands create, repair and drop the tables of this package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ with create_engine(sys.argv[1]).connect() as connection:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def airflow(request, tmp_path):
-    """An Airflow with an empty database, none of whose services run."""
+    """Return an Airflow with an empty database, without running services."""
     database = request.getfixturevalue("postgres").new_database() if request.param == "postgres" else None
     cluster = Cluster(tmp_path, database_url=database)
     cluster.write_config()
@@ -52,7 +52,7 @@ def exit_code(airflow, *arguments: str) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_database_commands_see_to_our_tables(airflow):
+def test_database_commands_create_repair_and_drop_the_tables(airflow):
     check = ("db", "check-migrations", "--migration-wait-timeout", "1")
     airflow.airflow("db", "migrate")
     assert tables(airflow) >= TABLES
@@ -76,7 +76,7 @@ def test_database_commands_see_to_our_tables(airflow):
     assert tables(airflow) >= TABLES
 
 
-def test_tables_are_created_once_by_several_processes_at_once(airflow):
+def test_several_processes_can_create_the_tables_at_once(airflow):
     command = [sys.executable, "-c", CREATE, airflow.database_url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     creators = [subprocess.Popen(command, env=airflow.environment, text=True, **pipes) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""What the UI shows of a run that Temporal executes is what it shows of one that Airflow itself executes."""
+"""The UI shows a run that Temporal executes exactly like one that Airflow's executor executes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.compatibility.oracle.compare import report
-from tests.production.api_answers import ANSWERS, NATIVE, OF_TASKS, TASKS, Side, differences, plain
+from tests.production.api_answers import ANSWERS, NATIVE, OF_TASKS, TASKS, Side, find_differences, normalize
 from tests.production.cluster import Cluster
 
 pytestmark = pytest.mark.timeout(900)
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 DAG_ID = "ui_truth"
 LOGICAL_DATE = "2025-02-03T04:05:06Z"
 
-# Before the gates open, after the gate "wait" has, and at the end.
+# The states before the gates open, after the gate "wait" has opened, and at the end.
 RUNNING = {
     "after_the_slot": None,
     "approves": "awaiting_input",
@@ -70,13 +70,13 @@ MOVING = ["tasks", "grid: tasks", "gantt", "audit", "home", "dag stats", "pool",
 MOVING += ["questions", "mapped tasks", "xcoms", "latest run"]
 
 ALLOWED = {
-    "last_scheduling_decision": "with a value, a stock scheduler would take the run for one that it has to look at",
+    "last_scheduling_decision": "NULL, so that a stock scheduler starts the run first when it is queued again",
     "Temporal": "the link that native runs don't have",
-    "trigger / queue": "keeps stock triggerers off",
+    "trigger / queue": "stock triggerers ignore triggers with a queue",
     "trigger / triggerer_id": "the trigger runs in Temporal, not in a triggerer",
     "triggerer_job": "the trigger runs in Temporal, not in a triggerer",
-    "queued_by_job_id": "with a value, stock schedulers would take the task for one that their executor has lost",
-    "scheduled_by_job_id": "no job of a scheduler schedules its tasks",
+    "queued_by_job_id": "NULL, so that stock schedulers don't consider the task lost by their executor",
+    "scheduled_by_job_id": "no scheduler job schedules its tasks",
 }
 
 TABLES = {
@@ -89,23 +89,23 @@ TABLES = {
 
 @dataclass
 class Pair:
-    """The two runs, and what was seen of them on their way."""
+    """The two runs, and observations of both while they ran."""
 
     native: Side
-    ours: Side
-    seen: dict[str, list[Any]] = field(default_factory=dict)
+    managed: Side
+    observed: dict[str, list[Any]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Side]:
-        return iter((self.native, self.ours))
+        return iter((self.native, self.managed))
 
-    def see(self, name: str, what: Callable[[Side], Any]) -> None:
-        """Keep what is seen of both runs now."""
-        self.seen[name] = [what(side) for side in self]
+    def observe(self, name: str, ask: Callable[[Side], Any]) -> None:
+        """Store the present answers about both runs."""
+        self.observed[name] = [ask(side) for side in self]
 
 
 @pytest.fixture(scope="module")
 def played(running_cluster) -> Pair:
-    """Both runs at their end, having passed through every state side by side."""
+    """Run both runs side by side through every state; return them at their end."""
     cluster: Cluster = running_cluster
     cluster.heal()
     run_id = f"run-{uuid.uuid4().hex[:8]}"
@@ -114,17 +114,17 @@ def played(running_cluster) -> Pair:
         side.ask("/api/v2/pools", "POST", {"name": side.dag_id, "slots": 1})
         body = {"dag_run_id": run_id, "logical_date": LOGICAL_DATE, "conf": {"colour": "blue"}}
         side.ask("/api/v2/dags/{dag}/dagRuns", "POST", body)
-    reach(pair, lambda side: side.states() == RUNNING, f"both to be at {RUNNING}")
-    pair.see("log", lambda side: side.log("held"))
+    wait_for_both(pair, lambda side: side.states() == RUNNING, f"both to be at {RUNNING}")
+    pair.observe("log", lambda side: side.log("held"))
     open_gates(pair, "wait")
-    reach(pair, lambda side: side.states() == WAITING, f"both to be at {WAITING}")
+    wait_for_both(pair, lambda side: side.states() == WAITING, f"both to be at {WAITING}")
     for name in MOVING:
-        pair.see(name, lambda side, name=name: side.ask(ANSWERS[name]))
+        pair.observe(name, lambda side, name=name: side.ask(ANSWERS[name]))
     with no_process_starts(cluster):
         for side in pair:
             answer(side, "asks", "this", {"comment": "so be it"})
-        reach(pair, lambda side: side.states()["asks"] == "queued", "both to be queued")
-        pair.see("queued", Side.states)
+        wait_for_both(pair, lambda side: side.states()["asks"] == "queued", "both to be queued")
+        pair.observe("queued", Side.states)
     for side in pair:
         answer(side, "approves", "Reject")
     open_gates(pair, "held", "slot", "mapped", "poke", "defer")
@@ -135,12 +135,12 @@ def played(running_cluster) -> Pair:
 
 @pytest.fixture
 def pair(cluster, played) -> Pair:
-    """Both runs at their end."""
+    """Return both runs at their end."""
     return played
 
 
-def reach(pair: Pair, holds: Callable[[Side], bool], what: str) -> None:
-    """Wait until something holds for both runs at the same time."""
+def wait_for_both(pair: Pair, holds: Callable[[Side], bool], description: str) -> None:
+    """Wait until a condition holds for both runs at the same time."""
 
     def both() -> bool:
         return all(holds(side) for side in pair)
@@ -149,7 +149,7 @@ def reach(pair: Pair, holds: Callable[[Side], bool], what: str) -> None:
         return "\n".join(f"{side.dag_id}: {side.states()}" for side in pair)
 
     try:
-        pair.ours.cluster.wait_for(both, what)
+        pair.managed.cluster.wait_for(both, description)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{problem()}") from None
 
@@ -167,7 +167,7 @@ def answer(side: Side, task: str, option: str, params: dict[str, Any] | None = N
 
 @contextmanager
 def no_process_starts(cluster: Cluster) -> Iterator[None]:
-    """Stop what starts the processes of tasks: zygotes, and processes of the executor that are idle."""
+    """Suspend the processes that start tasks: the zygotes, and the idle processes of the executor."""
     stopped = []
     for kind in ("worker", "scheduler"):
         for pid in cluster.pids(kind):
@@ -185,86 +185,86 @@ def no_process_starts(cluster: Cluster) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_answer_while_it_waits(pair, name):
-    found = differences(*pair.seen[name], ALLOWED)
+def test_answers_are_the_same_while_the_runs_wait(pair, name):
+    found = find_differences(*pair.observed[name], ALLOWED)
     assert not found, report(name, found)
 
 
-def test_nothing_moved_while_it_was_looked_at(pair):
-    for seen in pair.seen["grid: tasks"]:
+def test_the_runs_waited_during_the_observation(pair):
+    for seen in pair.observed["grid: tasks"]:
         states = {ti["task_id"]: ti["state"] for ti in seen["task_instances"]}
         assert states["fails_once"] == "up_for_retry"
         assert states["pokes"] == "up_for_reschedule"
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_answer(pair, name):
-    found = differences(*(side.ask(ANSWERS[name]) for side in pair), ALLOWED)
+def test_answers_are_the_same_at_the_end(pair, name):
+    found = find_differences(*(side.ask(ANSWERS[name]) for side in pair), ALLOWED)
     assert not found, report(name, found)
 
 
-@pytest.mark.parametrize("name", ["run", "tasks", "xcoms", "audit", "asset events that it came of", "gantt"])
-def test_answer_about_a_run_that_came_of_an_asset(pair, name):
+@pytest.mark.parametrize("name", ["run", "tasks", "xcoms", "audit", "consumed asset events", "gantt"])
+def test_answers_about_an_asset_triggered_run_are_the_same(pair, name):
     sides = []
     for side in pair:
-        (event,) = side.ask(ANSWERS["asset events that it made"])["asset_events"]
+        (event,) = side.ask(ANSWERS["produced asset events"])["asset_events"]
         (run,) = event["created_dagruns"]
         assert side.cluster.wait_for_end(run["dag_id"], run["run_id"]) == "success"
         sides.append(Side(side.cluster, run["dag_id"], run["run_id"]))
-    found = differences(*(side.ask(ANSWERS[name]) for side in sides), ALLOWED)
+    found = find_differences(*(side.ask(ANSWERS[name]) for side in sides), ALLOWED)
     assert not found, report(name, found)
 
 
 @pytest.mark.parametrize("name", OF_TASKS)
-def test_answer_of_each_task(pair, name):
+def test_answers_about_each_task_are_the_same(pair, name):
     for task in sorted({task.partition("[")[0] for task in ENDED} - {"group.mapped"}):
         answers = [side.ask(OF_TASKS[name], task=task) for side in pair]
-        found = differences(*answers, ALLOWED)
+        found = find_differences(*answers, ALLOWED)
         assert not found, report(f"{name} of {task}", found)
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_rows(pair, table):
-    """What no answer has is in the database as it is natively, too."""
+def test_rows_in_the_database_are_the_same(pair, table):
+    """The database has columns that no answer shows."""
     of_run = f"SELECT * FROM {table} WHERE dag_id = :dag_id AND run_id = :run_id ORDER BY {TABLES[table]}"
     rows = [side.cluster.query(of_run, dag_id=side.dag_id, run_id=side.run_id) for side in pair]
-    found = differences(*rows, ALLOWED)
+    found = find_differences(*rows, ALLOWED)
     assert not found, report(table, found)
     assert rows[0]
 
 
-def test_states_at_the_end(pair):
+def test_both_runs_reach_the_expected_states(pair):
     assert [side.states() for side in pair] == [ENDED, ENDED]
 
 
-def test_queued(pair):
-    assert [states["asks"] for states in pair.seen["queued"]] == ["queued", "queued"]
+def test_both_tasks_were_queued_while_no_process_started(pair):
+    assert [states["asks"] for states in pair.observed["queued"]] == ["queued", "queued"]
 
 
 def lines(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what a try has logged, but for what tells of its parsing the DAG file."""
+    """Return the log of a try without the lines about the parsing of the DAG file."""
     kept = [
         {name: value for name, value in line.items() if name not in PARTICULARS}
         for line in log
         if not line["event"].startswith("Filling up the DagBag") and line.get("logger") != "py.warnings"
     ]
-    # What is printed comes another way than what is logged.
+    # Printed and logged lines reach the log on different ways, so their relative order varies.
     return sorted(kept, key=lambda line: line.get("logger") == "task.stdout")
 
 
 @pytest.mark.parametrize("task", LOGS)
-def test_log(pair, task):
+def test_logs_are_the_same(pair, task):
     task_id, _, map_index = task.rstrip("]").partition("[")
     for number in range(1, TRIES.get(task, 1) + 1):
         logs = [lines(side.log(task_id, number, int(map_index or -1))) for side in pair]
-        found = differences(*logs, ALLOWED)
+        found = find_differences(*logs, ALLOWED)
         assert not found, report(f"log of {task}, try {number}", found)
 
 
-def test_log_of_a_task_that_runs(pair):
-    native, ours = (lines(log) for log in pair.seen["log"])
-    assert not differences(native, ours, {})
-    assert [line["event"] for line in ours if "gate" in line["event"]] == [
+def test_the_log_of_a_running_task_is_the_same(pair):
+    native, managed = (lines(log) for log in pair.observed["log"])
+    assert not find_differences(native, managed, {})
+    assert [line["event"] for line in managed if "gate" in line["event"]] == [
         "before the gate",
         "printed before the gate",
     ]
@@ -281,9 +281,9 @@ def test_xcoms_have_the_same_values(pair):
             for entry in found
         }
 
-    native, ours = (values(side) for side in pair)
-    assert plain(ours) == plain(native)
-    assert ours["several[-1] number"] == 1.5
+    native, managed = (values(side) for side in pair)
+    assert normalize(managed) == normalize(native)
+    assert managed["several[-1] number"] == 1.5
 
 
 def test_moments_of_each_try_are_in_order(pair):

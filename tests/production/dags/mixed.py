@@ -13,7 +13,7 @@ with DAG("crowd", schedule=None, max_active_runs=500, max_active_tasks=500):
     traced("only", pool="crowd")
 
 with DAG("paced", schedule=None):
-    # The poke interval is long: if a task is queued again before Airflow's scheduler has noticed the end of its process,
-    # as on a busy machine, the scheduler fails it.
+    # A sensor that waits has no process. The poke interval is long because a scheduler on a busy machine fails a task
+    # that is queued again before it has noticed the end of the task's process.
     waits = PythonSensor(task_id="waits", python_callable=is_open, mode="reschedule", poke_interval=8)
     traced("first") >> waits >> traced("last")
