@@ -1,4 +1,4 @@
-"""The entry points that the processes of a stock Airflow load. They use neither Temporal's SDK nor the network.
+"""The entry points that the processes of a stock Airflow load.
 
-The only exception is the command ``airflow temporal doctor``.
+Except for the command ``airflow temporal doctor``, they use neither Temporal's SDK nor the network.
 """

@@ -1,4 +1,7 @@
-"""The commands ``airflow temporal …``. Every command of Airflow loads this module, but not those that it names."""
+"""The commands ``airflow temporal …``.
+
+Every command of Airflow loads this module, but not the modules that it names.
+"""
 
 from __future__ import annotations
 

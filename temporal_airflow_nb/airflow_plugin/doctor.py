@@ -1,4 +1,8 @@
-"""The command ``airflow temporal doctor``, the only one in Airflow that talks to Temporal."""
+"""The command ``airflow temporal doctor``, the only one in Airflow that talks to Temporal.
+
+Each ``_check_…`` function returns the detail to print, or raises an error whose message and hint are printed. The
+self-test of the hooks writes rows to Airflow's database and rolls them back; the other checks only read.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +156,7 @@ def _check_outbox() -> str:
 
 
 def _select_deliverable() -> Any:
-    """Select the messages that a dispatcher delivers at once, without those that wait for limits or an unpaused DAG."""
+    """Select the messages that don't wait for limits or for a DAG to be unpaused."""
     kinds = (outbox.START, outbox.RESYNC, outbox.WAKE)
     table = tables.outbox
     return select(func.count(), func.min(table.c.created_at)).where(table.c.kind.in_(kinds))

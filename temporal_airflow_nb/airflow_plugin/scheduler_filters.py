@@ -1,9 +1,9 @@
-"""Makes a stock scheduler skip the runs that Temporal executes, and the DAGs whose runs Temporal Schedules create.
+"""Makes a stock scheduler skip managed runs, and DAGs that have a Temporal Schedule.
 
-Otherwise it would schedule the tasks of these runs a second time, queue those that wait for a slot, and create the due
-runs. ``install`` wraps private functions of Airflow in the scheduler's process. They are restricted in SQL rather than
-by filtering their results, because Airflow limits the results to a number of rows, in which managed runs must take no
-place.
+Otherwise it would schedule the tasks of these runs, which Temporal executes, a second time, queue those that wait for a
+slot, and create the due runs. ``install`` wraps private functions of Airflow in the scheduler's process. They are
+restricted in SQL rather than by filtering their results, because Airflow limits the results to a number of rows, in
+which managed runs must take no place.
 """
 
 from __future__ import annotations

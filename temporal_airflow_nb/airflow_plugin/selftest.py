@@ -94,7 +94,7 @@ def _rolled_back() -> Iterator[Session]:
 
 
 def _add_runs(session: Session) -> None:
-    """Add a managed and an unmanaged run, move both from queued to running, and add a task that may start to each."""
+    """Add a managed and an unmanaged run, start both, and add a task that may start to each."""
     from airflow.models.dag import DagModel
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.dagrun import DagRun

@@ -5,8 +5,8 @@ commands. It listens to SQLAlchemy's sessions, because all code of Airflow that 
 uses the ORM, and no caller has to be known. A run is taken over when it goes from queued to running: by then, Airflow's
 scheduler has checked pauses and limits.
 
-The listeners are called in the thread that flushes, inside its transaction. They write through the connection of the
-session rather than the session, since a flush is under way.
+The listeners are called in the thread that flushes, inside its transaction. They execute statements but add no objects
+to the session, since a flush is under way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _QUEUED, _RUNNING = "queued", "running"
 log = logging.getLogger(__name__)
 
 _disabled = False
-_tables_are_there: bool | None = None
+_tables_exist: bool | None = None
 
 
 def disable() -> None:
@@ -53,27 +53,30 @@ def install() -> None:
 
 
 def _before_savepoint(connection: Connection, _: str) -> None:
-    """Begin the transaction on SQLite: a backfill then commits all its runs before the worker starts the first."""
+    """On SQLite, begin the transaction, so that a backfill commits all its runs at once."""
     from temporal_airflow_nb.tasks.database import begin_writing
 
     # Airflow creates each run of a backfill within a savepoint. Python's SQLite driver begins no transaction before a
-    # SAVEPOINT, so that without this, releasing the savepoint would commit each run by itself.
+    # SAVEPOINT: releasing the savepoint would commit each run by itself, and the worker would start the first ones
+    # before the others exist.
     begin_writing(connection)
 
 
 def _after_flush(session: Session, _: Any) -> None:
     if _disabled:
         return
+    # At `after_flush`, the rows are written, but the session's lists and the history of attributes are still those from
+    # before the flush.
     changed: dict[tuple[str, str], None] = {}
     deleted: dict[tuple[str, str], None] = {}
     queued: list[tuple[str, str]] = []
     started: list[tuple[str, str]] = []
-    new_versions = {version.dag_id for version in session.new if _table(version) == _VERSION}
+    new_versions = {version.dag_id for version in session.new if _table_name(version) == _VERSION}
     for instance in session.new:
-        if _table(instance) == _RUN and instance._state == _QUEUED:
+        if _table_name(instance) == _RUN and instance._state == _QUEUED:
             queued.append((instance.dag_id, instance.run_id))
     for instance in session.dirty:
-        table = _table(instance)
+        table = _table_name(instance)
         if table == _TASK and _has_changed(instance, "state"):
             changed[instance.dag_id, instance.run_id] = None
         elif table == _RUN and any(_has_changed(instance, name) for name in _RUN_ATTRIBUTES):
@@ -85,9 +88,9 @@ def _after_flush(session: Session, _: Any) -> None:
             else:
                 changed[run] = None
     for instance in session.deleted:
-        if _table(instance) == _RUN:
+        if _table_name(instance) == _RUN:
             deleted[instance.dag_id, instance.run_id] = None
-        elif _table(instance) == _TASK:
+        elif _table_name(instance) == _TASK:
             changed[instance.dag_id, instance.run_id] = None
     if not (changed or deleted or new_versions or queued or started) or not _can_write(session):
         return
@@ -100,23 +103,24 @@ def _after_flush(session: Session, _: Any) -> None:
 
 
 def _can_write(session: Session) -> bool:
-    """Return whether the tables exist. No scheduler starts before that, so that no start of a run is missed."""
-    global _tables_are_there
-    if not _tables_are_there:
+    """Return whether the tables exist."""
+    # Checked until they do. No scheduler starts without them (see `selftest`), so that no start of a run is missed.
+    global _tables_exist
+    if not _tables_exist:
         from temporal_airflow_nb.orchestration.outbox import tables
 
-        before, _tables_are_there = (
-            _tables_are_there,
+        before, _tables_exist = (
+            _tables_exist,
             inspect(session.connection()).has_table(tables.outbox.name),
         )
-        if before is None and not _tables_are_there:
+        if before is None and not _tables_exist:
             log.error(
                 "Changes of runs can't reach Temporal because its tables are missing. Run `airflow db migrate`."
             )
-    return _tables_are_there
+    return _tables_exist
 
 
-def _table(instance: Any) -> str | None:
+def _table_name(instance: Any) -> str | None:
     return getattr(instance, "__tablename__", None)
 
 
@@ -189,7 +193,7 @@ def _any_of(table: Any, runs: list[tuple[str, str]]) -> Any:
 
 
 def _before_bulk_statement(state: ORMExecuteState) -> None:
-    """Report runs that one statement deletes or whose state it sets: no instance of them is ever flushed."""
+    """Report runs that one statement changes or deletes, of which no instance is ever flushed."""
     if _disabled or not (state.is_delete or state.is_update):
         return
     mapper = state.bind_mapper

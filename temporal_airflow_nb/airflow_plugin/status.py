@@ -1,4 +1,7 @@
-"""The command ``airflow temporal status``, which reads only Airflow's database."""
+"""The command ``airflow temporal status``, which reads only Airflow's database.
+
+It also has the parts that ``doctor.py`` shares: the decorator of a command, and the session that checks the tables.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ class Status(TypedDict):
 
 
 def airflow_command(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], None]:
-    """Decorate a command so that it exits with the code that it returns, and prints errors as a message."""
+    """Decorate a command so that its result is the exit code, and errors are printed as messages."""
 
     # Airflow registers the settings of providers only in commands with this decorator; `[temporal_airflow]` is one.
     @wraps(function)

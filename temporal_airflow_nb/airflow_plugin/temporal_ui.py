@@ -20,7 +20,7 @@ _DEV_SERVER_UI = 1000
 
 def ui_url(address: str | None = None) -> str:
     """
-    Return the address of Temporal's UI without a trailing slash, or an empty string if it is unknown.
+    Return the address of Temporal's UI without a trailing slash; empty if unknown.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def ui_url(address: str | None = None) -> str:
 
 
 def service_ui(address: str) -> str:
-    """Return the address of the UI that belongs to a Temporal service, or an empty string if it is unknown.
+    """Return the address of the UI of a Temporal service; empty if unknown.
 
     >>> service_ui("127.0.0.1:7233"), service_ui("etl.a1b2c.tmprl.cloud:7233"), service_ui("temporal.internal:7233")
     ('http://127.0.0.1:8233', 'https://cloud.temporal.io', '')

@@ -276,7 +276,7 @@ class Cluster:
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
             "kwargs": {"path": str(self.dags_folder), "refresh_interval": 5},
         }
-        ours: dict[str, dict[str, str]] = {
+        cluster_settings: dict[str, dict[str, str]] = {
             "core": {
                 "dags_folder": str(self.dags_folder),
                 "plugins_folder": str(self.folder / "plugins"),
@@ -293,7 +293,7 @@ class Cluster:
             "dag_processor": {"dag_bundle_config_list": json.dumps([bundle])},
         }
         parser = RawConfigParser()
-        for layer in (SETTINGS, ours, self._settings, settings):
+        for layer in (SETTINGS, cluster_settings, self._settings, settings):
             for section, options in layer.items():
                 if not parser.has_section(section):
                     parser.add_section(section)

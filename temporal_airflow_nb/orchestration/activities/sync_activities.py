@@ -54,7 +54,7 @@ from temporal_airflow_nb.orchestration.workflow.models import (
     TaskFailures,
     check_size,
 )
-from temporal_airflow_nb.tasks.callbacks import record_ended_process, record_end_if_cleared
+from temporal_airflow_nb.tasks.callbacks import record_end_if_cleared, record_ended_process
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import transaction
 
@@ -162,9 +162,11 @@ def ensure_task_instances(ref: RunRef) -> int:
 
 
 def _record_cleared(request: PassInput) -> None:
-    """Record the end of cancelled tries that were cleared and whose worker was lost before it recorded their end."""
+    """Record the end of cleared tries whose worker was lost before it recorded their end."""
     for task_id, map_index in request.cancelled:
-        record_end_if_cleared(dag_id=request.dag_id, task_id=task_id, run_id=request.run_id, map_index=map_index)
+        record_end_if_cleared(
+            dag_id=request.dag_id, task_id=task_id, run_id=request.run_id, map_index=map_index
+        )
 
 
 @activity.defn

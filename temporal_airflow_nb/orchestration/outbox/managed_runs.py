@@ -30,7 +30,7 @@ def assign(dag_id: str, run_id: str, session: Session, *, on_worker_lost: str | 
 
 
 def get_on_worker_lost(dag_id: str, run_id: str, session: Session) -> str | None:
-    """Return the ``on_worker_lost`` that a run was created with, also after it was cleared; None if it has none."""
+    """Return the ``on_worker_lost`` of a run, also after it was cleared; None if it has none."""
     for table in (tables.managed_runs, tables.workflows):
         query = select(table.c.on_worker_lost).where(_is_row_of(table, dag_id, run_id))
         chosen: str | None = session.scalar(query)

@@ -53,7 +53,7 @@ def run_is_unmanaged(entity: Any) -> ColumnElement[bool]:
 @contextmanager
 def restrict_queries(table: str, criterion: Criterion) -> Iterator[Restriction]:
     """
-    Add a condition to the queries in this block that select whole rows of a mapped table and nothing else.
+    Add a condition to the queries in this block that select only whole rows of a mapped table.
 
     Queries on other tables, queries for single columns, and subqueries are left unchanged: with these Airflow counts
     what all runs use.

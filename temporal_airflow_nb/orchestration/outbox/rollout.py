@@ -66,7 +66,7 @@ class Rollout:
 
     @property
     def uses_tags(self) -> bool:
-        """Whether a DAG's tags matter."""
+        """True if a DAG's tags matter."""
         return any(pattern.startswith(_TAG) for pattern in (*self.included, *self.excluded))
 
     def manages(self, dag_id: str, tags: Collection[str]) -> bool:

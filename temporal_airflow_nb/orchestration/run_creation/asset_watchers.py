@@ -23,7 +23,7 @@ _MIN_PAUSE_SECONDS = 1.0
 
 class AssetWatcherRunner:
     """
-    Runs each asset watcher's trigger, and restarts it when it ends, for as long as a DAG has the watcher.
+    Runs the trigger of each asset watcher, and restarts it when it ends.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def _has_run_at(dag_id: str, logical_date: datetime, session: Session) -> bool:
 
 def start_queued_runs() -> int:
     """
-    Move queued runs to running as far as ``max_active_runs`` allows, and assign them to Temporal; return their number.
+    Start queued runs as far as ``max_active_runs`` allows, and assign them to Temporal; return their number.
 
     It considers the runs that are managed, and the runs of DAGs that Temporal executes. A run that stays queued is
     considered again when another run ends.

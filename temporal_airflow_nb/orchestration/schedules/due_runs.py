@@ -1,4 +1,4 @@
-"""Creates the runs that are due by time, for DAGs with a Temporal Schedule; Airflow's code decides which are due."""
+"""Creates the due runs of DAGs with a Temporal Schedule; Airflow's code decides which are due."""
 
 from __future__ import annotations
 

@@ -386,7 +386,7 @@ def _note(timetable: Timetable, spec: ScheduleSpec) -> str:
 
 
 async def _call_for_each(items: Iterable[T], call: Callable[[T], Awaitable[None]]) -> None:
-    """Call a function with each item, some at a time; failures are logged, and the next cycle tries again."""
+    """Call a function with each item, some at a time; log failures, which the next cycle repeats."""
     limit = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
     async def call_limited(item: T) -> None:

@@ -26,7 +26,7 @@ def default_queue() -> str:
 
 
 def add_listener(listener: Callable[[str], object]) -> None:
-    """Call ``listener`` with each queue that a scheduling pass of this process sends tasks to, in the pass's thread."""
+    """Call ``listener``, in the thread of a pass, with each queue that the pass sends tasks to."""
     _listeners.append(listener)
 
 

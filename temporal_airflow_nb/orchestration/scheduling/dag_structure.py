@@ -19,10 +19,10 @@ _MAX_DOC_LENGTH = 2_000
 
 def get_structure(dag: SerializedDAG) -> DagStructure:
     """
-    Return the nodes and edges of a DAG; built at the first call for this version. Callers must not change it.
+    Return the nodes and edges of a DAG, built at the first call for this version.
 
-    ``nodes`` lists a group before its members, and the members of a group together; ``edges`` are
-    ``[upstream task_id, downstream task_id]``.
+    Callers must not change the result. ``nodes`` lists a group before its members, and the members of a group together;
+    ``edges`` are ``[upstream task_id, downstream task_id]``.
     """
     # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to.
     structure: DagStructure | None = getattr(dag, "_temporal_airflow_structure", None)

@@ -47,7 +47,7 @@ def wake_later_runs(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str],
 
 
 def resync_later_runs(dag_run: DagRun, dag: SerializedDAG, session: Session) -> None:
-    """Make later runs check all their tasks, if any depends on an earlier run: a user changed this run's tasks."""
+    """Make later runs evaluate all their tasks, after a user has changed tasks of this run."""
     if get_graph(dag).next_run_dependents:
         for dag_id, run_id in _list_later_runs(dag_run, dag, session):
             outbox.notify(dag_id, run_id, outbox.RESYNC, session)

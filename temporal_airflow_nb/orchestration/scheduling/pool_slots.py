@@ -60,7 +60,7 @@ def queue_tasks(dag_run: DagRun, session: Session, *, has_freed_slots: bool) -> 
         .where(of_run, TI.state == TaskInstanceState.SCHEDULED)
         .limit(_MAX_TASKS_AT_ONCE)
     ).all()
-    # Before the check for competitors and the count of free slots, so that both are still true at the commit.
+    # Before free slots are counted, so that the count still holds at the commit.
     if scheduled:
         acquire(session, DatabaseLock.ASSIGN_SLOTS)
     others_wait = bool(session.scalar(select(exists().where(_waits_for_slot(), ~of_run))))
@@ -99,7 +99,7 @@ def _assign_slots(session: Session, besides: DagRun | None = None) -> None:
     full_pools = [pool for pool, slots in free.items() if slots <= 0]
     max_tasks = min(_MAX_TASKS_AT_ONCE, sum(slots for slots in free.values() if slots > 0))
     # The search of Airflow's critical section sees only tasks of managed runs, and only pools in which this worker may
-    # take slots. Its counts of running tasks are subqueries, which the restriction leaves unchanged.
+    # take slots. It counts running tasks with other queries, which the restriction leaves unchanged.
     with restrict_queries(
         TI.__tablename__, lambda entity: and_(run_is_managed(entity), entity.pool.not_in(full_pools))
     ):

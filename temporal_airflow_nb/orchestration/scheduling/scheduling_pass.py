@@ -378,7 +378,7 @@ class SchedulingPass:
         return triggers
 
     def _timers(self, request: PassInput) -> list[Timer]:
-        """Return the times at which waiting task instances are due: those that this pass saw, or all on a resync."""
+        """Return when the waiting task instances are due: of those in this pass, or on a resync of all."""
         where = TI.state.in_((*_RUNNABLE, *_SUSPENDED))
         if not request.resync:
             where = and_(where, self._any_of({*request.finished, *request.due, *self._changed}))

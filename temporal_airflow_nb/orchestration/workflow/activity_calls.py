@@ -119,7 +119,7 @@ def describe_failure(error: ActivityError) -> str:
 
 
 def parse_activity_id(activity_id: str) -> tuple[str, int, int | None] | None:
-    """Return task id, map index and try number of an activity; the try number of a trigger's activity is None.
+    """Return task id, map index and try number of an activity; for a trigger, no try number.
 
     >>> parse_activity_id("load[3].try2.0d9c1f"), parse_activity_id("load.trigger7.0d9c1f"), parse_activity_id("1")
     (('load', 3, 2), ('load', -1, None), None)

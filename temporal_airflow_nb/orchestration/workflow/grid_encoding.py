@@ -1,4 +1,4 @@
-"""The structure of a DAG as all grids use it, and the packing of grids for Temporal. It needs no Airflow."""
+"""The structure of a DAG as all grids use it, and the packing of grids; needs no Airflow."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def wait_at(name):
         time.sleep(0.05)
 
 
-def tell(context):
+def print_callback(context):
     print(f"callback of {context['ti'].task_id}")
 
 
@@ -70,7 +70,7 @@ def define(prefix):
         params={"colour": Param("red", type="string")},
         user_defined_macros={"twice": lambda text: text * 2},
         default_args={"owner": "someone"},
-        on_failure_callback=tell,
+        on_failure_callback=print_callback,
         doc_md="# Every state",
     ):
 
@@ -92,7 +92,7 @@ def define(prefix):
             log.error("after the gate")
             return "held"
 
-        @task(pool=f"{prefix}ui_truth", on_success_callback=tell, priority_weight=5)
+        @task(pool=f"{prefix}ui_truth", on_success_callback=print_callback, priority_weight=5)
         def takes_the_slot():
             print("has the slot")
             wait_at("slot")
@@ -101,7 +101,7 @@ def define(prefix):
         def waits_for_the_slot():
             pass
 
-        @task(retries=1, retry_delay=LONG_ENOUGH, on_retry_callback=tell)
+        @task(retries=1, retry_delay=LONG_ENOUGH, on_retry_callback=print_callback)
         def fails_once():
             print(f"try {get_current_context()['ti'].try_number}")
             wait_at("wait")
@@ -114,7 +114,7 @@ def define(prefix):
             wait_at("wait")
             return gate("poke").exists()
 
-        @task(on_failure_callback=tell)
+        @task(on_failure_callback=print_callback)
         def fails():
             raise RuntimeError("always fails")
 

@@ -1,4 +1,4 @@
-"""DAGs whose file a test takes away for a while."""
+"""DAGs whose file a test removes for a while."""
 
 from __future__ import annotations
 

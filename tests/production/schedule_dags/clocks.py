@@ -1,4 +1,4 @@
-"""DAGs that time starts, each every few seconds: by Temporal, by Airflow for Temporal, by Airflow for itself."""
+"""DAGs with a run every few seconds: created by Temporal, or by Airflow for Temporal or for its own executor."""
 
 from datetime import datetime, timedelta, timezone
 

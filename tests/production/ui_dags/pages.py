@@ -1,4 +1,4 @@
-"""A run that lasts until it is told to end, and one that isn't Temporal's."""
+"""A DAG whose runs last until a file exists, and one that Airflow executes."""
 
 import os
 import time
