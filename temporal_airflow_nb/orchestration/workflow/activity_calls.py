@@ -1,6 +1,6 @@
 """Calls of the activities from the workflow: timeouts, retries, and what follows when a worker is lost.
 
-Only workflow code calls it. Names, ids, timeouts and the order of calls are compared with the history at a replay.
+Only workflow code calls it. A replay compares the names and ids of activities, and their order, with the history.
 """
 
 from __future__ import annotations
