@@ -20,7 +20,7 @@ from rich.text import Text
 
 from temporal_airflow_nb.dag_runs.conf import parse_conf
 from temporal_airflow_nb.display.model import Grid, Instance, duration, grid
-from temporal_airflow_nb.display.states import look, words
+from temporal_airflow_nb.display.states import format_state, get_style
 from temporal_airflow_nb.display.terminal import renderable
 from temporal_airflow_nb.display.text import headline
 from temporal_airflow_nb.errors import DagFileError, InvalidInputError, TemporalAirflowError
@@ -100,7 +100,7 @@ def changed_lines(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
         if instance.try_number > 1 or instance.state in ("failed", "up_for_retry"):
             details.append(f"try {instance.try_number} of {max(instance.max_tries + 1, instance.try_number)}")
         shown = ", ".join(part for part in details if part)
-        yield f"{look(instance.state).sign} {instance.name} {words(instance.state)}" + (
+        yield f"{get_style(instance.state).sign} {instance.name} {format_state(instance.state)}" + (
             f" ({shown})" if shown else ""
         )
 

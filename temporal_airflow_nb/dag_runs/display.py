@@ -59,7 +59,7 @@ def widget(run: RunView, view: str = "grid") -> RunWidget:
     from temporal_airflow_nb.live_grid import live
 
     _check_view(view)
-    return live.widget(run, view)
+    return live.make_widget(run, view)
 
 
 def show_failures(run: RunView) -> None:

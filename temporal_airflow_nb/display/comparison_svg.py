@@ -10,7 +10,7 @@ from typing import Any
 from temporal_airflow_nb.display import svg
 from temporal_airflow_nb.display.merging import merged_order
 from temporal_airflow_nb.display.model import Grid, Row, duration, grid
-from temporal_airflow_nb.display.states import look, words
+from temporal_airflow_nb.display.states import format_state, get_style
 from temporal_airflow_nb.display.templates import Markup
 from temporal_airflow_nb.display.text import clip, tally, title
 
@@ -93,7 +93,7 @@ def _name(a: Row | None, b: Row | None) -> str:
 def _side(run: Grid, row: Row | None) -> _Side | None:
     if row is None:
         return None
-    told = tally(row.counts) if row.several else words(row.state)
+    told = tally(row.counts) if row.several else format_state(row.state)
     return _Side(row.state, run.seconds_of(row), told)
 
 
@@ -111,7 +111,7 @@ def _render(grids: tuple[Grid, Grid], pairs: Sequence[_Pair], note: str) -> Mark
     heads = [
         _head(name, run, 14 + 17 * place) for place, (name, run) in enumerate(zip("ab", grids, strict=True))
     ]
-    said = [f"{name} {run.run_id}: {words(run.state)}" for name, run in zip("ab", grids, strict=True)]
+    said = [f"{name} {run.run_id}: {format_state(run.state)}" for name, run in zip("ab", grids, strict=True)]
     return svg.picture(
         f"Two runs of {' and '.join(dict.fromkeys(run.dag_id for run in grids))} side by side",
         "; ".join(said),
@@ -125,8 +125,8 @@ def _render(grids: tuple[Grid, Grid], pairs: Sequence[_Pair], note: str) -> Mark
 
 
 def _head(name: str, run: Grid, baseline: float) -> Markup:
-    shown = look(run.state)
-    told = f"{run.dag_id} · {run.run_id} · {words(run.state)} {duration(run.seconds)}"
+    shown = get_style(run.state)
+    told = f"{run.dag_id} · {run.run_id} · {format_state(run.state)} {duration(run.seconds)}"
     return svg.tag(
         "g",
         svg.text(2.0, baseline, name, font_weight=700),
@@ -173,7 +173,7 @@ def _bar(name: str, side: _Side | None, top: float, left: float, scale: float) -
     label = svg.text(left - 28, baseline, name, fill_opacity=svg.QUIET, font_size=10)
     if side is None:
         return [label]
-    shown = look(side.state)
+    shown = get_style(side.state)
     parts = [label, svg.text(left - 16, baseline, shown.sign, fill=shown.color, font_weight=700)]
     right = left
     if side.seconds is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.display.states import NO_STATUS, look
+from temporal_airflow_nb.display.states import NO_STATUS, get_style
 from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def axes(tries: pd.DataFrame, title: str) -> Any:
         names,
         (end - begun["start_date"]).dt.total_seconds(),
         left=(begun["start_date"] - begin).dt.total_seconds(),
-        color=[look(state if isinstance(state, str) else NO_STATUS).color for state in begun["state"]],
+        color=[get_style(state if isinstance(state, str) else NO_STATUS).color for state in begun["state"]],
     )
     chart.invert_yaxis()
     chart.set_xlabel("seconds")

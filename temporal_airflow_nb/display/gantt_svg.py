@@ -9,7 +9,7 @@ from typing import Any
 
 from temporal_airflow_nb.display import svg
 from temporal_airflow_nb.display.model import Grid, Instance, Row, duration, grid, moment
-from temporal_airflow_nb.display.states import by_progress, look, words
+from temporal_airflow_nb.display.states import format_state, get_style, sort_by_progress
 from temporal_airflow_nb.display.templates import Markup
 from temporal_airflow_nb.display.text import clip, tally
 
@@ -173,7 +173,7 @@ class _Chart:
         self._left = min(_NAME_CHARACTERS, widest) * svg.CHARACTER + 16
         self._scale = max(50.0, self._width - self._left - _TOOK) / self._seconds
         bottom = _TOP + len(lanes) * _ROW
-        run = f"{shown.dag_id}, run {shown.run_id}: {words(shown.state)}"
+        run = f"{shown.dag_id}, run {shown.run_id}: {format_state(shown.state)}"
         counted = tally(shown.counts) or "no tasks"
         took = f", {duration(shown.seconds)}" if shown.seconds is not None else ""
         foot = f"0 s is {self._begin.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
@@ -209,7 +209,7 @@ class _Chart:
                 indent, baseline, clip(lane.name, room + 2), font_weight=600, fill_opacity=svg.QUIET
             )
             return svg.tag("g", name)
-        shown = look(lane.state)
+        shown = get_style(lane.state)
         return svg.tag(
             "g",
             svg.tag("title", self._said(lane)),
@@ -221,7 +221,7 @@ class _Chart:
 
     def _said(self, lane: _Lane) -> str:
         """Return what a lane tells whoever points at it, or can't see it."""
-        parts = [lane.name, words(lane.state), lane.took]
+        parts = [lane.name, format_state(lane.state), lane.took]
         if lane.tries:
             begun = min(tried.start for tried in lane.tries)
             parts.append(f"began at {(begun - self._begin).total_seconds():.2f} s")
@@ -254,11 +254,11 @@ class _Chart:
         spare = _BAR - least * len(states)
         top += (_ROW - _BAR) / 2
         drawn = sum(map(len, states.values()))
-        for state in by_progress({state: len(alike) for state, alike in states.items()}):
+        for state in sort_by_progress({state: len(alike) for state, alike in states.items()}):
             alike = states[state]
             height = least + spare * len(alike) / drawn
             for left, right in _union([(self._x(t.start), self._x(t.end)) for t in alike]):
-                yield _rect(state, left, right, top, height, faded=False, told=words(state))
+                yield _rect(state, left, right, top, height, faded=False, told=format_state(state))
             top += height
 
     def _wait(self, left: float, right: float, top: float) -> Markup:
@@ -268,7 +268,7 @@ class _Chart:
 def _rect(
     state: str, left: float, right: float, top: float, height: float, *, faded: bool, told: str
 ) -> Markup:
-    color = look(state).color
+    color = get_style(state).color
     running = state in _GOING_ON
     return svg.tag(
         "rect",
@@ -287,7 +287,7 @@ def _rect(
 
 def _told(tried: _Try) -> str:
     took = duration((tried.end - tried.start).total_seconds())
-    return f"try {tried.number}: {words(tried.state)}, {took}"
+    return f"try {tried.number}: {format_state(tried.state)}, {took}"
 
 
 def _union(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -9,7 +9,13 @@ from itertools import groupby
 from temporal_airflow_nb.display.failure_html import cards
 from temporal_airflow_nb.display.failures import failures
 from temporal_airflow_nb.display.model import Grid, Instance, Row, duration
-from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, by_progress, look, words
+from temporal_airflow_nb.display.states import (
+    NO_STATUS,
+    STATE_STYLES,
+    format_state,
+    get_style,
+    sort_by_progress,
+)
 from temporal_airflow_nb.display.templates import Markup, fill, joined
 from temporal_airflow_nb.display.text import tally
 
@@ -39,8 +45,8 @@ def render(grid: Grid, *, rows: int = ROWS, key: str = "") -> str:
         key=key,
         dag_id=grid.dag_id,
         run_id=grid.run_id,
-        state=words(grid.state),
-        state_chip=_pill(grid.state, words(grid.state)),
+        state=format_state(grid.state),
+        state_chip=_pill(grid.state, format_state(grid.state)),
         times=_times(grid),
         links=joined(
             fill("link", name=name.capitalize(), url=url)
@@ -60,15 +66,19 @@ def card(title: str, text: str, *, state: str = "running") -> str:
 
 
 def _kind(state: str) -> str:
-    return state if state in LOOKS else NO_STATUS
+    return state if state in STATE_STYLES else NO_STATUS
 
 
 def _pill(state: str, text: str) -> Markup:
-    return fill("pill", kind=_kind(state), color=look(state).color, sign=look(state).sign, state=text)
+    return fill(
+        "pill", kind=_kind(state), color=get_style(state).color, sign=get_style(state).sign, state=text
+    )
 
 
 def _chip(state: str, text: str) -> Markup:
-    return fill("chip", kind=_kind(state), color=look(state).color, sign=look(state).sign, text=text)
+    return fill(
+        "chip", kind=_kind(state), color=get_style(state).color, sign=get_style(state).sign, text=text
+    )
 
 
 def _times(grid: Grid) -> Markup:
@@ -95,14 +105,14 @@ def _overview(grid: Grid) -> Markup | str:
 
 
 def _legend(counts: dict[str, int]) -> Markup:
-    return joined(_chip(state, f"{n} {words(state)}") for state, n in counts.items())
+    return joined(_chip(state, f"{n} {format_state(state)}") for state, n in counts.items())
 
 
 def _shares(counts: dict[str, int]) -> Markup:
     total = sum(counts.values())
     parts, done = [], 0
-    for state, n in by_progress(counts).items():
-        parts.append(_rect(done / total, (done + n) / total, look(state).color, y=0, height=6))
+    for state, n in sort_by_progress(counts).items():
+        parts.append(_rect(done / total, (done + n) / total, get_style(state).color, y=0, height=6))
         done += n
     return joined(parts)
 
@@ -132,7 +142,7 @@ def _row(grid: Grid, row: Row, depth: int) -> Markup:
     shown = {
         "indent": _indent(depth),
         "name": row.name,
-        "state": _several(row) if row.several else _chip(row.state, words(row.state)),
+        "state": _several(row) if row.several else _chip(row.state, format_state(row.state)),
         "took": duration(grid.seconds_of(row)),
         "when": _when(grid, row),
         "bar": _timeline(grid, row),
@@ -164,9 +174,9 @@ def _squares(instances: tuple[Instance, ...]) -> Iterator[Markup]:
         yield fill(
             "square",
             kind=_kind(state),
-            color=look(state).color,
-            title=f"{names} · {words(state)}",
-            signs=look(state).sign * len(together),
+            color=get_style(state).color,
+            title=f"{names} · {format_state(state)}",
+            signs=get_style(state).sign * len(together),
         )
 
 
@@ -177,15 +187,20 @@ def _timeline(grid: Grid, row: Row) -> Markup | str:
     queued, begin, end = span
     bars = [_rect(queued, begin, _WAITED, y=6, height=2)] if begin > queued else []
     if row.several:
-        bars.append(_rect(begin, end, look(row.state).color))
+        bars.append(_rect(begin, end, get_style(row.state).color))
     else:
         instance = row.instances[0]
         bars += [
-            _rect(grid.fraction(tried.start), grid.fraction(tried.end), look(tried.state).color, opacity=0.45)
+            _rect(
+                grid.fraction(tried.start),
+                grid.fraction(tried.end),
+                get_style(tried.state).color,
+                opacity=0.45,
+            )
             for tried in instance.former
             if tried.start and tried.end
         ]
-        bars.append(_rect(begin, end, look(row.state).color))
+        bars.append(_rect(begin, end, get_style(row.state).color))
     return fill("timeline", label=_when(grid, row), bars=joined(bars))
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS, in_order, overall
+from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS, combine_states, sort_by_priority
 
 Snapshot = Mapping[str, Any]
 
@@ -63,12 +63,12 @@ class Row:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Instances by state, what matters most first."""
-        return in_order(Counter(instance.state for instance in self.instances))
+        return sort_by_priority(Counter(instance.state for instance in self.instances))
 
     @property
     def state(self) -> str:
         """The state that stands for all the instances."""
-        return self.instances[0].state if len(self.instances) == 1 else overall(self.counts)
+        return self.instances[0].state if len(self.instances) == 1 else combine_states(self.counts)
 
     @property
     def several(self) -> bool:
@@ -140,7 +140,7 @@ class Grid:
     @property
     def counts(self) -> dict[str, int]:
         """Task instances by state, what matters most first."""
-        return in_order(Counter(instance.state for instance in self.instances))
+        return sort_by_priority(Counter(instance.state for instance in self.instances))
 
     @property
     def failures(self) -> list[Instance]:

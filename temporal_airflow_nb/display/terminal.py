@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from temporal_airflow_nb.display.model import Grid, Row, duration
-from temporal_airflow_nb.display.states import look, words
+from temporal_airflow_nb.display.states import format_state, get_style
 from temporal_airflow_nb.display.text import GAP, clip, columns, title, tries
 
 _BAR = 24
@@ -36,17 +36,18 @@ def renderable(grid: Grid, *, width: int, height: int | None = None) -> Renderab
 
 def _styled(state: str, text: str) -> Text:
     return Text(
-        text, style=f"bold {look(state).color}" if state in ("failed", "running") else look(state).color
+        text,
+        style=f"bold {get_style(state).color}" if state in ("failed", "running") else get_style(state).color,
     )
 
 
 def _tally(counts: Mapping[str, int]) -> Text:
-    return Text(", ").join(_styled(state, f"{n} {words(state)}") for state, n in counts.items())
+    return Text(", ").join(_styled(state, f"{n} {format_state(state)}") for state, n in counts.items())
 
 
 def _head(grid: Grid, width: int) -> RenderableType:
     first = Text.assemble(
-        _styled(grid.state, f"{look(grid.state).sign} {words(grid.state)}"),
+        _styled(grid.state, f"{get_style(grid.state).sign} {format_state(grid.state)}"),
         "  ",
         (grid.dag_id, "bold"),
         "  ",
@@ -91,8 +92,8 @@ def _cells(grid: Grid, depth: int, line: str | Row) -> list[Text]:
     if isinstance(line, str):
         return [Text(f"  {indent}{line}", style="bold dim"), Text(), Text(), Text()]
     return [
-        Text.assemble(_styled(line.state, look(line.state).sign), f" {indent}{title(line)}"),
-        _tally(line.counts) if line.several else _styled(line.state, words(line.state)),
+        Text.assemble(_styled(line.state, get_style(line.state).sign), f" {indent}{title(line)}"),
+        _tally(line.counts) if line.several else _styled(line.state, format_state(line.state)),
         Text(tries(line), style="dim"),
         Text(duration(grid.seconds_of(line))),
     ]
@@ -109,6 +110,6 @@ def _bar(grid: Grid, row: Row) -> Text:
     return Text.assemble(
         " " * queued,
         ("─" * (begin - queued), "dim"),
-        ("━" * (end - begin), look(row.state).color),
+        ("━" * (end - begin), get_style(row.state).color),
         " " * (_BAR - end),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from temporal_airflow_nb.display.failures import failures
 from temporal_airflow_nb.display.failures import lines as failure_lines
 from temporal_airflow_nb.display.model import Grid, Row, cut, duration
-from temporal_airflow_nb.display.states import look, words
+from temporal_airflow_nb.display.states import format_state, get_style
 
 ROWS = 60
 GAP = 2
@@ -31,8 +31,8 @@ def plain(grid: Grid, *, width: int = 100, rows: int = ROWS) -> str:
 
 def headline(grid: Grid) -> str:
     """Return the run in a line: ``✓ etl · manual__2026-01-01 · success · 1.50 s``."""
-    parts = (grid.dag_id, grid.run_id, words(grid.state), duration(grid.seconds))
-    return f"{look(grid.state).sign} " + " · ".join(part for part in parts if part)
+    parts = (grid.dag_id, grid.run_id, format_state(grid.state), duration(grid.seconds))
+    return f"{get_style(grid.state).sign} " + " · ".join(part for part in parts if part)
 
 
 def tally(counts: Mapping[str, int]) -> str:
@@ -41,7 +41,7 @@ def tally(counts: Mapping[str, int]) -> str:
     >>> tally({"running": 13, "success": 37})
     '13 running, 37 success'
     """
-    return ", ".join(f"{n} {words(state)}" for state, n in counts.items())
+    return ", ".join(f"{n} {format_state(state)}" for state, n in counts.items())
 
 
 def title(row: Row) -> str:
@@ -78,9 +78,9 @@ def _cells(grid: Grid, depth: int, line: str | Row) -> tuple[str, str, str, str]
     indent = "  " * depth
     if isinstance(line, str):
         return f"  {indent}{line}", "", "", ""
-    state = tally(line.counts) if line.several else words(line.state)
+    state = tally(line.counts) if line.several else format_state(line.state)
     return (
-        f"{look(line.state).sign} {indent}{title(line)}",
+        f"{get_style(line.state).sign} {indent}{title(line)}",
         state,
         tries(line),
         duration(grid.seconds_of(line)),

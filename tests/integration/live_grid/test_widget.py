@@ -9,7 +9,7 @@ import time
 import pytest
 
 from temporal_airflow_nb.display.model import grid
-from temporal_airflow_nb.display.states import LOOKS
+from temporal_airflow_nb.display.states import STATE_STYLES
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.live_grid import page_requests
 from temporal_airflow_nb.live_grid.front_end import FrontEnd, front_end
@@ -59,15 +59,15 @@ def keys(tasks):
 
 
 def test_a_state_is_what_a_page_needs(state):
-    full = state.full()
+    full = state.full_state()
     assert (full["seq"], full["dag_id"], full["run_id"]) == (1, "etl", "one")
     assert full["workflow_id"] == "airflow-etl-one"
     assert [run["run_id"] for run in full["runs"]] == ["one", "zero"]
     assert keys(full["tasks"]) == [("b", 0), ("b", 1), ("a", -1)]
     assert full["cells"] == {"zero": {"a": {"success": 1}}}
-    assert set(full["looks"]) == set(LOOKS)
-    assert full["looks"]["up_for_retry"]["words"] == "up for retry"
-    assert set(full["state_order"]) == set(LOOKS)
+    assert set(full["state_styles"]) == set(STATE_STYLES)
+    assert full["state_styles"]["up_for_retry"]["words"] == "up for retry"
+    assert set(full["state_order"]) == set(STATE_STYLES)
     json.dumps(full)
 
 
@@ -81,7 +81,7 @@ def test_changes_are_numbered_and_merged(state):
     delta = state.apply(answer(runs=[run_row("one", second=5)], tasks=[begun], removed=[["b", 1]]))
     assert (delta["type"], delta["seq"], delta["runs"]) == ("delta", 2, [])
     assert "cursor" not in delta
-    assert keys(state.full()["tasks"]) == [("b", 0), ("a", -1)]
+    assert keys(state.full_state()["tasks"]) == [("b", 0), ("a", -1)]
 
     ended = run_row("one", "failed", 5, end_date=at(8).isoformat())
     delta = state.apply(answer(runs=[ended], tasks=[task("a", "failed", 1.0, 2.0)]))
@@ -95,24 +95,24 @@ def test_changes_are_numbered_and_merged(state):
 def test_other_runs_come_change_and_go(state):
     focus = run_row("one", second=5)
     state.apply(answer(runs=[run_row("two", "queued", 7), focus], cells={"two": {"a": {"no_status": 1}}}))
-    assert [run["run_id"] for run in state.full()["runs"]] == ["two", "one", "zero"]
+    assert [run["run_id"] for run in state.full_state()["runs"]] == ["two", "one", "zero"]
     state.apply(answer(runs=[focus], cells={"two": {"a": {"running": 1}}}, dropped=["zero"]))
-    assert state.full()["cells"] == {"two": {"a": {"running": 1}}}
+    assert state.full_state()["cells"] == {"two": {"a": {"running": 1}}}
 
 
 def test_a_new_version_of_the_dag_has_a_structure_of_its_own(state):
     structure = {"version": 2, "nodes": [node("a"), node("b"), node("c")], "edges": []}
     assert state.apply(answer(structure=structure, runs=[run_row("one", second=5)]))["seq"] == 2
-    assert state.full()["structure"] == structure
-    assert keys(state.full()["tasks"]) == [("a", -1), ("b", 0), ("b", 1)]
+    assert state.full_state()["structure"] == structure
+    assert keys(state.full_state()["tasks"]) == [("a", -1), ("b", 0), ("b", 1)]
 
 
 def test_another_run_in_focus_starts_anew(state):
     state.focus("zero")
     assert state.cursor is None
-    assert state.full()["tasks"] == []
+    assert state.full_state()["tasks"] == []
     state.apply(full_answer())
-    assert state.full()["run_id"] == "zero"
+    assert state.full_state()["run_id"] == "zero"
     assert state.seq == 2
 
 

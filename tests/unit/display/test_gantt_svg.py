@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from temporal_airflow_nb.display.gantt_svg import gantt_svg
-from temporal_airflow_nb.display.states import LOOKS
+from temporal_airflow_nb.display.states import STATE_STYLES
 from temporal_airflow_nb.display.svg import ticks
 from tests.support.snapshots import at, mapped, snapshot, task
 
@@ -57,7 +57,7 @@ def test_tries_stand_where_they_were_on_the_axis():
     (wait, ran), (running,), nothing = lanes(picture).values()
     assert [seconds(place) for place in wait[:2]] == pytest.approx([0.5, 2.0], abs=0.05)
     assert [seconds(place) for place in ran[:2]] == pytest.approx([2.0, 5.0], abs=0.05)
-    assert ran[2:] == (LOOKS["success"].color, None, "try 1: success, 3.00 s")
+    assert ran[2:] == (STATE_STYLES["success"].color, None, "try 1: success, 3.00 s")
     assert [seconds(place) for place in running[:2]] == pytest.approx([6.0, 10.0], abs=0.05)
     assert nothing == []
 
@@ -66,8 +66,8 @@ def test_former_tries_are_there_and_fainter():
     tries = [[1, "failed", at(0).isoformat(), at(1).isoformat(), at(2).isoformat()]]
     picture = chart(task("flaky", "success", 4.0, 6.0, try_number=2, max_tries=2, tries=tries))
     _, first, second = lanes(picture)["flaky"]
-    assert first[2:] == (LOOKS["failed"].color, "0.45", "try 1: failed, 1.00 s")
-    assert second[2:] == (LOOKS["success"].color, None, "try 2: success, 2.00 s")
+    assert first[2:] == (STATE_STYLES["failed"].color, "0.45", "try 1: failed, 1.00 s")
+    assert second[2:] == (STATE_STYLES["success"].color, None, "try 2: success, 2.00 s")
     assert first[1] < second[0]
 
 

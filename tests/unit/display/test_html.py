@@ -9,7 +9,7 @@ from rich.console import Console
 from temporal_airflow_nb.display import html, text
 from temporal_airflow_nb.display.failures import failures
 from temporal_airflow_nb.display.model import duration, grid
-from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, PRIORITY, TASK_STATES, overall
+from temporal_airflow_nb.display.states import NO_STATUS, PRIORITY, STATE_STYLES, TASK_STATES, combine_states
 from temporal_airflow_nb.display.terminal import renderable
 from tests.support.snapshots import at, mapped, snapshot, task
 
@@ -127,16 +127,16 @@ def test_several_states_are_summed_up_as_airflow_does():
     from airflow.api_fastapi.common.parameters import state_priority
 
     assert tuple(NO_STATUS if state is None else state.value for state in state_priority) == PRIORITY
-    assert overall({"success": 3, "failed": 1}) == "failed"
-    assert overall({}) == NO_STATUS
+    assert combine_states({"success": 3, "failed": 1}) == "failed"
+    assert combine_states({}) == NO_STATUS
 
 
 def test_every_state_of_airflow_has_a_colour_and_a_sign_of_its_own():
     from airflow.utils.state import TaskInstanceState
 
     assert tuple(state.value for state in TaskInstanceState) == TASK_STATES
-    assert set(LOOKS) == {*TASK_STATES, NO_STATUS}
-    assert len({shown.sign for shown in LOOKS.values()}) == len(LOOKS)
+    assert set(STATE_STYLES) == {*TASK_STATES, NO_STATUS}
+    assert len({shown.sign for shown in STATE_STYLES.values()}) == len(STATE_STYLES)
 
 
 def test_a_state_of_a_later_airflow_is_shown_by_its_name():
@@ -392,8 +392,8 @@ def test_html_draws_waiting_and_earlier_tries():
     timeline = source[source.rindex("<svg") :]
     assert re.findall(r'<rect x="(\d+)" .*? width="(\d+)" .*? fill="(#\w+)"', timeline) == [
         ("375", "125", "#8b949e"),
-        ("125", "125", LOOKS["failed"].color),
-        ("500", "500", LOOKS["success"].color),
+        ("125", "125", STATE_STYLES["failed"].color),
+        ("500", "500", STATE_STYLES["success"].color),
     ]
 
 
