@@ -359,7 +359,7 @@ def test_a_thousand_tasks_in_the_dark_theme(page, open_notebook, tmp_path, keep_
     alarm.touch()
     expect(state_of(dag)).to_contain_text("success", timeout=120_000)
     expect(dag.locator("ta-live")).to_contain_text("1,002 success")
-    dag.get_by_role("button", name="Unfold all").click()
+    dag.get_by_role("button", name="Expand all").click()
     expect(dag.locator("ta-live .row")).not_to_have_count(0)
     assert dag.locator("ta-live .row").count() < 60, "only what is in view is in the page"
     row(dag, "begin").click()

@@ -184,8 +184,8 @@ def test_groups_and_mapped_tasks_fold(page, address):
     row(page, "price").locator(".chevron").click()
     expect_names(page, "extract", "clean", "price", "[0]", "[1]", "[2]", "load")
     expect(row(page, "price", 1)).to_contain_text("failed")
-    page.get_by_role("button", name="Fold all", exact=True).click()
-    page.get_by_role("button", name="Unfold all").click()
+    page.get_by_role("button", name="Collapse all", exact=True).click()
+    page.get_by_role("button", name="Expand all").click()
     expect_names(page, "extract", "clean", "validate", "deep", "parse", "price", "load")
 
 
@@ -417,10 +417,10 @@ def test_a_graph_that_nobody_could_read_says_so(page, address):
     open_page(page, address, state, view="graph")
     expect(page.locator("ta-live .node")).to_have_count(40)
     page.get_by_role("tab", name="Grid").click()
-    page.get_by_role("button", name="Unfold all").click()
+    page.get_by_role("button", name="Expand all").click()
     page.get_by_role("tab", name="Graph").click()
     expect(page.get_by_role("tabpanel")).to_contain_text("2,000 nodes are too many")
-    page.get_by_role("button", name="Fold all groups").click()
+    page.get_by_role("button", name="Collapse all groups").click()
     expect(page.locator("ta-live .node")).to_have_count(40)
 
 
@@ -538,13 +538,13 @@ def test_an_output_of_its_own_is_the_classic_way(page, address):
     expect(page.get_by_text("static HTML")).to_be_visible()
     assert page.evaluate("initialized === undefined")
     page.evaluate("classic.comm_live = false; classic.emit('comm_live_update')")
-    expect(page.get_by_role("status").filter(has_text="The kernel is gone.")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="The kernel has stopped.")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
     # The clock stands, and nothing is asked for any more.
     was = page.locator("ta-live .took").text_content()
     page.evaluate("classic.sent.length = 0; Date.now = (now => () => now() + 60_000)(Date.now)")
     page.get_by_role("row").filter(has_text="load").locator(".name").click()
-    expect(page.get_by_role("complementary")).to_contain_text("The kernel is gone.")
+    expect(page.get_by_role("complementary")).to_contain_text("The kernel has stopped.")
     expect(page.locator("ta-live .took")).to_have_text(was)
     assert page.evaluate("classic.sent.length") == 0
     page.evaluate("end()")
@@ -556,7 +556,7 @@ def test_every_task_of_a_large_run_is_reached_with_a_small_page(page, address, c
     state = many(count)
     open_page(page, address, state)
     expect(page.locator("ta-live .row").first).to_contain_text("part_000")
-    page.get_by_role("button", name="Unfold all").click()
+    page.get_by_role("button", name="Expand all").click()
     expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", str(count + count // 50 + 1))
     page.locator('ta-live .row[tabindex="0"]').focus()
     page.keyboard.press("End")
@@ -571,7 +571,7 @@ def test_every_task_of_a_large_run_is_reached_with_a_small_page(page, address, c
     page.get_by_role("treegrid").evaluate("box => box.scrollTop = 26 * 500")
     expect(row(page, "part_009.task_00489")).to_be_in_viewport()
     expect(row(page, last)).to_have_count(1)  # it keeps the focus
-    page.get_by_role("button", name="Fold all", exact=True).click()
+    page.get_by_role("button", name="Collapse all", exact=True).click()
     expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", str(count // 50 + 1))
 
 

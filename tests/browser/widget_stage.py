@@ -192,9 +192,9 @@ def full(
         "runs": [run("manual__2026-03-01T12:00:00+00:00", state, 0, end), *others],
         "tasks": list(tasks),
         "cells": cells or {},
-        "looks": {
-            name: {"color": look.color, "sign": look.sign, "words": states.words(name)}
-            for name, look in states.LOOKS.items()
+        "state_styles": {
+            name: {"color": style.color, "sign": style.sign, "words": states.format_state(name)}
+            for name, style in states.STATE_STYLES.items()
         },
         "state_order": list(states.PRIORITY),
         "connection": {"ok": True, "text": ""},
