@@ -15,7 +15,7 @@ class Link(str):
     name = ""
 
     def _repr_html_(self) -> str:
-        return str(notices.link(self.name, self))
+        return str(notices.render_link(self.name, self))
 
 
 def page(name: str, home: str | None = None) -> Link:

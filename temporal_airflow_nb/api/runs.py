@@ -247,9 +247,9 @@ def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
     shell = ipython.current_shell()
     if shell is None:
         from temporal_airflow_nb.display import text
-        from temporal_airflow_nb.display.model import grid
+        from temporal_airflow_nb.display.model import build_grid
 
-        print(text.plain(grid(shown.snapshot())))
+        print(text.render_text(build_grid(shown.snapshot())))
     elif first_view != "none":
         live.show(shown, first_view)
     return shown

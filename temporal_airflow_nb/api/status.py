@@ -45,7 +45,7 @@ class Status(dict[str, Any]):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return str(notices.status_html(self["services"], self["where"], self._alarm()))
+        return str(notices.render_status(self["services"], self["where"], self._alarm()))
 
 
 def status_of(stack: Stack) -> Status:

@@ -88,7 +88,7 @@ def submit(
     if options.write_to is not None:
         export.write(options.write_to, prepared.plain)
     if not runs:
-        ipython.say(shell, f"Stored: {', '.join(answer['dag_ids'])}. Nothing runs.")
+        ipython.show_text(shell, f"Stored: {', '.join(answer['dag_ids'])}. Nothing runs.")
         return None
     if grid is not None:
         grid.address = client.address
@@ -126,8 +126,8 @@ def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> pr
 def _start(stack: Stack, grid: live.LiveGrid | None, shell: InteractiveShell | None) -> None:
     running = getattr(stack, "is_running", True)
     if grid is None and not running:
-        ipython.say(shell, "Starting the stack …")
-    with ipython.busy(grid, "Connecting to the stack" if running else "Starting the stack"):
+        ipython.show_text(shell, "Starting the stack …")
+    with ipython.show_progress(grid, "Connecting to the stack" if running else "Starting the stack"):
         current.start(stack)
 
 
@@ -144,7 +144,7 @@ def _submitted(
         "backfill": {"from": start, "to": end} if start else None,
     }
     client = stack.client
-    with ipython.busy(grid, "Submitting"), _file(prepared, options, stack) as path:
+    with ipython.show_progress(grid, "Submitting"), _file(prepared, options, stack) as path:
         try:
             return client.call("submit", path=str(path), **body)
         except PreflightError as error:

@@ -1,4 +1,4 @@
-"""The Gantt chart of a run for users of matplotlib."""
+"""Draw the Gantt chart of a run with matplotlib."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def axes(tries: pd.DataFrame, title: str) -> Any:
-    """Draw the tries of a run, as :func:`~temporal_airflow_nb.frames.tries_frame` makes them; return the axes.
+def draw_gantt(tries: pd.DataFrame, title: str) -> Any:
+    """Draw the frame of :func:`~temporal_airflow_nb.frames.tries_frame` and return the axes.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def axes(tries: pd.DataFrame, title: str) -> Any:
     except ImportError:
         raise InvalidInputError(
             "matplotlib isn't installed.",
-            hint="Install it: pip install matplotlib. Without `library` the chart is an SVG, which needs nothing.",
+            hint="Install it: pip install matplotlib. Without `library` the chart is an SVG, which needs no package.",
         ) from None
     import pandas as pd
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from temporal_airflow_nb import errors
 from temporal_airflow_nb.cells.line_map import cell_of, lines_around, lines_of
 from temporal_airflow_nb.client.rows import own_times
-from temporal_airflow_nb.display.model import cut
+from temporal_airflow_nb.display.model import shorten
 from temporal_airflow_nb.gateway import log_reader
 from temporal_airflow_nb.gateway.lookup import Try, find_run, find_try
 from temporal_airflow_nb.gateway.queries import iso, xcom_value
@@ -68,7 +68,7 @@ def _xcoms(ti: TI, session: Session) -> Iterator[dict[str, str]]:
     )
     for key, stored in sorted(session.execute(query), key=lambda row: (row.key != "return_value", row.key)):
         value = xcom_value(stored)
-        yield {"key": key, "value": cut(value if isinstance(value, str) else repr(value), _XCOM_CHARS)}
+        yield {"key": key, "value": shorten(value if isinstance(value, str) else repr(value), _XCOM_CHARS)}
 
 
 def _tries(one: Try) -> Iterator[dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 Threads of the kernel that use one :class:`LiveGrid`:
 
-- The thread that executes cells calls :meth:`LiveGrid.follow`, :meth:`LiveGrid.busy` and :func:`close_all`. If it waits
-  for the run, it also calls ``_on_run_end``.
+- The thread that executes cells calls :meth:`LiveGrid.show_progress`, :meth:`LiveGrid.follow` and :func:`close_all`.
+  If it waits for the run, it also calls ``_on_run_end``.
 - ``temporal-airflow-{dag_id}`` (``_keep_following``) polls the stack, sends changes to the page, publishes the output.
-- ``temporal-airflow-progress`` publishes the seconds of a :meth:`LiveGrid.busy` block and ends with it.
+- ``temporal-airflow-progress`` publishes the seconds of a :meth:`LiveGrid.show_progress` block and ends with it.
 - One ``temporal-airflow-request`` for each request of the page runs its handler (``page_requests``).
 - The thread or subshell that receives the page's messages reads :meth:`LiveGrid.full_state`.
 
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.display import ipython
 from temporal_airflow_nb.display.failures import SHOWN
-from temporal_airflow_nb.display.model import Instance, duration, grid, moment
+from temporal_airflow_nb.display.model import Instance, build_grid, format_duration, parse_time
 from temporal_airflow_nb.errors import RunNotFoundError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.live_grid import page_requests
 from temporal_airflow_nb.live_grid.front_end import FrontEnd, front_end
@@ -134,7 +134,7 @@ class LiveGrid:
         self._details_lock = threading.Lock()
 
     @contextmanager
-    def busy(self, title: str) -> Iterator[None]:
+    def show_progress(self, title: str) -> Iterator[None]:
         """Show ``title`` and the seconds that the block takes, or that it failed."""
         if not self._document.is_replaceable:
             yield
@@ -144,7 +144,9 @@ class LiveGrid:
 
         def show_seconds() -> None:
             while not is_over.wait(0.5):
-                self._document.show_card(title, duration(round(time.monotonic() - begun, 1)), "running")
+                self._document.show_card(
+                    title, format_duration(round(time.monotonic() - begun, 1)), "running"
+                )
 
         self._document.show_card(title, "", "running")
         progress = threading.Thread(target=show_seconds, name="temporal-airflow-progress", daemon=True)
@@ -318,7 +320,7 @@ class LiveGrid:
         if self._is_outdated():
             return max(0.05, self._document.seconds_until_due)
         if self._document.needs_new_clocks and not self.poller.state.ended:
-            start = moment(self.poller.state.run.get("start_date"))
+            start = parse_time(self.poller.state.run.get("start_date"))
             return max(self._document.seconds_until_due, _clock_interval(start))
         return _LONG_POLL
 
@@ -376,9 +378,9 @@ class LiveGrid:
                 snapshot, failed = state.snapshot(), state.failed
             if self._published == published and has_ended:
                 return
-            shown = grid(snapshot, note=self._note)
+            shown = build_grid(snapshot, note=self._note)
             if failed:
-                shown = grid(snapshot, note=self._note, details=self._known_details(shown.failures))
+                shown = build_grid(snapshot, note=self._note, details=self._known_details(shown.failures))
             self._published = published
             with_widget = self._document.kind is FrontEnd.BUNDLE and not (has_ended or is_last)
             self._document.show_grid(shown, self.widget if with_widget else None)
@@ -392,7 +394,7 @@ class LiveGrid:
                 details = self._details
             if snapshot is None:
                 return
-            failures = grid(snapshot).failures[:SHOWN]
+            failures = build_grid(snapshot).failures[:SHOWN]
             for instance in failures:
                 key = (instance.task_id, instance.map_index)
                 if details.get(key, (None,))[0] == instance.try_number:

@@ -77,7 +77,7 @@ class Document:
     def show_card(self, title: str, details: str, state: str) -> None:
         """Show a line of progress, before there is a run."""
         plain = f"{title} {details}".strip()
-        self._publish({"text/html": html.card(title, details, state=state), "text/plain": plain}, {})
+        self._publish({"text/html": html.render_card(title, details, state=state), "text/plain": plain}, {})
 
     def show_grid(self, shown: Grid, widget: RunWidget | None = None) -> None:
         """Show a run as HTML. If a widget is given, the front end shows it in place of the HTML."""
@@ -86,7 +86,7 @@ class Document:
         begun = time.monotonic()
         data: dict[str, Any] = {
             "text/html": html.render(shown, key=self.key),
-            "text/plain": text.plain(shown),
+            "text/plain": text.render_text(shown),
         }
         facts = {"dag_id": shown.dag_id, "run_id": shown.run_id, "state": shown.state}
         metadata: dict[str, Any] = {METADATA: facts}

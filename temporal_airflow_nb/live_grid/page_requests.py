@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from temporal_airflow_nb.display.commands import commands
+from temporal_airflow_nb.display.commands import suggest_commands
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.live_grid.poller import GridPoller
 
@@ -66,7 +66,7 @@ def _full(live: PageOwner, _: Mapping[str, Any]) -> dict[str, Any]:
 def _task(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
     instance = _instance(request)
     details = live.poller.call("task", **instance, try_number=request.get("try_number"))
-    next_calls = commands(instance["task_id"], instance["map_index"], details.get("state"))
+    next_calls = suggest_commands(instance["task_id"], instance["map_index"], details.get("state"))
     return {**details, "commands": next_calls}
 
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, TypedDict
 
 from temporal_airflow_nb.cells.line_map import with_cells
-from temporal_airflow_nb.display.model import cut
+from temporal_airflow_nb.display.model import shorten
 
 Record = Mapping[str, Any]
 """A log record of Airflow as structlog has written it, with any fields."""
@@ -102,7 +102,7 @@ def _line_text(line: Record) -> Iterator[str]:
 
 def _message(line: Record) -> str:
     extra = ((name, value) for name, value in line.items() if name not in _HIDDEN_FIELDS)
-    more = " ".join(f"{name}={cut(repr(value), _VALUE_WIDTH)}" for name, value in extra)
+    more = " ".join(f"{name}={shorten(repr(value), _VALUE_WIDTH)}" for name, value in extra)
     return "  ".join(part for part in (str(line.get("event", "")), more) if part)
 
 

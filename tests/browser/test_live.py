@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from temporal_airflow_nb.display import html
-from temporal_airflow_nb.display.model import grid
+from temporal_airflow_nb.display.model import build_grid
 from tests.support.paths import DOCS
 from tests.support.snapshots import at, mapped, snapshot, task
 from tests.support.waiting import until
@@ -331,7 +331,7 @@ def test_a_notebook_of_somebody_else_shows_a_table(open_notebook):
         state="failed",
         end=3,
     )
-    shown = html.render(grid(ended, now=at(3)))
+    shown = html.render(build_grid(ended, now=at(3)))
     (cell,) = open_notebook(
         "untrusted.ipynb", "run", outputs=[new_output("display_data", {"text/html": shown})]
     )

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from temporal_airflow_nb.display.model import grid
+from temporal_airflow_nb.display.model import build_grid
 from temporal_airflow_nb.display.states import STATE_STYLES
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.live_grid import page_requests
@@ -88,7 +88,7 @@ def test_changes_are_numbered_and_merged(state):
     assert (delta["seq"], delta["runs"]) == (3, [ended])
     assert state.ended
     assert keys(state.failed) == [("a", -1)]
-    shown = grid(state.snapshot(), now=at(9))
+    shown = build_grid(state.snapshot(), now=at(9))
     assert (shown.state, shown.seconds, [row.name for row in shown.rows]) == ("failed", 3.0, ["b", "a"])
 
 

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from temporal_airflow_nb.display.gantt_svg import gantt_svg
+from temporal_airflow_nb.display.gantt_svg import render_gantt
 from temporal_airflow_nb.display.states import STATE_STYLES
 from temporal_airflow_nb.display.svg import ticks
 from tests.support.snapshots import at, mapped, snapshot, task
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def chart(*tasks, now=10, **options):
-    return ET.fromstring(gantt_svg(snapshot(*tasks), now=at(now), **options))
+    return ET.fromstring(render_gantt(snapshot(*tasks), now=at(now), **options))
 
 
 def lanes(picture):
@@ -106,7 +106,7 @@ def test_it_says_what_it_shows_to_whoever_cannot_see_it():
 
 
 def test_it_stands_alone():
-    source = gantt_svg(snapshot(task("a<script>", "success", 0, 1), task("b", "running", 1)), now=at(3))
+    source = render_gantt(snapshot(task("a<script>", "success", 0, 1), task("b", "running", 1)), now=at(3))
     assert "<script" not in source
     assert "<style" not in source
     assert "href" not in source
@@ -114,7 +114,7 @@ def test_it_stands_alone():
 
 
 def test_a_run_without_tasks_or_times_is_drawn():
-    assert "no tasks" in gantt_svg({"dag_id": "etl", "run_id": "r", "state": "queued", "tasks": []})
+    assert "no tasks" in render_gantt({"dag_id": "etl", "run_id": "r", "state": "queued", "tasks": []})
 
 
 @pytest.mark.parametrize(
