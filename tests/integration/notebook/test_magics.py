@@ -131,9 +131,9 @@ def test_nothing_starts_for_bad_options(shell, tmp_path):
 
 def test_flags_that_cannot_be_taken_are_answered_with_what_may_be_meant(shell):
     for options, hint in [
-        ("--cnof '{}'", "Is --conf meant?"),
-        ("--no-runs", "Is --no-run meant?"),
-        ('--conf {"day": 1}', "JSON goes in quotes"),
+        ("--cnof '{}'", "Did you mean --conf?"),
+        ("--no-runs", "Did you mean --no-run?"),
+        ('--conf {"day": 1}', "Put JSON in quotes"),
     ]:
         with pytest.raises(UsageError, match=hint):
             shell.run(f"%%temporal_dag {options}\n{CELL}")

@@ -21,7 +21,7 @@ def body(source):
 def test_a_dag_that_is_not_called_is_an_error():
     [finding] = preflight.check(HEAD + "@dag(schedule=None)\ndef etl(): ...\n")
     assert (finding.level, finding.code, finding.line) == ("error", "uncalled-dag", 3)
-    assert finding.hint == "Call it at the end: etl()"
+    assert finding.hint == "Call it at the end: `etl()`."
     assert finding.to_dict()["dag_id"] == "etl"
 
 
@@ -117,7 +117,7 @@ def test_the_fix_of_a_naive_date_can_be_pasted():
     [finding] = preflight.check(
         "from datetime import datetime\nDAG('d', start_date=datetime(2020, 1, day=3))"
     )
-    assert finding.hint == 'Say which: pendulum.datetime(2020, 1, day=3, tz="UTC")'
+    assert finding.hint == 'Add a time zone: `pendulum.datetime(2020, 1, day=3, tz="UTC")`.'
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,12 @@ etl()
 @pytest.mark.parametrize(
     ("answer", "tie", "level", "message"),
     [
-        ("return 'z'", "choose() >> [a(), b()]", "error", "choose chooses 'z', and the DAG has no such task"),
+        (
+            "return 'z'",
+            "choose() >> [a(), b()]",
+            "error",
+            "`choose` chooses 'z', but the DAG has no such task",
+        ),
         ("return 'b'", "choose() >> a(); b()", "warning", "chooses 'b', which isn't downstream"),
         ("return 'a' if 1 else ['a']", "choose() >> [a(), b()]", "warning", "never chooses 'b'"),
     ],
@@ -190,7 +195,7 @@ def test_branches_that_may_lead_somewhere(answer, tie):
 
 
 def test_what_is_stored_is_named_with_its_line():
-    uses = preflight.uses(
+    uses = preflight.find_uses(
         """
 day = Variable.get("day")
 other = Variable.get("with_default", default=1)
@@ -224,4 +229,4 @@ def test_files_beside_the_notebook_are_not_beside_the_tasks(tmp_path):
 
 def test_source_that_is_no_dag_has_nothing_to_say():
     assert preflight.check("x = 1") == []
-    assert preflight.uses("x = 1") == preflight.Uses()
+    assert preflight.find_uses("x = 1") == preflight.Uses()
