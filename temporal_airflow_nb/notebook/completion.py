@@ -1,8 +1,8 @@
 """Tab completion: flags of the magics and their values, ids of DAGs, runs and tasks.
 
 IPython calls :func:`temporal_airflow_matcher` and waits for it. Ids come from the stack: a new thread asks for them,
-and the completion waits for that thread at most ``_MAX_WAIT`` seconds. If the answer takes longer, the completion uses an
-old one, and the next completion the new one.
+and the completion waits for that thread at most ``_MAX_WAIT`` seconds. If the answer takes longer, the completion uses
+an old one, and the next completion the new one.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _dag_ids_of(cell: str) -> list[str]:
 
     _, _, body = cell.partition("\n")
     try:
-        return prepare.dag_ids(prepare.parse(body))
+        return prepare.find_dag_ids(prepare.parse(body))
     except Exception:
         return []
 

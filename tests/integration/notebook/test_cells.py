@@ -80,7 +80,7 @@ def notebook(shell, stack, tmp_path, monkeypatch):
 def run(notebook, stack):
     def run(cell=CELL, conf=None, name=None):
         prepared = notebook(cell, name)
-        with prepare.placed(stack.home, prepared.file_name, prepared.source) as path:
+        with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
             answer = stack.client.call(
                 "submit", path=str(path), dag_id=None, conf=conf, bundle=NOTEBOOK_BUNDLE
             )
@@ -123,7 +123,7 @@ def test_a_plain_file_serialises_identically(notebook, stack, tmp_path):
     assert "# %%" not in prepared.plain
     plain = tmp_path / prepared.file_name
     plain.write_text(prepared.plain)
-    with prepare.placed(stack.home, prepared.file_name, prepared.source) as path:
+    with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
         [of_cell] = stack.client.call("check", path=str(path))["dags"]
         [of_file] = stack.client.call("check", path=str(plain))["dags"]
     assert of_cell == of_file
@@ -148,7 +148,7 @@ for n in range(RATE):
 def test_a_loop_of_dags_keeps_its_file(notebook, stack):
     prepared = notebook(FACTORY)
     assert prepared.file_name == "made_n.py"
-    with prepare.placed(stack.home, prepared.file_name, prepared.source) as path:
+    with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
         answer = stack.client.call("check", path=str(path))
     assert sorted(dag["dag_id"] for dag in answer["dags"]) == ["made_0", "made_1"]
 

@@ -74,7 +74,7 @@ def test_conf_takes_quotes_and_braces(dag):
 
 def test_a_cell_with_several_dags_needs_to_be_told_which(dag, stack):
     body = CELL + CELL.replace("greet", "greet_again")
-    with pytest.raises(DagNotFoundError, match="the cell defines 2 DAGs") as caught:
+    with pytest.raises(DagNotFoundError, match="The cell defines 2 DAGs") as caught:
         dag(body=body)
     assert "--dag-id" in caught.value.hint
     assert dag("--dag-id greet_again", body).dag_id == "greet_again"
@@ -108,7 +108,7 @@ def test_a_cell_that_does_not_import_leaves_the_file_before(dag, stack):
 
 
 def test_a_cell_without_a_dag_leaves_nothing(dag, stack, shell):
-    with pytest.raises(DagFileError, match="the cell defines no DAG"):
+    with pytest.raises(DagFileError, match="The cell defines no DAG"):
         dag(body="x = str(1)\n")
     assert not cell_file(stack, f"cell_{shell.ip.execution_count}.py").exists()
 
@@ -124,7 +124,7 @@ def test_nothing_starts_for_bad_options(shell, tmp_path):
     ]:
         with pytest.raises(error):
             shell.run(f"%%temporal_dag --home {home} {options}\n{CELL}")
-    with pytest.raises(DagFileError, match="the cell defines no DAG"):
+    with pytest.raises(DagFileError, match="The cell defines no DAG"):
         shell.run(f"%%temporal_dag --home {home}\n# later\n")
     assert not home.exists()
 
@@ -195,7 +195,7 @@ def test_params_are_checked_by_their_schema_before_anything_is_stored(dag, stack
 def test_no_run_checks_and_stores(dag, shell, stack, capsys):
     shell.ns.pop("run", None)
     shell.run("%%temporal_dag --no-run\n" + CELL.replace("greet", "greet_stored"))
-    assert capsys.readouterr().out == "Stored: greet_stored. Nothing runs.\n"
+    assert capsys.readouterr().out == "Stored greet_stored without a run.\n"
     assert "run" not in shell.ns
     shell.run("import temporal_airflow_nb as ta; known = set(ta.dags()['dag_id'])")
     assert "greet_stored" in shell.ns["known"]
@@ -234,7 +234,7 @@ def test_write_to_writes_a_file_that_has_nothing_to_do_with_a_notebook(dag, tmp_
     dag(f"--write-to {path}", CELL.replace("hello {", "bye {"))
     assert "bye {" in path.read_text()
     path.write_text(path.read_text() + "# mine\n")
-    with pytest.raises(InvalidInputError, match="isn't as a cell has left it") as caught:
+    with pytest.raises(InvalidInputError, match="was edited since a cell wrote it") as caught:
         dag(f"--write-to {path}")
     assert "--force" in caught.value.hint
     assert path.read_text().endswith("# mine\n")

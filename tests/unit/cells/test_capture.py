@@ -9,7 +9,7 @@ import types
 import pytest
 
 from temporal_airflow_nb.cells import prepare
-from temporal_airflow_nb.cells.line_map import cell_of
+from temporal_airflow_nb.cells.line_map import find_cell
 
 
 class Notebook:
@@ -153,7 +153,9 @@ def test_lines_of_the_file_are_those_of_the_cells(notebook):
         "\n\nimport json\ndef first():\n    return json", "%%time\ndef second():\n    return first()"
     )
     source = notebook.prepare("\nprint(second())").source
-    placed = {str(cell_of(source, n)): text for n, text in enumerate(source.splitlines(), 1) if text.strip()}
+    placed = {
+        str(find_cell(source, n)): text for n, text in enumerate(source.splitlines(), 1) if text.strip()
+    }
     assert placed["In [1], line 4"] == "def first():"
     assert placed["In [2], line 3"] == "    return first()"
     assert placed["In [3], line 3"] == "print(second())"
@@ -280,8 +282,8 @@ def test_a_value_of_no_known_line_is_of_no_cell(notebook):
     notebook.run("import dataclasses\n@dataclasses.dataclass\nclass Row:\n    n: int", "%time ROW = Row(1)")
     source = notebook.prepare("print(ROW, Row)").source
     line = source.splitlines().index("ROW = Row(n=1)") + 1
-    assert cell_of(source, line) is None
-    assert str(cell_of(source, len(source.splitlines()))) == "In [3], line 2"
+    assert find_cell(source, line) is None
+    assert str(find_cell(source, len(source.splitlines()))) == "In [3], line 2"
 
 
 def test_star_imports_of_other_cells(notebook):
@@ -316,7 +318,7 @@ def test_annotations_of_a_cell_that_defers_them(notebook):
         notebook.prepare("from __future__ import annotations\ndef f(x: Unknown) -> Other: ...").findings == []
     )
     assert [p[3] for p in notebook.problems("def f(x: Unknown): ...")] == [
-        "Unknown isn't defined, neither in this cell nor in one that was executed."
+        "Unknown is defined neither in this cell nor in an executed one."
     ]
 
 
@@ -336,26 +338,26 @@ def load():
     [
         ("import pandas\ndf = pandas.DataFrame([1, 2])", "df", "DataFrame of 2 rows × 1 columns", "inside the task"),
         ("import sqlite3\nconn = sqlite3.connect(':memory:')", "conn", "sqlite3.Connection", "an Airflow connection"),
-        ("gen = (i for i in [])", "gen", "is a generator", "or a list of it"),
+        ("gen = (i for i in [])", "gen", "is a generator", "convert it to a list"),
         ("log = open('/dev/null')", "log", "is a _io.TextIOWrapper", "Open it inside the task"),
         ("import types\nmod = types.ModuleType('mod')", "mod", "is the module mod", "file beside the notebook"),
         ("exec('f = lambda: 1')", "f", "is a lambda", "define it with def"),
         ("exec('def f(): pass')", "f", "is the function f", "define it with def"),
         ("def f(): pass\nexec('def f(): return 1')", "f", "isn't what In [1], line 1 defined", "Execute the cell"),
-        ("class A: pass\na = A()", "a", "is an A", "write `a = A()` into this cell too"),
-        ("import threading\nlock = threading.Lock()", "lock", "is a _thread.lock", "make it inside the task"),
+        ("class A: pass\na = A()", "a", "is an A", "copy `a = A()` into this cell"),
+        ("import threading\nlock = threading.Lock()", "lock", "is a _thread.lock", "Create it inside the task"),
         ("import numpy\nrows = numpy.zeros(3)", "rows", "is a numpy.ndarray", ".tolist()"),
         ("rows = [n for n in range(100_000)]", "rows", "takes more than 100 kB as source", "Write it to a file"),
-        ("rows = []\nrows += [rows, rows]", "rows", "holds itself", "Build it in the task"),
-        ("class A:\n    def __getattr__(self, name): 1 / 0\na = A()", "a", "is an A", "write `a = A()` into this"),
+        ("rows = []\nrows += [rows, rows]", "rows", "contains itself", "Build it in the task"),
+        ("class A:\n    def __getattr__(self, name): 1 / 0\na = A()", "a", "is an A", "copy `a = A()` into this"),
         ("rows = [open('/dev/null')]", "rows", "is a _io.TextIOWrapper", "Open it"),
         ("", "display", "exists only in the notebook", "Print it"),
         ("5", "_", "exists only in the notebook", "a name of its own"),
         ("", "In", "exists only in the notebook", "a name of its own"),
-        ("%%script false --no-raise-error\nx = 1", "x", "isn't defined, neither", "Define it in a cell."),
-        ("x = 1\ndel x", "x", "isn't defined any more: In [1], line 1 did", "Execute that cell again"),
-        ("loader = 1", "loadr", "isn't defined, neither", "Did you mean loader?"),
-        ("", "pd", "isn't defined, neither", "Import it: import pandas as pd"),
+        ("%%script false --no-raise-error\nx = 1", "x", "is defined neither in", "Define it in a cell."),
+        ("x = 1\ndel x", "x", "isn't defined any more; In [1], line 1 defined it", "Execute that cell again"),
+        ("loader = 1", "loadr", "is defined neither in", "Did you mean loader?"),
+        ("", "pd", "is defined neither in", "Import it: `import pandas as pd`."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_taken_along_is_said(notebook, define, name, message, hint):
@@ -373,10 +375,8 @@ def test_what_only_another_dag_defines_is_said(notebook):
     notebook.run("%%temporal_dag --name 'a/b'\n\ndef clean(): pass", errors=True)
     [(_, code, line, message, hint)] = notebook.problems("clean()")
     assert (code, line) == ("unknown-name", 2)
-    assert message.startswith(
-        "clean is defined only by In [1], line 3, and a cell under %%temporal_dag isn't"
-    )
-    assert hint == "Move its definition to a cell without the magic, for both to use."
+    assert message.startswith("clean is only defined by In [1], line 3, but a cell with %%temporal_dag isn't")
+    assert hint == "Move its definition to a cell without the magic, so that both cells can use it."
 
 
 def test_all_problems_are_told_at_once_and_by_which_way_they_come(notebook):
