@@ -34,7 +34,7 @@ FRAMES = """async ([deltas, perSecond]) => {
   });
   for (const delta of deltas) {
     const begun = performance.now();
-    model.say(delta);
+    model.receive(delta);
     await new Promise(done => setTimeout(done, 1000 / perSecond - (performance.now() - begun)));
   }
   running = false;
@@ -137,7 +137,7 @@ def _large(page: Page, address: str) -> dict[str, list[float]]:
         times["scroll"].append(page.evaluate(STEP, ["scroll"]))
         times["a delta of 100 tasks"].append(
             page.evaluate(
-                f"async delta => {{ {PAINTED} const begun = performance.now(); model.say(delta); await painted();"
+                f"async delta => {{ {PAINTED} const begun = performance.now(); model.receive(delta); await painted();"
                 " return performance.now() - begun; }",
                 delta(1),
             )

@@ -107,7 +107,7 @@ def prepare(
     ...     folder=Path(),
     ... )
     >>> prepared.file_name, prepared.names, [finding.message for finding in prepared.findings]
-    ('etl.py', {'RETRIES': 'In [1], line 1'}, ["DAG isn't defined, neither in this cell nor in one that was executed."])
+    ('etl.py', {'RETRIES': 'In [1], line 1'}, ['DAG is defined neither in this cell nor in an executed one.'])
     """
     source = make_source(cell, execution_count)
     tree = parse(source)

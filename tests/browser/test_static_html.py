@@ -1,4 +1,4 @@
-"""What is left of a run's HTML where a saved notebook is read: styles, pictures and scripts may be taken away."""
+"""Tests the HTML of a run in viewers of saved notebooks, which may remove styles, pictures and scripts."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def shown():
     return build_grid(run, details={("quality.totals", -1): failed}, now=at(3))
 
 
-def test_without_styles_and_pictures_a_table_of_text_is_left(shown):
+def test_html_without_styles_and_pictures_is_a_table_of_text(shown):
     left = bleach.clean(html.render(shown, key="k"), tags=TAGS, attributes=ATTRIBUTES, strip=True)
     assert not re.search(r"style=|class=|<svg|<rect|data-", left)
     page = Page(left)
@@ -124,7 +124,7 @@ def test_without_styles_and_pictures_a_table_of_text_is_left(shown):
     assert ("href", "http://127.0.0.1:8233/namespaces/default/workflows/airflow-etl") in page.attributes
 
 
-def test_everything_that_needs_a_style_has_it_inline(shown):
+def test_all_styles_are_inline(shown):
     page = Page(html.render(shown))
     assert not {"style", "script", "link", "img"} & set(page.tags)
     assert not [value for name, value in page.attributes if name == "style" and "var(" in value]

@@ -45,12 +45,12 @@ def test_dags_are_found_without_running_the_cell(source, ids):
         ("DAG('a')", "mine.py", "mine.py"),
     ],
 )
-def test_the_file_is_named_after_the_dag_the_cell_or_as_asked(source, name, file):
+def test_the_file_is_named_after_the_option_the_dag_or_the_cell(source, name, file):
     assert prepare.choose_file_name(ast.parse(source), name, 7) == file
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", ".py"])
-def test_a_name_that_is_no_file_name_is_refused(name):
+def test_an_invalid_file_name_is_refused(name):
     with pytest.raises(InvalidInputError):
         prepare.choose_file_name(ast.parse(""), name, 1)
 
@@ -80,7 +80,7 @@ def failing(tmp_path, error, source=THREE_LINES):
     return str(caught.value)
 
 
-def test_a_cell_that_is_no_dag_file_leaves_nothing(tmp_path):
+def test_a_refused_cell_leaves_no_file(tmp_path):
     path = tmp_path / "notebook" / "etl.py"
     said = failing(tmp_path, DagFileError(f"{path}, line 4: NameError: name 'x' is not defined", line=4))
     assert said == "cell line 4: NameError: name 'x' is not defined"
@@ -88,7 +88,7 @@ def test_a_cell_that_is_no_dag_file_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("error", [DagFileError("broken"), DagNotFoundError("none"), InvalidConfError("no")])
-def test_the_good_file_before_comes_back(tmp_path, error):
+def test_the_former_file_is_restored_after_an_error(tmp_path, error):
     with prepare.stored_file(tmp_path, "etl.py", GOOD) as path:
         pass
     failing(tmp_path, error)
@@ -96,7 +96,7 @@ def test_the_good_file_before_comes_back(tmp_path, error):
     assert [entry.name for entry in path.parent.iterdir()] == ["etl.py"]
 
 
-def test_a_good_file_stays_when_something_else_is_wrong(tmp_path):
+def test_a_valid_file_stays_after_another_error(tmp_path):
     failing(tmp_path, InvalidInputError("no such date"), GOOD)
     assert (tmp_path / "notebook" / "etl.py").read_text() == GOOD
 
@@ -121,7 +121,7 @@ def test_an_unchanged_cell_does_not_touch_its_file(tmp_path):
         ("return 1", 2, "'return' outside function", ""),
     ],
 )
-def test_what_only_a_notebook_can_execute_is_said(body, line, said, hint):
+def test_syntax_that_only_a_notebook_can_execute_is_refused(body, line, said, hint):
     with pytest.raises(DagFileError) as caught:
         prepare.parse(prepare.make_source(body, 1))
     assert caught.value.message.startswith(f"cell line {line}: ")
@@ -140,7 +140,7 @@ def test_what_only_a_notebook_can_execute_is_said(body, line, said, hint):
         ("d = etl()", "etl.py"),
     ],
 )
-def test_a_file_keeps_its_name_where_ids_are_made(source, file):
+def test_a_file_with_computed_ids_keeps_its_name(source, file):
     assert (
         prepare.choose_file_name(ast.parse(source), None, 1)
         == prepare.choose_file_name(ast.parse(source), None, 2)
@@ -148,7 +148,7 @@ def test_a_file_keeps_its_name_where_ids_are_made(source, file):
     )
 
 
-def test_errors_in_what_other_cells_defined_name_those(tmp_path):
+def test_errors_in_code_of_other_cells_name_those_cells(tmp_path):
     path = tmp_path / "etl.py"
     source = "# header\nimport csv\n\n# %% In [3], line 5\ndef f(): 1 / 0\n\n# %% In [7], line 2\nf()\n"
     error = DagFileError(f"{path}, line 5: ZeroDivisionError", path=str(path), line=5)

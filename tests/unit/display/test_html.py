@@ -62,7 +62,7 @@ def etl():
     )
 
 
-def test_plain_text_is_one_line_a_task(etl):
+def test_plain_text_has_one_line_per_task(etl):
     assert text.render_text(build_grid(etl, now=at(2)), width=80).splitlines() == [
         "▸ etl · manual__2026-01-01 · running · 2.00 s",
         "✓ extract   success                             1.00 s",
@@ -76,7 +76,7 @@ def test_plain_text_is_one_line_a_task(etl):
     ]
 
 
-def test_groups_are_kept_together_where_the_first_member_stands():
+def test_members_of_a_group_follow_its_first_member():
     shown = build_grid(
         snapshot(task("g.a", group="g"), task("x"), task("g.b", group="g"), task("g.h.c", group="g.h"))
     )
@@ -105,25 +105,25 @@ def test_a_task_id_without_its_groups_prefix_stays_whole():
         ("success", (4, 2), "4 of 4"),
     ],
 )
-def test_tries_say_how_many_there_may_be(state, tries, shown):
+def test_tries_show_the_allowed_number(state, tries, shown):
     try_number, max_tries = tries
     (row,) = build_grid(snapshot(task("a", state, 0, 1, try_number=try_number, max_tries=max_tries))).rows
     assert row.tries == shown
 
 
-def test_a_running_task_lasts_until_now():
+def test_the_duration_of_a_running_task_ends_now():
     shown = build_grid(snapshot(task("a", "running", 1.0)), now=at(3.5))
     assert shown.seconds_of(shown.rows[0]) == 2.5
     assert shown.span(shown.rows[0]) == pytest.approx((1 / 3.5, 1 / 3.5, 1.0))
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 1e9])
-def test_a_clock_that_is_off_makes_no_bar_outside_the_timeline(seconds):
+def test_a_wrong_clock_draws_no_bar_outside_the_timeline(seconds):
     shown = build_grid(snapshot(task("a", "success", seconds, seconds + 1), end=2, state="success"))
     assert all(0 <= part <= 1 for part in shown.span(shown.rows[0]))
 
 
-def test_several_states_are_summed_up_as_airflow_does():
+def test_several_states_are_combined_as_in_airflow():
     from airflow.api_fastapi.common.parameters import state_priority
 
     assert tuple(NO_STATUS if state is None else state.value for state in state_priority) == PRIORITY
@@ -131,7 +131,7 @@ def test_several_states_are_summed_up_as_airflow_does():
     assert combine_states({}) == NO_STATUS
 
 
-def test_every_state_of_airflow_has_a_colour_and_a_sign_of_its_own():
+def test_every_state_of_airflow_has_a_colour_and_a_unique_sign():
     from airflow.utils.state import TaskInstanceState
 
     assert tuple(state.value for state in TaskInstanceState) == TASK_STATES
@@ -176,7 +176,7 @@ def chain(n):
     )
 
 
-def test_a_thousand_tasks_fit_a_terminal_with_what_matters():
+def test_a_thousand_tasks_fit_a_terminal():
     lines = in_terminal(build_grid(chain(1000), now=at(60)), width=80, height=24)
     assert len(lines) <= 24
     assert all(len(line) <= 80 for line in lines)
@@ -215,7 +215,7 @@ def test_a_wide_terminal_has_a_timeline():
     assert "━" in wide
 
 
-def test_html_stands_alone(etl):
+def test_html_is_self_contained(etl):
     source = html.render(build_grid(etl, now=at(2)))
     page = Page(source)
     assert "script" not in page.tags
@@ -236,7 +236,7 @@ def test_html_stands_alone(etl):
     assert ("href", "http://127.0.0.1:8233/namespaces/default/workflows/airflow-etl") in page.attributes
 
 
-def test_html_is_a_table_for_whoever_listens_to_it(etl):
+def test_html_is_a_table_for_screen_readers(etl):
     page = Page(html.render(build_grid(etl, now=at(2))))
     assert page.tags.count("caption") == 1
     assert [value for name, value in page.attributes if name == "scope"].count("col") == 5
@@ -247,7 +247,7 @@ def test_html_is_a_table_for_whoever_listens_to_it(etl):
     assert "began 1.00 s into the run, took 0.20 s" in labels
 
 
-def test_html_escapes_what_people_named():
+def test_html_escapes_names():
     nasty = '<img src=x onerror="alert(1)">&'
     shown = snapshot(
         task(nasty, "failed", 0.0, 1.0, group=nasty, operator=nasty),
@@ -298,7 +298,7 @@ DETAILS = {
 }
 
 
-def test_html_says_which_tasks_failed_and_what_to_call():
+def test_html_shows_failed_tasks_and_what_to_call():
     said = Page(html.render(build_grid(failed_run()))).text
     assert "✗ load failed at try 3 of 3, after 1.00 s" in said
     assert 'Next: run.logs("load") run.clear("load", downstream=True)' in said
@@ -307,7 +307,7 @@ def test_html_says_which_tasks_failed_and_what_to_call():
     assert 'run.logs("report"' not in said
 
 
-def test_a_failure_shows_the_users_lines_the_end_of_the_log_and_what_to_call():
+def test_a_failure_shows_the_users_code_the_end_of_the_log_and_what_to_call():
     shown = build_grid(failed_run(), details={("load", -1): DETAILS})
     said = Page(html.render(shown)).text
     assert "✗ load failed at try 3 of 3, after 1.00 s: ValueError: <b>not a date</b>" in said
@@ -322,7 +322,7 @@ def test_a_failure_shows_the_users_lines_the_end_of_the_log_and_what_to_call():
     assert '    Next: run.logs("load")   run.clear("load", downstream=True)' in plain
 
 
-def test_failures_are_objects_with_facts():
+def test_failures_are_objects():
     found = list_failures(build_grid(failed_run(), details={("load", -1): DETAILS}))
     assert len(found) == 3
     assert found[0].exception == "ValueError: <b>not a date</b>"
@@ -336,7 +336,7 @@ def test_failures_are_objects_with_facts():
     assert repr(list_failures(build_grid(snapshot(task("a", "success", 0, 1))))) == "Nothing failed."
 
 
-def test_the_first_failures_are_of_as_many_tasks_as_there_are():
+def test_the_first_failures_are_of_different_tasks():
     run = snapshot(*mapped("add", "failed", "failed", "failed"), task("load", "failed", 0, 1))
     assert [failed.name for failed in list_failures(build_grid(run))] == ["add[0]", "load", "add[1]"]
     assert "… and 1 more in run.failures" in html.render(build_grid(run))
@@ -363,7 +363,7 @@ def test_a_message_is_shown_line_by_line_with_notes_and_causes_and_without_colou
     assert ">  at 9\nask Ada\nfrom KeyError: &#x27;a&#x27;</pre>" in page
 
 
-def test_where_no_line_is_the_users_none_is_shown():
+def test_a_failure_without_a_frame_of_the_user_shows_no_code():
     frames = [{"filename": "/lib/bash.py", "lineno": 9, "name": "execute", "user": False}]
     details = {"error": {"type": "E", "value": "exit code 5", "frames": frames}}
     assert list_failures(build_grid(failed_run(), details={("load", -1): details}))[0].place == ""
@@ -413,5 +413,5 @@ def test_a_note_is_shown_everywhere(etl):
     assert "connection lost" in "".join(in_terminal(shown))
 
 
-def test_a_card_says_what_goes_on():
+def test_a_card_shows_progress():
     assert Page(html.render_card("Starting the stack", "3.0 s")).text == "▸ Starting the stack 3.0 s"
