@@ -96,7 +96,7 @@ def _frames(page: Page, address: str, view: str) -> tuple[list[float], float]:
     _open(page, address)
     page.evaluate("traits => start(traits)", {"key": KEY, "view": "grid", "state": state})
     if view != "graph":
-        page.get_by_role("button", name="Unfold all").click()
+        page.get_by_role("button", name="Expand all").click()
     page.get_by_role("tab", name=view.capitalize()).click()
     page.locator("ta-live .row, ta-live .node").first.wait_for()
     delta = changes(state, CHANGED)
