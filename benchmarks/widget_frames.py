@@ -34,7 +34,7 @@ FRAMES = """async ([deltas, perSecond]) => {
   });
   for (const delta of deltas) {
     const begun = performance.now();
-    model.say(delta);
+    model.receive(delta);
     await new Promise(done => setTimeout(done, 1000 / perSecond - (performance.now() - begun)));
   }
   running = false;
@@ -96,7 +96,7 @@ def _frames(page: Page, address: str, view: str) -> tuple[list[float], float]:
     _open(page, address)
     page.evaluate("traits => start(traits)", {"key": KEY, "view": "grid", "state": state})
     if view != "graph":
-        page.get_by_role("button", name="Unfold all").click()
+        page.get_by_role("button", name="Expand all").click()
     page.get_by_role("tab", name=view.capitalize()).click()
     page.locator("ta-live .row, ta-live .node").first.wait_for()
     delta = changes(state, CHANGED)
@@ -137,7 +137,7 @@ def _large(page: Page, address: str) -> dict[str, list[float]]:
         times["scroll"].append(page.evaluate(STEP, ["scroll"]))
         times["a delta of 100 tasks"].append(
             page.evaluate(
-                f"async delta => {{ {PAINTED} const begun = performance.now(); model.say(delta); await painted();"
+                f"async delta => {{ {PAINTED} const begun = performance.now(); model.receive(delta); await painted();"
                 " return performance.now() - begun; }",
                 delta(1),
             )

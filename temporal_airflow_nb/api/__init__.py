@@ -1,8 +1,8 @@
-"""What ``import temporal_airflow_nb as ta`` offers."""
+"""The public functions of ``import temporal_airflow_nb as ta``."""
 
 from __future__ import annotations
 
-# Public functions and where they are: the package and ``aio`` load them on first use, so that importing the package
+# Public functions and their modules. The package and ``aio`` load them on first use, so that importing the package
 # imports neither pandas nor IPython nor Temporal.
 FUNCTIONS = {
     **dict.fromkeys(("run_cell", "write_dag"), "temporal_airflow_nb.api.cells"),

@@ -1,4 +1,4 @@
-"""Runs the DAG of a cell or a text, and writes it as a file."""
+"""Run the DAG that a cell or a string defines, or write it as a file."""
 
 from __future__ import annotations
 
@@ -33,38 +33,39 @@ def run_cell(
     home: str | os.PathLike[str] | None = None,
     created: Callable[[Run | Runs], None] | None = None,
 ) -> Run | Runs | None:
-    """Run the DAG that a text defines, as ``%%temporal_dag`` runs that of its cell.
+    """Run the DAG that some source defines, as ``%%temporal_dag`` does with its cell.
 
     Parameters
     ----------
     source
         Python code with a DAG. It may use what the notebook's cells have defined.
     name
-        Name of the DAG file; after its DAG where left out.
+        Name of the DAG file; the id of its DAG if omitted.
     dag_id
-        Which DAG, if there are several.
+        The DAG to run, if the source defines several.
     conf
-        The run's ``conf``.
+        The ``conf`` of the run.
     params
-        Values for the DAG's params; a name that the DAG hasn't got is an error.
+        Values for the params of the DAG. An unknown name is an error.
     wait
-        Whether to wait for the end.
+        Whether to wait for the end of the run; the setting ``wait`` if omitted.
     backfill
-        First and last date: one run for each date of the DAG's schedule. Dates without a time zone are in UTC.
+        First and last date. Airflow creates a run for each date of the DAG's schedule between them. Dates without a
+        time zone are in UTC.
     write_to
-        A path for the DAG as a plain Airflow file.
+        Path to which the DAG is also written as a plain Airflow file.
     force
-        Whether that file may replace one that has been edited.
+        Whether to replace that file even if it was edited.
     view
-        ``"grid"``, ``"graph"``, ``"gantt"`` or ``"none"``: what a notebook shows.
+        The view in a notebook: ``"grid"``, ``"graph"``, ``"gantt"`` or ``"none"``.
     run
-        False: the DAG is checked and stored alone.
+        Whether to run the DAG. If False, it is only checked and stored.
     worker_lost
-        What becomes of a try whose worker was lost: ``"rerun"`` or ``"fail"``.
+        Whether a try whose worker was lost is run again (``"rerun"``) or fails (``"fail"``).
     home
-        State folder of the embedded stack; the stack in use where left out.
+        State folder of the embedded stack; the stack in use if omitted.
     created
-        Called with the run, or runs, as soon as there are any: who interrupts what comes then has them.
+        Called with the run or runs as soon as they exist, so that you have them even if you interrupt the wait.
 
     Returns
     -------
@@ -76,11 +77,11 @@ def run_cell(
     PreflightError
         The DAG can't be run as it is; nothing was started.
     DagFileError, DagNotFoundError
-        It isn't Python, can't be imported, has no DAG, or several.
+        The source isn't Python, can't be imported, or defines no DAG or several.
     InvalidConfError
-        The DAG's params refuse ``conf`` or ``params``.
+        ``conf`` or ``params`` don't fit the params of the DAG.
     InvalidInputError
-        Another argument can't be used.
+        Another argument is invalid.
 
     Examples
     --------
@@ -93,35 +94,35 @@ def run_cell(
     from temporal_airflow_nb.display import ipython
 
     if not isinstance(name, (str, type(None))):
-        raise InvalidInputError(f"name must be a string, not {type(name).__name__}.")
-    order = submit.CellOptions(
+        raise InvalidInputError(f"`name` must be a string, not {type(name).__name__}.")
+    options = submit.CellOptions(
         name=name,
         dag_id=dag_id,
         conf=checked_conf(conf),
         params=checked_conf(params, "params") or {},
         run=run,
         wait=settings.get("wait") if wait is None else wait,
-        backfill=_span(backfill),
-        write_to=None if write_to is None else _path("write_to", write_to),
+        backfill=_parse_backfill(backfill),
+        write_to=None if write_to is None else _parse_path("write_to", write_to),
         force=force,
         view=settings.choose("view", view, settings.VIEWS),
         worker_lost=settings.choose("worker_lost", worker_lost, settings.WORKER_LOST),
         home=None if home is None else os.fspath(home),
     )
-    return submit.submit(source, order, ipython.current_shell(), created)
+    return submit.submit(source, options, ipython.current_shell(), created)
 
 
 def write_dag(source: str, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write the DAG that a text defines as a plain Airflow file, with what it uses of the notebook.
+    """Write the DAG that some source defines as a plain Airflow file, with the notebook code it uses.
 
     Parameters
     ----------
     source
         Python code with a DAG, as in a cell.
     path
-        The file. One that isn't as a cell has left it is an error.
+        The file. It is an error if it exists and wasn't written by this function, or was edited since.
     force
-        Whether to replace it all the same.
+        Whether to replace the file in that case.
 
     Returns
     -------
@@ -133,38 +134,40 @@ def write_dag(source: str, path: str | os.PathLike[str], *, force: bool = False)
     PreflightError, DagFileError
         The DAG can't be used.
     InvalidInputError
-        The path can't, or holds what somebody has edited.
+        The file can't be written, or was edited.
     """
     from temporal_airflow_nb.api import submit
 
-    return submit.write(source, _path("path", path), force=force)
+    return submit.write(source, _parse_path("path", path), force=force)
 
 
-def _span(backfill: tuple[str | date, str | date] | None) -> tuple[str, str] | None:
+def _parse_backfill(backfill: tuple[str | date, str | date] | None) -> tuple[str, str] | None:
     if backfill is None:
         return None
     if isinstance(backfill, str) or len(backfill) != 2:
         raise InvalidInputError(
-            f"backfill is {backfill!r}, not a first and a last date.",
-            hint='For example backfill=("2026-01-01", "2026-01-07").',
+            f"`backfill` must be a first and a last date, not {backfill!r}.",
+            hint='For example: `backfill=("2026-01-01", "2026-01-07")`.',
         )
     start, end = backfill
-    return _moment(start), _moment(end)
+    return _parse_date(start), _parse_date(end)
 
 
-def _path(name: str, path: str | os.PathLike[str]) -> Path:
+def _parse_path(name: str, path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)):
-        raise InvalidInputError(f"{name} must be a path, not {type(path).__name__}.")
+        raise InvalidInputError(f"`{name}` must be a path, not {type(path).__name__}.")
     return Path(path).expanduser()
 
 
-def _moment(text: str | date) -> str:
+def _parse_date(text: str | date) -> str:
     if isinstance(text, date) and not isinstance(text, datetime):
         text = text.isoformat()
     try:
         moment = text if isinstance(text, datetime) else datetime.fromisoformat(text.replace("Z", "+00:00"))
     except (AttributeError, ValueError):
         raise InvalidInputError(
-            f"{text!r} isn't a date.", hint="Write it as 2026-01-31 or 2026-01-31T06:00+00:00.", value=text
+            f"{text!r} isn't a date.",
+            hint="Write it as `2026-01-31` or `2026-01-31T06:00+00:00`.",
+            value=text,
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).isoformat()

@@ -1,4 +1,7 @@
-"""A cell as a plain DAG file, at a path of the user's."""
+"""Write a cell as a plain DAG file to a path of the user.
+
+The state folder records a hash of each written file, so that edits of the user aren't overwritten.
+"""
 
 from __future__ import annotations
 
@@ -18,38 +21,39 @@ _RECORD = "written.json"
 
 
 def check(path: Path, text: str, *, force: bool = False) -> None:
-    """Refuse to replace a file that isn't as a cell has left it.
+    """Check that a file can be written, and that it has no edits that would be lost.
 
     Raises
     ------
     InvalidInputError
-        Somebody else has written it, or has changed it since; or it can't be written there.
+        The file wasn't written from a cell, was edited since, or can't be written.
     """
     if path.suffix != ".py":
         raise InvalidInputError(
-            f"{path} isn't the name of a Python file.", hint="It ends in .py.", path=str(path)
+            f"{path} isn't the name of a Python file.", hint="Use a name that ends in `.py`.", path=str(path)
         )
     if not path.parent.is_dir():
         raise InvalidInputError(f"There is no folder {path.parent}.", hint="Create it first.", path=str(path))
     try:
+        # Fails now, before the run is started, if the folder isn't writable.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            there = path.read_bytes() if path.exists() else None
+            present = path.read_bytes() if path.exists() else None
     except OSError as error:
         raise InvalidInputError(
             f"{path} can't be written: {error.strerror}.", hint="Choose another path.", path=str(path)
         ) from None
-    if force or there is None:
+    if force or present is None:
         return
-    if there != text.encode() and _known().get(str(path.resolve())) != _hash(there):
+    if present != text.encode() and _read_record().get(str(path.resolve())) != _hash(present):
         raise InvalidInputError(
-            f"{path} isn't as a cell has left it: it would be overwritten.",
-            hint="Choose another path, or overwrite it with --force (`force=True`).",
+            f"{path} was edited since a cell wrote it, or wasn't written by a cell.",
+            hint="Choose another path, or overwrite the file with `--force` (`force=True`).",
             path=str(path),
         )
 
 
 def write(path: Path, text: str) -> None:
-    """Write the file in one step, and remember what it holds."""
+    """Write the file atomically and record its hash."""
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -62,11 +66,11 @@ def write(path: Path, text: str) -> None:
         raise
     home = home_path()
     state_folder.prepare_home(home)
-    record = {**_known(), str(path.resolve()): _hash(text.encode())}
+    record = {**_read_record(), str(path.resolve()): _hash(text.encode())}
     write_private(home / _RECORD, json.dumps(record, indent=2) + "\n")
 
 
-def _known() -> dict[str, str]:
+def _read_record() -> dict[str, str]:
     try:
         return dict(json.loads((home_path() / _RECORD).read_text()))
     except (OSError, ValueError):
@@ -78,6 +82,7 @@ def _hash(content: bytes) -> str:
 
 
 def _umask() -> int:
+    # The umask can only be read by setting it.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Addresses of the stack's pages, as the user's browser reaches them."""
+"""Return addresses of the UIs of a stack, as the user's browser reaches them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ PAGES = ("airflow", "temporal")
 
 
 class Link(str):
-    """An address, which a notebook shows as a link."""
+    """An address that notebooks show as a link."""
 
     name = ""
 
     def _repr_html_(self) -> str:
-        return str(notices.link(self.name, self))
+        return str(notices.render_link(self.name, self))
 
 
 def page(name: str, home: str | None = None) -> Link:
     """Return the address of Airflow's or Temporal's UI.
 
-    On a JupyterHub it is below the user's own server.
+    On a JupyterHub, the address is below that of the user's server.
 
     Parameters
     ----------
     name
         ``"airflow"`` or ``"temporal"``.
     home
-        The stack's state folder; the stack in use where left out.
+        State folder of the stack; the stack in use if omitted.
 
     Raises
     ------
     InvalidInputError
-        There is no such page, or the stack runs without it.
+        There is no such UI, or the stack runs without it.
     ServiceUnavailableError
         The stack isn't running.
 
@@ -44,14 +44,14 @@ def page(name: str, home: str | None = None) -> Link:
     """
     if name not in PAGES:
         raise InvalidInputError(
-            f"There is no page {name!r}.", hint=f"Choose one of: {', '.join(PAGES)}.", page=name
+            f"There is no UI {name!r}.", hint=f"Choose one of: {', '.join(PAGES)}.", page=name
         )
     stack = current.current(home)
     links: dict[str, str] = getattr(stack, "links", {}) if stack.client else {}
     if name not in links:
         raise InvalidInputError(
             f"This stack has no {name.capitalize()} UI.",
-            hint="An embedded one has Airflow's with `up --ui`: end it first with `down`.",
+            hint="For the Airflow UI of an embedded stack, end it with `down` and start it with `up --ui`.",
             page=name,
         )
     link = Link(links[name])

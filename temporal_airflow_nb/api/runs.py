@@ -1,4 +1,4 @@
-"""Finds, shows and compares the runs of the stack in use; lists its DAGs and pools."""
+"""Find, show and compare runs of the stack in use, and list its DAGs and pools."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from temporal_airflow_nb.client.protocol import Client
 
-_MOST_RUNS_SEARCHED = 1000
+_MAX_RUNS_SEARCHED = 1000
 
 
 class RunCatalog:
-    """The runs of the stack in use: ``ta.runs``, to be called.
+    """The runs of the stack in use, available as ``ta.runs``.
 
     Examples
     --------
@@ -38,18 +38,18 @@ class RunCatalog:
         dtype_backend: str | None = None,
         client: Client | None = None,
     ) -> pd.DataFrame:
-        """Return runs as a frame, newest first.
+        """Return runs as a data frame, newest first.
 
         Parameters
         ----------
         dag_id
-            Of which DAG; of all if None.
+            Only runs of this DAG; of all DAGs if None.
         state
-            In which state: ``"queued"``, ``"running"``, ``"success"`` or ``"failed"``; in any if None.
+            Only runs in this state: ``"queued"``, ``"running"``, ``"success"`` or ``"failed"``; in all states if None.
         limit
-            How many at most; all if None.
+            Maximum number of runs; all if None.
         dtype_backend
-            ``"pyarrow"`` for columns that Arrow holds.
+            ``"pyarrow"`` for Arrow-backed columns.
         client
             The client of a stack; the one in use if None.
 
@@ -57,21 +57,21 @@ class RunCatalog:
         -------
         pandas.DataFrame
             ``dag_id``, ``run_id``, ``state`` (category), ``run_type``, ``logical_date``, ``run_after``,
-            ``queued_at``, ``start_date``, ``end_date``, ``duration`` (missing until the run ends), ``version`` (of
-            the DAG, at the run's start), ``note``.
+            ``queued_at``, ``start_date``, ``end_date``, ``duration`` (missing until the run ends), ``version`` (that of
+            the DAG when the run started), ``note``.
 
         Raises
         ------
         DagNotFoundError
             There is no such DAG.
         InvalidInputError
-            There is no such state, or ``limit`` isn't a number of runs.
+            There is no such state, or ``limit`` is less than 1.
         ServiceUnavailableError
             No stack is running.
         """
         if not (limit is None or (isinstance(limit, int) and limit > 0)):
             raise InvalidInputError(
-                f"limit is {limit!r}, not a number of runs.", hint="Give 1 or more, or None for all."
+                f"`limit` is {limit!r}, not a number of runs.", hint="Use 1 or more, or None for all."
             )
         answer = _client(client).call("runs_columns", dag_id=dag_id, state=state, limit=limit)
         return runs_frame(answer, dtype_backend=dtype_backend)
@@ -82,7 +82,7 @@ class RunCatalog:
         Parameters
         ----------
         dag_id
-            Of which DAG; of all if None.
+            Only runs of this DAG; of all DAGs if None.
         client
             The client of a stack; the one in use if None.
 
@@ -96,8 +96,8 @@ class RunCatalog:
         asked = _client(client)
         found = asked.call("runs_columns", dag_id=dag_id, limit=1)["columns"]
         if not found["run_id"]:
-            of = "There is no run yet." if dag_id is None else f"DAG {dag_id!r} has no run."
-            raise RunNotFoundError(of, hint="Run it first.", dag_id=dag_id)
+            message = "There is no run yet." if dag_id is None else f"DAG {dag_id!r} has no run."
+            raise RunNotFoundError(message, hint="Run it first.", dag_id=dag_id)
         return Run(asked, found["dag_id"][0], found["run_id"][0])
 
     def get(self, dag_id: str, run_id: str, *, client: Client | None = None) -> Run:
@@ -106,7 +106,7 @@ class RunCatalog:
         Parameters
         ----------
         dag_id, run_id
-            Which run.
+            The ids of the DAG and the run.
         client
             The client of a stack; the one in use if None.
 
@@ -129,21 +129,21 @@ runs = RunCatalog()
 
 
 def dags(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
-    """Return the DAGs that Airflow knows, by id, those whose file is gone left out.
+    """Return the DAGs that Airflow knows, ordered by id, without those whose file was removed.
 
     Parameters
     ----------
     dtype_backend
-        ``"pyarrow"`` for columns that Arrow holds; ``tags`` stay objects.
+        ``"pyarrow"`` for Arrow-backed columns, except ``tags``.
     client
         The client of a stack; the one in use if None.
 
     Returns
     -------
     pandas.DataFrame
-        ``dag_id``, ``is_paused``, ``schedule``, ``next_run`` (when it is created), ``tags`` (list), ``owners``,
-        ``file`` (in its ``bundle``), ``bundle``, ``version`` (the latest), ``last_run_id``, ``last_run_state``
-        (category), ``last_run_start``, ``has_import_errors``, ``description``.
+        ``dag_id``, ``is_paused``, ``schedule``, ``next_run`` (the time at which it is created), ``tags`` (list),
+        ``owners``, ``file`` (in its ``bundle``), ``bundle``, ``version`` (the latest), ``last_run_id``,
+        ``last_run_state`` (category), ``last_run_start``, ``has_import_errors``, ``description``.
 
     Raises
     ------
@@ -158,19 +158,19 @@ def dags(*, dtype_backend: str | None = None, client: Client | None = None) -> p
 
 
 def pools(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
-    """Return Airflow's pools and how their slots are used now, by name.
+    """Return Airflow's pools and the present use of their slots, ordered by name.
 
     Parameters
     ----------
     dtype_backend
-        ``"pyarrow"`` for columns that Arrow holds.
+        ``"pyarrow"`` for Arrow-backed columns.
     client
         The client of a stack; the one in use if None.
 
     Returns
     -------
     pandas.DataFrame
-        ``pool``, ``slots`` (-1: without limit), ``running``, ``queued``, ``scheduled``, ``deferred``, ``open``
+        ``pool``, ``slots`` (-1 for no limit), ``running``, ``queued``, ``scheduled``, ``deferred``, ``open``
         (missing without limit), ``include_deferred``, ``description``.
 
     Raises
@@ -187,17 +187,17 @@ def compare(a: Run, b: Run) -> Comparison:
     Parameters
     ----------
     a, b
-        The runs, of one DAG or of different ones. What only one of them has is told as such.
+        The runs, of one DAG or of different DAGs. A task that only one of them has is marked as such.
 
     Returns
     -------
     Comparison
-        Has ``frame``, and is shown by a notebook as a picture.
+        The comparison with its ``frame``. Notebooks show it as a picture.
 
     Raises
     ------
     RunNotFoundError
-        A run isn't there any more.
+        A run was deleted.
 
     Examples
     --------
@@ -207,20 +207,20 @@ def compare(a: Run, b: Run) -> Comparison:
     for name, run in (("a", a), ("b", b)):
         if not isinstance(run, Run):
             raise TypeError(
-                f"{name} must be a Run, such as ta.runs.get(dag_id, run_id), not {type(run).__name__}"
+                f"`{name}` must be a Run, such as `ta.runs.get(dag_id, run_id)`, not {type(run).__name__}."
             )
     return Comparison(a.snapshot(), b.snapshot())
 
 
 def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
-    """Show a run in the output of the present cell, and follow it until it ends; outside a notebook print it.
+    """Show a run in the output of the current cell and keep it up to date. Outside a notebook, print it.
 
     Parameters
     ----------
     run
-        The run, its id, or a DAG's id for the DAG's latest run; the latest run of all where left out.
+        The run, its id, or the id of a DAG for its latest run; the latest of all runs if omitted.
     view
-        ``"grid"``, ``"graph"`` or ``"gantt"``.
+        ``"grid"``, ``"graph"`` or ``"gantt"``; the setting ``view`` if omitted.
 
     Returns
     -------
@@ -247,16 +247,16 @@ def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
     shell = ipython.current_shell()
     if shell is None:
         from temporal_airflow_nb.display import text
-        from temporal_airflow_nb.display.model import grid
+        from temporal_airflow_nb.display.model import build_grid
 
-        print(text.plain(grid(shown.snapshot())))
+        print(text.render_text(build_grid(shown.snapshot())))
     elif first_view != "none":
         live.show(shown, first_view)
     return shown
 
 
 def find_run(name: str | None = None) -> Run:
-    """Return a run by its id, the latest of a DAG by the DAG's id, or the latest of all.
+    """Return the run with an id, the latest run of the DAG with that id, or the latest of all runs.
 
     Raises
     ------
@@ -264,9 +264,9 @@ def find_run(name: str | None = None) -> Run:
         There is no such run.
     """
     if not isinstance(name, (str, type(None))):
-        raise InvalidInputError(f"A run is named by a string, not by {name!r}.")
+        raise InvalidInputError(f"The id of a run must be a string, not {name!r}.")
     client = current.client()
-    known = client.call("runs", limit=_MOST_RUNS_SEARCHED)["runs"]
+    known = client.call("runs", limit=_MAX_RUNS_SEARCHED)["runs"]
     for found in known:
         if name in (None, found["dag_id"], found["run_id"]):
             return Run(client, found["dag_id"], found["run_id"])
@@ -276,7 +276,7 @@ def find_run(name: str | None = None) -> Run:
         return Run(client, name, older[0]["run_id"])
     names = [text for found in known for text in (found["dag_id"], found["run_id"])]
     raise RunNotFoundError(
-        f"There is no run, and no DAG with runs, of the name {name!r}.",
+        f"There is no run and no DAG with runs that has the id {name!r}.",
         hint=did_you_mean(name, names, "`ta.runs()` lists the runs."),
         run_id=name,
     )

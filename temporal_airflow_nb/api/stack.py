@@ -1,4 +1,4 @@
-"""Starts, ends and describes the stack in use."""
+"""Start, end and describe the stack in use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from temporal_airflow_nb.api.links import Link, page
-from temporal_airflow_nb.api.status import Status, status_of
+from temporal_airflow_nb.api.status import Status, describe_status
 from temporal_airflow_nb.errors import interruptible
 from temporal_airflow_nb.stack import current
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str | None = None) -> LocalStack:
-    """Start the embedded stack of a state folder, or attach to it where it runs, and wait until it is ready.
+    """Start the embedded stack of a state folder, or attach to it if it runs, and wait until it is ready.
 
-    It ends with this process. The one of a notebook's kernel outlives a restart of the kernel.
+    The stack ends with this process, except that a stack of a notebook survives a restart of the kernel.
 
     Parameters
     ----------
     home
-        The state folder; as configured where left out.
+        The state folder; the configured one if omitted.
     ui
-        Whether Airflow's API server, scheduler and DAG processor run too.
+        Whether to run Airflow's API server, scheduler and DAG processor, too.
     db
-        ``"sqlite"`` or ``"postgres"``; what the folder has, or SQLite, where left out.
+        ``"sqlite"`` or ``"postgres"``; if omitted, the database that the folder has, or SQLite.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str 
     Raises
     ------
     InvalidInputError
-        The folder can't be used, or its stack runs without the UI, or has the other database.
+        The folder can't be used, or its stack runs without the UI or with the other database.
     ServiceUnavailableError
         A service doesn't start.
 
@@ -59,17 +59,19 @@ def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str 
 
 
 def down(home: str | os.PathLike[str] | None = None) -> bool:
-    """End the embedded stack of a state folder, whoever started it. Runs that haven't ended go on when it is up again.
+    """End the embedded stack of a state folder, even if another process started it.
+
+    Unfinished runs continue when the stack is started again.
 
     Parameters
     ----------
     home
-        The state folder; that of the stack in use where left out.
+        The state folder; that of the stack in use if omitted.
 
     Returns
     -------
     bool
-        Whether one ran.
+        Whether a stack was running.
     """
     from temporal_airflow_nb.live_grid import live
     from temporal_airflow_nb.stack.local import LocalStack
@@ -78,9 +80,9 @@ def down(home: str | os.PathLike[str] | None = None) -> bool:
     stack = used if isinstance(used, LocalStack) else current.embedded(home)
     was_running = stack.is_running
     if was_running:
-        note = "The stack was ended; the run goes on when it is started again."
+        note = "The stack was ended. The run continues when the stack is started again."
         live.close_all(note, stack.client.address)
-    with interruptible("The stack goes on ending."):
+    with interruptible("The stack continues to shut down."):
         stack.stop()
     if stack is used:
         current.use(None)
@@ -88,12 +90,12 @@ def down(home: str | os.PathLike[str] | None = None) -> bool:
 
 
 def status(home: str | os.PathLike[str] | None = None) -> Status:
-    """Return where you are: folder, addresses, versions, services, and whether it is production.
+    """Return the status of a stack: folder, addresses, versions, services, and whether it is production.
 
     Parameters
     ----------
     home
-        The state folder of an embedded stack; the stack in use where left out.
+        The state folder of an embedded stack; the stack in use if omitted.
 
     Returns
     -------
@@ -105,11 +107,11 @@ def status(home: str | os.PathLike[str] | None = None) -> Status:
     >>> ta.status()["services"][0]                                   # doctest: +SKIP
     {'name': 'temporal', 'state': 'running', 'address': '127.0.0.1:7233', 'pid': 4711}
     """
-    return status_of(current.current(home))
+    return describe_status(current.current(home))
 
 
 def ui(name: str = "airflow") -> Link:
-    """Return the address of Airflow's or Temporal's UI; a notebook shows it as a link.
+    """Return the address of the UI of Airflow or Temporal. Notebooks show it as a link.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where one is: the stack in use, its services and versions."""
+"""Describe the stack in use, its services and versions."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class Status(dict[str, Any]):
-    """What :func:`temporal_airflow_nb.status` returns.
+    """The status of a stack; see :func:`temporal_airflow_nb.status`.
 
-    A dict: ``services`` (a list of ``{"name", "state", "address", "pid"}``), ``env`` (variables for Airflow's
-    and Temporal's own tools), ``where`` (texts by name), ``production`` (whether what is done here concerns
-    production).
+    A dict with ``services`` (a list of ``{"name", "state", "address", "pid"}``), ``env`` (variables for Airflow's
+    and Temporal's own tools), ``where`` (descriptions by name), ``production`` (whether the stack is a production
+    system).
     """
 
-    def _alarm(self) -> str | None:
+    def _production_warning(self) -> str | None:
         if not self["production"]:
             return None
         where = self["where"]
         return f"This is production: {where.get('temporal', '')}, {where.get('airflow', '')}."
 
     def __repr__(self) -> str:
-        lines = [self._alarm() or ""] if self["production"] else []
+        lines = [self._production_warning() or ""] if self["production"] else []
         facts = self["where"]
         width = max(map(len, facts), default=0)
         lines += [f"{name:{width}}  {value}" for name, value in facts.items()]
@@ -45,18 +45,18 @@ class Status(dict[str, Any]):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return str(notices.status_html(self["services"], self["where"], self._alarm()))
+        return str(notices.render_status(self["services"], self["where"], self._production_warning()))
 
 
-def status_of(stack: Stack) -> Status:
-    """Return where a stack is, and how it does."""
+def describe_status(stack: Stack) -> Status:
+    """Return the status of a stack."""
     from temporal_airflow_nb.stack.local import LocalStack
 
     found, where = stack.status(), dict(stack.where)
     production = where.pop("production")
     known = _embedded(stack, where) if isinstance(stack, LocalStack) else {"stack": "connected", **where}
-    told = {name: str(value) for name, value in known.items() if value}
-    facts = {"where": {**told, "versions": _versions()}, "production": production}
+    texts = {name: str(value) for name, value in known.items() if value}
+    facts = {"where": {**texts, "versions": _versions()}, "production": production}
     return Status({**found, **facts})
 
 

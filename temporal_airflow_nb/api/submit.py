@@ -1,4 +1,8 @@
-"""A cell on its way to a run: made a file, checked, and handed to the stack."""
+"""Submit a cell: turn it into a DAG file, check it, and ask the stack to run it.
+
+``run_cell`` and ``write_dag`` call this in the thread that executes cells. The order matters: everything that can be
+checked without the stack comes first, so that a mistake in the cell starts nothing and stores nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.api import export
 from temporal_airflow_nb.cells import prepare
-from temporal_airflow_nb.cells.line_map import cell_of, own_cell
+from temporal_airflow_nb.cells.line_map import find_cell, find_dag_cell
 from temporal_airflow_nb.checks.preflight import Finding
 from temporal_airflow_nb.dag_runs.run import Run
 from temporal_airflow_nb.dag_runs.run_list import Runs
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellOptions:
-    """What is to be done with a cell; see :func:`temporal_airflow_nb.run_cell`."""
+    """The options of a cell; see :func:`temporal_airflow_nb.run_cell`."""
 
     name: str | None = None
     dag_id: str | None = None
@@ -49,21 +53,21 @@ def submit(
     shell: InteractiveShell | None,
     created: Callable[[Run | Runs], None] | None = None,
 ) -> Run | Runs | None:
-    """Do with a cell what is ordered, and show what comes of it in the shell's present output.
+    """Submit a cell as the options say, and show findings and the run in the output of the current cell.
 
-    ``created`` is called with the run, or runs, as soon as there are any.
+    ``created`` is called with the run or runs as soon as they exist.
 
     Returns
     -------
     Run, Runs or None
-        The run, those of a backfill, or None for a cell that is stored alone.
+        The run, the runs of a backfill, or None if the cell is only stored.
 
     Raises
     ------
     PreflightError
         The DAG can't be run as it is. Nothing has been started or stored.
     """
-    prepared = _prepared(cell, options.name, shell)
+    prepared = _prepare(cell, options.name, shell)
     stack = current.current(options.home)
     if options.write_to is not None:
         export.check(options.write_to, prepared.plain, force=options.force)
@@ -73,11 +77,10 @@ def submit(
     if refused := getattr(stack.client, "refused", {}).get("submit"):
         raise UnavailableHereError(
             refused,
-            hint="Have the cell written as a file, ta.write_dag(…), where that Airflow looks for DAGs, "
-            "or connect to its database.",
+            hint="Write the cell with `ta.write_dag(…)` to a DAG folder of that Airflow, or connect to its database.",
             op="submit",
         )
-    answer = _submitted(prepared, options, stack, grid)
+    answer = _submit(prepared, options, stack, grid)
     client = stack.client
     runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
     result = runs if options.backfill is not None or not runs else runs[0]
@@ -88,7 +91,7 @@ def submit(
     if options.write_to is not None:
         export.write(options.write_to, prepared.plain)
     if not runs:
-        ipython.say(shell, f"Stored: {', '.join(answer['dag_ids'])}. Nothing runs.")
+        ipython.show_text(shell, f"Stored {', '.join(answer['dag_ids'])} without a run.")
         return None
     if grid is not None:
         grid.address = client.address
@@ -100,13 +103,13 @@ def submit(
 
 def write(source: str, path: Path, *, force: bool) -> Path:
     """Write a cell's DAG as a plain Airflow file; see :func:`temporal_airflow_nb.write_dag`."""
-    prepared = _prepared(source, None, ipython.current_shell())
+    prepared = _prepare(source, None, ipython.current_shell())
     export.check(path, prepared.plain, force=force)
     export.write(path, prepared.plain)
     return path
 
 
-def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> prepare.PreparedCell:
+def _prepare(cell: str, name: str | None, shell: InteractiveShell | None) -> prepare.PreparedCell:
     prepared = prepare.prepare(
         cell,
         shell_ns=ipython.namespace(shell),
@@ -117,21 +120,21 @@ def _prepared(cell: str, name: str | None, shell: InteractiveShell | None) -> pr
     )
     if not prepared.may_make_dags:
         raise DagFileError(
-            "the cell defines no DAG", hint="Write `with DAG(...)`, or call a function under @dag."
+            "The cell defines no DAG.", hint="Write `with DAG(...)`, or call a function that has `@dag`."
         )
     _refuse(prepared.findings)
     return prepared
 
 
 def _start(stack: Stack, grid: live.LiveGrid | None, shell: InteractiveShell | None) -> None:
-    running = getattr(stack, "is_running", True)
-    if grid is None and not running:
-        ipython.say(shell, "Starting the stack …")
-    with ipython.busy(grid, "Connecting to the stack" if running else "Starting the stack"):
+    is_running = getattr(stack, "is_running", True)
+    if grid is None and not is_running:
+        ipython.show_text(shell, "Starting the stack …")
+    with ipython.show_progress(grid, "Connecting to the stack" if is_running else "Starting the stack"):
         current.start(stack)
 
 
-def _submitted(
+def _submit(
     prepared: prepare.PreparedCell, options: CellOptions, stack: Stack, grid: live.LiveGrid | None
 ) -> dict[str, Any]:
     start, end = options.backfill or (None, None)
@@ -144,7 +147,7 @@ def _submitted(
         "backfill": {"from": start, "to": end} if start else None,
     }
     client = stack.client
-    with ipython.busy(grid, "Submitting"), _file(prepared, options, stack) as path:
+    with ipython.show_progress(grid, "Submitting"), _placed_file(prepared, options, stack) as path:
         try:
             return client.call("submit", path=str(path), **body)
         except PreflightError as error:
@@ -152,15 +155,17 @@ def _submitted(
             raise PreflightError.of(found) from None
 
 
-def _file(prepared: prepare.PreparedCell, options: CellOptions, stack: Stack) -> AbstractContextManager[Path]:
-    """Have the cell's file where the stack's Airflow finds it."""
+def _placed_file(
+    prepared: prepare.PreparedCell, options: CellOptions, stack: Stack
+) -> AbstractContextManager[Path]:
+    """Put the cell's file where the Airflow of the stack finds it."""
     home: Path | None = getattr(stack, "home", None)
     if home is not None:
-        return prepare.placed(home, prepared.file_name, prepared.source)
+        return prepare.stored_file(home, prepared.file_name, prepared.source)
     if options.write_to is None:
         raise InvalidInputError(
-            "This Airflow runs the files of its own DAG folders.",
-            hint="Have the cell written to one of them: --write-to PATH.",
+            "This Airflow only runs files of its own DAG folders.",
+            hint="Write the cell to one of these folders with `--write-to PATH`.",
         )
     export.write(options.write_to, prepared.plain)
     return nullcontext(options.write_to.absolute())
@@ -172,18 +177,18 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def _in_cell(data: Mapping[str, Any], source: str) -> Finding:
-    """Return what the gateway has found in the file, at the cell's line."""
+    """Return a finding of the gateway about the file, with the line of the cell."""
     finding = Finding(**data)
     if finding.line is None:
         return finding
-    place = cell_of(source, finding.line)
-    if place is None or place.execution_count == own_cell(source):
+    place = find_cell(source, finding.line)
+    if place is None or place.execution_count == find_dag_cell(source):
         return replace(finding, line=place.line if place is not None else None)
     return replace(finding, line=None, message=f"{place}: {finding.message}")
 
 
 def _distinct(findings: Sequence[Finding]) -> list[Finding]:
-    """Leave out what the gateway has found as well as we."""
+    """Remove findings that both the gateway and the checks of this process have reported."""
     known = {(finding.code, finding.line, finding.task_id): finding for finding in reversed(findings)}
     placed = {finding.code for finding in findings if finding.line is not None}
     distinct = [

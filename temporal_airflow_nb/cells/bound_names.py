@@ -1,4 +1,4 @@
-"""Names that Python source binds."""
+"""Find the names that Python source binds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Binding:
     node : ast.stmt
         The statement.
     alias : ast.alias or None
-        Of an import: which of its parts.
+        For an import, the imported name within the statement.
     """
 
     name: str
@@ -37,21 +37,21 @@ class Binding:
 
 
 def has_star_import(tree: ast.AST) -> bool:
-    """Return whether names come from a ``from … import *``."""
+    """Return whether source contains a ``from … import *``."""
     return any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in ast.walk(tree))
 
 
-def bindings(body: Iterable[ast.stmt]) -> Iterator[Binding]:
-    """Yield the bindings of a block and of the compound statements in it, in the order of the source.
+def find_bindings(body: Iterable[ast.stmt]) -> Iterator[Binding]:
+    """Yield the bindings of a block, including its compound statements, in the order of the source.
 
-    >>> [(b.name, b.how) for b in bindings(ast.parse("import os.path as p\\nfor i, j in x: n = i").body)]
+    >>> [(b.name, b.how) for b in find_bindings(ast.parse("import os.path as p\\nfor i, j in x: n = i").body)]
     [('p', 'import'), ('i', 'other'), ('j', 'other'), ('n', 'assign')]
     """
     for node in body:
-        yield from _of_statement(node)
+        yield from _find_in_statement(node)
 
 
-def _of_statement(node: ast.stmt) -> Iterator[Binding]:
+def _find_in_statement(node: ast.stmt) -> Iterator[Binding]:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         for alias in node.names:
             name = alias.asname or (alias.name.split(".")[0] if isinstance(node, ast.Import) else alias.name)
@@ -61,36 +61,36 @@ def _of_statement(node: ast.stmt) -> Iterator[Binding]:
         yield Binding(node.name, "class" if isinstance(node, ast.ClassDef) else "def", node)
         return
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-        plain: str | None = node.targets[0].id
+        assigned_name: str | None = node.targets[0].id
     elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-        plain = node.target.id
+        assigned_name = node.target.id
     else:
-        plain = None
+        assigned_name = None
     if isinstance(node, ast.AnnAssign) and node.value is None:
         return
     blocks: list[ast.stmt] = []
-    for child in _own_parts(node):
+    for child in _direct_children(node):
         if isinstance(child, ast.stmt):
             blocks.append(child)
         else:
-            for name in names_bound(child):
-                yield Binding(name, "assign" if name == plain else "other", node)
-    yield from bindings(blocks)
+            for name in find_bound_names(child):
+                yield Binding(name, "assign" if name == assigned_name else "other", node)
+    yield from find_bindings(blocks)
 
 
-def _own_parts(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the expressions of a statement, and the statements of its blocks."""
+def _direct_children(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the expressions of a statement and the statements of its blocks."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.ExceptHandler, ast.match_case)):
             if isinstance(child, ast.ExceptHandler) and child.name:
                 yield ast.Name(id=child.name, ctx=ast.Store())
-            yield from _own_parts(child)
+            yield from _direct_children(child)
         else:
             yield child
 
 
-def names_bound(expression: ast.AST) -> Iterator[str]:
-    """Yield what an expression or a pattern binds in the scope around it."""
+def find_bound_names(expression: ast.AST) -> Iterator[str]:
+    """Yield the names that an expression or a pattern binds in the enclosing scope."""
     if isinstance(expression, ast.Name):
         if isinstance(expression.ctx, ast.Store):
             yield expression.id
@@ -98,7 +98,7 @@ def names_bound(expression: ast.AST) -> Iterator[str]:
     if isinstance(expression, FUNCTIONS):
         return
     if isinstance(expression, _COMPREHENSIONS):
-        # Only an assignment expression leaves a comprehension.
+        # Only an assignment expression in a comprehension binds a name outside of it.
         for child in ast.walk(expression):
             if isinstance(child, ast.NamedExpr) and isinstance(child.target, ast.Name):
                 yield child.target.id
@@ -108,4 +108,4 @@ def names_bound(expression: ast.AST) -> Iterator[str]:
     if isinstance(expression, ast.MatchMapping) and expression.rest:
         yield expression.rest
     for child in ast.iter_child_nodes(expression):
-        yield from names_bound(child)
+        yield from find_bound_names(child)

@@ -1,4 +1,9 @@
-"""What a cell uses of the cells before it: source of what is code, values of what is simple."""
+"""Find the code and the values of other cells that a cell uses.
+
+:func:`capture` starts with the names that the cell uses but doesn't define, and continues with those that their
+definitions use. It includes the source of functions, classes, imports and reproducible assignments, and writes other
+simple values as literals. A name that can't be included becomes a ``Problem``.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +17,33 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from temporal_airflow_nb.cells import replay
-from temporal_airflow_nb.cells.bound_names import Binding, bindings, has_star_import
-from temporal_airflow_nb.cells.captured_names import Captured, Chunk, Problem
+from temporal_airflow_nb.cells.bound_names import Binding, find_bindings, has_star_import
+from temporal_airflow_nb.cells.captured_code import CapturedCode, Chunk, Problem
 from temporal_airflow_nb.cells.cell_history import Definition, History
 from temporal_airflow_nb.cells.literals import (
     Imported,
     NotSimpleError,
     Rendering,
-    advice,
-    described,
-    importable,
+    describe,
+    explain_refusal,
+    is_importable,
 )
-from temporal_airflow_nb.cells.provenance import defines, imported
-from temporal_airflow_nb.cells.used_names import Use, uses
+from temporal_airflow_nb.cells.provenance import match_import, matches_definition
+from temporal_airflow_nb.cells.used_names import Use, find_uses
 
-# IPython adds to the builtins, which no task has.
-_ONLY_HERE = {
+# Names that IPython adds to the builtins, with the advice what to do instead. Tasks don't have them.
+_IPYTHON_NAMES = {
     "display": "print it, or return it from the task",
-    "get_ipython": "there is no notebook where a task runs",
+    "get_ipython": "a task runs outside of the notebook",
     "In": "give what you need a name of its own, in a cell",
     "Out": "give what you need a name of its own, in a cell",
 }
 _LAST_OUTPUT = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[ido]h")
-_BUILTINS = frozenset(dir(builtins)) - {*_ONLY_HERE, "_"} | {"__file__", "__annotations__", "__builtins__"}
+_BUILTINS = frozenset(dir(builtins)) - {*_IPYTHON_NAMES, "_"} | {
+    "__file__",
+    "__annotations__",
+    "__builtins__",
+}
 _KNOWN_IMPORTS = {
     "dag": "from airflow.sdk import dag",
     "task": "from airflow.sdk import task",
@@ -53,25 +62,26 @@ _SECRET = re.compile(
 )
 
 
-def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) -> Captured:
-    """Find the free names of a cell, and those of what they stand for, in a notebook.
+def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) -> CapturedCode:
+    """Find the names that a cell uses but doesn't define, and include their definitions.
 
     Parameters
     ----------
     tree
-        Of the cell.
+        The syntax tree of the cell.
     namespace
-        The notebook's: a name's value now decides which of its definitions counts.
+        The namespace of the notebook. The present value of a name decides which of its definitions is included.
     history
         The executed cells.
     """
     search = _Search(tree, namespace, history)
-    unsure = has_star_import(tree)
-    for use in uses(tree):
+    # Any unknown name may come from a star import, so only warnings about secrets are certain.
+    has_unknown_names = has_star_import(tree)
+    for use in find_uses(tree):
         if not (use.annotation and _defers_annotations(tree) and use.name not in namespace):
             search.find(use.name, use, ())
     found = search.captured
-    if unsure:
+    if has_unknown_names:
         found.problems = [problem for problem in found.problems if problem.code == "secret-value"]
     named = {(c.execution_count, c.line) for key, c in search.chunks.items() if key in found.names}
     found.chunks = _ordered(
@@ -88,77 +98,81 @@ def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) ->
 
 
 class _Search:
+    """The search of one :func:`capture`."""
+
     def __init__(self, tree: ast.Module, namespace: Mapping[str, Any], history: History) -> None:
         self.namespace = namespace
         self.history = history
-        self.own = {binding.name for binding in bindings(tree.body)}
-        self.captured = Captured()
+        self.own = {binding.name for binding in find_bindings(tree.body)}
+        self.captured = CapturedCode()
         self.chunks: dict[str, Chunk] = {}
         self.imports: set[Imported] = set()
         self.done: set[str] = set()
         self.assigned: set[str] = set()
 
     def find(self, name: str, use: Use, through: tuple[str, ...]) -> None:
-        """Take a name along; ``use`` is where the cell needs it, ``through`` by what it is needed there."""
+        """Include a name. ``use`` is its use in the cell, ``through`` the names that led to it from there."""
         if name in self.done:
             return
         self.done.add(name)
         if name in _BUILTINS and not self._is_redefined(name):
             return
-        instead = self._only_here(name)
-        if use.guarded and (instead or name not in self.namespace):
+        advice = self._advice_for_ipython_name(name)
+        if use.guarded and (advice or name not in self.namespace):
             return
-        if instead:
-            self._problem(name, "captured-name", use, through, "exists only in the notebook", instead)
+        if advice:
+            self._problem(name, "captured-name", use, through, "exists only in the notebook", advice)
             return
         if name not in self.namespace:
-            self._missing(name, use, through)
+            self._report_missing(name, use, through)
             return
         value = self.namespace[name]
-        if not self._from_definition(name, value, use, through) and not self._import(name, value):
-            self._by_value(name, value, use, through)
+        if not self._include_definition(name, value, use, through) and not self._include_import(name, value):
+            self._include_value(name, value, use, through)
 
     def _is_redefined(self, name: str) -> bool:
         known = getattr(builtins, name, None)
         return self.namespace.get(name, known) is not known and bool(self.history.definitions(name))
 
-    def _only_here(self, name: str) -> str | None:
+    def _advice_for_ipython_name(self, name: str) -> str | None:
         if self.history.definitions(name):
             return None
         if _LAST_OUTPUT.fullmatch(name):
-            return _ONLY_HERE["Out"]
-        return _ONLY_HERE.get(name)
+            return _IPYTHON_NAMES["Out"]
+        return _IPYTHON_NAMES.get(name)
 
-    def _from_definition(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> bool:
-        """Take along the latest definition that the name's value comes from."""
+    def _include_definition(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> bool:
+        """Include the latest definition that gave the name its present value."""
         definitions = self.history.definitions(name)
         for definition in definitions:
             is_last = definition is definitions[0]
             match definition.binding:
                 case Binding(how="import"):
-                    if (needed := imported(definition, value, is_last=is_last)) is not None:
+                    if (needed := match_import(definition, value, is_last=is_last)) is not None:
                         self._add_import(name, needed)
                         return True
                 case Binding(how="assign", node=ast.Assign() | ast.AnnAssign() as node) if not _is_lambda(
                     node.value
                 ):
-                    if self._is_replayed(name, node.value, value):
+                    if self._is_reproducible(name, node.value, value):
                         self.assigned.add(name)
                         self._add_source(name, definition, use, through)
                         self.assigned.discard(name)
                         self._warn_of_secret(name, value, use, through)
                         return True
-                case _ if defines(definition, value, is_last=is_last, is_only=len(definitions) == 1):
+                case _ if matches_definition(
+                    definition, value, is_last=is_last, is_only=len(definitions) == 1
+                ):
                     self._add_source(name, definition, use, through)
                     return True
         return False
 
-    def _is_replayed(self, name: str, expression: ast.expr | None, value: Any) -> bool:
+    def _is_reproducible(self, name: str, expression: ast.expr | None, value: Any) -> bool:
         names = {n.id for n in ast.walk(expression or ast.Constant(0)) if isinstance(n, ast.Name)}
-        # Names that are each the other's: at least one of them had another value then.
+        # If two assignments use each other's name, one of the names had another value when it was used.
         if expression is None or names & {name, *self.assigned}:
             return False
-        return replay.gives(expression, value, self.namespace)
+        return replay.reproduces(expression, value, self.namespace)
 
     def _add_source(self, name: str, definition: Definition, use: Use, through: tuple[str, ...]) -> None:
         needed = self._add_chunk(name, definition)
@@ -175,7 +189,7 @@ class _Search:
         deferred = "annotations" in self.history.future_features()
         needed = [
             found
-            for found in uses(tree)
+            for found in find_uses(tree)
             if not (found.deferred and found.name in self.own)
             and not (found.annotation and deferred and found.name not in self.namespace)
         ]
@@ -187,7 +201,7 @@ class _Search:
     def _add_import(self, name: str, needed: Imported) -> None:
         self.imports.add(needed)
         self.captured.names[name] = "import"
-        # Each `import a.b` and `import a.c` binds `a`, and loads a module of it.
+        # `import a.b` and `import a.c` both bind `a`, and each loads another submodule.
         for other in self.history.definitions(name):
             alias = other.binding.alias
             is_plain = isinstance(other.binding.node, ast.Import) and alias and alias.asname is None
@@ -196,13 +210,15 @@ class _Search:
         if any(n.module.startswith(f"{name}.") and n.name == name for n in self.imports):
             self.imports.discard(Imported(name, None, name))
 
-    def _import(self, name: str, value: Any) -> bool:
-        """Import what came into the namespace without a statement of its own."""
+    def _include_import(self, name: str, value: Any) -> bool:
+        """Include an import for a module, function or class that no import statement of a cell names."""
         needed = None
         if isinstance(value, types.ModuleType):
             if sys.modules.get(value.__name__) is value and value.__spec__ is not None:
                 needed = Imported(value.__name__, None, name)
-        elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and importable(value):
+        elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and is_importable(
+            value
+        ):
             needed = Imported(value.__module__, value.__name__, name)
         for module in self.history.star_imports():
             if needed is None and getattr(sys.modules.get(module), name, _MISSING) is value:
@@ -213,7 +229,7 @@ class _Search:
         self.captured.names[name] = "import"
         return True
 
-    def _by_value(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> None:
+    def _include_value(self, name: str, value: Any, use: Use, through: tuple[str, ...]) -> None:
         self.assigned.add(name)
         rendering = Rendering(self._name_of, self._is_free)
         definitions = self.history.definitions(name)
@@ -239,21 +255,21 @@ class _Search:
         self.assigned.discard(name)
         for needed in sorted(rendering.names):
             if name in self._executed_with(needed):
-                self._as_it_began(name, needed, use, through)
+                self._include_initial_value(name, needed, use, through)
                 return
 
     def _executed_with(self, name: str) -> set[str]:
-        """Return what may be used when the definition of a name is executed."""
+        """Return the names that may be used while the definition of a name is executed."""
         found: set[str] = set()
-        waiting = list(self.chunks[name].at_once) if name in self.chunks else []
+        waiting = list(self.chunks[name].used_at_once) if name in self.chunks else []
         while waiting:
             if (one := waiting.pop()) not in found:
                 found.add(one)
                 waiting += self.chunks[one].needs if one in self.chunks else ()
         return found
 
-    def _as_it_began(self, name: str, member: str, use: Use, through: tuple[str, ...]) -> None:
-        """Take along what a registry was at first: the definitions of its members, decorated with it, fill it."""
+    def _include_initial_value(self, name: str, member: str, use: Use, through: tuple[str, ...]) -> None:
+        """Include the initial value of a registry. The decorated definitions of its members fill it again."""
         match self.history.definitions(name)[:1]:
             case [
                 Definition(
@@ -270,7 +286,7 @@ class _Search:
         self._problem(name, "captured-name", use, through, what, hint)
 
     def _name_of(self, thing: Any) -> str | None:
-        """Return the name under which code can be taken along."""
+        """Return the name by which a function, class or module can be included."""
         names = [getattr(thing, "__name__", ""), *self.namespace]
         return next((n for n in names if self.namespace.get(n) is thing and self._is_code(n, thing)), None)
 
@@ -280,11 +296,13 @@ class _Search:
             is_last = definition is definitions[0]
             match definition.binding:
                 case Binding(how="import"):
-                    found = imported(definition, thing, is_last=is_last) is not None
+                    found = match_import(definition, thing, is_last=is_last) is not None
                 case Binding(how="assign", node=ast.Assign(value=expression)) if not _is_lambda(expression):
-                    found = name not in self.assigned and self._is_replayed(name, expression, thing)
+                    found = name not in self.assigned and self._is_reproducible(name, expression, thing)
                 case _:
-                    found = defines(definition, thing, is_last=is_last, is_only=len(definitions) == 1)
+                    found = matches_definition(
+                        definition, thing, is_last=is_last, is_only=len(definitions) == 1
+                    )
             if found:
                 return True
         return False
@@ -297,30 +315,30 @@ class _Search:
         definitions = self.history.definitions(name)
         if isinstance(value, types.FunctionType) and definitions and definitions[0].binding.how != "assign":
             what, hint = (
-                f"is {described(value)}, which isn't what {definitions[0].place} defined",
+                f"is {describe(value)}, which isn't what {definitions[0].place} defined",
                 "execute the cell that defines it again",
             )
-        elif definitions and definitions[0].binding.how == "assign" and hint == _MAKE_IT:
+        elif definitions and definitions[0].binding.how == "assign" and hint == _DEFAULT_ADVICE:
             assignment = ast.unparse(definitions[0].binding.node)
             if len(assignment) <= 80:
-                hint = f"make it inside the task, or write `{assignment}` into this cell too"
+                hint = f"create it inside the task, or copy `{assignment}` into this cell"
         self._problem(name, "captured-name", use, through, what, hint)
 
-    def _missing(self, name: str, use: Use, through: tuple[str, ...]) -> None:
+    def _report_missing(self, name: str, use: Use, through: tuple[str, ...]) -> None:
         definitions = self.history.definitions(name)
         if definitions:
-            what = f"isn't defined any more: {definitions[0].place} did"
+            what = f"isn't defined any more; {definitions[0].place} defined it"
             hint = "execute that cell again"
-        elif (place := self.history.in_dag_cell(name)) is not None:
+        elif (place := self.history.place_in_dag_cell(name)) is not None:
             what = (
-                f"is defined only by {place}, and a cell under %%temporal_dag isn't executed in the notebook"
+                f"is only defined by {place}, but a cell with %%temporal_dag isn't executed in the notebook"
             )
-            hint = "move its definition to a cell without the magic, for both to use"
+            hint = "move its definition to a cell without the magic, so that both cells can use it"
         else:
-            what = "isn't defined, neither in this cell nor in one that was executed"
+            what = "is defined neither in this cell nor in an executed one"
             known = [n for n in self.namespace if not n.startswith("_")]
             close = difflib.get_close_matches(name, [*known, *self.own, *_BUILTINS], n=1, cutoff=0.75)
-            hint = f"import it: {_KNOWN_IMPORTS[name]}" if name in _KNOWN_IMPORTS else "define it in a cell"
+            hint = f"import it: `{_KNOWN_IMPORTS[name]}`" if name in _KNOWN_IMPORTS else "define it in a cell"
             if close and name not in _KNOWN_IMPORTS:
                 hint = f"did you mean {close[0]}?"
         self._problem(name, "unknown-name", use, through, what, hint)
@@ -332,8 +350,8 @@ class _Search:
                 "secret-value",
                 use,
                 through,
-                "is written into the DAG file, which Airflow's pages show",
-                "have the task read it from a connection or a variable",
+                "would be written into the DAG file, which Airflow's UI shows",
+                "let the task read it from a connection or a variable",
             )
 
     def _problem(
@@ -350,7 +368,7 @@ class _Search:
 
 
 _MISSING = object()
-_MAKE_IT = advice(object()).partition(": ")[2]
+_DEFAULT_ADVICE = explain_refusal(object()).partition(": ")[2]
 
 
 def _is_lambda(expression: ast.expr | None) -> bool:
@@ -372,7 +390,7 @@ def _sentence(text: str) -> str:
 
 
 def _ordered(chunks: Mapping[str, Chunk]) -> list[Chunk]:
-    """Return chunks as their cells were executed, but what one needs before it."""
+    """Order chunks as their cells were executed, but each after the chunks that it needs."""
     ordered: list[Chunk] = []
     visited: set[str] = set()
 

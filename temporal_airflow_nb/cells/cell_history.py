@@ -1,4 +1,4 @@
-"""The cells that a notebook has executed, as Python source."""
+"""The executed cells of a notebook, parsed as Python source."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from temporal_airflow_nb.cells.bound_names import Binding, bindings
-from temporal_airflow_nb.cells.line_map import lines_of
+from temporal_airflow_nb.cells.bound_names import Binding, find_bindings
+from temporal_airflow_nb.cells.line_map import split_lines
 
-# Their bodies are executed in the notebook's namespace.
+# These cell magics execute their bodies in the namespace of the notebook.
 _TRANSPARENT_MAGICS = frozenset({"time", "capture", "prun"})
 _DAG_MAGIC = frozenset({"temporal_dag"})
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Python source out of a cell.
+    """Python source from a cell.
 
     Attributes
     ----------
     source : str
-        The source, without the syntax that only IPython knows.
+        The source, with IPython's syntax translated to Python.
     tree : ast.Module
-        Its syntax tree.
+        The syntax tree of the source.
     first_line : int
-        Which line of the cell the source begins on.
+        The line of the cell on which the source begins.
     """
 
     source: str
@@ -37,7 +37,7 @@ class Part:
     @property
     def lines(self) -> list[str]:
         """The source line by line."""
-        return lines_of(self.source)
+        return split_lines(self.source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Definition:
     Attributes
     ----------
     execution_count : int
-        Of the cell.
+        The execution count of the cell.
     part : Part
         The source that the statement is in.
     binding : Binding
@@ -62,7 +62,7 @@ class Definition:
     def first(self) -> int:
         """First line of the statement in its part, decorators included."""
         node = self.binding.node
-        decorators = getattr(node, "decorator_list", [])
+        decorators: list[ast.expr] = getattr(node, "decorator_list", [])
         return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
     @property
@@ -72,11 +72,11 @@ class Definition:
 
     @property
     def place(self) -> str:
-        """As ``"In [3], line 2"``."""
+        """The place in words: ``"In [3], line 2"``."""
         return f"In [{self.execution_count}], line {self.line}"
 
     def text(self) -> tuple[str, int]:
-        """Return the statement's source with the comments right above it, and its first line in the cell."""
+        """Return the source of the statement with the comments right above it, and its first line in the cell."""
         node = self.binding.node
         lines = self.part.lines
         shares_line = any(
@@ -92,23 +92,23 @@ class Definition:
         while first > 1 and re.match(rf"{indent}#(?! %%)", lines[first - 2]):
             first -= 1
         in_text = _lines_within_text(node)
-        chosen = [
+        selected = [
             line if number in in_text else line.removeprefix(indent)
             for number, line in enumerate(lines[first - 1 : node.end_lineno], first)
         ]
-        return "\n".join(chosen), self.part.first_line + first - 1
+        return "\n".join(selected), self.part.first_line + first - 1
 
 
 class History:
-    """What executed cells have bound.
+    """The definitions in the executed cells.
 
     Parameters
     ----------
     cells
-        The cells as they were entered; a cell's index is its execution count, as in IPython's
+        The source of the cells. The index of a cell is its execution count, as in IPython's
         ``history_manager.input_hist_raw``.
     before
-        Execution count of the cell that asks: neither it nor a later one counts.
+        Only cells with a lower execution count are read.
     """
 
     def __init__(self, cells: Sequence[str], before: int) -> None:
@@ -116,23 +116,23 @@ class History:
         self._by_name: dict[str, list[Definition]] | None = None
 
     def definitions(self, name: str) -> list[Definition]:
-        """Return what has bound a name, the latest first."""
+        """Return the definitions of a name, the latest first."""
         if self._by_name is None:
             self._by_name = {}
             for count, cell in self._cells:
-                for part in parts(cell):
-                    for binding in bindings(part.tree.body):
+                for part in parse_parts(cell):
+                    for binding in find_bindings(part.tree.body):
                         self._by_name.setdefault(binding.name, []).append(Definition(count, part, binding))
         return self._by_name.get(name, [])[::-1]
 
     def changes(self, definition: Definition) -> list[Definition]:
-        """Return what has been done to a function or class since: ``A.x = 1``, ``@kind.register``, in order."""
+        """Return later changes of a function or class, in order: ``A.x = 1``, ``@kind.register``."""
         name = definition.binding.name
         found: dict[str, Definition] = {}
         for count, cell in self._cells:
-            for part in parts(cell):
+            for part in parse_parts(cell):
                 for node in part.tree.body:
-                    if not _changes(node, name):
+                    if not _is_change_of(node, name):
                         continue
                     change = Definition(count, part, Binding(name, "other", node))
                     if (count, change.line) > (definition.execution_count, definition.line):
@@ -141,17 +141,17 @@ class History:
                         found[text] = change
         return list(found.values())
 
-    def in_dag_cell(self, name: str) -> str | None:
-        """Return where a cell under ``%%temporal_dag``, which isn't executed in the notebook, binds a name."""
+    def place_in_dag_cell(self, name: str) -> str | None:
+        """Return the place where a cell with ``%%temporal_dag`` binds a name."""
         for count, cell in reversed(self._cells):
-            for part in parts(cell, _DAG_MAGIC):
-                for binding in bindings(part.tree.body):
+            for part in parse_parts(cell, _DAG_MAGIC):
+                for binding in find_bindings(part.tree.body):
                     if binding.name == name:
                         return Definition(count, part, binding).place
         return None
 
     def star_imports(self) -> list[str]:
-        """Return the modules of which ``from … import *`` was executed, the latest first."""
+        """Return the modules of executed ``from … import *`` statements, the latest first."""
         return [
             node.module
             for definition in self.definitions("*")
@@ -159,11 +159,11 @@ class History:
         ]
 
     def future_features(self) -> list[str]:
-        """Return what was imported ``from __future__``: in IPython it holds for all later cells."""
+        """Return the features imported from ``__future__``. In IPython they hold for all later cells."""
         found = {
             alias.name
             for _, cell in self._cells
-            for part in parts(cell)
+            for part in parse_parts(cell)
             for node in part.tree.body
             if isinstance(node, ast.ImportFrom) and node.module == "__future__"
             for alias in node.names
@@ -172,25 +172,25 @@ class History:
 
 
 @lru_cache(maxsize=1024)
-def parts(cell: str, magics: frozenset[str] = _TRANSPARENT_MAGICS) -> tuple[Part, ...]:
-    """Return the Python source of a cell: all of it, or the body of a magic that executes it in the namespace.
+def parse_parts(cell: str, magics: frozenset[str] = _TRANSPARENT_MAGICS) -> tuple[Part, ...]:
+    """Parse a cell, or the body of a cell magic that executes its body in the namespace.
 
-    A cell that isn't Python even then has no parts.
+    A cell that isn't Python has no parts.
 
     Parameters
     ----------
     cell
-        The cell as it was entered.
+        The source of the cell.
     magics
-        The names of such magics; where others are named, cells without one of them have no parts.
+        The names of such magics. If they aren't the default ones, cells without one of them have no parts.
     """
-    return tuple(_parts(cell, 1, magics))
+    return tuple(_parse_parts(cell, 1, magics))
 
 
-def _parts(cell: str, first_line: int, magics: frozenset[str]) -> Iterator[Part]:
+def _parse_parts(cell: str, first_line: int, magics: frozenset[str]) -> Iterator[Part]:
     from IPython.core.inputtransformer2 import TransformerManager
 
-    # IPython takes blank lines away.
+    # `transform_cell` removes blank lines at the beginning.
     if blank := re.match(r"(?:[^\S\n]*\n)+", cell):
         first_line += blank[0].count("\n")
     try:
@@ -202,11 +202,11 @@ def _parts(cell: str, first_line: int, magics: frozenset[str]) -> Iterator[Part]
         if magics is _TRANSPARENT_MAGICS:
             yield Part(source, tree, first_line)
     elif magic[0] in magics:
-        yield from _parts(magic[1], first_line + 1, _TRANSPARENT_MAGICS)
+        yield from _parse_parts(magic[1], first_line + 1, _TRANSPARENT_MAGICS)
 
 
 def _cell_magic(tree: ast.Module) -> tuple[str, str] | None:
-    """Return name and body of the magic that a cell consists of."""
+    """Return name and body of the cell magic, if the cell has one."""
     match tree.body:
         case [
             ast.Expr(
@@ -220,7 +220,7 @@ def _cell_magic(tree: ast.Module) -> tuple[str, str] | None:
     return None
 
 
-def _changes(node: ast.stmt, name: str) -> bool:
+def _is_change_of(node: ast.stmt, name: str) -> bool:
     targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
     decorators = getattr(node, "decorator_list", [])
     return any(_is_part_of(part, name) for part in [*targets, *decorators])
@@ -238,7 +238,7 @@ def _is_part_of(expression: ast.AST | None, name: str, depth: int = 0) -> bool:
 
 
 def _lines_within_text(node: ast.AST) -> set[int]:
-    """Return the lines that begin inside a string: their indentation is part of it."""
+    """Return the lines that begin inside a string, where indentation is part of the string."""
     return {
         line
         for part in ast.walk(node)

@@ -1,4 +1,4 @@
-"""The text of a cell's DAG file."""
+"""Compose the text of a cell's DAG file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from temporal_airflow_nb.cells import local_modules
-from temporal_airflow_nb.cells.captured_names import Captured
-from temporal_airflow_nb.cells.imports import import_lines
-from temporal_airflow_nb.cells.line_map import NO_CELL, lines_of, marker
-from temporal_airflow_nb.cells.plain_file import About, plain_file
+from temporal_airflow_nb.cells.captured_code import CapturedCode
+from temporal_airflow_nb.cells.imports import format_imports
+from temporal_airflow_nb.cells.line_map import NO_CELL, format_marker, split_lines
+from temporal_airflow_nb.cells.plain_file import FileOrigin, compose_plain_file
 
 
 class DagFile(NamedTuple):
-    """A cell's file: with marks of the cells it comes from, and without any."""
+    """The text of a cell's file, with and without markers that name the cells."""
 
     source: str
     plain: str
@@ -24,46 +24,48 @@ class DagFile(NamedTuple):
 def compose(
     cell: str,
     tree: ast.Module,
-    captured: Captured,
+    captured: CapturedCode,
     execution_count: int,
     folder: Path,
     dag_ids: Sequence[str],
     notebook: str | None,
 ) -> DagFile:
-    """Return a cell's file, with what was captured for it above the cell.
+    """Return a cell's file: the captured code of other cells, then the cell.
 
     Parameters
     ----------
     cell
-        The cell with a first line that stands for its magic.
+        The cell, with a comment in place of its magic as the first line.
     tree
-        Its syntax tree.
+        The syntax tree of the cell.
     captured
-        What it uses of other cells.
+        The code of other cells that the cell uses.
     execution_count
-        Of the cell.
+        The execution count of the cell.
     folder
-        The notebook's.
+        The folder of the notebook.
     dag_ids
-        The DAGs that the cell says it defines.
+        Ids of the DAGs that the cell visibly defines.
     notebook
-        The notebook's name, if known.
+        The name of the notebook, if known.
     """
-    modules = local_modules.imported(tree) | {needed.module.split(".")[0] for needed in captured.imports}
+    modules = local_modules.find_imported_modules(tree) | {
+        needed.module.split(".")[0] for needed in captured.imports
+    }
     for chunk in captured.chunks:
-        modules |= local_modules.imported(ast.parse(chunk.text))
-    folders = local_modules.folders_of(modules, folder)
+        modules |= local_modules.find_imported_modules(ast.parse(chunk.text))
+    folders = local_modules.find_folders(modules, folder)
     head, rest = _split(cell, tree)
     future = [name for name in captured.future if name not in _future_of(tree)]
-    imports = list(import_lines(captured.imports, future, folders))
-    about = About(notebook, dag_ids, [module for modules in folders.values() for module in modules])
-    plain = plain_file(head, rest, tree, captured, future, about)
+    imports = list(format_imports(captured.imports, future, folders))
+    about = FileOrigin(notebook, dag_ids, [module for modules in folders.values() for module in modules])
+    plain = compose_plain_file(head, rest, tree, captured, future, about)
     if not (captured.chunks or imports):
         return DagFile(cell, plain)
     blank = next((index for index, line in enumerate(rest) if line.strip()), 0)
     lines = [f"# The DAG of In [{execution_count}] and what it uses of other cells."]
     if head:
-        lines += [marker(execution_count, 2), *head]
+        lines += [format_marker(execution_count, 2), *head]
     lines += ["", *imports[:-1]] if imports else []
     end: tuple[int | None, int] = (None, 0)
     for chunk in captured.chunks:
@@ -75,16 +77,16 @@ def compose(
         if count == chunk.execution_count and 0 <= chunk.line - line <= 2:
             lines += [""] * (chunk.line - line)
         else:
-            lines += ["", "", marker(chunk.execution_count, chunk.line)]
-        lines += lines_of(chunk.text)
+            lines += ["", "", format_marker(chunk.execution_count, chunk.line)]
+        lines += split_lines(chunk.text)
         end = chunk.execution_count, chunk.end
-    lines += ["", "", marker(execution_count, 2 + len(head) + blank), *rest[blank:]]
+    lines += ["", "", format_marker(execution_count, 2 + len(head) + blank), *rest[blank:]]
     return DagFile("\n".join(lines) + "\n", plain)
 
 
 def _split(cell: str, tree: ast.Module) -> tuple[list[str], list[str]]:
-    """Part the cell's lines into its docstring and ``__future__`` imports, which a file begins with, and the rest."""
-    lines = lines_of(cell)[1:]
+    """Split a cell into its docstring and ``__future__`` imports, which must come first in a file, and the rest."""
+    lines = split_lines(cell)[1:]
     end = 1
     for index, node in enumerate(tree.body):
         is_docstring = index == 0 and ast.get_docstring(tree, clean=False) is not None

@@ -1,4 +1,4 @@
-"""Import statements."""
+"""Format import statements."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from temporal_airflow_nb.cells.literals import Imported
 _WIDTH = 100
 
 
-def import_lines(
+def format_imports(
     imports: Iterable[Imported],
     future: Sequence[str],
     folders: Mapping[str, Sequence[str]],
     local: Iterable[str] = (),
 ) -> Iterator[str]:
-    """Yield import statements as a formatter sorts them, those of local modules last.
+    """Yield sorted import statements, those of local modules last.
 
     Parameters
     ----------
     imports
-        Without those of ``__future__``.
+        The imports, without those of ``__future__``.
     future
-        Features of ``__future__``.
+        Features to import from ``__future__``.
     folders
-        Folders to import from, each with the modules there.
+        Folders to add to ``sys.path``, each with its modules.
     local
-        More modules that aren't installed.
+        Further modules that aren't installed.
     """
     if future:
         yield from [f"from __future__ import {', '.join(future)}", ""]
     own = {*local, *(module for modules in folders.values() for module in modules)}
     needed = {*imports, Imported("sys", None, "sys")} if folders else set(imports)
     groups: list[list[Imported]] = [[], [], []]
-    for one in needed:
-        top = one.module.split(".")[0]
-        groups[2 if top in own else 0 if top in sys.stdlib_module_names else 1].append(one)
+    for statement in needed:
+        top = statement.module.split(".")[0]
+        groups[2 if top in own else 0 if top in sys.stdlib_module_names else 1].append(statement)
     for index, group in enumerate(groups):
         if index == 2 and folders:
             yield from [*(f"sys.path.insert(0, {folder!r})" for folder in reversed(list(folders))), ""]

@@ -1,4 +1,7 @@
-"""Which line of which cell a line of a generated DAG file comes from. Text alone, for both sides of the gateway."""
+"""Map lines of a generated DAG file to lines of cells, by the markers in its text.
+
+The kernel and the worker process both use this. It reads nothing but the text of the file.
+"""
 
 from __future__ import annotations
 
@@ -28,49 +31,49 @@ class CellLine(NamedTuple):
         return f"In [{self.execution_count}], line {self.line}"
 
 
-def lines_of(text: str) -> list[str]:
-    r"""Return the lines of source as Python counts them: not all that ``splitlines`` parts at ends one.
+def split_lines(text: str) -> list[str]:
+    r"""Split source into lines as Python counts them; ``str.splitlines`` splits at further characters.
 
-    >>> lines_of("a = '\u2028'\r\nb\n")
+    >>> split_lines("a = '\u2028'\r\nb\n")
     ["a = '\u2028'", 'b']
     """
     return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
-def marker(execution_count: int, line: int) -> str:
-    """Return the comment that says of which cell, and of which of its lines, the next line of the file is."""
+def format_marker(execution_count: int, line: int) -> str:
+    """Return the comment that names the cell and the line of the next line."""
     return f"# %% In [{execution_count}], line {line}"
 
 
-def magic_line(execution_count: int) -> str:
-    """Return the comment that stands for the magic's line, so that lines of the file are those of the cell."""
+def format_magic_line(execution_count: int) -> str:
+    """Return the comment in place of the magic, which keeps line numbers the same as in the cell."""
     return f"# %% In [{execution_count}]: %%temporal_dag"
 
 
-def cell_of(source: str, lineno: int) -> CellLine | None:
-    """Return where a line of a generated file comes from.
+def find_cell(source: str, lineno: int) -> CellLine | None:
+    """Return the cell and line that a line of a generated file comes from.
 
     Parameters
     ----------
     source
-        The file's text.
+        The text of the file.
     lineno
-        A line of it, counted from 1.
+        A line of the file, counted from 1.
 
     Returns
     -------
     CellLine or None
-        None where the text is no cell's, or the line is one that was generated, as the imports at the top.
+        None if the text isn't a generated file, or if the line was generated, such as the imports at the top.
 
     Examples
     --------
     >>> text = "import math\\n\\n# %% In [4], line 2\\ndef area(r):\\n    return math.pi * r**2\\n"
-    >>> cell_of(text, 5)
+    >>> find_cell(text, 5)
     CellLine(execution_count=4, line=3)
-    >>> cell_of(text, 1) is None
+    >>> find_cell(text, 1) is None
     True
     """
-    lines = lines_of(source)
+    lines = split_lines(source)
     if not 1 <= lineno <= len(lines):
         return None
     for index in range(lineno - 1, -1, -1):
@@ -84,62 +87,66 @@ def cell_of(source: str, lineno: int) -> CellLine | None:
 
 
 def lines_around(source: str, lineno: int, distance: int) -> list[tuple[int, str]]:
-    """Return the numbered lines around one; of a generated file only those that stand by it in the cell, too.
+    """Return the numbered lines around a line; in a generated file, only lines of the same part of a cell.
 
     >>> text = "import math\\n\\n# %% In [4], line 2\\ndef area(r):\\n    return math.pi * r**2\\n"
     >>> lines_around(text, 5, 3)
     [(4, 'def area(r):'), (5, '    return math.pi * r**2')]
     """
-    lines = lines_of(source)
+    lines = split_lines(source)
     around = range(max(1, lineno - distance), min(len(lines), lineno + distance) + 1)
-    cell = cell_of(source, lineno)
+    cell = find_cell(source, lineno)
     if cell is not None:
-        beside = [n for n in around if cell_of(source, n) == (cell.execution_count, cell.line + n - lineno)]
-        written = [n for n in beside if lines[n - 1].strip()] or [lineno]
+        adjacent = [
+            n for n in around if find_cell(source, n) == (cell.execution_count, cell.line + n - lineno)
+        ]
+        written = [n for n in adjacent if lines[n - 1].strip()] or [lineno]
         around = range(written[0], written[-1] + 1)
     return [(n, lines[n - 1]) for n in around]
 
 
-def own_cell(source: str) -> int | None:
-    """Return the execution count of the cell whose DAG a generated file holds: its last part is that cell's."""
-    for line in reversed(lines_of(source)):
+def find_dag_cell(source: str) -> int | None:
+    """Return the execution count of the cell that defines the DAG of a generated file."""
+    # That cell is the last part of the file.
+    for line in reversed(split_lines(source)):
         if found := _MARKER.match(line) or _MAGIC_LINE.match(line):
             return int(found[1])
     return None
 
 
-def cell_of_file(path: str, lineno: int, *, not_after: float | None = None) -> CellLine | None:
-    """Return where a line of a generated file on this machine comes from; None where that can't be known.
+def find_cell_in_file(path: str, lineno: int, *, not_after: float | None = None) -> CellLine | None:
+    """Return the cell and line that a line of a generated file on this machine comes from, or None.
 
     Parameters
     ----------
     path
         The file.
     lineno
-        A line of it.
+        A line of the file.
     not_after
-        Seconds since the epoch: what has changed later is not what is asked about.
+        Seconds since the epoch. If the file has changed later, its lines aren't those in question.
     """
     file = Path(path)
     try:
         changed = file.stat().st_mtime_ns
         if not_after is not None and changed / 1e9 > not_after:
             return None
-        return cell_of(_text(path, changed), lineno)
+        return find_cell(_read_text(path, changed), lineno)
     except (OSError, UnicodeDecodeError):
         return None
 
 
-def with_cells(text: str, *, not_after: float | None = None) -> str:
-    """Return a traceback's text with the cells in place of their generated files."""
+def replace_files_with_cells(text: str, *, not_after: float | None = None) -> str:
+    """Replace generated files in the text of a traceback with their cells."""
 
     def place(found: re.Match[str]) -> str:
-        cell = cell_of_file(found[1], int(found[2]), not_after=not_after)
+        cell = find_cell_in_file(found[1], int(found[2]), not_after=not_after)
         return found[0] if cell is None else f"Cell {cell}"
 
     return _FRAME.sub(place, text)
 
 
+# The time of the change is part of the key, so that an edited file is read again.
 @lru_cache(maxsize=16)
-def _text(path: str, _changed: int) -> str:
+def _read_text(path: str, _changed: int) -> str:
     return Path(path).read_text(encoding="utf-8")

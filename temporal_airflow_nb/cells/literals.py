@@ -1,4 +1,8 @@
-"""Simple values as Python source, and what to do with those that aren't simple."""
+"""Write simple values as Python source, and explain why other values can't be written.
+
+A simple value is one that an expression can create again in another process: numbers, strings, containers, dates,
+paths, enumerations, dataclasses, and functions or classes that can be imported or included by name.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,12 @@ _BY_REPR: dict[str, tuple[type, ...]] = {
 
 
 class NotSimpleError(Exception):
-    """A value can't be written as source. The text says what to do instead."""
+    """The value can't be written as source. The text says what to do instead."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Imported:
-    """What an import statement binds: ``import module as name``, or ``from module import attribute as name``."""
+    """One import: ``import module as name``, or ``from module import attribute as name``."""
 
     module: str
     attribute: str | None
@@ -54,7 +58,7 @@ class Imported:
         return f"from {self.module} import {self.alias()}"
 
     def alias(self) -> str:
-        """Return the part behind ``import`` of a ``from … import``."""
+        """Return the part after ``import`` in a ``from … import``."""
         return f"{self.attribute}" + (f" as {self.name}" if self.name != self.attribute else "")
 
 
@@ -65,16 +69,16 @@ class Rendering:
     Parameters
     ----------
     name_of
-        Returns the name by which a function, class or module is known where the source will be, or None.
+        Returns the name of a function, class or module in the new file, or None.
     is_free
-        Whether a name may be given to something that has to be imported.
+        Returns whether an import may use a name.
 
     Attributes
     ----------
     imports : set of Imported
-        What the source needs to be imported.
+        The imports that the source needs.
     names : set of str
-        Names of the notebook that it uses.
+        The names of the notebook that the source uses.
     """
 
     name_of: Callable[[Any], str | None]
@@ -84,12 +88,12 @@ class Rendering:
     _written: int = 0
 
     def source(self, value: Any) -> str:
-        """Return an expression that makes an equal value.
+        """Return an expression that creates an equal value.
 
         Raises
         ------
         NotSimpleError
-            There is none, or it is longer than ``LIMIT``.
+            There is no such expression, or it is longer than ``LIMIT``.
 
         Examples
         --------
@@ -100,49 +104,51 @@ class Rendering:
         ['from datetime import timedelta']
         """
         try:
-            text = self._of(value, ())
+            text = self._render(value, ())
         except NotSimpleError:
             raise
         except Exception:
-            # Attributes and comparisons are code of whoever wrote the class.
-            raise NotSimpleError(advice(value)) from None
+            # Attributes and comparisons may run arbitrary code of the value's class.
+            raise NotSimpleError(explain_refusal(value)) from None
         if len(text) > _WIDTH and _is_plain(value):
             text = pprint.pformat(value, width=_WIDTH, sort_dicts=False)
         return text
 
-    def _of(self, value: Any, around: tuple[int, ...]) -> str:
-        if id(value) in around:
-            raise NotSimpleError("holds itself: build it in the task")
-        text = self._text(value, (*around, id(value)))
+    def _render(self, value: Any, outer: tuple[int, ...]) -> str:
+        if id(value) in outer:
+            raise NotSimpleError("contains itself: build it in the task")
+        text = self._render_unchecked(value, (*outer, id(value)))
         self._written += len(text) if isinstance(value, (str, bytes, int, float)) else 2
         if self._written > LIMIT:
             raise NotSimpleError(
-                f"takes more than {LIMIT // 1000} kB as source, which isn't taken along: "
-                "write it to a file and read that in the task"
+                f"takes more than {LIMIT // 1000} kB as source, which is too long to include: "
+                "write it to a file and read that file in the task"
             )
         return text
 
-    def _text(self, value: Any, around: tuple[int, ...]) -> str:
+    def _render_unchecked(self, value: Any, outer: tuple[int, ...]) -> str:
         kind = type(value)
         if kind is float and not math.isfinite(value):
             return f'float("{value}")'
         if value is None or value is Ellipsis or kind in (bool, int, float, complex, str, bytes):
             return "..." if value is Ellipsis else repr(value)
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)):
-            return self._known(value)
+            return self._render_reference(value)
         if isinstance(value, enum.Enum):
             return (
-                f"{self._known(kind)}.{value.name}" if value.name else f"{self._known(kind)}({value.value!r})"
+                f"{self._render_reference(kind)}.{value.name}"
+                if value.name
+                else f"{self._render_reference(kind)}({value.value!r})"
             )
-        if (text := self._container(value, around)) is not None:
+        if (text := self._render_container(value, outer)) is not None:
             return text
-        if (text := self._of_a_library(value)) is not None:
+        if (text := self._render_library_value(value)) is not None:
             return text
         if dataclasses.is_dataclass(value):
-            return self._dataclass(value, around)
-        raise NotSimpleError(advice(value))
+            return self._render_dataclass(value, outer)
+        raise NotSimpleError(explain_refusal(value))
 
-    def _known(self, thing: Any) -> str:
+    def _render_reference(self, thing: Any) -> str:
         if (name := self.name_of(thing)) is not None:
             self.names.add(name)
             return name
@@ -150,13 +156,13 @@ class Rendering:
             return str(thing.__name__)
         if isinstance(thing, types.ModuleType):
             if sys.modules.get(thing.__name__) is thing and thing.__spec__ is not None:
-                return self._module(thing.__name__)
-        elif importable(thing):
-            return self._attribute(thing.__module__, thing.__name__)
-        raise NotSimpleError(advice(thing))
+                return self._reference_module(thing.__name__)
+        elif is_importable(thing):
+            return self._reference_attribute(thing.__module__, thing.__name__)
+        raise NotSimpleError(explain_refusal(thing))
 
-    def _attribute(self, module: str, attribute: str) -> str:
-        """Return how the attribute of an importable module is reached."""
+    def _reference_attribute(self, module: str, attribute: str) -> str:
+        """Return an expression for an attribute of an importable module."""
         thing = getattr(sys.modules.get(module), attribute, None)
         if thing is not None and (name := self.name_of(thing)) is not None:
             self.names.add(name)
@@ -165,9 +171,9 @@ class Rendering:
         if needed in self.imports or self.is_free(attribute):
             self.imports.add(needed)
             return attribute
-        return f"{self._module(module)}.{attribute}"
+        return f"{self._reference_module(module)}.{attribute}"
 
-    def _module(self, module: str) -> str:
+    def _reference_module(self, module: str) -> str:
         if (known := self.name_of(sys.modules.get(module))) is not None:
             self.names.add(known)
             return known
@@ -175,16 +181,16 @@ class Rendering:
         self.imports.add(Imported(module, None, name))
         return name
 
-    def _container(self, value: Any, around: tuple[int, ...]) -> str | None:
+    def _render_container(self, value: Any, outer: tuple[int, ...]) -> str | None:
         kind = type(value)
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             fields = (
-                f"{name}={self._of(part, around)}" for name, part in zip(kind._fields, value, strict=True)
+                f"{name}={self._render(part, outer)}" for name, part in zip(kind._fields, value, strict=True)
             )
-            return f"{self._known(kind)}({', '.join(fields)})"
-        if kind in (list, tuple, set, frozenset) or (isinstance(value, list) and _is_ipythons(kind)):
+            return f"{self._render_reference(kind)}({', '.join(fields)})"
+        if kind in (list, tuple, set, frozenset) or (isinstance(value, list) and _is_ipython_class(kind)):
             members = sorted(value, key=repr) if kind in (set, frozenset) else value
-            parts = ", ".join(self._of(part, around) for part in members)
+            parts = ", ".join(self._render(part, outer) for part in members)
             match kind.__name__:
                 case "tuple":
                     return f"({parts},)" if len(value) == 1 else f"({parts})"
@@ -194,53 +200,54 @@ class Rendering:
                     return f"frozenset({{{parts}}})" if value else "frozenset()"
             return f"[{parts}]"
         if kind is dict:
-            items = (f"{self._of(key, around)}: {self._of(part, around)}" for key, part in value.items())
+            items = (
+                f"{self._render(key, outer)}: {self._render(part, outer)}" for key, part in value.items()
+            )
             return f"{{{', '.join(items)}}}"
         return None
 
-    def _of_a_library(self, value: Any) -> str | None:
+    def _render_library_value(self, value: Any) -> str | None:
         kind = type(value)
         module = kind.__module__.split(".")[0]
         if module == "pendulum" and isinstance(value, datetime.datetime):
             moment = ", ".join(map(str, value.timetuple()[:6]))
             micro = f", {value.microsecond}" if value.microsecond else ""
-            return (
-                f'{self._module("pendulum")}.datetime({moment}{micro}, tz="{value.timezone_name or "UTC"}")'  # type: ignore[attr-defined]
-            )
+            zone_name = value.timezone_name or "UTC"  # type: ignore[attr-defined]
+            return f'{self._reference_module("pendulum")}.datetime({moment}{micro}, tz="{zone_name}")'
         if module == "pandas" and kind.__name__ in ("Timestamp", "Timedelta"):
-            return f"{self._attribute('pandas', kind.__name__)}({str(value)!r})"
+            return f"{self._reference_attribute('pandas', kind.__name__)}({str(value)!r})"
         if module == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
             plain = value.item()
-            return self._of(plain, ()) if type(plain).__module__ in ("builtins", "datetime") else None
+            return self._render(plain, ()) if type(plain).__module__ in ("builtins", "datetime") else None
         if kind in (datetime.datetime, datetime.time):
             zone = getattr(value, "tzinfo", None)
             if zone is not None and type(zone) is not datetime.timezone:
-                value, text = value.replace(tzinfo=None), self._of_a_library(zone)
+                value, text = value.replace(tzinfo=None), self._render_library_value(zone)
                 if text is None:
                     return None
-                return f"{self._of_a_library(value)}"[:-1] + f", tzinfo={text})"
+                return f"{self._render_library_value(value)}"[:-1] + f", tzinfo={text})"
         if kind.__module__ == "zoneinfo" and getattr(value, "key", None):
-            return f'{self._attribute("zoneinfo", "ZoneInfo")}("{value.key}")'
+            return f'{self._reference_attribute("zoneinfo", "ZoneInfo")}("{value.key}")'
         if kind is re.Pattern:
             flags = value.flags & ~re.UNICODE if isinstance(value.pattern, str) else value.flags
             more = f", {int(flags)}" if flags else ""
-            return f"{self._module('re')}.compile({value.pattern!r}{more})"
+            return f"{self._reference_module('re')}.compile({value.pattern!r}{more})"
         if isinstance(value, PurePath):
             name = "Path" if kind.__name__.startswith(("Posix", "Windows")) else kind.__name__
-            return f"{self._attribute('pathlib', name)}({str(value)!r})"
+            return f"{self._reference_attribute('pathlib', name)}({str(value)!r})"
         for name, kinds in _BY_REPR.items():
             if kind in kinds:
                 return re.sub(
                     rf"(?:\b{name}\.)?\b({'|'.join(k.__name__ for k in kinds)})\b(?=[.(])",
-                    lambda found, module=name: self._attribute(module, found[1]),  # type: ignore[misc]
+                    lambda found, module=name: self._reference_attribute(module, found[1]),  # type: ignore[misc]
                     repr(value),
                 )
         return None
 
-    def _dataclass(self, value: Any, around: tuple[int, ...]) -> str:
+    def _render_dataclass(self, value: Any, outer: tuple[int, ...]) -> str:
         fields = [field for field in dataclasses.fields(value) if field.init]
-        parts = (f"{field.name}={self._of(getattr(value, field.name), around)}" for field in fields)
-        return f"{self._known(type(value))}({', '.join(parts)})"
+        parts = (f"{field.name}={self._render(getattr(value, field.name), outer)}" for field in fields)
+        return f"{self._render_reference(type(value))}({', '.join(parts)})"
 
 
 def _is_plain(value: Any) -> bool:
@@ -250,12 +257,12 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, complex, str, bytes)
 
 
-def _is_ipythons(kind: type) -> bool:
+def _is_ipython_class(kind: type) -> bool:
     return kind.__module__.split(".")[0] == "IPython"
 
 
-def importable(thing: Any) -> bool:
-    """Return whether a function or class is what a module other than the notebook has under its name."""
+def is_importable(thing: Any) -> bool:
+    """Return whether a module other than the notebook has a function or class under its name."""
     module = getattr(thing, "__module__", None)
     name = getattr(thing, "__name__", None)
     if not isinstance(module, str) or module == "__main__" or name != getattr(thing, "__qualname__", name):
@@ -263,24 +270,24 @@ def importable(thing: Any) -> bool:
     return getattr(sys.modules.get(module), str(name), None) is thing
 
 
-def same(value: Any, other: Any) -> bool:
-    """Return whether two values are of one type and equal, all the way down."""
+def are_equal(value: Any, other: Any) -> bool:
+    """Return whether two values have the same type and are equal, including nested values."""
     if type(value) is not type(other):
         return False
     if isinstance(value, Mapping):
-        return list(value) == list(other) and all(same(value[key], other[key]) for key in value)
+        return list(value) == list(other) and all(are_equal(value[key], other[key]) for key in value)
     if isinstance(value, (list, tuple)):
-        return len(value) == len(other) and all(map(same, value, other))
+        return len(value) == len(other) and all(map(are_equal, value, other))
     try:
         return bool(value == other) or (isinstance(value, float) and math.isnan(value) and math.isnan(other))
     except Exception:
         return False
 
 
-def described(value: Any) -> str:
-    """Return what a value is, for a message.
+def describe(value: Any) -> str:
+    """Describe a value for a message.
 
-    >>> described(dict), described(3.0), described(x for x in "")
+    >>> describe(dict), describe(3.0), describe(x for x in "")
     ('the class dict', 'a float', 'a generator')
     """
     kind = type(value)
@@ -297,22 +304,22 @@ def described(value: Any) -> str:
     if isinstance(shape, tuple) and len(shape) == 2:
         size = f" of {shape[0]:,} rows × {shape[1]:,} columns"
     module = kind.__module__
-    # Where a class is defined says something of a connection, nothing of a DataFrame.
+    # The module helps to recognize a connection, but not a data frame, which shows its size instead.
     name = kind.__name__ if module in ("builtins", "__main__") or size else f"{module}.{kind.__name__}"
     article = "an" if name[0].lower() in "aeiou" else "a"
     return f"{article} {name}{size}"
 
 
-_OF_THE_PROCESS = (type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.Event)
+_PROCESS_OBJECTS = (type(threading.Lock()), type(threading.RLock()), threading.Thread, threading.Event)
 _CONNECTIONS = re.compile(r"connection|engine|session|client|cursor|socket|channel|hook", re.IGNORECASE)
 
 
-def advice(value: Any) -> str:
-    """Return ``is a …: what to do instead`` for a value that can't be taken along."""
-    return f"is {described(value)}: {_instead(value)}"
+def explain_refusal(value: Any) -> str:
+    """Return ``is a …: what to do instead`` for a value that can't be included."""
+    return f"is {describe(value)}: {_alternative(value)}"
 
 
-def _instead(value: Any) -> str:
+def _alternative(value: Any) -> str:
     kind = type(value)
     module = kind.__module__.split(".")[0]
     if kind.__name__ in ("DataFrame", "Series", "LazyFrame", "Table", "Dataset") or module in (
@@ -320,23 +327,25 @@ def _instead(value: Any) -> str:
         "polars",
     ):
         return (
-            "read it inside the task, or write it to a file (df.to_parquet(…)) and read that there; "
-            "what one task makes for another is passed by returning it"
+            "read it inside the task, or write it to a file with df.to_parquet(…) and read that file in the task. "
+            "Return it from a task to pass it to another one"
         )
     if module == "numpy":
-        return "make it inside the task, or write it to a file; a small one can be a list: .tolist()"
+        return (
+            "create it inside the task, write it to a file, or convert a small array to a list with .tolist()"
+        )
     if isinstance(value, (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType)):
-        return "it can be used up only here: make it inside the task, or a list of it"
+        return "create it inside the task, or convert it to a list"
     if hasattr(kind, "read") or hasattr(kind, "fileno"):
         return "open it inside the task"
     if _CONNECTIONS.search(kind.__name__) or module in ("sqlite3", "psycopg2", "psycopg", "sqlalchemy"):
         return "open it inside the task, with an Airflow connection (BaseHook.get_connection(…), or a hook)"
     if isinstance(value, types.ModuleType):
-        return "no task can import it: write it to a file beside the notebook"
+        return "tasks can't import it, so write it to a file beside the notebook"
     if isinstance(value, (types.FunctionType, type)):
-        return "its source isn't in a cell that was executed: define it with def or class in a cell, or in a module"
-    if isinstance(value, _OF_THE_PROCESS):
-        return "it belongs to this process: make it inside the task"
+        return "no executed cell has its source, so define it with def or class in a cell, or in a module"
+    if isinstance(value, _PROCESS_OBJECTS):
+        return "create it inside the task, because it belongs to this process"
     if isinstance(value, BaseException):
         return "raise it inside the task"
-    return "make it inside the task, or in this cell"
+    return "create it inside the task, or in this cell"

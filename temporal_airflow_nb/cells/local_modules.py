@@ -1,4 +1,7 @@
-"""Modules that lie beside a notebook: the kernel can import them, a task only if its file says where they are."""
+"""Find modules beside the notebook.
+
+The kernel can import them; a task can only if its file adds their folder to ``sys.path``.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """Return the top-level names of the modules that source imports, in functions too.
+def find_imported_modules(tree: ast.AST) -> set[str]:
+    """Return the top-level names of the modules that source imports, also in functions.
 
-    >>> sorted(imported(ast.parse("import os.path, a.b\\ndef f():\\n    from c.d import e")))
+    >>> sorted(find_imported_modules(ast.parse("import os.path, a.b\\ndef f():\\n    from c.d import e")))
     ['a', 'c', 'os']
     """
     found = set()
@@ -27,15 +30,15 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
-def folders_of(modules: Iterable[str], folder: Path) -> dict[str, list[str]]:
-    """Return the folders from which modules have to be imported that aren't installed, with the modules of each.
+def find_folders(modules: Iterable[str], folder: Path) -> dict[str, list[str]]:
+    """Return the folders of modules that aren't installed, each with its modules.
 
     Parameters
     ----------
     modules
-        Top-level names.
+        Top-level names of modules.
     folder
-        The notebook's.
+        The folder of the notebook.
     """
     installed = _installed()
     candidates = [str(folder.resolve()), os.path.realpath(os.getcwd())]
@@ -58,7 +61,7 @@ def _is_in(module: str, root: str) -> bool:
         return False
     if spec.origin is not None:
         return True
-    # A folder without __init__.py is a package only where there is no other.
+    # A folder without `__init__.py` is a package only if no other entry of `sys.path` has the module.
     others = [entry for entry in sys.path if os.path.realpath(entry or ".") != root]
     elsewhere = PathFinder.find_spec(module, others)
     return elsewhere is None and any(Path(root, module).rglob("*.py"))
@@ -66,7 +69,7 @@ def _is_in(module: str, root: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _installed() -> frozenset[str]:
-    """Return the folders from which every process of this environment imports."""
+    """Return the folders from which every process of this environment can import."""
     paths = sysconfig.get_paths()
     packages = {paths["purelib"], paths["platlib"]}
     found = {*packages, paths["stdlib"], paths["platstdlib"], os.path.join(paths["stdlib"], "lib-dynload")}

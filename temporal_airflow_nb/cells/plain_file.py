@@ -1,4 +1,4 @@
-"""A cell's DAG as a file that has nothing to do with a notebook."""
+"""Compose a cell's DAG as a plain file, without references to the notebook."""
 
 from __future__ import annotations
 
@@ -7,92 +7,92 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from temporal_airflow_nb.cells.captured_names import Captured
-from temporal_airflow_nb.cells.imports import import_lines
-from temporal_airflow_nb.cells.line_map import lines_of
+from temporal_airflow_nb.cells.captured_code import CapturedCode
+from temporal_airflow_nb.cells.imports import format_imports
+from temporal_airflow_nb.cells.line_map import split_lines
 from temporal_airflow_nb.cells.literals import Imported
 
 _BLOCK = re.compile(r"@|#|(?:async )?def |class ")
 
 
 @dataclass(frozen=True)
-class About:
-    """Where a file comes from: the notebook, the cell's DAGs, and the modules beside the notebook that it imports."""
+class FileOrigin:
+    """The origin of a file: the notebook, the DAGs of the cell, and imported modules beside the notebook."""
 
     notebook: str | None
     dag_ids: Sequence[str]
     local: Sequence[str]
 
     def lines(self) -> list[str]:
-        """Return it as prose."""
-        named = (
+        """Return the origin as lines of text."""
+        dags = (
             f"DAG{'s' if len(self.dag_ids) > 1 else ''} {', '.join(self.dag_ids)}" if self.dag_ids else "DAGs"
         )
-        told = [f"{named}, written from a cell of {self.notebook or 'a notebook'}."]
+        lines = [f"{dags}, written from a cell of {self.notebook or 'a notebook'}."]
         if self.local:
             modules = ", ".join(self.local)
-            told += [
+            lines += [
                 "",
-                f"It imports from beside the notebook, so this has to be in the DAG folder too: {modules}.",
+                f"It imports modules beside the notebook, which must be in the DAG folder, too: {modules}.",
             ]
-        return told
+        return lines
 
 
-def plain_file(
+def compose_plain_file(
     head: Sequence[str],
     rest: Sequence[str],
     tree: ast.Module,
-    captured: Captured,
+    captured: CapturedCode,
     future: Sequence[str],
-    about: About,
+    about: FileOrigin,
 ) -> str:
     """Return the text of the file.
 
     Parameters
     ----------
     head, rest
-        The cell: what a file has to begin with, and what follows.
+        The lines of the cell that must come first in a file, and the other lines.
     tree
-        The cell's syntax tree.
+        The syntax tree of the cell.
     captured
-        What it uses of other cells.
+        The code of other cells that the cell uses.
     future
-        Features of ``__future__`` to import.
+        Features to import from ``__future__``.
     about
-        Where it comes from.
+        The origin of the file.
     """
     imports: Sequence[Imported] = captured.imports
     if imports or captured.chunks:
         own, remaining = _leading_imports(rest, tree, 2 + len(head))
-        # Of two imports under one name the cell's comes later.
+        # If both bind a name, the import of the cell must stay after that of the other cell.
         if not {one.name for one in own} & {one.name for one in set(imports) - set(own)}:
             imports, rest = [*imports, *own], remaining
     lines = _header(about, tree)
     lines += ["", *_stripped(head)] if head else []
-    statements = _stripped(list(import_lines(imports, future, {}, about.local)))
+    statements = _stripped(list(format_imports(imports, future, {}, about.local)))
     lines += ["", *statements] if statements else []
     before = ""
     texts = [*(chunk.text for chunk in captured.chunks), "\n".join(_stripped(rest))]
     for text in texts:
         apart = _BLOCK.match(text) or _BLOCK.match(before)
         lines += ["", ""] if apart else [""] if not before or text is texts[-1] else []
-        lines += lines_of(text)
+        lines += split_lines(text)
         before = text
     return "\n".join(lines) + "\n"
 
 
-def _header(about: About, tree: ast.Module) -> list[str]:
-    told = about.lines()
+def _header(about: FileOrigin, tree: ast.Module) -> list[str]:
+    lines = about.lines()
     uses_docstring = any(isinstance(node, ast.Name) and node.id == "__doc__" for node in ast.walk(tree))
     if uses_docstring or ast.get_docstring(tree) is not None:
-        return [f"# {line}".rstrip() for line in told]
-    return [f'"""{told[0]}"""'] if len(told) == 1 else [f'"""{told[0]}', *told[1:], '"""']
+        return [f"# {line}".rstrip() for line in lines]
+    return [f'"""{lines[0]}"""'] if len(lines) == 1 else [f'"""{lines[0]}', *lines[1:], '"""']
 
 
 def _leading_imports(
     lines: Sequence[str], tree: ast.Module, first_line: int
 ) -> tuple[list[Imported], Sequence[str]]:
-    """Part a cell into the imports that it begins with, and the rest; comments stay where they are."""
+    """Split a cell into its leading imports and the rest. Imports with comments stay in the rest."""
     found: list[Imported] = []
     end = first_line
     for node in tree.body:
@@ -117,4 +117,4 @@ def _imports_of(node: ast.stmt) -> list[Imported]:
 
 
 def _stripped(lines: Sequence[str]) -> list[str]:
-    return lines_of("\n".join(lines).strip("\n"))
+    return split_lines("\n".join(lines).strip("\n"))

@@ -1,4 +1,8 @@
-"""Cells as DAG files."""
+"""Turn a cell into a DAG file.
+
+``api.submit`` calls this in the kernel's thread that executes cells; the completion calls :func:`find_dag_ids`. Nothing
+of the cell is executed. Only :func:`stored_file` writes, and only to the notebook bundle in the stack's state folder.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from temporal_airflow_nb.cells.capture import capture
-from temporal_airflow_nb.cells.captured_names import Problem
+from temporal_airflow_nb.cells.captured_code import Problem
 from temporal_airflow_nb.cells.cell_history import History
 from temporal_airflow_nb.cells.dag_file import compose
-from temporal_airflow_nb.cells.line_map import cell_of, lines_of, magic_line, own_cell
+from temporal_airflow_nb.cells.line_map import find_cell, find_dag_cell, format_magic_line, split_lines
 from temporal_airflow_nb.checks import preflight
 from temporal_airflow_nb.checks.preflight import Finding
 from temporal_airflow_nb.config.environment import NOTEBOOK_BUNDLE
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
 
-_NOT_PYTHON = re.compile(r"\s*(?:[\w, .]+=\s*)?(?:[!%]\w|!|\?\w)|.*\w\?{1,2}$")
+_NOTEBOOK_COMMAND = re.compile(r"\s*(?:[\w, .]+=\s*)?(?:[!%]\w|!|\?\w)|.*\w\?{1,2}$")
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,20 @@ class PreparedCell:
     Attributes
     ----------
     source : str
-        The file's text, with marks of the cells that its parts come from: see
-        :func:`temporal_airflow_nb.cells.line_map.cell_of`.
+        The text of the file, with a marker above each part that names its cell: see
+        :func:`temporal_airflow_nb.cells.line_map.find_cell`.
     plain : str
-        The same as a file that has nothing to do with a notebook.
+        The DAG as a file without markers and without references to the notebook.
     file_name : str
         Name of the file in the notebook's bundle.
     dag_ids : list of str
-        The DAGs that it says it defines.
+        Ids of the DAGs that the source visibly defines.
     findings : list of Finding
-        What is wrong with it, or may be; lines are the cell's.
+        Errors and warnings, with lines of the cell.
     may_make_dags : bool
-        Whether anything in the cell can make a DAG: it calls or imports something.
+        Whether the cell can define a DAG, because it calls or imports something.
     names : dict of str
-        What of other cells was taken along, and as what: ``"In [3], line 2"``, ``"import"``,
+        The names of other cells that the file includes, with their origin: ``"In [3], line 2"``, ``"import"``,
         ``"value of In [2], line 1"``.
     """
 
@@ -68,29 +72,29 @@ def prepare(
     name: str | None,
     folder: Path,
 ) -> PreparedCell:
-    """Make a cell a DAG file, with what it uses of the cells before it. Nothing is executed or written.
+    """Turn a cell into a DAG file, with the code of other cells that it uses. Nothing is executed or written.
 
     Parameters
     ----------
     cell
         The cell without the line of its magic.
     shell_ns
-        The notebook's namespace.
+        The namespace of the notebook.
     history
-        The executed cells as they were entered, by execution count: IPython's ``history_manager.input_hist_raw``.
+        The source of the executed cells by execution count: IPython's ``history_manager.input_hist_raw``.
     execution_count
-        Of this cell.
+        The execution count of this cell.
     name
-        Name of the file; after the first DAG if None.
+        Name of the file; the id of the first DAG if None.
     folder
-        The notebook's: modules that lie there can be imported.
+        The folder of the notebook, from which modules can be imported.
 
     Raises
     ------
     DagFileError
         The cell isn't Python.
     InvalidInputError
-        The name can't be that of a file.
+        The name isn't a valid file name.
 
     Examples
     --------
@@ -103,18 +107,18 @@ def prepare(
     ...     folder=Path(),
     ... )
     >>> prepared.file_name, prepared.names, [finding.message for finding in prepared.findings]
-    ('etl.py', {'RETRIES': 'In [1], line 1'}, ["DAG isn't defined, neither in this cell nor in one that was executed."])
+    ('etl.py', {'RETRIES': 'In [1], line 1'}, ['DAG is defined neither in this cell nor in an executed one.'])
     """
-    source = source_of(cell, execution_count)
+    source = make_source(cell, execution_count)
     tree = parse(source)
     captured = capture(tree, shell_ns, History(history, execution_count))
-    ids = dag_ids(tree)
+    ids = find_dag_ids(tree)
     file = compose(source, tree, captured, execution_count, folder, ids, _notebook(shell_ns))
     findings = [*map(_finding, captured.problems), *preflight.check(tree, folder)]
     return PreparedCell(
         file.source,
         file.plain,
-        file_name(tree, name, execution_count),
+        choose_file_name(tree, name, execution_count),
         ids,
         sorted(findings, key=lambda finding: finding.line or 0),
         any(isinstance(node, (ast.Call, ast.Import, ast.ImportFrom)) for node in ast.walk(tree)),
@@ -123,7 +127,7 @@ def prepare(
 
 
 def _notebook(namespace: Mapping[str, Any]) -> str | None:
-    """Return the notebook's name, as VS Code and Jupyter's server tell it to kernels."""
+    """Return the file name of the notebook, which VS Code and Jupyter's server pass to kernels."""
     path = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
     name = os.path.basename(str(path))
     return name if name.endswith(".ipynb") else None
@@ -135,45 +139,46 @@ def _finding(problem: Problem) -> Finding:
     return Finding(level, problem.code, problem.message, use.line, problem.hint, task_id=use.task)
 
 
-def source_of(cell: str, execution_count: int) -> str:
-    """Return a cell's body below a line that stands for its magic, so that its lines are those of the cell."""
-    return f"{magic_line(execution_count)}\n{cell}"
+def make_source(cell: str, execution_count: int) -> str:
+    """Return the body of a cell below a comment in place of its magic, so that line numbers stay the same."""
+    return f"{format_magic_line(execution_count)}\n{cell}"
 
 
 def parse(source: str) -> ast.Module:
-    """Return the syntax tree of a cell's text.
+    """Parse the source of a cell.
 
     Raises
     ------
     DagFileError
-        It isn't Python. ``facts``: ``line``.
+        The source isn't Python. ``facts``: ``line``.
     """
     try:
         tree = ast.parse(source)
+        # Compiled, too: only that finds errors such as a `return` outside of a function.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             compile(source, "<cell>", "exec", dont_inherit=True)
     except SyntaxError as error:
         raise _syntax_error(error, source) from None
     except ValueError as error:
-        raise DagFileError(f"the cell isn't Python: {error}") from None
+        raise DagFileError(f"The cell isn't Python: {error}.") from None
     return tree
 
 
 def _syntax_error(error: SyntaxError, source: str) -> DagFileError:
-    lines = lines_of(source)
+    lines = split_lines(source)
     line = error.lineno or 1
     text = lines[line - 1].rstrip() if line <= len(lines) else ""
     place = f"cell line {line}: "
-    if _NOT_PYTHON.match(text):
+    if _NOTEBOOK_COMMAND.match(text):
         return DagFileError(
-            f"{place}`{text.strip()}` is a command of the notebook, and a DAG file is Python alone",
-            hint="Move it to a cell of its own, or into a task with subprocess or a BashOperator.",
+            f"{place}`{text.strip()}` is a notebook command, but a DAG file can only contain Python.",
+            hint="Move it to another cell, or into a task with subprocess or a BashOperator.",
             line=line,
         )
     if "outside" in str(error.msg) and re.search(r"await|async", str(error.msg)):
         return DagFileError(
-            f"{place}{error.msg}: nothing awaits the top level of a DAG file",
+            f"{place}{error.msg}. The top level of a DAG file can't await anything.",
             hint="Move it into a task: `@task` takes an `async def`.",
             line=line,
         )
@@ -181,10 +186,10 @@ def _syntax_error(error: SyntaxError, source: str) -> DagFileError:
     return DagFileError(f"{place}{error.msg}{pointer}", line=line)
 
 
-def dag_ids(tree: ast.Module) -> list[str]:
-    """Return the ids of the DAGs that a file says it defines, without running it.
+def find_dag_ids(tree: ast.Module) -> list[str]:
+    """Return the ids of the DAGs that a file visibly defines, without running it.
 
-    >>> dag_ids(ast.parse("@dag()\\ndef etl(): ...\\netl()\\nDAG('other')"))
+    >>> find_dag_ids(ast.parse("@dag()\\ndef etl(): ...\\netl()\\nDAG('other')"))
     ['etl', 'other']
     """
     names = {"dag", "DAG"}
@@ -205,54 +210,54 @@ def dag_ids(tree: ast.Module) -> list[str]:
     return list(dict.fromkeys(dag_id for _, dag_id in sorted(found)))
 
 
-def file_name(tree: ast.Module, name: str | None, execution_count: int) -> str:
-    """Return the name of the cell's file: as asked for, else after its first DAG, else after the cell.
+def choose_file_name(tree: ast.Module, name: str | None, execution_count: int) -> str:
+    """Return the name of the cell's file: the given one, else that of its first DAG, else that of the cell.
 
     Raises
     ------
     InvalidInputError
-        The name asked for can't be that of a file.
+        The given name isn't a valid file name.
     """
     if name is not None:
         stem = name[:-3] if name.endswith(".py") else name
         if not re.fullmatch(r"\w[\w.-]*", stem):
             raise InvalidInputError(
-                f"--name {name!r} can't be the name of a DAG file.",
+                f"`--name` {name!r} can't be the name of a DAG file.",
                 hint="Use letters, digits, `_`, `-` and `.`.",
             )
         return f"{stem}.py"
-    for made in [*dag_ids(tree), *_made_ids(tree), *_made_by(tree)]:
-        return re.sub(r"[^\w.-]", "_", made).lstrip(".")[:80] + ".py"
+    for candidate in [*find_dag_ids(tree), *_computed_ids(tree), *_factory_calls(tree)]:
+        return re.sub(r"[^\w.-]", "_", candidate).lstrip(".")[:80] + ".py"
     return f"cell_{execution_count}.py"
 
 
-def _made_ids(tree: ast.Module) -> Iterator[str]:
-    """Yield what the ids of DAGs that are made in functions and loops look like: ``f"a_{i}"`` as ``a_i``."""
+def _computed_ids(tree: ast.Module) -> Iterator[str]:
+    """Yield names for DAGs whose ids are computed, in functions and loops: ``a_i`` for ``f"a_{i}"``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _name(node.func) in ("dag", "DAG"):
             for part in [*node.args[:1], *(k.value for k in node.keywords if k.arg == "dag_id")]:
                 yield re.sub(r"^f?['\"]|['\"]$|[{}]", "", ast.unparse(part))
 
 
-def _made_by(tree: ast.Module) -> Iterator[str]:
-    """Yield the calls by which other code is to make DAGs, as ``make_dag("a")``, the last one first."""
+def _factory_calls(tree: ast.Module) -> Iterator[str]:
+    """Yield names for top-level calls that may create DAGs, such as ``make_dag("a")``, the last call first."""
     for node in reversed(tree.body):
         if isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
             yield re.sub(r"\W+", "_", ast.unparse(node.value)).strip("_")
 
 
 @contextmanager
-def placed(home: Path, name: str, source: str) -> Iterator[Path]:
-    """Have a cell's file in the notebook bundle; the one before comes back if this one is refused.
+def stored_file(home: Path, name: str, source: str) -> Iterator[Path]:
+    """Store a cell's file in the notebook bundle. If the block refuses it, restore the former file.
 
     Parameters
     ----------
     home
-        The stack's state folder.
+        The state folder of the stack.
     name
-        The file's name.
+        The name of the file.
     source
-        Its text.
+        The text of the file.
     """
     folder = home / NOTEBOOK_BUNDLE
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -267,20 +272,20 @@ def placed(home: Path, name: str, source: str) -> Iterator[Path]:
             path.unlink(missing_ok=True)
         elif before != source:
             _write(path, before)
-        raise in_cell(error, path, source) from None
+        raise locate_in_cell(error, path, source) from None
 
 
-def in_cell(error: InvalidInputError, path: Path, source: str | None = None) -> InvalidInputError:
-    """Return an error speaking of cells in place of their file.
+def locate_in_cell(error: InvalidInputError, path: Path, source: str | None = None) -> InvalidInputError:
+    """Return an error with cells and their lines in place of a generated file.
 
     Parameters
     ----------
     error
-        What was said of the file.
+        An error about the file.
     path
         The file.
     source
-        Its text; read from it if None.
+        The text of the file; read from it if None.
     """
     if source is None:
         source = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -291,19 +296,22 @@ def in_cell(error: InvalidInputError, path: Path, source: str | None = None) -> 
     message = re.sub(rf"{re.escape(str(path))}(?::|, line )(\d+)", place, error.message)
     facts = dict(error.facts)
     if isinstance(line := facts.get("line"), int):
-        cell = cell_of(source, line)
-        facts["line"] = cell.line if cell and cell.execution_count == own_cell(source) else None
+        cell = find_cell(source, line)
+        facts["line"] = cell.line if cell and cell.execution_count == find_dag_cell(source) else None
+    if message.startswith(str(path)):
+        message = message.replace(str(path), "The cell", 1)
     return type(error)(message.replace(str(path), "the cell"), hint=error.hint, **facts)
 
 
 def _place(source: str, lineno: int) -> str:
-    cell = cell_of(source, lineno)
+    cell = find_cell(source, lineno)
     if cell is None:
         return f"line {lineno} of the cell's file"
-    return f"cell line {cell.line}" if cell.execution_count == own_cell(source) else str(cell)
+    return f"cell line {cell.line}" if cell.execution_count == find_dag_cell(source) else str(cell)
 
 
 def _write(path: Path, text: str) -> None:
+    # Replaced atomically: Airflow's DAG processor may read the file at any time.
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:

@@ -1,4 +1,7 @@
-"""Whether a value is what a statement of an executed cell gave: a name may have been given another one since."""
+"""Decide whether a value comes from a statement of an executed cell.
+
+The name may have another value by now, so its present value is compared with what each statement would give.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from temporal_airflow_nb.cells.literals import Imported
 _MISSING = object()
 
 
-def imported(definition: Definition, value: Any, *, is_last: bool) -> Imported | None:
-    """Return an import as it was executed, if it gave the value."""
+def match_import(definition: Definition, value: Any, *, is_last: bool) -> Imported | None:
+    """Return the import of a statement, if it gave the value."""
     node, alias, name = definition.binding.node, definition.binding.alias, definition.binding.name
     assert alias is not None
     if isinstance(node, ast.Import):
@@ -30,13 +33,13 @@ def imported(definition: Definition, value: Any, *, is_last: bool) -> Imported |
         or sys.modules.get(f"{node.module}.{alias.name}") is value
     ):
         return needed
-    # A module that was edited and loaded again has another object under that name.
+    # After a module was edited and reloaded, it has another object under that name.
     came_from = str(getattr(value, "__module__", "")).split(".")[0]
     return needed if is_last and came_from == node.module.split(".")[0] else None
 
 
-def defines(definition: Definition, value: Any, *, is_last: bool, is_only: bool) -> bool:
-    """Return whether a function or class is the one of a ``def``, a ``class``, or a lambda that a name was given.
+def matches_definition(definition: Definition, value: Any, *, is_last: bool, is_only: bool) -> bool:
+    """Return whether a function or class comes from a ``def``, a ``class``, or an assigned lambda.
 
     Parameters
     ----------
@@ -45,9 +48,9 @@ def defines(definition: Definition, value: Any, *, is_last: bool, is_only: bool)
     value
         The function or class.
     is_last
-        Whether nothing has bound the name later: what a decorator made is known by that alone.
+        Whether no later statement binds the name. The result of a decorator can be recognized only by this.
     is_only
-        Whether nothing else has bound the name at all.
+        Whether no other statement binds the name.
     """
     node = definition.binding.node
     if isinstance(node, ast.ClassDef):
@@ -65,7 +68,7 @@ def defines(definition: Definition, value: Any, *, is_last: bool, is_only: bool)
 def _is_class_of(definition: Definition, value: Any) -> bool:
     if not isinstance(value, type) or value.__module__ != "__main__":
         return False
-    # Python says where a class begins since 3.13; before, its name has to do.
+    # Before Python 3.13, a class doesn't have its first line, so its name must be enough.
     line = getattr(value, "__firstlineno__", definition.first)
     return value.__qualname__ == definition.binding.name and line == definition.first
 
@@ -79,7 +82,8 @@ def _is_function_of(value: Any, node: ast.stmt | ast.expr, name: str, line: int,
     statement = node if isinstance(node, ast.stmt) else ast.copy_location(ast.Expr(node), node)
     compiled = compile(ast.Module([statement], []), "<cell>", "exec", dont_inherit=True)
     return any(
-        # What a transformation of the tree has changed is the same all the same if there is no other.
+        # A transformation of the syntax tree may have changed the code. If there is no other definition, the arguments
+        # are enough.
         _are_same(code, other) or (is_only and _arguments(code) == _arguments(other))
         for other in _functions(compiled)
         if other.co_name == name
@@ -87,7 +91,7 @@ def _is_function_of(value: Any, node: ast.stmt | ast.expr, name: str, line: int,
 
 
 def _functions(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yield the functions of a block; one with type parameters is inside another that makes those."""
+    """Yield the functions of a block. A function with type parameters is inside a generated one."""
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield constant

@@ -1,4 +1,4 @@
-"""Assignments that mean the same when they are executed again, elsewhere."""
+"""Find assignments that give the same value when they are executed again in another process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from temporal_airflow_nb.cells.literals import same
+from temporal_airflow_nb.cells.literals import are_equal
 
 _NODES = (
     ast.Constant,
@@ -35,7 +35,7 @@ _SIMPLE = (
     *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, PurePath, enum.Enum),
 )
 _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
-# What their functions and classes return depends on the arguments alone.
+# The results of their functions and classes depend on the arguments only.
 _PURE_MODULES = frozenset(
     {
         *("airflow", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools"),
@@ -49,7 +49,7 @@ _PURE_BUILTINS = frozenset(
         *("max", "min", "range", "round", "set", "sorted", "str", "sum", "tuple"),
     }
 )
-_OF_NOW = frozenset(
+_TIME_DEPENDENT = frozenset(
     {
         *("cwd", "fromtimestamp", "home", "now", "today", "tomorrow", "utcnow", "uuid1", "uuid4"),
         "yesterday",
@@ -57,17 +57,17 @@ _OF_NOW = frozenset(
 )
 
 
-def gives(expression: ast.expr, value: Any, namespace: Mapping[str, Any]) -> bool:
-    """Return whether an expression, evaluated once more, gives what it gave: an equal value, by no other means.
+def reproduces(expression: ast.expr, value: Any, namespace: Mapping[str, Any]) -> bool:
+    """Return whether an expression is pure and gives an equal value when it is evaluated again.
 
     Parameters
     ----------
     expression
-        Right side of an assignment.
+        The right side of an assignment.
     value
-        What the name has now.
+        The present value of the name.
     namespace
-        The notebook's.
+        The namespace of the notebook.
     """
     if not is_pure(expression, namespace):
         return False
@@ -76,28 +76,28 @@ def gives(expression: ast.expr, value: Any, namespace: Mapping[str, Any]) -> boo
         again = eval(code, dict(namespace))
     except Exception:
         return False
-    return same(value, again) or _is_another(value, again)
+    return are_equal(value, again) or _are_equivalent(value, again)
 
 
-def _is_another(value: Any, again: Any) -> bool:
-    """Return whether two objects that know no equality were made in the same way."""
+def _are_equivalent(value: Any, again: Any) -> bool:
+    """Return whether two objects without their own equality were created in the same way."""
     if isinstance(value, functools.partial) and isinstance(again, functools.partial):
         made = (value.func, value.args, value.keywords)
-        return same(made, (again.func, again.args, again.keywords))
+        return are_equal(made, (again.func, again.args, again.keywords))
     if isinstance(value, type) and isinstance(again, type):
         return value.__qualname__ == again.__qualname__ and value.__bases__ == again.__bases__
-    return type(value) is type(again) and type(value).__eq__ is object.__eq__
+    return type(value) is type(again) and getattr(type(value), "__eq__", None) is object.__eq__
 
 
 def is_pure(node: ast.AST, namespace: Mapping[str, Any]) -> bool:
-    """Return whether what an expression gives depends on simple values alone, and changes nothing."""
+    """Return whether an expression depends on simple values only and has no side effects."""
     if isinstance(node, ast.Name):
         value = namespace.get(node.id, getattr(builtins, node.id, _MISSING))
         return isinstance(value, (*_SIMPLE, *_CODE)) or _is_typing(value)
     if isinstance(node, ast.Attribute):
         return _is_pure_attribute(node, namespace)
     if isinstance(node, ast.Subscript):
-        return _is_typing(_static(node.value, namespace)) and is_pure(node.slice, namespace)
+        return _is_typing(_resolve(node.value, namespace)) and is_pure(node.slice, namespace)
     if isinstance(node, ast.Call):
         if not _is_pure_function(node.func, namespace):
             return False
@@ -110,27 +110,27 @@ def is_pure(node: ast.AST, namespace: Mapping[str, Any]) -> bool:
 _MISSING = object()
 
 
-def _static(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
-    """Return what a dotted name of modules and classes stands for."""
+def _resolve(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
+    """Return the object of a dotted name that consists of modules and classes."""
     if isinstance(node, ast.Name):
         return namespace.get(node.id, getattr(builtins, node.id, _MISSING))
     if isinstance(node, ast.Attribute):
-        owner = _static(node.value, namespace)
+        owner = _resolve(node.value, namespace)
         if isinstance(owner, (types.ModuleType, type)):
             return getattr(owner, node.attr, _MISSING)
     return _MISSING
 
 
 def _is_pure_attribute(node: ast.Attribute, namespace: Mapping[str, Any]) -> bool:
-    value = _static(node, namespace)
+    value = _resolve(node, namespace)
     simple = isinstance(value, _SIMPLE) and not isinstance(value, (list, dict, set))
     return simple or isinstance(value, _CODE) or _is_typing(value)
 
 
 def _is_pure_function(node: ast.expr, namespace: Mapping[str, Any]) -> bool:
-    if isinstance(node, ast.Attribute) and node.attr in _OF_NOW:
+    if isinstance(node, ast.Attribute) and node.attr in _TIME_DEPENDENT:
         return False
-    function = _static(node, namespace)
+    function = _resolve(node, namespace)
     if function is _MISSING:
         return False
     if (name := getattr(function, "__name__", "")) and getattr(builtins, name, None) is function:
@@ -139,7 +139,7 @@ def _is_pure_function(node: ast.expr, namespace: Mapping[str, Any]) -> bool:
     module = getattr(function, "__module__", None) or getattr(owner, "__module__", None) or ""
     if module == "logging":
         return name == "getLogger"
-    return module.split(".")[0].lstrip("_") in _PURE_MODULES and name not in _OF_NOW
+    return module.split(".")[0].lstrip("_") in _PURE_MODULES and name not in _TIME_DEPENDENT
 
 
 def _is_typing(value: Any) -> bool:

@@ -1,4 +1,8 @@
-"""Names that Python source uses without binding them."""
+"""Find the names that Python source uses without defining them.
+
+The finder visits the nodes in the order in which Python executes them, with a stack of scopes as in Python. Bodies of
+functions come after the module, because a function may use a name that is bound after its definition.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from temporal_airflow_nb.cells.bound_names import FUNCTIONS, bindings, names_bound
+from temporal_airflow_nb.cells.bound_names import FUNCTIONS, find_bindings, find_bound_names
 
-_WITH_A_NAME: tuple[Any, ...] = (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+_NODES_WITH_NAME: tuple[Any, ...] = (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,17 @@ class Use:
     name : str
         The name.
     line : int
-        Where it is used.
+        The line of the use.
     functions : tuple of str
         The functions around it, the outermost first; empty at the top level.
     task : str or None
-        The innermost of them that a ``@task`` makes a task.
+        The innermost of these functions with ``@task``.
     deferred : bool
-        Whether it is looked up only when a function is called.
+        Whether the name is looked up only when a function is called.
     annotation : bool
-        Whether it is part of a type annotation.
+        Whether the use is part of a type annotation.
     guarded : bool
-        Whether a ``NameError`` would be caught.
+        Whether the code catches a ``NameError`` there.
     """
 
     name: str
@@ -44,17 +48,17 @@ class Use:
     guarded: bool = False
 
 
-def uses(tree: ast.Module) -> list[Use]:
-    """Return the names that a module uses without having bound them, builtins among them.
+def find_uses(tree: ast.Module) -> list[Use]:
+    """Return the uses of names that a module hasn't bound before, builtins included.
 
     Examples
     --------
-    >>> [(u.name, u.line, u.task) for u in uses(ast.parse("@task\\ndef load(n=TEN):\\n    return n * rate"))]
+    >>> [(u.name, u.line, u.task) for u in find_uses(ast.parse("@task\\ndef load(n=TEN):\\n    return n * rate"))]
     [('task', 1, None), ('TEN', 2, None), ('rate', 3, 'load')]
     """
     finder = _Finder()
-    finder.block(tree.body)
-    finder.finish()
+    finder.visit_block(tree.body)
+    finder.visit_deferred_bodies()
     return sorted(finder.found, key=lambda use: use.line)
 
 
@@ -66,7 +70,7 @@ class _Scope:
 
 
 class _Finder(ast.NodeVisitor):
-    """Goes through source in the order in which it is executed; functions' bodies come after the module."""
+    """Visits source in the order of execution; bodies of functions come after the module."""
 
     def __init__(self) -> None:
         self.found: list[Use] = []
@@ -77,13 +81,13 @@ class _Finder(ast.NodeVisitor):
         self.deferred = False
         self.annotation = False
         self.guarded = False
-        self.later: list[Callable[[], None]] = []
+        self.deferred_bodies: list[Callable[[], None]] = []
 
-    def finish(self) -> None:
-        while self.later:
-            self.later.pop(0)()
+    def visit_deferred_bodies(self) -> None:
+        while self.deferred_bodies:
+            self.deferred_bodies.pop(0)()
 
-    def block(self, body: Sequence[ast.stmt]) -> None:
+    def visit_block(self, body: Sequence[ast.stmt]) -> None:
         for node in body:
             self.visit(node)
 
@@ -95,9 +99,9 @@ class _Finder(ast.NodeVisitor):
         if isinstance(node.ctx, ast.Store):
             self.bind(node.id)
         elif not self._is_bound(node.id):
-            self._note(node.id, node.lineno)
+            self._record_use(node.id, node.lineno)
 
-    def _note(self, name: str, line: int) -> None:
+    def _record_use(self, name: str, line: int) -> None:
         task = self.tasks[-1] if self.tasks else None
         self.found.append(Use(name, line, self.functions, task, self.deferred, self.annotation, self.guarded))
 
@@ -118,7 +122,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name) and not self._is_bound(node.target.id):
-            self._note(node.target.id, node.lineno)
+            self._record_use(node.target.id, node.lineno)
         self.visit(node.value)
         self.visit(node.target)
 
@@ -135,12 +139,12 @@ class _Finder(ast.NodeVisitor):
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.visit(node.iter)
         self.visit(node.target)
-        self.block([*node.body, *node.orelse])
+        self.visit_block([*node.body, *node.orelse])
 
     visit_AsyncFor = visit_For  # noqa: N815
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        for binding in bindings([node]):
+        for binding in find_bindings([node]):
             self.bind(binding.name)
 
     visit_ImportFrom = visit_Import  # noqa: N815
@@ -150,7 +154,7 @@ class _Finder(ast.NodeVisitor):
 
     def generic_visit(self, node: ast.AST) -> None:
         super().generic_visit(node)
-        name = getattr(node, "name", None) if isinstance(node, _WITH_A_NAME) else None
+        name = getattr(node, "name", None) if isinstance(node, _NODES_WITH_NAME) else None
         if name:
             self.bind(name)
         if isinstance(node, ast.MatchMapping) and node.rest:
@@ -160,18 +164,18 @@ class _Finder(ast.NodeVisitor):
         outer = self.guarded
         caught = (n for handler in node.handlers if handler.type for n in ast.walk(handler.type))
         self.guarded = outer or any(isinstance(n, ast.Name) and n.id == "NameError" for n in caught)
-        self.block(node.body)
+        self.visit_block(node.body)
         self.guarded = outer
         for handler in node.handlers:
             self.visit(handler)
-        self.block([*node.orelse, *node.finalbody])
+        self.visit_block([*node.orelse, *node.finalbody])
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.type is not None:
             self.visit(node.type)
         if node.name:
             self.bind(node.name)
-        self.block(node.body)
+        self.visit_block(node.body)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for decorator in node.decorator_list:
@@ -181,7 +185,7 @@ class _Finder(ast.NodeVisitor):
                 self.visit(part)
             self.scopes.append(_Scope("class", {"__module__", "__qualname__"}))
             outer, self.functions = self.functions, (*self.functions, node.name)
-            self.block(node.body)
+            self.visit_block(node.body)
             self.functions = outer
             self.scopes.pop()
         self.bind(node.name)
@@ -189,7 +193,7 @@ class _Finder(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
             self.visit(decorator)
-        is_task = any("task" in _parts(decorator) for decorator in node.decorator_list)
+        is_task = any("task" in _dotted_names(decorator) for decorator in node.decorator_list)
         self.bind(node.name)
         with self._type_params(node):
             self._signature(node)
@@ -242,12 +246,12 @@ class _Finder(ast.NodeVisitor):
         body: list[ast.stmt],
         is_task: bool,
     ) -> None:
-        declared = _declared_global(body)
-        outer = {n for statement in body for n in _nonlocals(statement)}
+        declared = _global_names(body)
+        outer = {n for statement in body for n in _nonlocal_names(statement)}
         local = {argument.arg for argument in _arguments(node.args)}
-        local |= {binding.name for binding in bindings(body)} - declared - outer
-        # An annotation alone makes a name the function's own.
-        annotated = (n.target for n in _within(body) if isinstance(n, ast.AnnAssign))
+        local |= {binding.name for binding in find_bindings(body)} - declared - outer
+        # In a function, an annotation without a value makes a name local, too.
+        annotated = (n.target for n in _walk_body(body) if isinstance(n, ast.AnnAssign))
         local |= {target.id for target in annotated if isinstance(target, ast.Name)}
         scope = _Scope("function", local, declared)
         scopes = [*self.scopes, scope]
@@ -257,21 +261,23 @@ class _Finder(ast.NodeVisitor):
         def visit_body() -> None:
             before = self.scopes, self.functions, self.tasks, self.deferred
             self.scopes, self.functions, self.tasks, self.deferred = scopes, functions, tasks, True
-            self.block(body)
+            self.visit_block(body)
             self.scopes, self.functions, self.tasks, self.deferred = before
 
         self.module.bound |= {
-            b.name for b in bindings(body) if b.name in declared and not isinstance(b.node, ast.AugAssign)
+            b.name
+            for b in find_bindings(body)
+            if b.name in declared and not isinstance(b.node, ast.AugAssign)
         }
         if self.deferred:
             visit_body()
         else:
-            self.later.append(visit_body)
+            self.deferred_bodies.append(visit_body)
 
     def _comprehension(self, node: Any, *results: ast.expr) -> None:
         first, *others = node.generators
         self.visit(first.iter)
-        bound = {name for generator in node.generators for name in names_bound(generator.target)}
+        bound = {name for generator in node.generators for name in find_bound_names(generator.target)}
         self.scopes.append(_Scope("function", bound))
         for condition in first.ifs:
             self.visit(condition)
@@ -282,7 +288,7 @@ class _Finder(ast.NodeVisitor):
         for result in results:
             self.visit(result)
         self.scopes.pop()
-        for name in names_bound(node):
+        for name in find_bound_names(node):
             self.bind(name)
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> None:
@@ -299,32 +305,32 @@ def _arguments(arguments: ast.arguments) -> list[ast.arg]:
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]
 
 
-def _within(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yield the statements of a function's body, not those of the functions and classes in it."""
+def _walk_body(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes of a function's body, without those of nested functions and classes."""
     for node in body:
         yield node
         if not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            yield from _within(ast.iter_child_nodes(node))
+            yield from _walk_body(ast.iter_child_nodes(node))
 
 
-def _declared_global(body: Sequence[ast.stmt]) -> set[str]:
-    return {name for node in _within(body) if isinstance(node, ast.Global) for name in node.names}
+def _global_names(body: Sequence[ast.stmt]) -> set[str]:
+    return {name for node in _walk_body(body) if isinstance(node, ast.Global) for name in node.names}
 
 
-def _nonlocals(statement: ast.stmt) -> Iterator[str]:
-    for node in _within([statement]):
+def _nonlocal_names(statement: ast.stmt) -> Iterator[str]:
+    for node in _walk_body([statement]):
         if isinstance(node, ast.Nonlocal):
             yield from node.names
 
 
-def _parts(expression: ast.expr) -> list[str]:
-    """Return the names of a dotted expression, of a call's function: ``@task.branch(…)`` is task, branch.
+def _dotted_names(expression: ast.expr) -> list[str]:
+    """Return the names of a dotted expression or of a call's function: task, branch for ``@task.branch(…)``.
 
-    >>> _parts(ast.parse("sdk.task.branch(retries=1)", mode="eval").body)
+    >>> _dotted_names(ast.parse("sdk.task.branch(retries=1)", mode="eval").body)
     ['sdk', 'task', 'branch']
     """
     if isinstance(expression, ast.Call):
-        return _parts(expression.func)
+        return _dotted_names(expression.func)
     if isinstance(expression, ast.Attribute):
-        return [*_parts(expression.value), expression.attr]
+        return [*_dotted_names(expression.value), expression.attr]
     return [expression.id] if isinstance(expression, ast.Name) else []

@@ -1,1 +1,1 @@
-"""The checks of a DAG's source, each kind in a module of its own."""
+"""Finds mistakes in the source of a DAG before it runs. Needs neither Airflow nor Temporal."""

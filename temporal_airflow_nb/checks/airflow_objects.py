@@ -1,4 +1,4 @@
-"""Names of what Airflow stores: connections, variables, pools."""
+"""Find the connections, variables and pools that source uses by name."""
 
 from __future__ import annotations
 
@@ -26,72 +26,72 @@ _READERS = {
 
 @dataclass
 class Uses:
-    """What source names, each with the line of the first use."""
+    """The names that source uses, each with the line of its first use."""
 
     connections: dict[str, int] = field(default_factory=dict)
     variables: dict[str, int] = field(default_factory=dict)
     pools: dict[str, int] = field(default_factory=dict)
 
 
-class _Named(NamedTuple):
+class _Use(NamedTuple):
     kind: str
     name: str
     line: int
 
 
-def uses(tree: ast.AST) -> Uses:
-    """Return what a syntax tree names."""
+def find_uses(tree: ast.AST) -> Uses:
+    """Return the connections, variables and pools that a syntax tree uses."""
     found = Uses()
-    for kind, name, line in sorted(_named(tree), key=lambda named: named.line):
+    for kind, name, line in sorted(_find_uses(tree), key=lambda use: use.line):
         getattr(found, kind).setdefault(name, line)
     return found
 
 
-def _named(tree: ast.AST) -> Iterator[_Named]:
+def _find_uses(tree: ast.AST) -> Iterator[_Use]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from _in_templates(node.value, node.lineno)
+            yield from _find_in_templates(node.value, node.lineno)
         elif isinstance(node, ast.Call):
-            yield from _in_call(node)
+            yield from _find_in_call(node)
         elif isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if key is not None:
-                    yield from _argument(text_of(key), value)
+                    yield from _find_in_argument(text_of(key), value)
 
 
-def _in_call(call: ast.Call) -> Iterator[_Named]:
+def _find_in_call(call: ast.Call) -> Iterator[_Use]:
     for keyword in call.keywords:
-        yield from _argument(keyword.arg, keyword.value)
+        yield from _find_in_argument(keyword.arg, keyword.value)
     reader = ".".join(dotted(call.func)[-2:])
     if (kind := _READERS.get(reader)) is None:
         return
     arguments = {keyword.arg: keyword.value for keyword in call.keywords}
     if kind == "variables" and (len(call.args) > 1 or {"default", "default_var", None} & set(arguments)):
         return
-    chosen = call.args[0] if call.args else arguments.get("key") or arguments.get("conn_id")
-    if chosen is not None and (name := text_of(chosen)):
-        yield _Named(kind, name, call.lineno)
+    key = call.args[0] if call.args else arguments.get("key") or arguments.get("conn_id")
+    if key is not None and (name := text_of(key)):
+        yield _Use(kind, name, call.lineno)
 
 
-def _argument(name: str | None, value: ast.expr) -> Iterator[_Named]:
+def _find_in_argument(name: str | None, value: ast.expr) -> Iterator[_Use]:
     text = literal(value)
     if name is None or not isinstance(text, str) or not text or "{{" in text:
         return
     if name.endswith("conn_id"):
-        yield _Named("connections", text, value.lineno)
+        yield _Use("connections", text, value.lineno)
     elif name == "pool":
-        yield _Named("pools", text, value.lineno)
+        yield _Use("pools", text, value.lineno)
 
 
-def _in_templates(text: str, line: int) -> Iterator[_Named]:
+def _find_in_templates(text: str, line: int) -> Iterator[_Use]:
     for template in _TEMPLATE.finditer(text):
         at = line + text[: template.start()].count("\n")
-        # Filters such as default() make do without the value.
+        # With a filter such as `default()`, the value needn't exist.
         if "default" in template[0]:
             continue
         for kind, plain, getter in (
             ("variables", _VARIABLE, _VARIABLE_GET),
             ("connections", _CONNECTION, _CONNECTION_GET),
         ):
-            yield from (_Named(kind, found[1], at) for found in plain.finditer(template[0]))
-            yield from (_Named(kind, found[2], at) for found in getter.finditer(template[0]))
+            yield from (_Use(kind, found[1], at) for found in plain.finditer(template[0]))
+            yield from (_Use(kind, found[2], at) for found in getter.finditer(template[0]))

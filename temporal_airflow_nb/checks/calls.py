@@ -1,4 +1,4 @@
-"""Calls: of a DAG's function, and of what is slow where the file is parsed."""
+"""Find DAG functions that are never called, and slow calls outside of tasks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SLOW_MODULES = {
     "os": ("system",),
 }
 _READERS = ("pandas", "polars")
-_OF_AIRFLOW = {
-    "Variable.get": "{{ var.value.NAME }} in a template reads it when the task runs",
-    "Connection.get": "{{ conn.ID.host }} in a template reads it when the task runs",
-    "BaseHook.get_connection": "{{ conn.ID.host }} in a template reads it when the task runs",
+_TEMPLATE_HINTS = {
+    "Variable.get": "`{{ var.value.NAME }}` in a template is read when the task runs",
+    "Connection.get": "`{{ conn.ID.host }}` in a template is read when the task runs",
+    "BaseHook.get_connection": "`{{ conn.ID.host }}` in a template is read when the task runs",
 }
 
 
 def uncalled_dags(tree: ast.Module) -> Iterator[Finding]:
-    """Find functions that ``@dag`` decorates and nobody calls."""
+    """Find functions with ``@dag`` that are never called."""
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     others = any(isinstance(node, ast.Call) and dotted(node.func)[-1:] == ["DAG"] for node in ast.walk(tree))
     found = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
@@ -41,17 +41,17 @@ def uncalled_dags(tree: ast.Module) -> Iterator[Finding]:
         yield Finding(
             "warning" if others_are_called else "error",
             "uncalled-dag",
-            f"{node.name} is decorated with @dag and never called: it makes no DAG.",
+            f"`{node.name}` is decorated with `@dag` but never called, so it defines no DAG.",
             node.lineno,
-            f"Call it at the end: {node.name}()",
+            f"Call it at the end: `{node.name}()`.",
             dag_id=node.name,
         )
 
 
 def slow_calls(tree: ast.Module) -> Iterator[Finding]:
-    """Find calls outside of tasks that wait for something, each time the file is parsed."""
+    """Find calls outside of tasks that may take long each time the file is parsed."""
     modules = _modules(tree)
-    for node in _parsed(tree):
+    for node in _nodes_executed_while_parsing(tree):
         if not isinstance(node, ast.Call):
             continue
         names = dotted(node.func)
@@ -59,21 +59,21 @@ def slow_calls(tree: ast.Module) -> Iterator[Finding]:
         if not names:
             continue
         hint = "Move it into a task."
-        if (instead := _OF_AIRFLOW.get(".".join(names[-2:]))) and names[-2] in modules:
+        if (instead := _TEMPLATE_HINTS.get(".".join(names[-2:]))) and names[-2] in modules:
             hint = f"Move it into a task; {instead}."
         elif not _is_slow(names, modules, tree):
             continue
         yield Finding(
             "warning",
             "slow-top-level-call",
-            f"{name}(…) is called outside of any task: it holds up whoever parses the file.",
+            f"`{name}(…)` is called outside of any task, so it slows down each parsing of the file.",
             node.lineno,
             hint,
         )
 
 
-def _parsed(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield what is executed when the file is parsed: the top level, and the bodies of DAGs."""
+def _nodes_executed_while_parsing(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes at the top level and in the bodies of DAG functions."""
     yield from executed_at_once(tree.body)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and any(is_dag(d, tree) for d in node.decorator_list):
@@ -81,7 +81,7 @@ def _parsed(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def _modules(tree: ast.Module) -> dict[str, str]:
-    """Return what names bound by imports stand for."""
+    """Return the full names of imported names."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

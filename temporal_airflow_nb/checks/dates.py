@@ -1,4 +1,4 @@
-"""Dates without a time zone, and in the future."""
+"""Find dates of DAGs and tasks without a time zone or in the future."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _DATES = frozenset({"start_date", "end_date", "logical_date"})
 
 
 def check(tree: ast.Module) -> Iterator[Finding]:
-    """Find dates of DAGs and tasks that don't mean what they seem to."""
-    of_standard_library = imported_as(tree, "datetime", "datetime")
+    """Find dates of DAGs and tasks that Airflow may understand differently than intended."""
+    standard_names = imported_as(tree, "datetime", "datetime")
     modules = {
         alias.asname or alias.name
         for node in ast.walk(tree)
@@ -22,29 +22,29 @@ def check(tree: ast.Module) -> Iterator[Finding]:
         for alias in node.names
         if alias.name == "datetime"
     }
-    for name, call in _dates(tree):
+    for name, call in _find_dates(tree):
         names = dotted(call.func)
-        is_naive = (len(names) == 1 and names[0] in of_standard_library) or (
+        is_naive = (len(names) == 1 and names[0] in standard_names) or (
             len(names) == 2 and names[0] in modules and names[1] == "datetime"
         )
         if is_naive and len(call.args) < 8 and all(k.arg not in ("tzinfo", None) for k in call.keywords):
-            yield _naive(name, call)
-        moment = _moment(call)
+            yield _naive_date(name, call)
+        date = _evaluate(call)
         if (
             name == "start_date"
-            and moment is not None
-            and moment > datetime.now(timezone.utc) + timedelta(days=1)
+            and date is not None
+            and date > datetime.now(timezone.utc) + timedelta(days=1)
         ):
             yield Finding(
                 "warning",
                 "future-start-date",
-                f"start_date {moment.date()} is in the future: a run with an earlier logical date has no tasks.",
+                f"`start_date` {date.date()} is in the future. A run with an earlier logical date has no tasks.",
                 call.lineno,
-                "Take a date in the past.",
+                "Use a date in the past.",
             )
 
 
-def _dates(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+def _find_dates(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(tree):
         pairs: list[tuple[str | None, ast.expr]] = []
         if isinstance(node, ast.Call):
@@ -56,18 +56,18 @@ def _dates(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
                 yield str(name), value
 
 
-def _naive(name: str, call: ast.Call) -> Finding:
+def _naive_date(name: str, call: ast.Call) -> Finding:
     arguments = ", ".join(ast.unparse(part) for part in [*call.args, *call.keywords])
     return Finding(
         "warning",
         "naive-datetime",
-        f"{name} has no time zone: Airflow takes it as one of its default time zone.",
+        f"`{name}` has no time zone, so Airflow uses its default time zone.",
         call.lineno,
-        f'Say which: pendulum.datetime({arguments}, tz="UTC")',
+        f'Add a time zone: `pendulum.datetime({arguments}, tz="UTC")`.',
     )
 
 
-def _moment(call: ast.Call) -> datetime | None:
+def _evaluate(call: ast.Call) -> datetime | None:
     numbers = [literal(argument) for argument in call.args]
     for name in ("year", "month", "day")[len(numbers) :]:
         numbers += [literal(k.value) for k in call.keywords if k.arg == name]

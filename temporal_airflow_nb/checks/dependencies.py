@@ -1,4 +1,4 @@
-"""Ids that two tasks have, cycles, and branches that lead nowhere."""
+"""Find duplicate task ids, cycles, and branches that choose tasks wrongly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from temporal_airflow_nb.checks.tasks import Body, Function, bodies
 
 
 def check(tree: ast.Module) -> Iterator[Finding]:
-    """Find what is wrong with the graphs of the DAGs."""
+    """Find errors in the graphs of the DAGs."""
     for body in bodies(tree):
         yield from _duplicates(body)
         yield from _cycle(body)
@@ -26,7 +26,7 @@ def _duplicates(body: Body) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "duplicate-task-id",
-                f"Two tasks have the task_id {task_id!r}: another one is made in line {first[task_id]}.",
+                f"Two tasks have the task_id {task_id!r}; the other one is in line {first[task_id]}.",
                 line,
                 "Give one of them another id.",
                 dag_id=body.dag_id,
@@ -46,11 +46,11 @@ def _cycle(body: Body) -> Iterator[Finding]:
         yield Finding(
             "error",
             "cycle",
-            f"The tasks wait for each other: {' >> '.join([*known, known[0]])}."
+            f"The tasks wait for each other: `{' >> '.join([*known, known[0]])}`."
             if known
-            else "A cycle of tasks.",
+            else "The tasks wait for each other.",
             last,
-            "Take one of these dependencies away.",
+            "Remove one of these dependencies.",
             dag_id=body.dag_id,
             task_id=known[0] if known else None,
         )
@@ -58,7 +58,7 @@ def _cycle(body: Body) -> Iterator[Finding]:
 
 
 def _path_back(body: Body, start: int) -> list[int]:
-    """Return a shortest way from a node to itself, without its end."""
+    """Return a shortest path from a node to itself, without its end."""
     waiting = [[start]]
     seen: set[int] = set()
     while waiting:
@@ -86,9 +86,9 @@ def _branches(body: Body) -> Iterator[Finding]:
                 yield Finding(
                     "error",
                     "unknown-branch",
-                    f"{name} chooses {task_id!r}, and the DAG has no such task.",
+                    f"`{name}` chooses {task_id!r}, but the DAG has no such task.",
                     line,
-                    f"It has: {', '.join(sorted(set(by_id) - {name}))}.",
+                    f"The other tasks are {', '.join(sorted(set(by_id) - {name}))}.",
                     dag_id=body.dag_id,
                     task_id=name,
                 )
@@ -99,9 +99,9 @@ def _branches(body: Body) -> Iterator[Finding]:
                 yield Finding(
                     "warning",
                     "unreachable-branch",
-                    f"{name} chooses {task_id!r}, which isn't downstream of it: all that is will be skipped.",
+                    f"`{name}` chooses {task_id!r}, which isn't downstream of it. All tasks that are will be skipped.",
                     line,
-                    f"Tie them: {name} >> {task_id}",
+                    f"Add the dependency `{name} >> {task_id}`.",
                     dag_id=body.dag_id,
                     task_id=name,
                 )
@@ -113,9 +113,9 @@ def _branches(body: Body) -> Iterator[Finding]:
                 yield Finding(
                     "warning",
                     "unreachable-branch",
-                    f"{name} never chooses {never!r}: it is always skipped.",
+                    f"`{name}` never chooses {never!r}, so that task is always skipped.",
                     line,
-                    f"Have {name} return its id, or take it away.",
+                    f"Return its id in `{name}`, or remove the task.",
                     dag_id=body.dag_id,
                     task_id=never,
                 )
@@ -128,7 +128,7 @@ def _is_branch(function: Function) -> bool:
 
 
 def _answers(function: Function) -> tuple[list[tuple[str, int]], bool]:
-    """Return the ids that a branching function returns as literals, and whether those are all."""
+    """Return the ids that a branching function returns as literals, and whether it returns nothing else."""
     found: list[tuple[str, int]] = []
     all_known = True
     for value in _returned(function.body):
@@ -152,7 +152,7 @@ def _returned(statements: list[ast.stmt]) -> Iterator[ast.expr]:
 
 
 def _texts(value: ast.expr) -> list[str] | None:
-    """Return the strings that an expression can be, None if it can be anything else."""
+    """Return the strings that an expression can evaluate to; None if other values are possible."""
     if (text := text_of(value)) is not None:
         return [text]
     if isinstance(value, ast.Constant) and value.value is None:

@@ -1,4 +1,4 @@
-"""What is found out about a DAG before it runs."""
+"""The findings of the checks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a DAG, or may be.
+    """An error or a possible error in a DAG.
 
     Attributes
     ----------
     level : str
-        ``"error"``: it can't be run as it is; or ``"warning"``.
+        ``"error"`` if the DAG can't run as it is, or ``"warning"``.
     code : str
-        What kind of thing it is, as ``"naive-datetime"``.
+        The kind of finding, such as ``"naive-datetime"``.
     message, hint : str
-        What is wrong, and what to do.
+        The problem, and what to do.
     line : int or None
         The cell's line, counted from 1.
     dag_id, task_id : str or None
-        What it is about, where that is known.
+        The DAG and the task concerned, if known.
     """
 
     level: Literal["error", "warning"]
@@ -33,5 +33,5 @@ class Finding:
     task_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON-able data."""
+        """Return the finding as data for JSON."""
         return asdict(self)

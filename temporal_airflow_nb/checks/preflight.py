@@ -1,4 +1,4 @@
-"""What can be said of a DAG from its source, before anything starts. It is said only where it is sure."""
+"""Check the source of a DAG before anything starts. Report only mistakes that are certain from the source."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from temporal_airflow_nb.checks import airflow_objects, calls, dates, dependenci
 from temporal_airflow_nb.checks.airflow_objects import Uses
 from temporal_airflow_nb.checks.finding import Finding
 
-__all__ = ["Finding", "Uses", "check", "uses"]
+__all__ = ["Finding", "Uses", "check", "find_uses"]
 
 _CHECKS = (calls.uncalled_dags, dependencies.check, dates.check, calls.slow_calls)
 
 
 def check(source: str | ast.Module, folder: Path | None = None) -> list[Finding]:
-    """Return what is wrong, or may be, with the DAGs that source defines. Takes a few milliseconds.
+    """Find errors and possible errors in the DAGs of some source. Takes a few milliseconds.
 
     Parameters
     ----------
     source
         Python source, or its syntax tree.
     folder
-        The notebook's, if it is a cell.
+        The folder of the notebook, if the source is a cell.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def check(source: str | ast.Module, folder: Path | None = None) -> list[Finding]
     --------
     >>> [found] = check("from airflow.sdk import dag\\n@dag\\ndef etl(): ...")
     >>> found.level, found.code, found.line, found.hint
-    ('error', 'uncalled-dag', 3, 'Call it at the end: etl()')
+    ('error', 'uncalled-dag', 3, 'Call it at the end: `etl()`.')
     """
     tree = ast.parse(source) if isinstance(source, str) else source
     found = [finding for run in _CHECKS for finding in run(tree)]
@@ -42,14 +42,14 @@ def check(source: str | ast.Module, folder: Path | None = None) -> list[Finding]
     return sorted(dict.fromkeys(found), key=lambda finding: finding.line or 0)
 
 
-def uses(source: str | ast.Module) -> Uses:
-    """Return the connections, variables and pools that source names, with the line of the first use.
+def find_uses(source: str | ast.Module) -> Uses:
+    """Return the connections, variables and pools that source uses, with the line of the first use.
 
-    Variables with a default are left out: they needn't exist.
+    Variables with a default aren't included, because they needn't exist.
 
     Examples
     --------
-    >>> uses("BashOperator(task_id='a', pool='small', bash_command='echo {{ var.value.day }} {{ conn.db.host }}')")
+    >>> find_uses("BashOperator(task_id='a', pool='small', bash_command='echo {{ var.value.day }} {{ conn.db.host }}')")
     Uses(connections={'db': 1}, variables={'day': 1}, pools={'small': 1})
     """
-    return airflow_objects.uses(ast.parse(source) if isinstance(source, str) else source)
+    return airflow_objects.find_uses(ast.parse(source) if isinstance(source, str) else source)

@@ -1,4 +1,4 @@
-"""Names and literals in a syntax tree."""
+"""Read names and literals from a syntax tree."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def dotted(expression: ast.expr) -> list[str]:
-    """Return the names of a dotted expression, of a call's function, or an empty list.
+    """Return the names of a dotted expression or of the function of a call; an empty list for others.
 
     >>> dotted(ast.parse("sdk.task.branch(retries=1)", mode="eval").body)
     ['sdk', 'task', 'branch']
@@ -23,22 +23,22 @@ def dotted(expression: ast.expr) -> list[str]:
 
 
 def literal(expression: ast.expr) -> Any:
-    """Return the value of a constant, None of anything else."""
+    """Return the value of a constant; None for other expressions."""
     return expression.value if isinstance(expression, ast.Constant) else None
 
 
 def text_of(expression: ast.expr) -> str | None:
-    """Return the text of a constant string."""
+    """Return the value of a string literal; None for other expressions."""
     return value if isinstance(value := literal(expression), str) else None
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:
-    """Return a keyword's value in a call."""
+    """Return the value of a keyword argument of a call."""
     return next((argument.value for argument in call.keywords if argument.arg == name), None)
 
 
 def imported_as(tree: ast.Module, module: str, attribute: str) -> set[str]:
-    """Return the names under which an attribute of a module, or of one inside it, was imported.
+    """Return the names under which an attribute of a module, or of a submodule, was imported.
 
     >>> imported_as(ast.parse("from airflow.decorators import dag as flow"), "airflow", "dag")
     {'flow'}
@@ -64,12 +64,12 @@ def _dag_names(tree: ast.Module) -> set[str]:
 
 
 def executed_at_once(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Yield the nodes of a block that are executed with it: not the bodies of functions in it."""
+    """Yield the nodes of a block that are executed with it, so not the bodies of its functions."""
     for statement in body:
-        yield from _at_once(statement)
+        yield from _walk_executed(statement)
 
 
-def _at_once(node: ast.AST) -> Iterator[ast.AST]:
+def _walk_executed(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     if isinstance(node, ast.If) and "__name__" in ast.dump(node.test):
         return
@@ -80,4 +80,4 @@ def _at_once(node: ast.AST) -> Iterator[ast.AST]:
     else:
         children = ast.iter_child_nodes(node)
     for child in children:
-        yield from _at_once(child)
+        yield from _walk_executed(child)

@@ -1,4 +1,8 @@
-"""Tasks and their dependencies, as far as the source of a DAG shows them."""
+"""Read tasks and their dependencies from the source of a DAG.
+
+The reader follows assignments, calls and dependency operators of a DAG's body without executing them. As soon as the
+body contains anything else, ``Body.complete`` is false, and checks that need the whole graph don't run.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +19,22 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass
 class Body:
-    """One DAG's source.
+    """The tasks and dependencies in the body of a DAG.
 
     Attributes
     ----------
     dag_id : str or None
-        Its id, if the source shows it.
+        The id of the DAG, if it is a literal.
     functions : dict of str
         The functions with ``@task``, by name.
     tasks : dict of int
-        The ids of the tasks, by node; a node is a call that makes a task.
+        The ids of the tasks, by node. A node is a call that creates a task.
     explicit : list of tuple
-        Ids that operators were given, with their lines, as far as each is made exactly once.
+        Ids given to operators, with their lines, if the call is executed exactly once.
     edges : dict of int
         Downstream nodes of each node, with the line of the dependency.
     complete : bool
-        Whether that is all of it: nothing depends on what only executing it can tell.
+        Whether the graph has no other tasks and dependencies, which only executing the source would show.
     """
 
     dag_id: str | None
@@ -41,7 +45,7 @@ class Body:
     complete: bool = True
 
     def downstream(self, start: int) -> set[int]:
-        """Return the nodes that can be reached from a node."""
+        """Return all nodes downstream of a node."""
         found: set[int] = set()
         waiting = [start]
         while waiting:
@@ -53,32 +57,34 @@ class Body:
 
 
 def bodies(tree: ast.Module) -> Iterator[Body]:
-    """Yield the DAGs that source defines at its top level."""
+    """Yield the bodies of the DAGs at the top level of a module."""
     outside = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             decorator = next((d for d in node.decorator_list if is_dag(d, tree)), None)
             if decorator is not None:
-                yield _Reader(_dag_id(decorator) or node.name, outside).read(node.body)
+                yield _BodyReader(_dag_id(decorator) or node.name, outside).read(node.body)
         elif isinstance(node, ast.With):
             call = next((i.context_expr for i in node.items if is_dag(i.context_expr, tree)), None)
             if call is not None:
-                yield _Reader(_dag_id(call), outside).read(node.body)
+                yield _BodyReader(_dag_id(call), outside).read(node.body)
 
 
 def is_task(function: Function) -> bool:
-    """Return whether a decorator makes a function a task."""
+    """Return whether a function has a ``@task`` decorator."""
     return any("task" in dotted(decorator) for decorator in function.decorator_list)
 
 
 def _dag_id(call: ast.expr) -> str | None:
     if not isinstance(call, ast.Call):
         return None
-    chosen = call.args[0] if call.args else keyword(call, "dag_id")
-    return text_of(chosen) if chosen is not None else None
+    dag_id = call.args[0] if call.args else keyword(call, "dag_id")
+    return text_of(dag_id) if dag_id is not None else None
 
 
-class _Reader:
+class _BodyReader:
+    """Reads the body of one DAG."""
+
     def __init__(self, dag_id: str | None, outside: dict[str, Function]) -> None:
         self.body = Body(dag_id)
         self.known = {name: function for name, function in outside.items() if is_task(function)}
@@ -119,7 +125,7 @@ class _Reader:
                 self.body.complete = False
 
     def _nodes(self, node: ast.expr) -> list[int]:
-        """Return the tasks that an expression stands for, noting those that it makes and ties."""
+        """Return the nodes that an expression evaluates to, and record the tasks and dependencies that it creates."""
         match node:
             case ast.Name(id=name):
                 return [] if name in self.changing else self.variables.get(name, [])
@@ -127,7 +133,7 @@ class _Reader:
                 return [task for element in elements for task in self._nodes(element)]
             case ast.BinOp(left=left, op=ast.RShift() | ast.LShift() as way, right=right):
                 before, after = self._nodes(left), self._nodes(right)
-                self._tie(*((before, after) if isinstance(way, ast.RShift) else (after, before)), node)
+                self._connect(*((before, after) if isinstance(way, ast.RShift) else (after, before)), node)
                 return after
             case ast.Subscript(value=value) | ast.Attribute(value=value):
                 return self._nodes(value)
@@ -145,12 +151,12 @@ class _Reader:
         if names == ["chain"]:
             parts = [self._nodes(argument) for argument in call.args]
             for before, after in pairwise(parts):
-                self._tie(before, after, call)
+                self._connect(before, after, call)
             return []
         if names[-1:] in (["set_downstream"], ["set_upstream"]) and isinstance(call.func, ast.Attribute):
             one = self._nodes(call.func.value)
             others = [task for argument in call.args for task in self._nodes(argument)]
-            self._tie(*((one, others) if names[-1] == "set_downstream" else (others, one)), call)
+            self._connect(*((one, others) if names[-1] == "set_downstream" else (others, one)), call)
             return []
         needed = [task for part in _arguments(call) for task in self._nodes(part)]
         if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call):
@@ -178,10 +184,10 @@ class _Reader:
         self.next += 1
         if task_id is not None:
             self.body.tasks[self.next] = task_id
-        self._tie(needed, [self.next], call)
+        self._connect(needed, [self.next], call)
         return self.next
 
-    def _tie(self, before: list[int], after: list[int], node: ast.expr) -> None:
+    def _connect(self, before: list[int], after: list[int], node: ast.expr) -> None:
         for one in before:
             for other in after:
                 self.body.edges.setdefault(one, {}).setdefault(other, node.lineno)

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from temporal_airflow_nb.cli.run import as_data, follow, print_line
 from temporal_airflow_nb.dag_runs.run import Run
-from temporal_airflow_nb.display.model import grid
-from temporal_airflow_nb.display.text import headline
+from temporal_airflow_nb.display.model import build_grid
+from temporal_airflow_nb.display.text import format_headline
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def act(arguments: argparse.Namespace) -> int:
         snapshot = run.snapshot()
     if arguments.output == "json":
         print(json.dumps(as_data(snapshot), indent=2), flush=True)
-    print_line(console, headline(grid(snapshot)))
+    print_line(console, format_headline(build_grid(snapshot)))
     failed = snapshot["state"] == "failed" and arguments.op != "cancel"
     return int(arguments.wait and failed)
 

@@ -19,10 +19,10 @@ from rich.live import Live
 from rich.text import Text
 
 from temporal_airflow_nb.dag_runs.conf import parse_conf
-from temporal_airflow_nb.display.model import Grid, Instance, duration, grid
-from temporal_airflow_nb.display.states import look, words
-from temporal_airflow_nb.display.terminal import renderable
-from temporal_airflow_nb.display.text import headline
+from temporal_airflow_nb.display.model import Grid, Instance, build_grid, format_duration
+from temporal_airflow_nb.display.states import format_state, get_style
+from temporal_airflow_nb.display.terminal import render_run
+from temporal_airflow_nb.display.text import format_headline
 from temporal_airflow_nb.errors import DagFileError, InvalidInputError, TemporalAirflowError
 from temporal_airflow_nb.stack.local import LocalStack
 
@@ -96,11 +96,11 @@ def changed_lines(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
             known and (known.state, known.try_number) == (instance.state, instance.try_number)
         ):
             continue
-        details = [duration(instance.seconds)] if instance.end else []
+        details = [format_duration(instance.seconds)] if instance.end else []
         if instance.try_number > 1 or instance.state in ("failed", "up_for_retry"):
             details.append(f"try {instance.try_number} of {max(instance.max_tries + 1, instance.try_number)}")
         shown = ", ".join(part for part in details if part)
-        yield f"{look(instance.state).sign} {instance.name} {words(instance.state)}" + (
+        yield f"{get_style(instance.state).sign} {instance.name} {format_state(instance.state)}" + (
             f" ({shown})" if shown else ""
         )
 
@@ -144,13 +144,13 @@ def follow(run: Run, console: Console) -> None:
             report_changes()
 
     def report_changes() -> None:
-        shown = grid(latest)
+        shown = build_grid(latest)
         for line in changed_lines(reported, shown):
             console.print(Text(line), soft_wrap=True)
         reported.update((instance.name, instance) for instance in shown.instances)
 
     def picture() -> Any:
-        return renderable(grid(latest), width=console.width, height=console.height)
+        return render_run(build_grid(latest), width=console.width, height=console.height)
 
     unsubscribe = run.subscribe(on_snapshot)
     try:
@@ -177,7 +177,7 @@ def _submitted(run: Run, stack: LocalStack, console: Console, as_json: bool) -> 
     snapshot = run.snapshot()
     if as_json:
         print(json.dumps(as_data(snapshot), indent=2))
-    print_line(console, headline(grid(snapshot)))
+    print_line(console, format_headline(build_grid(snapshot)))
     _print_links(console, snapshot)
     if stack.started_here:
         print_line(console, f"The stack in {stack.home} goes on. `temporal-airflow down` ends it.")
@@ -201,16 +201,16 @@ def _leave(run: Run, stack: LocalStack, console: Console) -> int:
 
 def _report(run: Run, stack: LocalStack, console: Console, as_json: bool) -> int:
     snapshot = run.snapshot()
-    final = grid(snapshot)
+    final = build_grid(snapshot)
     if as_json:
         print(json.dumps(as_data(snapshot), indent=2), flush=True)
     elif console.is_terminal:
-        console.print(renderable(final, width=console.width, height=max(_ROWS, console.height)))
+        console.print(render_run(final, width=console.width, height=max(_ROWS, console.height)))
     for instance in final.failures[:_FAILURES]:
         _print_failure(console, run, instance)
     if len(final.failures) > _FAILURES:
         print_line(console, f"\n… and {len(final.failures) - _FAILURES} more failed.")
-    print_line(console, headline(final))
+    print_line(console, format_headline(final))
     _print_links(console, snapshot)
     if stack.started_here:
         print_line(console, "`temporal-airflow up` brings the links back: the stack ends with this command.")

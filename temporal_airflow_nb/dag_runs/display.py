@@ -22,14 +22,15 @@ _FAILURES_WITH_DETAILS = 10
 
 def failures(run: RunView) -> Failures:
     """Return the failed task instances of a run; see :attr:`temporal_airflow_nb.Run.failures`."""
-    from temporal_airflow_nb.display.failures import Failures, failure
-    from temporal_airflow_nb.display.model import grid
+    from temporal_airflow_nb.display.failures import Failures, describe_failure
+    from temporal_airflow_nb.display.model import build_grid
 
-    failed = grid(run.snapshot()).failures
+    failed = build_grid(run.snapshot()).failures
     asked = [
-        failure(one, _details(run, one.task_id, one.map_index)) for one in failed[:_FAILURES_WITH_DETAILS]
+        describe_failure(one, _details(run, one.task_id, one.map_index))
+        for one in failed[:_FAILURES_WITH_DETAILS]
     ]
-    return Failures([*asked, *map(failure, failed[_FAILURES_WITH_DETAILS:])])
+    return Failures([*asked, *map(describe_failure, failed[_FAILURES_WITH_DETAILS:])])
 
 
 def _details(run: RunView, task_id: str, map_index: int) -> dict[str, Any] | None:
@@ -59,7 +60,7 @@ def widget(run: RunView, view: str = "grid") -> RunWidget:
     from temporal_airflow_nb.live_grid import live
 
     _check_view(view)
-    return live.widget(run, view)
+    return live.make_widget(run, view)
 
 
 def show_failures(run: RunView) -> None:
@@ -91,8 +92,8 @@ def mimebundle(run: RunView) -> dict[str, str]:
     snapshot = run._last_known()
     if snapshot is None:
         return {"text/plain": repr(run)}
-    shown = model.grid(snapshot)
-    return {"text/html": str(html.render(shown)), "text/plain": text.plain(shown)}
+    shown = model.build_grid(snapshot)
+    return {"text/html": str(html.render(shown)), "text/plain": text.render_text(shown)}
 
 
 def _check_view(view: str) -> None:

@@ -36,9 +36,9 @@ def plot(run: RunView, library: str | None = None) -> Any:
     """Return the Gantt chart of a run; see :meth:`temporal_airflow_nb.Run.plot`."""
     title = f"{run.dag_id} · {run.run_id}"
     if library == "matplotlib":
-        from temporal_airflow_nb.display.gantt_matplotlib import axes
+        from temporal_airflow_nb.display.gantt_matplotlib import draw_gantt
 
-        return axes(frame(run, "tries"), title)
+        return draw_gantt(frame(run, "tries"), title)
     if library is not None:
         raise InvalidInputError(
             f"There are no charts by {library!r}.",
@@ -46,11 +46,11 @@ def plot(run: RunView, library: str | None = None) -> Any:
             library=library,
         )
     from temporal_airflow_nb.display import model, text
-    from temporal_airflow_nb.display.gantt_svg import gantt_svg
+    from temporal_airflow_nb.display.gantt_svg import render_gantt
     from temporal_airflow_nb.display.picture import Picture
 
     snapshot = _with_tries(run)
-    return Picture(gantt_svg(snapshot), text.plain(model.grid(snapshot)))
+    return Picture(render_gantt(snapshot), text.render_text(model.build_grid(snapshot)))
 
 
 def _with_tries(run: RunView) -> Mapping[str, Any]:

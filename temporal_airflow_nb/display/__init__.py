@@ -1,1 +1,1 @@
-"""A run's snapshot as something to look at: HTML, a terminal, plain text. One model, three renderers."""
+"""Shows runs, failures and findings as HTML, text and SVG. Needs neither Airflow nor Temporal."""

@@ -1,4 +1,7 @@
-"""Two runs side by side as SVG: for each task, how it ended and how long it took."""
+"""Render a comparison of two runs as SVG: final state and duration of each task.
+
+``Comparison._repr_svg_`` calls this in the process of the notebook or script.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from temporal_airflow_nb.display import svg
-from temporal_airflow_nb.display.merging import merged_order
-from temporal_airflow_nb.display.model import Grid, Row, duration, grid
-from temporal_airflow_nb.display.states import look, words
+from temporal_airflow_nb.display.merging import merge_order
+from temporal_airflow_nb.display.model import Grid, Row, build_grid, format_duration
+from temporal_airflow_nb.display.states import format_state, get_style
 from temporal_airflow_nb.display.templates import Markup
-from temporal_airflow_nb.display.text import clip, tally, title
+from temporal_airflow_nb.display.text import format_counts, format_row_name, shorten_middle
 
 _WIDTH = 900.0
 _HEAD = 66.0
@@ -29,7 +32,7 @@ _ROWS = 60
 class _Side:
     state: str
     seconds: float | None
-    told: str
+    state_text: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class _Pair:
         return b - a
 
 
-def comparison_svg(
+def render_comparison(
     a: Mapping[str, Any], b: Mapping[str, Any], *, rows: int = _ROWS, now: datetime | None = None
 ) -> str:
     """Return a picture of two runs.
@@ -52,21 +55,25 @@ def comparison_svg(
     Parameters
     ----------
     a, b
-        The runs as the stack describes them.
+        Snapshots of the runs.
     rows
-        How many tasks there are at most; beyond, those whose durations differ most.
+        Maximum number of tasks. If there are more, those whose durations differ most are shown.
     now
-        The moment that running tasks are measured against, the present unless given.
+        The time at which running tasks are measured; the present if None.
 
     Returns
     -------
     str
-        An ``<svg>`` element that stands alone.
+        A self-contained ``<svg>`` element.
     """
-    grids = grid(a, now=now), grid(b, now=now)
+    grids = build_grid(a, now=now), build_grid(b, now=now)
     pairs = _pairs(*grids)
     shown = _most_different(pairs, rows)
-    note = "" if len(shown) == len(pairs) else f"{len(shown)} of {len(pairs)} tasks: those that differ most"
+    note = (
+        ""
+        if len(shown) == len(pairs)
+        else f"{len(shown)} of {len(pairs)} tasks, those with the largest differences"
+    )
     return _render(grids, shown, note)
 
 
@@ -77,14 +84,14 @@ def _pairs(a: Grid, b: Grid) -> list[_Pair]:
             _name(sides[0].get(task_id), sides[1].get(task_id)),
             *(_side(run, side.get(task_id)) for run, side in zip((a, b), sides, strict=True)),
         )
-        for task_id in merged_order(*sides)
+        for task_id in merge_order(*sides)
     ]
 
 
 def _name(a: Row | None, b: Row | None) -> str:
     row = a or b
     assert row is not None
-    named = title(row)
+    named = format_row_name(row)
     if a and b and a.mapped and b.mapped and len(a.instances) != len(b.instances):
         named = f"{row.name} [{len(a.instances)}, {len(b.instances)}]"
     return f"{row.group}.{named}" if row.group else named
@@ -93,8 +100,8 @@ def _name(a: Row | None, b: Row | None) -> str:
 def _side(run: Grid, row: Row | None) -> _Side | None:
     if row is None:
         return None
-    told = tally(row.counts) if row.several else words(row.state)
-    return _Side(row.state, run.seconds_of(row), told)
+    state_text = format_counts(row.counts) if row.several else format_state(row.state)
+    return _Side(row.state, run.seconds_of(row), state_text)
 
 
 def _most_different(pairs: Sequence[_Pair], most: int) -> list[_Pair]:
@@ -111,10 +118,12 @@ def _render(grids: tuple[Grid, Grid], pairs: Sequence[_Pair], note: str) -> Mark
     heads = [
         _head(name, run, 14 + 17 * place) for place, (name, run) in enumerate(zip("ab", grids, strict=True))
     ]
-    said = [f"{name} {run.run_id}: {words(run.state)}" for name, run in zip("ab", grids, strict=True)]
+    descriptions = [
+        f"{name} {run.run_id}: {format_state(run.state)}" for name, run in zip("ab", grids, strict=True)
+    ]
     return svg.picture(
         f"Two runs of {' and '.join(dict.fromkeys(run.dag_id for run in grids))} side by side",
-        "; ".join(said),
+        "; ".join(descriptions),
         *heads,
         *_axis(longest, left, scale, bottom),
         *(_pair(pair, _HEAD + place * _ROW, left, scale) for place, pair in enumerate(pairs)),
@@ -125,19 +134,19 @@ def _render(grids: tuple[Grid, Grid], pairs: Sequence[_Pair], note: str) -> Mark
 
 
 def _head(name: str, run: Grid, baseline: float) -> Markup:
-    shown = look(run.state)
-    told = f"{run.dag_id} · {run.run_id} · {words(run.state)} {duration(run.seconds)}"
+    shown = get_style(run.state)
+    text = f"{run.dag_id} · {run.run_id} · {format_state(run.state)} {format_duration(run.seconds)}"
     return svg.tag(
         "g",
         svg.text(2.0, baseline, name, font_weight=700),
         svg.text(18.0, baseline, shown.sign, fill=shown.color, font_weight=700),
-        svg.text(34.0, baseline, told.strip()),
+        svg.text(34.0, baseline, text.strip()),
     )
 
 
 def _axis(longest: float, left: float, scale: float, bottom: float) -> list[Markup]:
     parts = []
-    for seconds, said in svg.ticks(longest, int(longest * scale / _TICK)):
+    for seconds, label in svg.ticks(longest, int(longest * scale / _TICK)):
         x = left + seconds * scale
         parts.append(
             svg.tag(
@@ -145,7 +154,7 @@ def _axis(longest: float, left: float, scale: float, bottom: float) -> list[Mark
             )
         )
         parts.append(
-            svg.text(x, _HEAD - 11, said, text_anchor="middle", fill_opacity=svg.QUIET, font_size=10)
+            svg.text(x, _HEAD - 11, label, text_anchor="middle", fill_opacity=svg.QUIET, font_size=10)
         )
     return parts
 
@@ -157,13 +166,13 @@ def _pair(pair: _Pair, top: float, left: float, scale: float) -> Markup:
         "g",
         svg.tag(
             "title",
-            " · ".join(part for part in (pair.name, *map(_said, "ab", (pair.a, pair.b)), change) if part),
+            " · ".join(part for part in (pair.name, *map(_describe, "ab", (pair.a, pair.b)), change) if part),
         ),
-        svg.text(2.0, top + 19, clip(pair.name, room)),
+        svg.text(2.0, top + 19, shorten_middle(pair.name, room)),
         *_bar("a", pair.a, top + 4, left, scale),
         *_bar("b", pair.b, top + 5 + _BAR + 4, left, scale),
         svg.text(
-            _WIDTH - 2, top + 19, change, text_anchor="end", font_weight=600 if _changed(pair) else None
+            _WIDTH - 2, top + 19, change, text_anchor="end", font_weight=600 if _is_changed(pair) else None
         ),
     )
 
@@ -173,7 +182,7 @@ def _bar(name: str, side: _Side | None, top: float, left: float, scale: float) -
     label = svg.text(left - 28, baseline, name, fill_opacity=svg.QUIET, font_size=10)
     if side is None:
         return [label]
-    shown = look(side.state)
+    shown = get_style(side.state)
     parts = [label, svg.text(left - 16, baseline, shown.sign, fill=shown.color, font_weight=700)]
     right = left
     if side.seconds is not None:
@@ -190,22 +199,24 @@ def _bar(name: str, side: _Side | None, top: float, left: float, scale: float) -
                 fill_opacity=0.55 if name == "a" else None,
             )
         )
-    told = (
-        duration(side.seconds) if side.state == "success" else f"{duration(side.seconds)} {side.told}".strip()
+    label_text = (
+        format_duration(side.seconds)
+        if side.state == "success"
+        else f"{format_duration(side.seconds)} {side.state_text}".strip()
     )
-    return [*parts, svg.text(right + 6, baseline, told, fill_opacity=svg.QUIET, font_size=10)]
+    return [*parts, svg.text(right + 6, baseline, label_text, fill_opacity=svg.QUIET, font_size=10)]
 
 
-def _changed(pair: _Pair) -> bool:
-    return pair.a is None or pair.b is None or pair.a.told != pair.b.told
+def _is_changed(pair: _Pair) -> bool:
+    return pair.a is None or pair.b is None or pair.a.state_text != pair.b.state_text
 
 
-def _said(name: str, side: _Side | None) -> str:
-    return f"{name}: {side.told} {duration(side.seconds)}".strip() if side else ""
+def _describe(name: str, side: _Side | None) -> str:
+    return f"{name}: {side.state_text} {format_duration(side.seconds)}".strip() if side else ""
 
 
 def _change(pair: _Pair) -> str:
-    """Return what is different, in a few words."""
+    """Return the difference in a few words."""
     if pair.a is None:
         return "only in b"
     if pair.b is None:
@@ -213,5 +224,5 @@ def _change(pair: _Pair) -> str:
     if pair.a.seconds is None or pair.b.seconds is None:
         return ""
     sign = "+" if pair.difference >= 0 else "−"
-    change = f"{sign}{duration(abs(pair.difference))}"
+    change = f"{sign}{format_duration(abs(pair.difference))}"
     return f"{change}  ×{pair.b.seconds / pair.a.seconds:.2f}" if pair.a.seconds > 0 else change

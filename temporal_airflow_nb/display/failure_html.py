@@ -1,11 +1,11 @@
-"""The card of a failed task as HTML: exception, the user's own lines, the end of the log, what to call next."""
+"""Render failed tasks as HTML cards: exception, code of the user, end of the log, and what to call next."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from temporal_airflow_nb.display.templates import Markup, fill, joined
+from temporal_airflow_nb.display.templates import Markup, fill, join
 
 
 class ShownLine(Protocol):
@@ -25,7 +25,7 @@ class ShownLine(Protocol):
 
 
 class ShownFailure(Protocol):
-    """What a card shows; see :class:`temporal_airflow_nb.display.failures.Failure`."""
+    """The content of a card; see :class:`temporal_airflow_nb.display.failures.Failure`."""
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ class ShownFailure(Protocol):
 
     @property
     def after(self) -> str:
-        """At which try and after how long it failed."""
+        """The try that failed and its duration."""
 
     @property
     def exception(self) -> str:
@@ -45,7 +45,7 @@ class ShownFailure(Protocol):
 
     @property
     def place(self) -> str:
-        """Where the exception was raised."""
+        """The place where the exception was raised."""
 
     @property
     def source(self) -> Sequence[ShownLine]:
@@ -61,17 +61,17 @@ class ShownFailure(Protocol):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What can be called next."""
+        """Calls that are useful next."""
 
 
-def failure_cards(failed: Iterable[ShownFailure]) -> str:
-    """Return cards of failures, one below the other."""
+def render_failures(failed: Iterable[ShownFailure]) -> str:
+    """Return the cards of all failures."""
     shown = tuple(failed)
-    return cards(shown, len(shown)) or "<p>Nothing failed.</p>"
+    return render_first_failures(shown, len(shown)) or "<p>Nothing failed.</p>"
 
 
-def failure_card(failed: ShownFailure) -> Markup:
-    """Return a failure with its code, its log's end and what to call next."""
+def render_failure(failed: ShownFailure) -> Markup:
+    """Return the card of a failure."""
     message = failed.exception.splitlines() or [""]
     return fill(
         "failure",
@@ -81,22 +81,22 @@ def failure_card(failed: ShownFailure) -> Markup:
         more=_pre("message", "\n".join(more)) if (more := [*message[1:], *failed.more]) else "",
         place=fill("place", text=failed.place) if failed.place else "",
         source=fill("pre", kind="source", text=_source(failed)) if failed.source else "",
-        log=joined([fill("place", text="The end of its log:"), _pre("log", "\n".join(failed.log))])
+        log=join([fill("place", text="The end of its log:"), _pre("log", "\n".join(failed.log))])
         if failed.log
         else "",
         traceback=fill("traceback", pre=_pre("traceback", failed.traceback)) if failed.traceback else "",
-        commands=joined(fill("command", call=call) for call in failed.commands),
+        commands=join(fill("command", call=call) for call in failed.commands),
     )
 
 
-def cards(shown: Sequence[ShownFailure], total: int) -> Markup | str:
-    """Return cards of the first failures, and how many more there are of ``total``."""
+def render_first_failures(shown: Sequence[ShownFailure], total: int) -> Markup | str:
+    """Return the cards of the first failures, and the number of further ones of ``total``."""
     if not shown:
         return ""
-    made = [failure_card(failed) for failed in shown]
+    made = [render_failure(failed) for failed in shown]
     if total > len(shown):
         made.append(fill("more", text=f"… and {total - len(shown)} more in run.failures"))
-    return fill("failures", failures=joined(made))
+    return fill("failures", failures=join(made))
 
 
 def _source(failed: ShownFailure) -> Markup:

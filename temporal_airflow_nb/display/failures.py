@@ -1,4 +1,8 @@
-"""Why a task instance failed: the exception, the user's own lines, the log's end, and what to call next."""
+"""Describe failed task instances: exception, code of the user, end of the log, and what to call next.
+
+The gateway's answer to ``task`` has these details. The kernel calls this module for ``run.failures``, the live grid and
+the representations of a run.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from temporal_airflow_nb.display.commands import commands
-from temporal_airflow_nb.display.model import Grid, Instance, cut, duration
+from temporal_airflow_nb.display.commands import suggest_commands
+from temporal_airflow_nb.display.model import Grid, Instance, format_duration, shorten
 
 SHOWN = 3
 _LOG_LINES = 10
 _MESSAGE = 500
 _TRACEBACK = 6000
 _AROUND = 3
-# Colours of a terminal, and what else isn't text.
+# Escape sequences of terminals, and other control characters.
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -35,19 +39,19 @@ class Failure:
     Attributes
     ----------
     task_id, map_index, try_number
-        Which try of which task instance.
+        The try that failed.
     exception : str
-        ``"ValueError: not a date"``, or how the process ended; empty where nothing was recorded.
+        ``"ValueError: not a date"``, or how the process ended; empty if nothing was recorded.
     more : tuple of str
-        The exception's notes, what it was raised from, and the members of a group, a line each.
+        Notes and causes of the exception and the members of an exception group, a line each.
     place : str
-        ``"In [7], line 3, in parse"``, the innermost frame of the user's own code.
+        The innermost frame in the user's code: ``"In [7], line 3, in parse"``.
     source : tuple of SourceLine
         The lines around it.
     log : tuple of str
         The last lines of the log.
     commands : tuple of str
-        What to call next.
+        Calls that are useful next.
     """
 
     task_id: str
@@ -75,18 +79,18 @@ class Failure:
         if self.max_tries:
             parts.append(f"at try {self.try_number} of {max(self.max_tries + 1, self.try_number)}")
         if self.seconds is not None:
-            parts.append(f"after {duration(self.seconds)}")
+            parts.append(f"after {format_duration(self.seconds)}")
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        return "\n".join(lines(self))
+        return "\n".join(format_failure(self))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from temporal_airflow_nb.display.failure_html import failure_card
+        from temporal_airflow_nb.display.failure_html import render_failure
 
-        return str(failure_card(self))
+        return str(render_failure(self))
 
 
 class Failures(tuple[Failure, ...]):
@@ -98,21 +102,21 @@ class Failures(tuple[Failure, ...]):
         return "\n".join(map(str, self)) or "Nothing failed."
 
     def _repr_html_(self) -> str:
-        from temporal_airflow_nb.display.failure_html import failure_cards
+        from temporal_airflow_nb.display.failure_html import render_failures
 
-        return str(failure_cards(self))
+        return str(render_failures(self))
 
 
-def failures(grid: Grid, limit: int = SHOWN) -> Failures:
-    """Return the first failures of a run, with what is known of them."""
+def list_failures(grid: Grid, limit: int = SHOWN) -> Failures:
+    """Return the first failures of a run, with their known details."""
     return Failures(
-        failure(instance, grid.details.get((instance.task_id, instance.map_index)))
+        describe_failure(instance, grid.details.get((instance.task_id, instance.map_index)))
         for instance in grid.failures[:limit]
     )
 
 
-def failure(instance: Instance, details: Mapping[str, Any] | None = None) -> Failure:
-    """Return one failure; ``details`` is the gateway's answer to ``task``."""
+def describe_failure(instance: Instance, details: Mapping[str, Any] | None = None) -> Failure:
+    """Return a failure; ``details`` is the gateway's answer to ``task``."""
     known = details or {}
     error = known.get("error") or {}
     frame = _users_frame(error.get("frames") or ())
@@ -128,12 +132,12 @@ def failure(instance: Instance, details: Mapping[str, Any] | None = None) -> Fai
         source=tuple(_source(frame)) if frame else (),
         log=tuple(map(_without_controls, known.get("log") or ()))[-_LOG_LINES:],
         traceback=_without_controls(str(error.get("text") or ""))[-_TRACEBACK:],
-        commands=tuple(commands(instance.task_id, instance.map_index, instance.state)),
+        commands=tuple(suggest_commands(instance.task_id, instance.map_index, instance.state)),
     )
 
 
-def lines(failed: Failure) -> Iterator[str]:
-    """Yield a failure as lines of text."""
+def format_failure(failed: Failure) -> Iterator[str]:
+    """Yield the lines of a failure as text."""
     yield " ".join(f"✗ {failed.name} failed {failed.after}".split())
     if failed.exception:
         yield from (f"    {line}".rstrip() for line in failed.exception.splitlines())
@@ -155,7 +159,7 @@ def _exception(error: Mapping[str, Any]) -> str:
 
 
 def _clipped(message: str) -> str:
-    return cut(_without_controls(message), _MESSAGE)
+    return shorten(_without_controls(message), _MESSAGE)
 
 
 def _without_controls(text: str) -> str:

@@ -1,18 +1,18 @@
-"""The Gantt chart of a run for users of matplotlib."""
+"""Draw the Gantt chart of a run with matplotlib."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.display.states import NO_STATUS, look
+from temporal_airflow_nb.display.states import NO_STATUS, get_style
 from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def axes(tries: pd.DataFrame, title: str) -> Any:
-    """Draw the tries of a run, as :func:`~temporal_airflow_nb.frames.tries_frame` makes them; return the axes.
+def draw_gantt(tries: pd.DataFrame, title: str) -> Any:
+    """Draw the frame of :func:`~temporal_airflow_nb.frames.tries_frame` and return the axes.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def axes(tries: pd.DataFrame, title: str) -> Any:
     except ImportError:
         raise InvalidInputError(
             "matplotlib isn't installed.",
-            hint="Install it: pip install matplotlib. Without `library` the chart is an SVG, which needs nothing.",
+            hint="Install it: pip install matplotlib. Without `library` the chart is an SVG, which needs no package.",
         ) from None
     import pandas as pd
 
@@ -42,7 +42,7 @@ def axes(tries: pd.DataFrame, title: str) -> Any:
         names,
         (end - begun["start_date"]).dt.total_seconds(),
         left=(begun["start_date"] - begin).dt.total_seconds(),
-        color=[look(state if isinstance(state, str) else NO_STATUS).color for state in begun["state"]],
+        color=[get_style(state if isinstance(state, str) else NO_STATUS).color for state in begun["state"]],
     )
     chart.invert_yaxis()
     chart.set_xlabel("seconds")

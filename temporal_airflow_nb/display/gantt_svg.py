@@ -1,4 +1,7 @@
-"""The Gantt chart of a run as SVG: when each try was queued and when it ran."""
+"""Render the Gantt chart of a run as SVG: when each try was queued and when it ran.
+
+``Run.plot`` calls this in the process of the notebook or script.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from temporal_airflow_nb.display import svg
-from temporal_airflow_nb.display.model import Grid, Instance, Row, duration, grid, moment
-from temporal_airflow_nb.display.states import by_progress, look, words
+from temporal_airflow_nb.display.model import Grid, Instance, Row, build_grid, format_duration, parse_time
+from temporal_airflow_nb.display.states import format_state, get_style, sort_by_progress
 from temporal_airflow_nb.display.templates import Markup
-from temporal_airflow_nb.display.text import clip, tally
+from temporal_airflow_nb.display.text import format_counts, shorten_middle
 
 _ROW = 20.0
 _BAR = 12.0
@@ -22,9 +25,9 @@ _TOOK = 76.0
 _INDENT = 12.0
 _TICK = 90
 _NAME_CHARACTERS = 34
-# A mapped task with more instances is one row.
-_EXPANDED = 8
-_GOING_ON = frozenset({"running", "restarting"})
+# A mapped task with more instances than this is one row.
+_MAX_EXPANDED = 8
+_RUNNING = frozenset({"running", "restarting"})
 
 Key = tuple[str, int]
 
@@ -49,7 +52,7 @@ class _Lane:
     summary: bool = False
 
 
-def gantt_svg(
+def render_gantt(
     snapshot: Mapping[str, Any], *, width: int = 900, max_rows: int = 100, now: datetime | None = None
 ) -> str:
     """Return the Gantt chart of a run.
@@ -57,27 +60,27 @@ def gantt_svg(
     Parameters
     ----------
     snapshot
-        A run as the stack describes it. Its tasks may have ``tries``, the former ones, each
+        A snapshot of the run. Its tasks may have ``tries``, a list of the former ones, each
         ``[try_number, state, queued, start, end]``.
     width
-        Of the picture, in pixels.
+        Width of the picture in pixels.
     max_rows
-        How many rows there are at most; beyond, neighbours become one row.
+        Maximum number of rows. If there are more, neighbours are merged.
     now
-        The moment that running tasks are measured against, the present unless given.
+        The time at which running tasks are measured; the present if None.
 
     Returns
     -------
     str
-        An ``<svg>`` element that stands alone: no script, no style sheet, nothing fetched.
+        A self-contained ``<svg>`` element: no scripts, style sheets or other files.
 
     Examples
     --------
     >>> run = {"dag_id": "etl", "run_id": "manual", "state": "queued", "tasks": []}
-    >>> gantt_svg(run).startswith("<svg")
+    >>> render_gantt(run).startswith("<svg")
     True
     """
-    shown = grid(snapshot, now=now)
+    shown = build_grid(snapshot, now=now)
     former = {
         (task["task_id"], task.get("map_index", -1)): tuple(_former(task.get("tries") or ()))
         for task in snapshot.get("tasks", ())
@@ -91,9 +94,9 @@ def gantt_svg(
 
 def _former(tries: Iterable[Sequence[Any]]) -> Iterator[_Try]:
     for number, state, queued, start, end in tries:
-        begun, ended = moment(start), moment(end)
+        begun, ended = parse_time(start), parse_time(end)
         if begun and ended:
-            yield _Try(number, state or "failed", moment(queued), begun, ended, former=True)
+            yield _Try(number, state or "failed", parse_time(queued), begun, ended, former=True)
 
 
 def _lanes(shown: Grid, former: Mapping[Key, Sequence[_Try]], *, expanded: bool) -> Iterator[_Lane]:
@@ -102,13 +105,13 @@ def _lanes(shown: Grid, former: Mapping[Key, Sequence[_Try]], *, expanded: bool)
             yield _Lane(line, depth, "", "", ())
             continue
         tries = [list(_tries(instance, former, shown.now)) for instance in line.instances]
-        several = line.several and (line.folded or not expanded or len(line.instances) > _EXPANDED)
+        several = line.several and (line.folded or not expanded or len(line.instances) > _MAX_EXPANDED)
         if several or not line.mapped:
             yield _Lane(
                 _row_name(line),
                 depth,
                 line.state,
-                duration(shown.seconds_of(line)),
+                format_duration(shown.seconds_of(line)),
                 [tried for each in tries for tried in each],
                 summary=several,
             )
@@ -130,15 +133,15 @@ def _instance_name(row: Row, instance: Instance) -> str:
 def _took(instance: Instance, tries: Sequence[_Try]) -> str:
     latest = [tried for tried in tries if not tried.former]
     if instance.seconds is not None or not latest:
-        return duration(instance.seconds)
-    return duration((latest[0].end - latest[0].start).total_seconds())
+        return format_duration(instance.seconds)
+    return format_duration((latest[0].end - latest[0].start).total_seconds())
 
 
 def _tries(instance: Instance, former: Mapping[Key, Sequence[_Try]], now: datetime) -> Iterator[_Try]:
     recorded = former.get((instance.task_id, instance.map_index), ())
     yield from recorded
     if instance.start is not None:
-        # Until its next try begins, a task instance has the times of the one that is recorded already.
+        # Until the next try begins, a task instance has the times of the former try, which is recorded already.
         if all(instance.start != tried.start for tried in recorded):
             end = max(instance.end or now, instance.start)
             yield _Try(
@@ -173,9 +176,9 @@ class _Chart:
         self._left = min(_NAME_CHARACTERS, widest) * svg.CHARACTER + 16
         self._scale = max(50.0, self._width - self._left - _TOOK) / self._seconds
         bottom = _TOP + len(lanes) * _ROW
-        run = f"{shown.dag_id}, run {shown.run_id}: {words(shown.state)}"
-        counted = tally(shown.counts) or "no tasks"
-        took = f", {duration(shown.seconds)}" if shown.seconds is not None else ""
+        run = f"{shown.dag_id}, run {shown.run_id}: {format_state(shown.state)}"
+        counted = format_counts(shown.counts) or "no tasks"
+        took = f", {format_duration(shown.seconds)}" if shown.seconds is not None else ""
         foot = f"0 s is {self._begin.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
         return svg.picture(
             f"Gantt chart of {run}",
@@ -192,13 +195,13 @@ class _Chart:
 
     def _axis(self, bottom: float) -> Iterator[Markup]:
         most = int(self._seconds * self._scale / _TICK)
-        for seconds, said in svg.ticks(self._seconds, most):
+        for seconds, label in svg.ticks(self._seconds, most):
             x = self._left + seconds * self._scale
             line = svg.tag(
                 "line", x1=x, x2=x, y1=_TOP - 6, y2=bottom, stroke="currentColor", stroke_opacity=svg.FAINT
             )
             yield line
-            yield svg.text(x, _TOP - 11, said, text_anchor="middle", fill_opacity=svg.QUIET, font_size=10)
+            yield svg.text(x, _TOP - 11, label, text_anchor="middle", fill_opacity=svg.QUIET, font_size=10)
 
     def _lane(self, lane: _Lane, top: float) -> Markup:
         baseline = top + 14
@@ -206,22 +209,22 @@ class _Chart:
         room = int((self._left - indent - 12) / svg.CHARACTER) - 2
         if not lane.state:
             name = svg.text(
-                indent, baseline, clip(lane.name, room + 2), font_weight=600, fill_opacity=svg.QUIET
+                indent, baseline, shorten_middle(lane.name, room + 2), font_weight=600, fill_opacity=svg.QUIET
             )
             return svg.tag("g", name)
-        shown = look(lane.state)
+        shown = get_style(lane.state)
         return svg.tag(
             "g",
-            svg.tag("title", self._said(lane)),
+            svg.tag("title", self._describe(lane)),
             svg.text(indent, baseline, shown.sign, fill=shown.color, font_weight=700),
-            svg.text(indent + 2 * svg.CHARACTER, baseline, clip(lane.name, room)),
+            svg.text(indent + 2 * svg.CHARACTER, baseline, shorten_middle(lane.name, room)),
             *(self._merged(lane.tries, top) if lane.summary else self._bars(lane.tries, top)),
             svg.text(self._width - 2, baseline, lane.took, text_anchor="end", fill_opacity=svg.QUIET),
         )
 
-    def _said(self, lane: _Lane) -> str:
-        """Return what a lane tells whoever points at it, or can't see it."""
-        parts = [lane.name, words(lane.state), lane.took]
+    def _describe(self, lane: _Lane) -> str:
+        """Return the tooltip of a lane, which screen readers use, too."""
+        parts = [lane.name, format_state(lane.state), lane.took]
         if lane.tries:
             begun = min(tried.start for tried in lane.tries)
             parts.append(f"began at {(begun - self._begin).total_seconds():.2f} s")
@@ -237,28 +240,34 @@ class _Chart:
             if tried.state != "queued":
                 inset = (_ROW - _BAR) / 2
                 yield _rect(
-                    tried.state, left, right, top + inset, _BAR, faded=tried.former, told=_told(tried)
+                    tried.state,
+                    left,
+                    right,
+                    top + inset,
+                    _BAR,
+                    faded=tried.former,
+                    tooltip=_describe_try(tried),
                 )
 
     def _merged(self, tries: Sequence[_Try], top: float) -> Iterator[Markup]:
-        """Yield a bar for what lies side by side in one state: no more elements than there is room for."""
+        """Yield one bar for adjacent tries in the same state, so that the number of elements stays small."""
         waits = [(self._x(t.queued), self._x(t.start)) for t in tries if t.queued and t.queued < t.start]
-        for left, right in _union(waits):
+        for left, right in _merge_spans(waits):
             yield self._wait(left, right, top)
         states: dict[str, list[_Try]] = {}
         for tried in tries:
             if tried.state != "queued":
                 states.setdefault(tried.state, []).append(tried)
-        # The states lie one above the other, each as high as its share: none hides another.
+        # The states are stacked, each as high as its share, so that none hides another.
         least = min(_LEAST, _BAR / max(1, len(states)))
         spare = _BAR - least * len(states)
         top += (_ROW - _BAR) / 2
         drawn = sum(map(len, states.values()))
-        for state in by_progress({state: len(alike) for state, alike in states.items()}):
+        for state in sort_by_progress({state: len(alike) for state, alike in states.items()}):
             alike = states[state]
             height = least + spare * len(alike) / drawn
-            for left, right in _union([(self._x(t.start), self._x(t.end)) for t in alike]):
-                yield _rect(state, left, right, top, height, faded=False, told=words(state))
+            for left, right in _merge_spans([(self._x(t.start), self._x(t.end)) for t in alike]):
+                yield _rect(state, left, right, top, height, faded=False, tooltip=format_state(state))
             top += height
 
     def _wait(self, left: float, right: float, top: float) -> Markup:
@@ -266,13 +275,13 @@ class _Chart:
 
 
 def _rect(
-    state: str, left: float, right: float, top: float, height: float, *, faded: bool, told: str
+    state: str, left: float, right: float, top: float, height: float, *, faded: bool, tooltip: str
 ) -> Markup:
-    color = look(state).color
-    running = state in _GOING_ON
+    color = get_style(state).color
+    running = state in _RUNNING
     return svg.tag(
         "rect",
-        svg.tag("title", told),
+        svg.tag("title", tooltip),
         x=left,
         y=top,
         width=max(2.0, right - left),
@@ -285,13 +294,13 @@ def _rect(
     )
 
 
-def _told(tried: _Try) -> str:
-    took = duration((tried.end - tried.start).total_seconds())
-    return f"try {tried.number}: {words(tried.state)}, {took}"
+def _describe_try(tried: _Try) -> str:
+    took = format_duration((tried.end - tried.start).total_seconds())
+    return f"try {tried.number}: {format_state(tried.state)}, {took}"
 
 
-def _union(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the spans, those that touch or lie within a pixel made one."""
+def _merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Merge spans that touch or are less than a pixel apart."""
     united: list[tuple[float, float]] = []
     for left, right in sorted(spans):
         if united and left <= united[-1][1] + 1:

@@ -1,4 +1,7 @@
-"""The grid as static HTML: inline styles and pictures alone, so that what is taken away leaves a table of text."""
+"""Render a run as static HTML.
+
+The HTML has inline styles and inline SVG only. A front end that removes these still shows a table with all texts.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 
-from temporal_airflow_nb.display.failure_html import cards
-from temporal_airflow_nb.display.failures import failures
-from temporal_airflow_nb.display.model import Grid, Instance, Row, duration
-from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, by_progress, look, words
-from temporal_airflow_nb.display.templates import Markup, fill, joined
-from temporal_airflow_nb.display.text import tally
+from temporal_airflow_nb.display.failure_html import render_first_failures
+from temporal_airflow_nb.display.failures import list_failures
+from temporal_airflow_nb.display.model import Grid, Instance, Row, format_duration
+from temporal_airflow_nb.display.states import (
+    NO_STATUS,
+    STATE_STYLES,
+    format_state,
+    get_style,
+    sort_by_progress,
+)
+from temporal_airflow_nb.display.templates import Markup, fill, join
+from temporal_airflow_nb.display.text import format_counts
 
 ROWS = 100
 SQUARES = 120
@@ -22,53 +31,57 @@ _WAITED = "#8b949e"
 
 
 def render(grid: Grid, *, rows: int = ROWS, key: str = "") -> str:
-    """Return the grid as HTML that stands alone: no script, no style sheet, nothing fetched.
+    """Return a run as self-contained HTML: no scripts, style sheets or other files.
 
     Parameters
     ----------
     grid
         The run.
     rows
-        About how many lines the table has at most: neighbours in the same state are folded.
+        The approximate maximum number of lines. Neighbours in the same state are merged to stay below it.
     key
-        Under which the live widget finds its place in the document.
+        Identifies the place of the live widget in the document.
     """
-    shown = failures(grid)
+    shown = list_failures(grid)
     return fill(
         "run",
         key=key,
         dag_id=grid.dag_id,
         run_id=grid.run_id,
-        state=words(grid.state),
-        state_chip=_pill(grid.state, words(grid.state)),
+        state=format_state(grid.state),
+        state_chip=_pill(grid.state, format_state(grid.state)),
         times=_times(grid),
-        links=joined(
+        links=join(
             fill("link", name=name.capitalize(), url=url)
             for name, url in grid.links.items()
             if url.startswith(("http://", "https://", "/"))
         ),
         overview=_overview(grid),
         note=fill("note", text=grid.note) if grid.note else "",
-        failures=cards(shown, len(grid.failures)),
+        failures=render_first_failures(shown, len(grid.failures)),
         table=_table(grid.shortened(rows)),
     )
 
 
-def card(title: str, text: str, *, state: str = "running") -> str:
-    """Return a line in the grid's frame, for what happens before there is a run."""
+def render_card(title: str, text: str, *, state: str = "running") -> str:
+    """Return a line in the frame of a grid, for progress until a run exists."""
     return fill("card", title=title, state_chip=_pill(state, title), text=text)
 
 
 def _kind(state: str) -> str:
-    return state if state in LOOKS else NO_STATUS
+    return state if state in STATE_STYLES else NO_STATUS
 
 
 def _pill(state: str, text: str) -> Markup:
-    return fill("pill", kind=_kind(state), color=look(state).color, sign=look(state).sign, state=text)
+    return fill(
+        "pill", kind=_kind(state), color=get_style(state).color, sign=get_style(state).sign, state=text
+    )
 
 
 def _chip(state: str, text: str) -> Markup:
-    return fill("chip", kind=_kind(state), color=look(state).color, sign=look(state).sign, text=text)
+    return fill(
+        "chip", kind=_kind(state), color=get_style(state).color, sign=get_style(state).sign, text=text
+    )
 
 
 def _times(grid: Grid) -> Markup:
@@ -78,7 +91,7 @@ def _times(grid: Grid) -> Markup:
         if when is not None
     ]
     if grid.seconds is not None:
-        took = f"{'took' if grid.end else 'running for'} {duration(grid.seconds)}"
+        took = f"{'took' if grid.end else 'running for'} {format_duration(grid.seconds)}"
         parts.append(fill("text", text=took))
     return Markup(" · ".join(parts))
 
@@ -91,20 +104,20 @@ def _overview(grid: Grid) -> Markup | str:
     counts = grid.counts
     if not counts:
         return ""
-    return fill("overview", label=tally(counts), legend=_legend(counts), shares=_shares(counts))
+    return fill("overview", label=format_counts(counts), legend=_legend(counts), shares=_shares(counts))
 
 
 def _legend(counts: dict[str, int]) -> Markup:
-    return joined(_chip(state, f"{n} {words(state)}") for state, n in counts.items())
+    return join(_chip(state, f"{n} {format_state(state)}") for state, n in counts.items())
 
 
 def _shares(counts: dict[str, int]) -> Markup:
     total = sum(counts.values())
     parts, done = [], 0
-    for state, n in by_progress(counts).items():
-        parts.append(_rect(done / total, (done + n) / total, look(state).color, y=0, height=6))
+    for state, n in sort_by_progress(counts).items():
+        parts.append(_rect(done / total, (done + n) / total, get_style(state).color, y=0, height=6))
         done += n
-    return joined(parts)
+    return join(parts)
 
 
 def _table(grid: Grid) -> Markup | str:
@@ -114,8 +127,8 @@ def _table(grid: Grid) -> Markup | str:
         "table",
         dag_id=grid.dag_id,
         run_id=grid.run_id,
-        span=f", 0 to {duration(grid.seconds)}" if grid.seconds else "",
-        rows=joined(
+        span=f", 0 to {format_duration(grid.seconds)}" if grid.seconds else "",
+        rows=join(
             fill("group", name=line, indent=_indent(depth))
             if isinstance(line, str)
             else _row(grid, line, depth)
@@ -132,8 +145,8 @@ def _row(grid: Grid, row: Row, depth: int) -> Markup:
     shown = {
         "indent": _indent(depth),
         "name": row.name,
-        "state": _several(row) if row.several else _chip(row.state, words(row.state)),
-        "took": duration(grid.seconds_of(row)),
+        "state": _several(row) if row.several else _chip(row.state, format_state(row.state)),
+        "took": format_duration(grid.seconds_of(row)),
         "when": _when(grid, row),
         "bar": _timeline(grid, row),
     }
@@ -153,20 +166,20 @@ def _several(row: Row) -> Markup:
     legend = _legend(row.counts)
     if len(row.instances) > SQUARES:
         return legend
-    return joined([legend, fill("squares", squares=Markup("".join(_squares(row.instances))))])
+    return join([legend, fill("squares", squares=Markup("".join(_squares(row.instances))))])
 
 
 def _squares(instances: tuple[Instance, ...]) -> Iterator[Markup]:
-    """Yield a sign for each instance, neighbours in the same state together."""
+    """Yield a sign for each instance; neighbours in the same state share an element."""
     for state, members in groupby(instances, key=lambda instance: instance.state):
         together = list(members)
         names = together[0].name if len(together) == 1 else f"{together[0].name} to {together[-1].name}"
         yield fill(
             "square",
             kind=_kind(state),
-            color=look(state).color,
-            title=f"{names} · {words(state)}",
-            signs=look(state).sign * len(together),
+            color=get_style(state).color,
+            title=f"{names} · {format_state(state)}",
+            signs=get_style(state).sign * len(together),
         )
 
 
@@ -177,16 +190,21 @@ def _timeline(grid: Grid, row: Row) -> Markup | str:
     queued, begin, end = span
     bars = [_rect(queued, begin, _WAITED, y=6, height=2)] if begin > queued else []
     if row.several:
-        bars.append(_rect(begin, end, look(row.state).color))
+        bars.append(_rect(begin, end, get_style(row.state).color))
     else:
         instance = row.instances[0]
         bars += [
-            _rect(grid.fraction(tried.start), grid.fraction(tried.end), look(tried.state).color, opacity=0.45)
+            _rect(
+                grid.fraction(tried.start),
+                grid.fraction(tried.end),
+                get_style(tried.state).color,
+                opacity=0.45,
+            )
             for tried in instance.former
             if tried.start and tried.end
         ]
-        bars.append(_rect(begin, end, look(row.state).color))
-    return fill("timeline", label=_when(grid, row), bars=joined(bars))
+        bars.append(_rect(begin, end, get_style(row.state).color))
+    return fill("timeline", label=_when(grid, row), bars=join(bars))
 
 
 def _rect(
@@ -201,5 +219,5 @@ def _when(grid: Grid, row: Row) -> str:
     begin, end = row.start, row.ended(grid.now)
     if not (begin and end and grid.start):
         return ""
-    after = duration((begin - grid.start).total_seconds())
-    return f"began {after} into the run, took {duration((end - begin).total_seconds())}"
+    after = format_duration((begin - grid.start).total_seconds())
+    return f"began {after} into the run, took {format_duration((end - begin).total_seconds())}"

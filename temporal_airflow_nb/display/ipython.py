@@ -1,4 +1,4 @@
-"""What is asked of IPython, where there is one."""
+"""Read from and write to the IPython shell, if there is one."""
 
 from __future__ import annotations
 
@@ -15,59 +15,64 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.checks.preflight import Finding
 
 
-class ShowsProgress(Protocol):
-    """An output that shows what is being done before there is a run, such as a live grid."""
+class ProgressDisplay(Protocol):
+    """An output that shows progress until a run exists, such as a live grid."""
 
-    def busy(self, title: str) -> AbstractContextManager[None]:
+    def show_progress(self, title: str) -> AbstractContextManager[None]:
         """Show ``title`` and the seconds that the block takes."""
 
 
 def current_shell() -> InteractiveShell | None:
-    """Return the shell that this process runs in, None outside IPython."""
+    """Return the shell of this process; None outside IPython."""
+    # Without an import: outside notebooks, IPython would be loaded in vain.
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython is not None else None
 
 
 def namespace(shell: InteractiveShell | None) -> Mapping[str, Any]:
-    """Return what the cells have defined."""
+    """Return the names that the cells have defined, with their values."""
     return shell.user_ns if shell is not None else {}
 
 
 def history(shell: InteractiveShell | None) -> Sequence[str]:
-    """Return the cells that were executed as they were entered, by execution count."""
+    """Return the source of the executed cells, by execution count."""
     manager = getattr(shell, "history_manager", None)
     return manager.input_hist_raw if manager is not None else ()
 
 
 def execution_count(shell: InteractiveShell | None) -> int:
-    """Return the number of the cell that is executed: some versions of IPython count on before they execute it."""
+    """Return the execution count of the current cell."""
+    # Not `shell.execution_count`: some versions of IPython increase it before they execute the cell.
     return shell.displayhook.prompt_count if shell is not None else 0
 
 
 @contextmanager
-def busy(grid: ShowsProgress | None, title: str) -> Iterator[None]:
-    """Show for how long the block takes."""
+def show_progress(grid: ProgressDisplay | None, title: str) -> Iterator[None]:
+    """Show a title and the time that the block takes."""
     if grid is None:
         yield
         return
-    with grid.busy(title):
+    with grid.show_progress(title):
         yield
 
 
-def say(shell: InteractiveShell | None, text: str) -> None:
-    """Show a line in the present cell."""
+def show_text(shell: InteractiveShell | None, text: str) -> None:
+    """Show a line in the output of the current cell."""
     if shell is not None:
         shell.display_pub.publish(data={"text/plain": text}, metadata={})
 
 
 def show_findings(shell: InteractiveShell | None, findings: Sequence[Finding]) -> None:
-    """Show what isn't wrong, but may be."""
+    """Show warnings about the current cell."""
     if not findings:
         return
     if shell is None:
-        print(notices.findings_text(findings), file=sys.stderr)
+        print(notices.format_findings(findings), file=sys.stderr)
         return
     shell.display_pub.publish(
-        data={"text/html": notices.findings_html(findings), "text/plain": notices.findings_text(findings)},
+        data={
+            "text/html": notices.render_findings(findings),
+            "text/plain": notices.format_findings(findings),
+        },
         metadata={},
     )

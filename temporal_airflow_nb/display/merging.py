@@ -1,4 +1,4 @@
-"""The order of what two runs have."""
+"""Merge two ordered sequences into one order."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 
-def merged_order(first: Iterable[Hashable], second: Iterable[Hashable]) -> list[Any]:
-    """Return what is in either, in the order of the first; what only the second has follows what it follows there.
+def merge_order(first: Iterable[Hashable], second: Iterable[Hashable]) -> list[Any]:
+    """Return the items of both, in the order of the first; an item of the second alone keeps its predecessor there.
 
-    >>> merged_order(["a", "b", "d"], ["a", "c", "d", "e"])
+    >>> merge_order(["a", "b", "d"], ["a", "c", "d", "e"])
     ['a', 'c', 'b', 'd', 'e']
     """
     keys = dict.fromkeys(first)

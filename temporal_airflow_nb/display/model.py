@@ -1,4 +1,8 @@
-"""The grid of a run: what every renderer shows, computed once from a snapshot."""
+"""The grid of a run, computed from a snapshot for every renderer.
+
+All classes are immutable, so threads may share a grid. The live grid builds one for each output; the CLI and the
+representations of a run build one on demand.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS, in_order, overall
+from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS, combine_states, sort_by_priority
 
 Snapshot = Mapping[str, Any]
 
-# What can be folded away first when there are too many rows: nothing happens in these.
+# If there are too many rows, tasks in these states are merged first, because nothing happens in them.
 _QUIET = frozenset({"success", "skipped", "removed", NO_STATUS, "scheduled"})
 
 
@@ -51,7 +55,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the grid: one task, all the instances of a mapped task, or several tasks folded together."""
+    """A line of the grid: a task, all instances of a mapped task, or several merged tasks."""
 
     name: str
     group: str
@@ -62,27 +66,27 @@ class Row:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Instances by state, what matters most first."""
-        return in_order(Counter(instance.state for instance in self.instances))
+        """Instances by state, the most important states first."""
+        return sort_by_priority(Counter(instance.state for instance in self.instances))
 
     @property
     def state(self) -> str:
-        """The state that stands for all the instances."""
-        return self.instances[0].state if len(self.instances) == 1 else overall(self.counts)
+        """The state that represents all instances."""
+        return self.instances[0].state if len(self.instances) == 1 else combine_states(self.counts)
 
     @property
     def several(self) -> bool:
-        """Whether the row speaks of more than one instance or task."""
+        """Whether the row can have several instances or tasks."""
         return self.mapped or self.folded
 
     @property
     def latest(self) -> Instance:
-        """The instance that was tried most often."""
+        """The instance with the most tries."""
         return max(self.instances, key=lambda i: (i.try_number, i.max_tries))
 
     @property
     def tries(self) -> str:
-        """``2 of 3`` where a retry is allowed or happened, else ``1``, else nothing."""
+        """``2 of 3`` if a retry is allowed or happened, else ``1``, or nothing before the first try."""
         latest = self.latest
         if latest.try_number < 1 or self.folded:
             return ""
@@ -92,16 +96,16 @@ class Row:
 
     @property
     def start(self) -> datetime | None:
-        """When the first instance started."""
+        """The start of the first instance."""
         return min((i.start for i in self.instances if i.start), default=None)
 
     @property
     def queued(self) -> datetime | None:
-        """When the first instance was queued."""
+        """The time at which the first instance was queued."""
         return min((i.queued for i in self.instances if i.queued), default=None)
 
     def ended(self, now: datetime) -> datetime | None:
-        """When the last instance ended, ``now`` while one runs."""
+        """Return the end of the last instance, or ``now`` while one runs."""
         if any(i.start and not i.end for i in self.instances):
             return now
         return max((i.end for i in self.instances if i.end), default=None)
@@ -109,7 +113,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """A run, ready to be shown."""
+    """A run, prepared for renderers."""
 
     dag_id: str
     run_id: str
@@ -124,12 +128,12 @@ class Grid:
 
     @property
     def final(self) -> bool:
-        """Whether the run is over."""
+        """Whether the run has ended."""
         return self.state in FINAL_RUN_STATES
 
     @property
     def seconds(self) -> float | None:
-        """How long the run has been going, or took."""
+        """The duration of the run until its end or now, in seconds."""
         return _seconds(self.start, self.end or self.now)
 
     @property
@@ -139,24 +143,24 @@ class Grid:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Task instances by state, what matters most first."""
-        return in_order(Counter(instance.state for instance in self.instances))
+        """Task instances by state, the most important states first."""
+        return sort_by_priority(Counter(instance.state for instance in self.instances))
 
     @property
     def failures(self) -> list[Instance]:
-        """The instances that failed themselves, of each task the first one before any other."""
+        """The failed instances: first one of each task, then the others."""
         failed = [instance for instance in self.instances if instance.state == "failed"]
         firsts = {instance.task_id: instance for instance in reversed(failed)}
         return sorted(failed, key=lambda instance: firsts[instance.task_id] is not instance)
 
     def seconds_of(self, row: Row) -> float | None:
-        """Return how long a row took: the task's own duration, or the span of all its instances."""
+        """Return the seconds that a row took: the duration of its task, or the span of its instances."""
         if not row.several and row.instances[0].seconds is not None:
             return row.instances[0].seconds
         return _seconds(row.start, row.ended(self.now))
 
     def span(self, row: Row) -> tuple[float, float, float] | None:
-        """Return where the row was queued, began and ended, as fractions of the run; None if it wasn't."""
+        """Return when a row was queued, began and ended, as fractions of the run; None if it hasn't begun."""
         begin, end = row.start, row.ended(self.now)
         if not (begin and end and self.start and self.seconds):
             return None
@@ -164,13 +168,13 @@ class Grid:
         return self.fraction(queued), self.fraction(begin), self.fraction(end)
 
     def fraction(self, when: datetime) -> float:
-        """Return where in the run a moment is, from 0 to 1."""
+        """Return the position of a time in the run, from 0 to 1."""
         if not (self.start and self.seconds):
             return 0.0
         return min(1.0, max(0.0, (when - self.start).total_seconds() / self.seconds))
 
     def lines(self) -> Iterator[tuple[int, str | Row]]:
-        """Yield what to show with its depth, from the top: the name of a group where it begins, and rows."""
+        """Yield depth and content of each line from the top: the name of a group before its first row, and rows."""
         opened: tuple[str, ...] = ()
         for row in self.rows:
             path = tuple(row.group.split(".")) if row.group else ()
@@ -184,7 +188,7 @@ class Grid:
             yield len(path), row
 
     def shortened(self, limit: int) -> Grid:
-        """Return the grid in at most ``limit`` lines: neighbours in the same state become one row."""
+        """Return the grid with at most ``limit`` lines by merging neighbours in the same state."""
         short = self
         for quiet_only, across_groups in ((True, False), (True, True), (False, False), (False, True)):
             if _fits(short, limit):
@@ -196,32 +200,32 @@ class Grid:
         return short
 
 
-def grid(
+def build_grid(
     snapshot: Snapshot,
     *,
     now: datetime | None = None,
     note: str = "",
     details: Mapping[tuple[str, int], Mapping[str, Any]] | None = None,
 ) -> Grid:
-    """Return the grid of a snapshot.
+    """Build the grid of a snapshot.
 
     Parameters
     ----------
     snapshot
-        A run as the stack describes it.
+        A run as reported by the stack.
     now
-        The moment that running tasks are measured against, the present unless given.
+        The time at which running tasks are measured; the present if None.
     note
-        A sentence about the display itself, such as a lost connection.
+        A sentence shown with the run, such as about a lost connection.
     details
-        What the stack tells of task instances that failed, by task id and map index.
+        Answers to ``task`` for failed task instances, by task id and map index.
     """
     return Grid(
         dag_id=snapshot["dag_id"],
         run_id=snapshot["run_id"],
         state=snapshot.get("state") or "queued",
-        start=moment(snapshot.get("start_date")),
-        end=moment(snapshot.get("end_date")),
+        start=parse_time(snapshot.get("start_date")),
+        end=parse_time(snapshot.get("end_date")),
         now=now or datetime.now(timezone.utc),
         rows=tuple(_rows(snapshot.get("tasks", ()))),
         links=dict(snapshot.get("links") or {}),
@@ -230,23 +234,23 @@ def grid(
     )
 
 
-def moment(text: str | None) -> datetime | None:
-    """Return an ISO 8601 moment as an aware datetime in UTC."""
+def parse_time(text: str | None) -> datetime | None:
+    """Parse an ISO 8601 time as an aware datetime in UTC."""
     if not text:
         return None
     parsed = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
     return parsed.astimezone(timezone.utc) if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
 
 
-def cut(text: str, width: int) -> str:
-    """Return ``text`` in ``width`` columns, its end left out if need be."""
+def shorten(text: str, width: int) -> str:
+    """Shorten a text to ``width`` columns by removing its end."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def duration(seconds: float | None) -> str:
-    """Return a duration for people, three significant figures at most.
+def format_duration(seconds: float | None) -> str:
+    """Format a duration with at most three significant figures.
 
-    >>> [duration(s) for s in (0.0421, 1.5, 75.2, 4000, None)]
+    >>> [format_duration(s) for s in (0.0421, 1.5, 75.2, 4000, None)]
     ['0.04 s', '1.50 s', '1 min 15 s', '1 h 06 min', '']
     """
     if seconds is None:
@@ -274,12 +278,12 @@ def _instance(task: Mapping[str, Any]) -> Instance:
         state=task.get("state") or NO_STATUS,
         try_number=task.get("try_number") or 0,
         max_tries=task.get("max_tries") or 0,
-        queued=moment(task.get("queued_dttm")),
-        start=moment(task.get("start_date")),
-        end=moment(task.get("end_date")),
+        queued=parse_time(task.get("queued_dttm")),
+        start=parse_time(task.get("start_date")),
+        end=parse_time(task.get("end_date")),
         seconds=task.get("duration"),
         former=tuple(
-            Try(number, state or NO_STATUS, moment(start), moment(end))
+            Try(number, state or NO_STATUS, parse_time(start), parse_time(end))
             for number, state, _, start, end in task.get("tries") or ()
         ),
     )
@@ -300,7 +304,7 @@ def _rows(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
 
 
 def _by_group(rows: Sequence[Row], parent: str) -> Iterator[Row]:
-    """Bring the members of each group together, at the place of its first one."""
+    """Reorder rows so that the members of each group follow its first one."""
     prefix = f"{parent}." if parent else ""
     branches: dict[tuple[bool, str], list[Row]] = {}
     for row in rows:

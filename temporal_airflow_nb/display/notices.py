@@ -1,15 +1,15 @@
-"""What isn't a run's grid: findings about a cell, links, where one is."""
+"""Render findings about a cell, links to UIs, and the status of a stack."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from temporal_airflow_nb.display.templates import Markup, fill, joined
+from temporal_airflow_nb.display.templates import Markup, fill, join
 
 
-class Finding(Protocol):
-    """What is shown of :class:`temporal_airflow_nb.checks.preflight.Finding`."""
+class ShownFinding(Protocol):
+    """The shown parts of a :class:`temporal_airflow_nb.checks.preflight.Finding`."""
 
     @property
     def level(self) -> str: ...  # noqa: D102
@@ -21,8 +21,8 @@ class Finding(Protocol):
     def hint(self) -> str: ...  # noqa: D102
 
 
-def findings_text(findings: Iterable[Finding]) -> str:
-    """Return findings as lines: place, what it is, and what to do on a line of its own."""
+def format_findings(findings: Iterable[ShownFinding]) -> str:
+    """Return findings as text: a line with place and message, and a line with the hint."""
     lines = []
     for found in findings:
         place = f"cell line {found.line}: " if found.line else ""
@@ -32,11 +32,11 @@ def findings_text(findings: Iterable[Finding]) -> str:
     return "\n".join(lines)
 
 
-def findings_html(findings: Iterable[Finding]) -> str:
-    """Return findings as a list."""
+def render_findings(findings: Iterable[ShownFinding]) -> str:
+    """Return findings as an HTML list."""
     return fill(
         "findings",
-        items=joined(
+        items=join(
             fill(
                 "finding",
                 level=found.level,
@@ -49,18 +49,18 @@ def findings_html(findings: Iterable[Finding]) -> str:
     )
 
 
-def link(name: str, url: str) -> str:
-    """Return a link to a page."""
+def render_link(name: str, url: str) -> str:
+    """Return a link to a UI as HTML."""
     return fill("page", name=name.capitalize(), url=url)
 
 
-def status_html(rows: Iterable[Mapping[str, Any]], where: Mapping[str, str], production: str | None) -> str:
-    """Return services and addresses as a table; ``production`` is said in red above it."""
+def render_status(rows: Iterable[Mapping[str, Any]], where: Mapping[str, str], production: str | None) -> str:
+    """Return services and addresses as HTML tables, with the ``production`` warning in red above."""
     return fill(
         "status",
         alarm=fill("alarm", text=production) if production else "",
-        where=joined(fill("fact", name=name, value=value) for name, value in where.items()),
-        services=joined(
+        where=join(fill("fact", name=name, value=value) for name, value in where.items()),
+        services=join(
             fill(
                 "service",
                 name=row["name"],

@@ -1,4 +1,4 @@
-"""A picture that a notebook shows."""
+"""An SVG picture that notebooks show."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from pathlib import Path
 
 
 class Picture:
-    """An SVG picture, shown by notebooks; in a terminal, its words.
+    """An SVG picture. A terminal shows its text instead.
 
     Attributes
     ----------
     svg : str
-        The ``<svg>`` element. It stands alone: no script, no style sheet, nothing fetched.
+        The ``<svg>`` element. It is self-contained: no scripts, style sheets or other files.
 
     Examples
     --------
     >>> run.plot().save("gantt.svg")                                # doctest: +SKIP
     """
 
-    def __init__(self, svg: str, words: str) -> None:
+    def __init__(self, svg: str, text: str) -> None:
         self.svg = svg
-        self._words = words
+        self._text = text
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture to a file."""
         Path(path).write_text(self.svg, encoding="utf-8")
 
     def __repr__(self) -> str:
-        return self._words
+        return self._text
 
     def _repr_svg_(self) -> str:
         return self.svg
 
     def _repr_html_(self) -> str:
-        # As part of the page, unlike an image, it has the colours of the theme.
+        # Inside the page, unlike an image, it takes the text colour of the theme.
         return f"<div>{self.svg}</div>"

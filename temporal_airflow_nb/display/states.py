@@ -1,6 +1,6 @@
 """Airflow's states: their order, the colours of Airflow's own UI, and a sign for each.
 
-The sign is there for whoever doesn't see the colour; several of Airflow's colours are the same grey.
+The signs are for readers who can't see the colours; several of Airflow's colours are the same grey.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Look(NamedTuple):
-    """How a state is shown."""
+class StateStyle(NamedTuple):
+    """The colour and the sign of a state."""
 
     color: str
     sign: str
@@ -38,24 +38,24 @@ TASK_STATES = (
 # In the order of airflow.utils.state.DagRunState.
 RUN_STATES = ("queued", "running", "success", "failed")
 
-LOOKS: Mapping[str, Look] = {
-    "removed": Look("#45556c", "–"),
-    "scheduled": Look("#71717b", "○"),
-    "queued": Look("#79716b", "◔"),
-    "running": Look("#0891b2", "▸"),
-    "success": Look("#16a34a", "✓"),
-    "restarting": Look("#7f22fe", "↺"),
-    "failed": Look("#dc2626", "✗"),
-    "up_for_retry": Look("#ca8a04", "↻"),
-    "up_for_reschedule": Look("#0084d1", "↷"),
-    "upstream_failed": Look("#e17100", "⊘"),
-    "skipped": Look("#db2777", "»"),
-    "deferred": Look("#9333ea", "‖"),
-    "awaiting_input": Look("#ea580c", "?"),
-    NO_STATUS: Look("#9f9fa9", "·"),
+STATE_STYLES: Mapping[str, StateStyle] = {
+    "removed": StateStyle("#45556c", "–"),
+    "scheduled": StateStyle("#71717b", "○"),
+    "queued": StateStyle("#79716b", "◔"),
+    "running": StateStyle("#0891b2", "▸"),
+    "success": StateStyle("#16a34a", "✓"),
+    "restarting": StateStyle("#7f22fe", "↺"),
+    "failed": StateStyle("#dc2626", "✗"),
+    "up_for_retry": StateStyle("#ca8a04", "↻"),
+    "up_for_reschedule": StateStyle("#0084d1", "↷"),
+    "upstream_failed": StateStyle("#e17100", "⊘"),
+    "skipped": StateStyle("#db2777", "»"),
+    "deferred": StateStyle("#9333ea", "‖"),
+    "awaiting_input": StateStyle("#ea580c", "?"),
+    NO_STATUS: StateStyle("#9f9fa9", "·"),
 }
 
-# The first of these that any of several instances is in is the state of them all, as in Airflow's grid.
+# The state of several instances together is the first of these that one of them has, as in Airflow's grid.
 PRIORITY = (
     "failed",
     "upstream_failed",
@@ -73,7 +73,7 @@ PRIORITY = (
     "removed",
 )
 
-# Left to right in a bar of progress: what is done, what goes on, what is to come.
+# From left to right in a progress bar: finished, in progress, to come.
 _PROGRESS = (
     "success",
     "skipped",
@@ -94,39 +94,39 @@ _PROGRESS = (
 FINAL_RUN_STATES = frozenset({"success", "failed"})
 
 
-def look(state: str) -> Look:
-    """Return how ``state`` is shown; a state this package doesn't know yet looks like one without status."""
-    return LOOKS.get(state, LOOKS[NO_STATUS])
+def get_style(state: str) -> StateStyle:
+    """Return the style of a state; an unknown state has that of "no status"."""
+    return STATE_STYLES.get(state, STATE_STYLES[NO_STATUS])
 
 
-def words(state: str) -> str:
-    """Return ``state`` for people.
+def format_state(state: str) -> str:
+    """Return a state in words.
 
-    >>> words("up_for_retry")
+    >>> format_state("up_for_retry")
     'up for retry'
     """
     return state.replace("_", " ")
 
 
-def overall(counts: Mapping[str, int]) -> str:
-    """Return the one state that stands for several.
+def combine_states(counts: Mapping[str, int]) -> str:
+    """Return the state that represents several instances.
 
-    >>> overall({"success": 37, "running": 13})
+    >>> combine_states({"success": 37, "running": 13})
     'running'
     """
-    return next(iter(in_order(counts)), NO_STATUS)
+    return next(iter(sort_by_priority(counts)), NO_STATUS)
 
 
-def by_progress(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the counts above zero, what is done first."""
-    return dict(sorted(in_order(counts).items(), key=lambda item: _rank(item[0])))
+def sort_by_progress(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts above zero, finished states first."""
+    return dict(sorted(sort_by_priority(counts).items(), key=lambda item: _rank(item[0])))
 
 
 def _rank(state: str) -> int:
     return _PROGRESS.index(state) if state in _PROGRESS else len(_PROGRESS)
 
 
-def in_order(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the counts above zero, what matters most first."""
+def sort_by_priority(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts above zero, the most important states first."""
     known = {state: counts[state] for state in PRIORITY if counts.get(state)}
     return known | {state: n for state, n in counts.items() if n and state not in known}

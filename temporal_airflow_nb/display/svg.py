@@ -1,11 +1,11 @@
-"""Elements of SVG pictures, and the ticks of their axes."""
+"""Make elements of SVG pictures, and the ticks of their axes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from temporal_airflow_nb.display.model import duration
-from temporal_airflow_nb.display.templates import Markup, joined, markup_of
+from temporal_airflow_nb.display.model import format_duration
+from temporal_airflow_nb.display.templates import Markup, join, to_markup
 
 QUIET = 0.65
 FAINT = 0.15
@@ -21,27 +21,27 @@ _DAY = 86_400.0
 
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
-    """Return an element; what isn't markup already is escaped, ``stroke_width`` becomes ``stroke-width``.
+    """Return an element. Plain text is escaped, and ``stroke_width`` becomes ``stroke-width``.
 
     >>> tag("text", "a < b", x=1.23456, fill_opacity=0.5)
     '<text x="1.23" fill-opacity="0.5">a &lt; b</text>'
     """
-    inside = joined(map(markup_of, children))
+    inside = join(map(to_markup, children))
     written = "".join(
-        f' {key.replace("_", "-")}="{markup_of(_number(value))}"'
+        f' {key.replace("_", "-")}="{to_markup(_number(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     return Markup(f"<{name}{written}>{inside}</{name}>")
 
 
-def text(x: float, y: float, words: str, **attributes: object) -> Markup:
-    """Return words whose baseline begins at a point."""
-    return tag("text", words, x=x, y=y, **attributes)
+def text(x: float, y: float, content: str, **attributes: object) -> Markup:
+    """Return a text whose baseline begins at a point."""
+    return tag("text", content, x=x, y=y, **attributes)
 
 
 def picture(title: str, description: str, *parts: str, width: float, height: float) -> Markup:
-    """Return a picture that stands alone: it takes the colour of the text around it, and loads nothing."""
+    """Return a self-contained picture that takes the colour of the text around it."""
     return tag(
         "svg",
         tag("title", title),
@@ -61,7 +61,7 @@ def picture(title: str, description: str, *parts: str, width: float, height: flo
 
 
 def ticks(seconds: float, most: int) -> Iterator[tuple[float, str]]:
-    """Yield the places of at most about ``most`` ticks on an axis that is so long, and their words.
+    """Yield position and label of about ``most`` ticks at most, on an axis of so many seconds.
 
     >>> list(ticks(2.5, 4))
     [(0.0, '0 s'), (1.0, '1 s'), (2.0, '2 s')]
@@ -78,7 +78,7 @@ def _elapsed(seconds: float, step: float) -> str:
     if seconds < 60:
         return f"{round(seconds, 3):g} s"
     if step < 60:
-        return duration(round(seconds))
+        return format_duration(round(seconds))
     hours, minutes = divmod(round(seconds / 60), 60)
     days, hours = divmod(hours, 24)
     parts = ((days, "d"), (hours, "h"), (minutes, "min"))

@@ -1,4 +1,4 @@
-"""Fill the fragments of ``templates/``. What isn't HTML already is escaped."""
+"""Fill the HTML fragments of ``templates/`` and escape all values that are plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from string import Template
 
 
 class Markup(str):
-    """Text that is HTML already. What a front end gets is plain text: marimo takes no other kind of `str`."""
+    """Text that is HTML already.
+
+    Convert it to `str` before you pass it to a front end: marimo accepts no subclass of `str`.
+    """
 
     __slots__ = ()
 
@@ -23,17 +26,17 @@ def fill(fragment: str, **values: object) -> Markup:
     '<div style="margin-top:4px;color:#767c85">a &lt; b</div>'
     """
     return Markup(
-        _fragments()[fragment].substitute({name: markup_of(value) for name, value in values.items()})
+        _fragments()[fragment].substitute({name: to_markup(value) for name, value in values.items()})
     )
 
 
-def joined(parts: Iterable[Markup]) -> Markup:
-    """Return fragments one after another."""
+def join(parts: Iterable[Markup]) -> Markup:
+    """Join fragments with line breaks."""
     return Markup("\n".join(parts))
 
 
-def markup_of(value: object) -> Markup:
-    """Return a value as HTML: text is escaped."""
+def to_markup(value: object) -> Markup:
+    """Return a value as HTML, escaped unless it is HTML already."""
     return value if isinstance(value, Markup) else Markup(html.escape(str(value), quote=True))
 
 

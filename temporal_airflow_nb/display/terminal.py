@@ -1,4 +1,4 @@
-"""The grid as a rich renderable."""
+"""Render a run for a terminal, with `rich`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from temporal_airflow_nb.display.model import Grid, Row, duration
-from temporal_airflow_nb.display.states import look, words
-from temporal_airflow_nb.display.text import GAP, clip, columns, title, tries
+from temporal_airflow_nb.display.model import Grid, Row, format_duration
+from temporal_airflow_nb.display.states import format_state, get_style
+from temporal_airflow_nb.display.text import GAP, fit_columns, format_row_name, format_try, shorten_middle
 
 _BAR = 24
 _WIDE = 104
 _JUSTIFY: tuple[JustifyMethod, ...] = ("left", "left", "left", "right")
 
 
-def renderable(grid: Grid, *, width: int, height: int | None = None) -> RenderableType:
-    """Return the grid for a terminal.
+def render_run(grid: Grid, *, width: int, height: int | None = None) -> RenderableType:
+    """Return a run as a rich renderable.
 
     Parameters
     ----------
     grid
         The run.
     width, height
-        The room there is, in characters. Without a height every task gets its line.
+        Size of the terminal in characters. Without a height every task gets a line.
     """
     short = grid if height is None else grid.shortened(max(4, height - 4))
     parts: list[RenderableType] = [_head(grid, width), _table(short, width)]
@@ -36,23 +36,24 @@ def renderable(grid: Grid, *, width: int, height: int | None = None) -> Renderab
 
 def _styled(state: str, text: str) -> Text:
     return Text(
-        text, style=f"bold {look(state).color}" if state in ("failed", "running") else look(state).color
+        text,
+        style=f"bold {get_style(state).color}" if state in ("failed", "running") else get_style(state).color,
     )
 
 
 def _tally(counts: Mapping[str, int]) -> Text:
-    return Text(", ").join(_styled(state, f"{n} {words(state)}") for state, n in counts.items())
+    return Text(", ").join(_styled(state, f"{n} {format_state(state)}") for state, n in counts.items())
 
 
 def _head(grid: Grid, width: int) -> RenderableType:
     first = Text.assemble(
-        _styled(grid.state, f"{look(grid.state).sign} {words(grid.state)}"),
+        _styled(grid.state, f"{get_style(grid.state).sign} {format_state(grid.state)}"),
         "  ",
         (grid.dag_id, "bold"),
         "  ",
-        (clip(grid.run_id, max(16, width - len(grid.dag_id) - 28)), "dim"),
+        (shorten_middle(grid.run_id, max(16, width - len(grid.dag_id) - 28)), "dim"),
         "  ",
-        duration(grid.seconds),
+        format_duration(grid.seconds),
     )
     first.truncate(width, overflow="ellipsis")
     second = _tally(grid.counts)
@@ -66,7 +67,7 @@ def _table(grid: Grid, width: int) -> Table:
     table = Table.grid(padding=(0, GAP, 0, 0))
     if not cells:
         return table
-    sizes = columns(
+    sizes = fit_columns(
         [[cell.plain for cell in row] for row in cells], width - (_BAR + 2 * GAP if wide else GAP)
     )
     for size, justify in zip(sizes, _JUSTIFY, strict=True):
@@ -79,8 +80,8 @@ def _table(grid: Grid, width: int) -> Table:
 
 
 def _clipped(name: Text, width: int) -> Text:
-    """Return a name with its middle left out; its sign keeps its style."""
-    shown = Text(clip(name.plain, width), style=name.style)
+    """Return a name without its middle; its sign keeps the style."""
+    shown = Text(shorten_middle(name.plain, width), style=name.style)
     for span in name.spans:
         shown.stylize(span.style, span.start, span.end)
     return shown
@@ -91,10 +92,10 @@ def _cells(grid: Grid, depth: int, line: str | Row) -> list[Text]:
     if isinstance(line, str):
         return [Text(f"  {indent}{line}", style="bold dim"), Text(), Text(), Text()]
     return [
-        Text.assemble(_styled(line.state, look(line.state).sign), f" {indent}{title(line)}"),
-        _tally(line.counts) if line.several else _styled(line.state, words(line.state)),
-        Text(tries(line), style="dim"),
-        Text(duration(grid.seconds_of(line))),
+        Text.assemble(_styled(line.state, get_style(line.state).sign), f" {indent}{format_row_name(line)}"),
+        _tally(line.counts) if line.several else _styled(line.state, format_state(line.state)),
+        Text(format_try(line), style="dim"),
+        Text(format_duration(grid.seconds_of(line))),
     ]
 
 
@@ -109,6 +110,6 @@ def _bar(grid: Grid, row: Row) -> Text:
     return Text.assemble(
         " " * queued,
         ("─" * (begin - queued), "dim"),
-        ("━" * (end - begin), look(row.state).color),
+        ("━" * (end - begin), get_style(row.state).color),
         " " * (_BAR - end),
     )

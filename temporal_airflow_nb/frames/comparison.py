@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from temporal_airflow_nb.display.merging import merged_order
+from temporal_airflow_nb.display.merging import merge_order
 from temporal_airflow_nb.frames.of_run import tasks_frame
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Comparison:
     @property
     def svg(self) -> str:
         """The picture: for each task the bars of both runs."""
-        from temporal_airflow_nb.display.comparison_svg import comparison_svg
+        from temporal_airflow_nb.display.comparison_svg import render_comparison
 
-        return comparison_svg(self._a, self._b, now=self._now)
+        return render_comparison(self._a, self._b, now=self._now)
 
     def __repr__(self) -> str:
         runs = (f"{name}: {run['dag_id']} {run['run_id']} {run['state']}" for name, run in self._named())
@@ -63,7 +63,7 @@ def _frame(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         for side, run in ((a, "a"), (b, "b"))
     ]
     both = sides[0].merge(sides[1], on=_KEY, how="outer", indicator="only_in")
-    order = merged_order(*(side[_KEY].itertuples(index=False, name=None) for side in sides))
+    order = merge_order(*(side[_KEY].itertuples(index=False, name=None) for side in sides))
     both = both.set_index(_KEY).reindex(pd.MultiIndex.from_tuples(order, names=_KEY)).reset_index()
     both["map_index"] = both["map_index"].astype("int64")
     difference = both["duration_b"] - both["duration_a"]

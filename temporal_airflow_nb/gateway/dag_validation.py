@@ -17,7 +17,7 @@ from airflow.models.variable import Variable
 from airflow.serialization.enums import Encoding
 from sqlalchemy import select
 
-from temporal_airflow_nb.checks.preflight import Finding, uses
+from temporal_airflow_nb.checks.preflight import Finding, find_uses
 from temporal_airflow_nb.errors import DagFileError, PreflightError
 from temporal_airflow_nb.tasks.database import reading
 
@@ -44,7 +44,7 @@ def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
     tree = _tree(path)
     found = [*_missing_pools(dags, tree), *_future_starts(dags)]
     if tree is not None:
-        named = uses(tree)
+        named = find_uses(tree)
         found += _missing("connection", named.connections, _has_connection)
         found += _missing("variable", named.variables, _has_variable)
     if seconds > _SLOW_SECONDS:

@@ -17,9 +17,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from temporal_airflow_nb import errors
-from temporal_airflow_nb.cells.line_map import cell_of, lines_around, lines_of
+from temporal_airflow_nb.cells.line_map import find_cell, lines_around, split_lines
 from temporal_airflow_nb.client.rows import own_times
-from temporal_airflow_nb.display.model import cut
+from temporal_airflow_nb.display.model import shorten
 from temporal_airflow_nb.gateway import log_reader
 from temporal_airflow_nb.gateway.lookup import Try, find_run, find_try
 from temporal_airflow_nb.gateway.queries import iso, xcom_value
@@ -68,7 +68,7 @@ def _xcoms(ti: TI, session: Session) -> Iterator[dict[str, str]]:
     )
     for key, stored in sorted(session.execute(query), key=lambda row: (row.key != "return_value", row.key)):
         value = xcom_value(stored)
-        yield {"key": key, "value": cut(value if isinstance(value, str) else repr(value), _XCOM_CHARS)}
+        yield {"key": key, "value": shorten(value if isinstance(value, str) else repr(value), _XCOM_CHARS)}
 
 
 def _tries(one: Try) -> Iterator[dict[str, Any]]:
@@ -130,10 +130,10 @@ def _frame(frame: Mapping[str, Any], at: float | None, sources: _Sources) -> dic
     }
     if told["user"]:
         source = sources.of(filename, at)
-        lines = lines_of(source)
+        lines = split_lines(source)
         told["context"] = lines_around(source, lineno, _AROUND)
         told["line"] = lines[lineno - 1].strip() if 0 < lineno <= len(lines) else ""
-        cell = cell_of(source, lineno)
+        cell = find_cell(source, lineno)
         told["cell"] = None if cell is None else str(cell)
     return told
 

@@ -1,4 +1,4 @@
-"""What the live grid needs of a run."""
+"""The protocol of the runs that a live grid can follow."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ class FollowedRun(Protocol):
     def subscribe(
         self, listener: Callable[[Snapshot], None], *, every_change: bool = True
     ) -> Callable[[], None]:
-        """Call ``listener`` with snapshots of the run; return a function that ends that."""
+        """Call ``listener`` with snapshots of the run; return a function that ends the calls."""

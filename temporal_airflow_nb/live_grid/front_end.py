@@ -1,4 +1,4 @@
-"""Which kind of front end looks at this kernel, told by the environment that it gave the kernel."""
+"""Recognize the front end of this kernel by the environment variables that it sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class FrontEnd(Enum):
-    """How a live grid gets into an output."""
+    """How a front end shows a live grid in the output of a cell."""
 
     MOUNTING = "the output is HTML, beside which the widget mounts itself: JupyterLab, Notebook 7"
     BUNDLE = "the output is a widget until the run has ended, then HTML: VS Code, Colab"
@@ -19,12 +19,12 @@ class FrontEnd(Enum):
 
 
 _BUNDLES = ("VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG")
-# In the name that VS Code gives a notebook on a Jupyter server.
+# VS Code adds this to the name of a session when it opens a notebook on a remote Jupyter server.
 _REMOTE = "-jvsc-"
 
 
 def front_end(shell: Any, environ: Mapping[str, str] = os.environ) -> FrontEnd:
-    """Return the kind of front end of a shell.
+    """Return how the front end of a shell shows live grids.
 
     >>> front_end(None, {})
     <FrontEnd.TEXT: "an output can't be replaced: IPython in a terminal">

@@ -1,4 +1,8 @@
-"""What a page shows of a DAG's runs, merged from the changes that the stack tells."""
+"""The state of a DAG's grid, merged from the changes that the stack reports.
+
+The state has no lock of its own: :class:`~temporal_airflow_nb.live_grid.poller.GridPoller` is shared by the threads
+of the kernel, and its ``lock`` is held for each call here.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,31 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from temporal_airflow_nb.config.environment import workflow_id
-from temporal_airflow_nb.display.states import FINAL_RUN_STATES, LOOKS, PRIORITY, words
+from temporal_airflow_nb.display.states import FINAL_RUN_STATES, PRIORITY, STATE_STYLES, format_state
 
 Answer = Mapping[str, Any]
 Delta = dict[str, Any]
 
-_LOOKS = {
-    state: {"color": shown.color, "sign": shown.sign, "words": words(state)} for state, shown in LOOKS.items()
+_PAGE_STYLES = {
+    state: {"color": style.color, "sign": style.sign, "words": format_state(state)}
+    for state, style in STATE_STYLES.items()
 }
-_UNSENT = frozenset({"cursor", "full"})
+_NOT_FOR_PAGES = frozenset({"cursor", "full"})
 
 
 class GridState:
-    """The latest runs of a DAG, one of them with its task instances.
+    """The latest runs of a DAG, and the task instances of one of them.
 
-    The cost of a change is that of what has changed, however many task instances there are.
+    Merging a change takes time in proportion to the change, not to the number of task instances.
 
     Attributes
     ----------
     seq : int
         Number of the last change.
     cursor : str or None
-        Up to where the stack's changes are known.
+        The stack reports changes after this point next.
     run_id : str
-        The run whose task instances are held.
+        The run in focus, whose task instances the state contains.
     """
 
     def __init__(self, dag_id: str, run_id: str) -> None:
@@ -40,12 +45,12 @@ class GridState:
         self.focus(run_id)
 
     def focus(self, run_id: str) -> None:
-        """Hold another run's task instances; the next answer to :meth:`apply` has to be a full one."""
+        """Switch to another run. The next answer given to :meth:`apply` must be a full one."""
         self.run_id = run_id
         self.cursor: str | None = None
         self.links: Mapping[str, str] = {}
         self._now: str | None = None
-        self._heard = 0.0
+        self._received_at = 0.0
         self._structure: Mapping[str, Any] | None = None
         self._runs: dict[str, Mapping[str, Any]] = {}
         self._tasks: dict[tuple[str, int], Mapping[str, Any]] = {}
@@ -53,12 +58,12 @@ class GridState:
 
     @property
     def run(self) -> Mapping[str, Any]:
-        """The run that is held."""
+        """The run in focus."""
         return self._runs.get(self.run_id, {})
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended."""
+        """Whether the run in focus has ended."""
         return self.run.get("state") in FINAL_RUN_STATES
 
     @property
@@ -67,16 +72,17 @@ class GridState:
         return [task for task in self._tasks.values() if task["state"] == "failed"]
 
     def apply(self, answer: Answer) -> Delta | None:
-        """Take in an answer to ``feed``.
+        """Merge the stack's answer.
 
         Returns
         -------
         dict or None
-            The change as a page takes it, a full state where the answer is one; None if nothing has changed.
+            The message for the page: the change, or ``{"type": "full"}`` if everything was replaced. None if
+            nothing has changed.
         """
         self.cursor = answer["cursor"]
         self._now = answer["now"]
-        self._heard = time.monotonic()
+        self._received_at = time.monotonic()
         self.links = answer.get("links") or self.links
         if answer["full"]:
             self._replace(answer)
@@ -88,28 +94,28 @@ class GridState:
             return None
         self._merge(answer)
         self.seq += 1
-        sent = {name: value for name, value in answer.items() if name not in _UNSENT}
+        sent = {name: value for name, value in answer.items() if name not in _NOT_FOR_PAGES}
         return {"type": "delta", "seq": self.seq, **sent, "runs": runs}
 
-    def full(self) -> dict[str, Any]:
-        """Return the whole state, as a page takes it."""
+    def full_state(self) -> dict[str, Any]:
+        """Return the whole state for the page."""
         return {
             "seq": self.seq,
             "dag_id": self.dag_id,
             "run_id": self.run_id,
             "workflow_id": workflow_id(self.dag_id, self.run_id),
             "links": dict(self.links),
-            "now": self._present(),
+            "now": self._stack_time(),
             "structure": self._structure or {"version": None, "nodes": [], "edges": []},
-            "runs": self._newest_first(),
-            "tasks": self._in_order(),
+            "runs": self._runs_newest_first(),
+            "tasks": self._tasks_in_order(),
             "cells": {run_id: dict(cells) for run_id, cells in self._cells.items()},
-            "looks": _LOOKS,
+            "state_styles": _PAGE_STYLES,
             "state_order": [*PRIORITY],
         }
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the run as :func:`temporal_airflow_nb.display.model.grid` takes it."""
+        """Return the run in focus as input for :func:`temporal_airflow_nb.display.model.grid`."""
         run = self.run
         return {
             "dag_id": self.dag_id,
@@ -117,16 +123,16 @@ class GridState:
             "state": run.get("state"),
             "start_date": run.get("start_date"),
             "end_date": run.get("end_date"),
-            "tasks": self._in_order(),
+            "tasks": self._tasks_in_order(),
             "links": dict(self.links),
         }
 
-    def _present(self) -> str | None:
-        """Return what the stack's clock says by now; it was last heard of when something was."""
+    def _stack_time(self) -> str | None:
+        """Return the present time by the stack's clock: its last known time plus the seconds since then."""
         if self._now is None:
             return None
-        since = timedelta(seconds=time.monotonic() - self._heard)
-        return (datetime.fromisoformat(self._now) + since).isoformat()
+        elapsed = timedelta(seconds=time.monotonic() - self._received_at)
+        return (datetime.fromisoformat(self._now) + elapsed).isoformat()
 
     def _replace(self, answer: Answer) -> None:
         self._structure = answer["structure"]
@@ -148,14 +154,14 @@ class GridState:
             self._runs.pop(run_id, None)
             self._cells.pop(run_id, None)
 
-    def _in_order(self) -> list[Mapping[str, Any]]:
+    def _tasks_in_order(self) -> list[Mapping[str, Any]]:
         nodes = (self._structure or {}).get("nodes") or ()
         order = {node["id"]: position for position, node in enumerate(nodes)}
         return sorted(
             self._tasks.values(), key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"])
         )
 
-    def _newest_first(self) -> list[Mapping[str, Any]]:
+    def _runs_newest_first(self) -> list[Mapping[str, Any]]:
         return sorted(self._runs.values(), key=lambda run: str(run.get("run_after") or ""), reverse=True)
 
 

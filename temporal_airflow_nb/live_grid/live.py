@@ -1,4 +1,24 @@
-"""A run's live grid in the output of a cell, fed by a thread while the kernel does other things."""
+"""Show a run in the output of a cell, and keep it up to date from a thread.
+
+Threads of the kernel that use one :class:`LiveGrid`:
+
+- The thread that executes cells calls :meth:`LiveGrid.show_progress`, :meth:`LiveGrid.follow` and :func:`close_all`.
+  If it waits for the run, it also calls ``_on_run_end``.
+- ``temporal-airflow-{dag_id}`` (``_keep_following``) polls the stack, sends changes to the page, publishes the output.
+- ``temporal-airflow-progress`` publishes the seconds of a :meth:`LiveGrid.show_progress` block and ends with it.
+- One ``temporal-airflow-request`` for each request of the page runs its handler (``page_requests``).
+- The thread or subshell that receives the page's messages reads :meth:`LiveGrid.full_state`.
+
+Locks:
+
+- ``_details_lock``: only one thread at a time asks the stack why tasks failed. It is held while the stack answers.
+- ``_publish_lock``: publishing the output, and the fields ``_published`` and ``_thread_number``. Closing takes it, too,
+  so that nothing is published after the last output. It is never held while the stack answers.
+- ``poller.lock``: the state of the grid.
+
+Order: ``_details_lock`` before ``poller.lock``, and ``_publish_lock`` before ``poller.lock``. No thread takes
+``_details_lock`` and ``_publish_lock`` together.
+"""
 
 from __future__ import annotations
 
@@ -11,47 +31,48 @@ from typing import TYPE_CHECKING, Any
 
 from temporal_airflow_nb.display import ipython
 from temporal_airflow_nb.display.failures import SHOWN
-from temporal_airflow_nb.display.model import Instance, duration, grid, moment
+from temporal_airflow_nb.display.model import Instance, build_grid, format_duration, parse_time
 from temporal_airflow_nb.errors import RunNotFoundError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.live_grid import page_requests
 from temporal_airflow_nb.live_grid.front_end import FrontEnd, front_end
-from temporal_airflow_nb.live_grid.output import METADATA, Document, cell_of
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.output import METADATA, Document, current_cell_id
+from temporal_airflow_nb.live_grid.poller import GridPoller
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.client.protocol import Snapshot
     from temporal_airflow_nb.live_grid.followed_run import FollowedRun
     from temporal_airflow_nb.live_grid.widget import RunWidget
 
-__all__ = ["METADATA", "LiveGrid", "close_all", "show", "widget"]
+__all__ = ["METADATA", "LiveGrid", "close_all", "make_widget", "show"]
 
-# At most so many changes a second go to a page.
-_INTERVAL = 0.1
+# Seconds between two changes that are sent to a page.
+_MIN_INTERVAL = 0.1
 _LONG_POLL = 10.0
-# A run that ended long ago is looked at now and then: it may be cleared.
+# A run that ended long ago is polled rarely, and not never: a user may clear it.
 _IDLE_AFTER = 120.0
 _IDLE_PAUSE = 5.0
-_PAUSE = 1.0
-_DETAILS_WITHIN = 5.0
-_MOST = 50
-_LOST = "The connection to the stack is lost; trying again. The run goes on as soon as its worker is back."
-_REFUSED = "The stack doesn't tell how the run goes on; trying again."
+_RECONNECT_PAUSE = 1.0
+_DETAILS_TIMEOUT = 5.0
+_MAX_OPEN = 50
+_LOST = "The connection to the stack is lost. Trying again; the run continues as soon as its worker is back."
+_REFUSED = "The stack can't report the progress of the run. Trying again."
 
-# As a page calls the operations.
+# The names that pages use for operations, where they differ.
 _PAGE_NAMES = {"log_tail": "log"}
 
+# Changed without a lock: appending and removing are atomic, and loops go over a copy.
 _open: list[LiveGrid] = []
 
 
 def show(run: FollowedRun, view: str = "grid") -> LiveGrid:
-    """Show a run in the output of the current cell, and its progress from then on. Returns at once."""
+    """Show a run and its further progress in the output of the current cell. Return at once."""
     live = LiveGrid(ipython.current_shell())
     live.follow(run, view)
     return live
 
 
-def widget(run: FollowedRun, view: str = "grid") -> RunWidget:
-    """Return a run's live grid as a widget, to be placed among others."""
+def make_widget(run: FollowedRun, view: str = "grid") -> RunWidget:
+    """Return a run's live grid as a widget that the caller places among others."""
     live = LiveGrid(None, FrontEnd.NONE)
     live.follow(run, view)
     assert live.widget is not None
@@ -59,174 +80,183 @@ def widget(run: FollowedRun, view: str = "grid") -> RunWidget:
 
 
 def close_all(note: str, address: str | None = None) -> None:
-    """Stop following runs, and say so in their grids: all of them, or those of one stack's gateway."""
+    """Stop following all runs, or those of one gateway, and show the note in their grids."""
     for live in list(_open):
         if address in (None, live.address):
             live.close(note)
 
 
 def is_shown_here(run: FollowedRun) -> bool:
-    """Return whether the output of the cell that is executed shows a run."""
-    here = getattr(ipython.current_shell(), "execution_count", None)
-    return any(live.shows(run) and live.execution_count == here for live in list(_open))
+    """Return whether the output of the current cell shows a run."""
+    current = getattr(ipython.current_shell(), "execution_count", None)
+    return any(live.shows(run) and live.execution_count == current for live in list(_open))
 
 
 class LiveGrid:
-    """One output: first what happens before there is a run, then the run's grid, kept up to date.
+    """The output of one cell: first the progress until a run exists, then the run's grid, kept up to date.
 
-    Where the front end can't replace an output (IPython in a terminal), there is only what :meth:`follow`
-    shows first.
+    If the front end can't replace an output (IPython in a terminal), the output stays as :meth:`follow` first shows it.
 
     Parameters
     ----------
     shell
         The shell whose current cell gets the output.
     kind
-        How the front end takes it; as the environment says if None.
+        How the front end shows it; recognized by the environment if None.
 
     Attributes
     ----------
     address : str or None
-        Of the gateway that the run is followed through.
+        The address of the gateway that reports the run.
     widget : RunWidget or None
-        The widget, where the front end has one.
+        The widget, if the front end can show one.
     """
 
     def __init__(self, shell: Any, kind: FrontEnd | None = None) -> None:
         self.address: str | None = None
         self.widget: RunWidget | None = None
-        self.cell = cell_of(shell)
+        self.cell = current_cell_id(shell)
         self.execution_count = getattr(shell, "execution_count", None)
         self._shell = shell
         self._document = Document(shell, kind or front_end(shell))
-        self._lock = threading.RLock()
+        # Reentrant: `close` publishes the last output while it holds the lock.
+        self._publish_lock = threading.RLock()
         self._closed = threading.Event()
-        self._woken = threading.Event()
-        self._turn = 0
-        self._pictured: tuple[int, str] | None = None
+        self._wake_event = threading.Event()
+        self._thread_number = 0
+        # Number of the change and the note that the output shows.
+        self._published: tuple[int, str] | None = None
         self._note = ""
-        self._changed = time.monotonic()
+        self._changed_at = time.monotonic()
+        # Try number and details of failed task instances, by task id and map index.
         self._details: dict[tuple[str, int], tuple[int, Mapping[str, Any]]] = {}
-        self._learned: int | None = None
-        self._learning = threading.Lock()
+        self._details_seq: int | None = None
+        self._details_lock = threading.Lock()
 
     @contextmanager
-    def busy(self, title: str) -> Iterator[None]:
-        """Show ``title`` and the seconds that the block takes; say so if it fails."""
-        if not self._document.replaces:
+    def show_progress(self, title: str) -> Iterator[None]:
+        """Show ``title`` and the seconds that the block takes, or that it failed."""
+        if not self._document.is_replaceable:
             yield
             return
-        over = threading.Event()
+        is_over = threading.Event()
         begun = time.monotonic()
 
-        def tick() -> None:
-            while not over.wait(0.5):
-                self._document.card(title, duration(round(time.monotonic() - begun, 1)), "running")
+        def show_seconds() -> None:
+            while not is_over.wait(0.5):
+                self._document.show_card(
+                    title, format_duration(round(time.monotonic() - begun, 1)), "running"
+                )
 
-        self._document.card(title, "", "running")
-        ticking = threading.Thread(target=tick, name="temporal-airflow-progress", daemon=True)
-        ticking.start()
+        self._document.show_card(title, "", "running")
+        progress = threading.Thread(target=show_seconds, name="temporal-airflow-progress", daemon=True)
+        progress.start()
         failed = True
         try:
             yield
             failed = False
         finally:
-            over.set()
-            ticking.join()
+            is_over.set()
+            # Before anything else is published: no lock orders the outputs of these two threads.
+            progress.join()
             if failed:
-                self._document.card(title, "didn't succeed", "failed")
+                self._document.show_card(title, "didn't succeed", "failed")
 
     def follow(self, run: FollowedRun, view: str = "grid") -> None:
-        """Show a run, and its progress from then on. Returns at once.
+        """Show a run and its further progress. Return at once.
 
         Parameters
         ----------
         run
             The run.
         view
-            What the widget shows first: ``"grid"``, ``"graph"`` or ``"gantt"``.
+            The view that the widget shows first: ``"grid"``, ``"graph"`` or ``"gantt"``.
         """
         self.address = self.address or getattr(run.client, "address", None)
-        self.feed = Feed(run.client, run.dag_id, run.run_id)
+        self.poller = GridPoller(run.client, run.dag_id, run.run_id)
         self._view = view
         self._run = run
-        self.feed.poll(patient=True)
+        self.poller.poll(retry=True)
         if self._document.kind in (FrontEnd.BUNDLE, FrontEnd.NONE):
             self._make_widget()
-        self._picture()
+        self._publish()
         if self._document.kind is FrontEnd.TEXT:
             return
         _open.append(self)
-        for oldest in _open[:-_MOST]:
-            oldest.close("Newer grids took this one's place; `run.show()` shows it again.")
+        for oldest in _open[:-_MAX_OPEN]:
+            oldest.close(
+                "This grid stopped updating because newer grids are open. Use `run.show()` to open it again."
+            )
         if self.cell is not None:
-            self._shell.events.register("pre_run_cell", self._on_cell)
-        self._unsubscribe = run.subscribe(self._on_end, every_change=False)
+            self._shell.events.register("pre_run_cell", self._on_pre_run_cell)
+        self._unsubscribe = run.subscribe(self._on_run_end, every_change=False)
         self._start()
 
     def shows(self, run: FollowedRun) -> bool:
-        """Return whether this grid is of a run."""
+        """Return whether this grid shows a run."""
         return (self._run.dag_id, self._run.run_id) == (run.dag_id, run.run_id)
 
     def close(self, note: str = "") -> None:
-        """Stop following the run; what is shown stays, with a note where the run hasn't ended."""
-        with self._lock:
+        """Stop following the run. The output stays, with the note if the run hasn't ended."""
+        with self._publish_lock:
             if self._closed.is_set():
                 return
-            if note and hasattr(self, "feed") and not self.feed.state.ended:
+            if note and hasattr(self, "poller") and not self.poller.state.ended:
                 self._note = note
                 with suppress(Exception):
-                    self._picture(ask=False, last=True)
+                    self._publish(fetch_details=False, is_last=True)
             self._closed.set()
-            self._woken.set()
+            self._wake_event.set()
+        # Only the thread that set `_closed` arrives here. Without the lock, because closing the widget calls back.
         if self in _open:
             _open.remove(self)
             self._unsubscribe()
             if self.cell is not None:
                 with suppress(ValueError):
-                    self._shell.events.unregister("pre_run_cell", self._on_cell)
+                    self._shell.events.unregister("pre_run_cell", self._on_pre_run_cell)
         if self.widget is not None:
             with suppress(Exception):
                 self.widget.close()
 
-    def full(self) -> dict[str, Any]:
-        """Return the whole state as a page takes it."""
-        with self.feed.lock:
-            state = self.feed.state.full()
+    def full_state(self) -> dict[str, Any]:
+        """Return the whole state for the page."""
+        with self.poller.lock:
+            state = self.poller.state.full_state()
         return {
             **state,
-            "connection": {"ok": self.feed.connected, "text": "" if self.feed.connected else _LOST},
-            "production": getattr(self.feed.client, "production", None),
-            "can_act": getattr(self.feed.client, "can_act", True),
+            "connection": {"ok": self.poller.connected, "text": "" if self.poller.connected else _LOST},
+            "production": getattr(self.poller.client, "production", None),
+            "can_act": getattr(self.poller.client, "can_act", True),
             "refused": {
                 _PAGE_NAMES.get(op, op): reason
-                for op, reason in getattr(self.feed.client, "refused", {}).items()
+                for op, reason in getattr(self.poller.client, "refused", {}).items()
             },
             "follows": not self._closed.is_set(),
         }
 
     def focus(self, run_id: str) -> None:
-        """Follow another run of the DAG, here and in the page."""
-        delta = self.feed.focus(run_id)
-        self._details.clear()
-        self._learned = None
-        self._pass_on(delta)
+        """Follow another run of the DAG, in the output and in the page."""
+        delta = self.poller.focus(run_id)
+        # A new dict: another thread may be reading or filling the one of the former run.
+        self._details = {}
+        self._details_seq = None
+        self._send_change(delta)
         self._start()
 
     def show_view(self, view: str) -> None:
-        """Remember what the page shows of the run."""
+        """Remember the view that the page shows."""
         self._view = view
 
     def wake(self) -> None:
-        """Look for changes at once."""
-        self._woken.set()
+        """Poll for changes now."""
+        self._wake_event.set()
 
     def _answer(self, request: Mapping[str, Any]) -> Any:
-        self._document.watched = True
+        self._document.is_mounted = True
         return page_requests.answer(self, request)
 
     def _make_widget(self) -> None:
-        """Make the widget; where that can't be imported, the document is all there is."""
+        """Make the widget. If it can't be imported, the output is HTML only."""
         try:
             from temporal_airflow_nb.live_grid.widget import RunWidget
         except Exception:
@@ -235,151 +265,160 @@ class LiveGrid:
             self._document.kind = FrontEnd.HTML
             return
         key = self._document.key if self._document.kind is FrontEnd.MOUNTING else ""
-        self.widget = RunWidget(self.full, self._answer, key=key, view=self._view)
+        self.widget = RunWidget(self.full_state, self._answer, key=key, view=self._view)
 
     def _start(self) -> None:
-        """Have a thread follow what the feed holds; one that follows something else ends when it is answered."""
-        self._turn += 1
+        """Start a thread that follows the run in focus. The former thread ends when its poll is answered."""
+        with self._publish_lock:
+            self._thread_number += 1
+            number = self._thread_number
         threading.Thread(
             target=self._keep_following,
-            args=(self._turn,),
+            args=(number,),
             name=f"temporal-airflow-{self._run.dag_id}",
             daemon=True,
         ).start()
 
-    def _keep_following(self, turn: int) -> None:
+    def _keep_following(self, number: int) -> None:
         try:
-            with self._lock:
+            with self._publish_lock:
                 mounts = self._document.kind is FrontEnd.MOUNTING and self.widget is None
                 if mounts and not self._closed.is_set():
                     self._make_widget()
-            while turn == self._turn and not self._closed.is_set():
-                self._step()
+            while number == self._thread_number and not self._closed.is_set():
+                self._poll_once()
         except Exception as error:
-            # A thread has no output of its own, and at the kernel's end there is nobody to show anything to.
+            # A thread can't raise into a cell, so the grid shows the error. At the kernel's end that fails, too.
             with suppress(Exception):
-                if turn == self._turn:
-                    self.close(f"The run isn't followed any more: {error}")
+                if number == self._thread_number:
+                    self.close(f"The grid stopped updating: {error}")
 
-    def _step(self) -> None:
+    def _poll_once(self) -> None:
         begun = time.monotonic()
-        idle = self.feed.state.ended and begun - self._changed > _IDLE_AFTER
+        is_idle = self.poller.state.ended and begun - self._changed_at > _IDLE_AFTER
         try:
-            delta = self.feed.poll(0.0 if idle else self._patience())
+            delta = self.poller.poll(0.0 if is_idle else self._poll_timeout())
         except RunNotFoundError:
             raise
         except TemporalAirflowError as error:
-            unreachable = isinstance(error, ServiceUnavailableError)
-            self._say_connection(_LOST if unreachable else f"{_REFUSED} {error.message}")
-            self._closed.wait(_PAUSE)
+            is_unreachable = isinstance(error, ServiceUnavailableError)
+            self._report_connection(_LOST if is_unreachable else f"{_REFUSED} {error.message}")
+            self._closed.wait(_RECONNECT_PAUSE)
             return
-        self._say_connection("")
-        self._pass_on(delta)
+        self._report_connection("")
+        self._send_change(delta)
         if self._is_due():
-            self._picture()
-        if idle and delta is None:
-            self._woken.wait(_IDLE_PAUSE)
-            self._woken.clear()
+            self._publish()
+        if is_idle and delta is None:
+            self._wake_event.wait(_IDLE_PAUSE)
+            self._wake_event.clear()
         else:
-            self._closed.wait(max(0.0, _INTERVAL - (time.monotonic() - begun)))
+            self._closed.wait(max(0.0, _MIN_INTERVAL - (time.monotonic() - begun)))
 
-    def _patience(self) -> float:
-        """Return for how long to wait for a change before a picture is due."""
+    def _poll_timeout(self) -> float:
+        """Return the seconds to wait for a change before the output has to be published again."""
         if self._is_outdated():
-            return max(0.05, self._document.wait)
-        if self._document.animated and not self.feed.state.ended:
-            return max(self._document.wait, _tick(moment(self.feed.state.run.get("start_date"))))
+            return max(0.05, self._document.seconds_until_due)
+        if self._document.needs_new_clocks and not self.poller.state.ended:
+            start = parse_time(self.poller.state.run.get("start_date"))
+            return max(self._document.seconds_until_due, _clock_interval(start))
         return _LONG_POLL
 
-    def _pass_on(self, delta: dict[str, Any] | None) -> None:
+    def _send_change(self, delta: dict[str, Any] | None) -> None:
         if delta is None:
             return
-        self._changed = time.monotonic()
+        self._changed_at = time.monotonic()
         if self.widget is not None:
-            self.widget.tell({"type": "full", "state": self.full()} if delta["type"] == "full" else delta)
+            is_full = delta["type"] == "full"
+            self.widget.send_message({"type": "full", "state": self.full_state()} if is_full else delta)
 
-    def _say_connection(self, note: str) -> None:
+    def _report_connection(self, note: str) -> None:
         if note == self._note:
             return
         self._note = note
         if self.widget is not None:
-            self.widget.tell({"type": "connection", "ok": not note, "text": note})
-        self._picture(ask=False)
+            self.widget.send_message({"type": "connection", "ok": not note, "text": note})
+        self._publish(fetch_details=False)
 
-    def _on_cell(self, info: Any) -> None:
-        # The front end has cleared the output of a cell that is executed again.
+    def _on_pre_run_cell(self, info: Any) -> None:
+        # If the cell is executed again, the front end has cleared the output that this grid would replace.
         if info.cell_id == self.cell:
             self.close()
 
-    def _on_end(self, snapshot: Snapshot) -> None:
-        # Whoever learns first that the run has ended shows it: the cell that waits for the run may be the
-        # last to be executed, and no update is recorded in the notebook after it.
-        if self.feed.state.run_id != snapshot["run_id"]:
+    def _on_run_end(self, snapshot: Snapshot) -> None:
+        # Called by the thread that waits for the run. It publishes the end itself, before the other thread does: its
+        # cell may be the last one of the notebook, and nbclient records no update after the last cell.
+        if self.poller.state.run_id != snapshot["run_id"]:
             return
         with suppress(TemporalAirflowError):
-            self._pass_on(self.feed.poll())
+            self._send_change(self.poller.poll())
         if self._is_outdated():
-            self._picture()
+            self._publish()
 
     def _is_outdated(self) -> bool:
-        return self._pictured != (self.feed.state.seq, self._note)
+        return self._published != (self.poller.state.seq, self._note)
 
     def _is_due(self) -> bool:
         if not self._is_outdated():
-            return self._document.animated and not self.feed.state.ended and self._document.wait == 0
-        return self._document.wait == 0 or self.feed.state.ended
+            needs_clocks = self._document.needs_new_clocks and not self.poller.state.ended
+            return needs_clocks and self._document.seconds_until_due == 0
+        return self._document.seconds_until_due == 0 or self.poller.state.ended
 
-    def _picture(self, *, ask: bool = True, last: bool = False) -> None:
-        if ask:
-            self._learn()
-        with self._lock:
+    def _publish(self, *, fetch_details: bool = True, is_last: bool = False) -> None:
+        """Publish the present state, unless it is the final one and is already shown."""
+        if fetch_details:
+            # Before the lock: the stack may take seconds to answer.
+            self._fetch_failure_details()
+        with self._publish_lock:
             if self._closed.is_set():
                 return
-            with self.feed.lock:
-                state = self.feed.state
-                pictured, ended = (state.seq, self._note), state.ended
+            with self.poller.lock:
+                state = self.poller.state
+                published, has_ended = (state.seq, self._note), state.ended
                 snapshot, failed = state.snapshot(), state.failed
-            if self._pictured == pictured and ended:
+            if self._published == published and has_ended:
                 return
-            shown = grid(snapshot, note=self._note)
+            shown = build_grid(snapshot, note=self._note)
             if failed:
-                shown = grid(snapshot, note=self._note, details=self._why(shown.failures))
-            self._pictured = pictured
-            bundled = self._document.kind is FrontEnd.BUNDLE and not (ended or last)
-            self._document.grid(shown, self.widget if bundled else None)
+                shown = build_grid(snapshot, note=self._note, details=self._known_details(shown.failures))
+            self._published = published
+            with_widget = self._document.kind is FrontEnd.BUNDLE and not (has_ended or is_last)
+            self._document.show_grid(shown, self.widget if with_widget else None)
 
-    def _learn(self) -> None:
-        """Ask for what isn't known yet of the first failures; nothing else waits for the answers."""
-        with self._learning:
-            with self.feed.lock:
-                seq, failed = self.feed.state.seq, self.feed.state.failed
-                snapshot = self.feed.state.snapshot() if failed and seq != self._learned else None
+    def _fetch_failure_details(self) -> None:
+        """Ask the stack for unknown details of the first failures."""
+        with self._details_lock:
+            with self.poller.lock:
+                seq, failed = self.poller.state.seq, self.poller.state.failed
+                snapshot = self.poller.state.snapshot() if failed and seq != self._details_seq else None
+                details = self._details
             if snapshot is None:
                 return
-            failures = grid(snapshot).failures[:SHOWN]
+            failures = build_grid(snapshot).failures[:SHOWN]
             for instance in failures:
                 key = (instance.task_id, instance.map_index)
-                if self._details.get(key, (None,))[0] == instance.try_number:
+                if details.get(key, (None,))[0] == instance.try_number:
                     continue
                 with suppress(TemporalAirflowError):
-                    told = self.feed.call(
+                    answer = self.poller.call(
                         "task",
-                        timeout=_DETAILS_WITHIN,
+                        timeout=_DETAILS_TIMEOUT,
                         task_id=instance.task_id,
                         map_index=instance.map_index,
                     )
-                    self._details[key] = (instance.try_number, told)
-            if len(self._why(failures)) == len(failures):
-                self._learned = seq
+                    details[key] = (instance.try_number, answer)
+            if len(self._known_details(failures)) == len(failures):
+                self._details_seq = seq
 
-    def _why(self, failed: list[Instance]) -> dict[tuple[str, int], Mapping[str, Any]]:
-        """Return what is known of the first failures."""
+    def _known_details(self, failed: list[Instance]) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """Return the details of the first failures, as far as they are known."""
+        details = self._details
         keys = [(instance.task_id, instance.map_index) for instance in failed[:SHOWN]]
-        return {key: self._details[key][1] for key in keys if key in self._details}
+        return {key: details[key][1] for key in keys if key in details}
 
 
-def _tick(start: datetime | None) -> float:
-    """Return for how long a picture may stay the same: its clock shows seconds, later less often."""
+def _clock_interval(start: datetime | None) -> float:
+    """Return the seconds between two updates of the clocks: fewer updates the longer the run takes."""
     if start is None:
         return _LONG_POLL
     seconds = (datetime.now(timezone.utc) - start).total_seconds()

@@ -1,4 +1,8 @@
-"""One output of a notebook, replaced in place."""
+"""The output of a cell that shows a run and is replaced in place.
+
+Threads: the cell's thread publishes first, then the thread that follows the run. Outside of a progress display,
+``LiveGrid`` holds its ``_publish_lock`` for each call, so that outputs appear in the order of their states.
+"""
 
 from __future__ import annotations
 
@@ -16,89 +20,90 @@ if TYPE_CHECKING:
 
 METADATA = "temporal_airflow"
 
-# A picture takes time to make, to send and to lay out: it is made in a tenth of the time at most.
-_SHARE_OF_TIME = 10
+# Rendering and sending the HTML may take a tenth of the time at most: the next one waits this many times as long.
+_WAIT_PER_RENDERING = 10
 
 
-def cell_of(shell: Any) -> str | None:
-    """Return the id of the cell that a shell executes; None where the front end doesn't say."""
-    ask = getattr(shell, "get_parent", None)
-    parent = ask() if ask is not None else None
-    return ((parent or {}).get("metadata") or {}).get("cellId")
+def current_cell_id(shell: Any) -> str | None:
+    """Return the id of the cell that a shell executes; None if the front end doesn't send it."""
+    get_parent = getattr(shell, "get_parent", None)
+    parent = get_parent() if get_parent is not None else None
+    cell_id: str | None = ((parent or {}).get("metadata") or {}).get("cellId")
+    return cell_id
 
 
 class Document:
-    """What a notebook keeps of a run: HTML and text, at any moment.
+    """The HTML and text of a run in a notebook, complete at any moment.
 
     Parameters
     ----------
     shell
-        The shell whose current cell gets the output; None where there is no output.
+        The shell whose current cell gets the output; None if there is no output.
     kind
-        How the front end takes it.
+        How the front end shows it.
 
     Attributes
     ----------
     key : str
-        Under which the widget finds its place in the page.
-    watched : bool
-        Whether a page has shown that its widget is there.
+        Identifies the output in the page, so that the widget finds it.
+    is_mounted : bool
+        Whether the widget in a page has asked for something, so it is there.
     """
 
     def __init__(self, shell: Any, kind: FrontEnd) -> None:
         self.kind = kind
         self.key = uuid.uuid4().hex
-        self.watched = False
+        self.is_mounted = False
         self._shell = shell
-        self._shown = False
+        self._is_published = False
         self._shows_widget = False
         self._due = 0.0
 
     @property
-    def replaces(self) -> bool:
-        """Whether what is shown can be replaced later."""
+    def is_replaceable(self) -> bool:
+        """Whether the front end can replace the output later."""
         return self.kind not in (FrontEnd.TEXT, FrontEnd.NONE)
 
     @property
-    def animated(self) -> bool:
-        """Whether the clock of a running task goes on by new pictures alone."""
-        return self.kind is FrontEnd.HTML or (self.kind is FrontEnd.MOUNTING and not self.watched)
+    def needs_new_clocks(self) -> bool:
+        """Whether the clocks of running tasks advance only when the output is published again."""
+        return self.kind is FrontEnd.HTML or (self.kind is FrontEnd.MOUNTING and not self.is_mounted)
 
     @property
-    def wait(self) -> float:
-        """Seconds until the next picture is due."""
+    def seconds_until_due(self) -> float:
+        """Seconds until the output may be published again."""
         return max(0.0, self._due - time.monotonic())
 
-    def card(self, title: str, details: str, state: str) -> None:
-        """Show a line about what goes on before there is a run."""
+    def show_card(self, title: str, details: str, state: str) -> None:
+        """Show a line of progress, before there is a run."""
         plain = f"{title} {details}".strip()
-        self._publish({"text/html": html.card(title, details, state=state), "text/plain": plain}, {})
+        self._publish({"text/html": html.render_card(title, details, state=state), "text/plain": plain}, {})
 
-    def grid(self, shown: Grid, widget: RunWidget | None = None) -> None:
-        """Show a run; where a widget is part of the output, it takes the HTML's place until it is left out."""
+    def show_grid(self, shown: Grid, widget: RunWidget | None = None) -> None:
+        """Show a run as HTML. If a widget is given, the front end shows it in place of the HTML."""
         if self.kind is FrontEnd.NONE or (widget is not None and self._shows_widget):
             return
         begun = time.monotonic()
         data: dict[str, Any] = {
             "text/html": html.render(shown, key=self.key),
-            "text/plain": text.plain(shown),
+            "text/plain": text.render_text(shown),
         }
         facts = {"dag_id": shown.dag_id, "run_id": shown.run_id, "state": shown.state}
         metadata: dict[str, Any] = {METADATA: facts}
         if widget is not None:
-            # anywidget knows what else a front end needs: Colab, where its widget manager is.
+            # The only source of the metadata that anywidget adds: Colab finds its widget manager by it.
             view, about = widget._repr_mimebundle_() or ({}, {})
             data = {**view, **data}
             metadata |= about
         self._shows_widget = widget is not None
         self._publish(data, metadata)
         now = time.monotonic()
-        self._due = now + max(self._pace, (now - begun) * _SHARE_OF_TIME)
+        self._due = now + max(self._min_interval, (now - begun) * _WAIT_PER_RENDERING)
 
     @property
-    def _pace(self) -> float:
+    def _min_interval(self) -> float:
         if self.kind is FrontEnd.MOUNTING:
-            return 5.0 if self.watched else 1.0
+            return 5.0 if self.is_mounted else 1.0
         return 0.125
 
     def _publish(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -106,6 +111,6 @@ class Document:
             data=dict(data),
             metadata=dict(metadata),
             transient={"display_id": self.key},
-            update=self._shown,
+            update=self._is_published,
         )
-        self._shown = True
+        self._is_published = True

@@ -1,13 +1,17 @@
-"""What a page may ask of the live grid."""
+"""Answer the requests that a page sends to its live grid.
+
+``RunWidget`` calls :func:`answer` in a new thread for each request. A handler may wait for the stack, so it holds
+``poller.lock`` only to read the state.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from temporal_airflow_nb.display.commands import commands
+from temporal_airflow_nb.display.commands import suggest_commands
 from temporal_airflow_nb.errors import InvalidInputError
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
 
 _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "cancel": (),
@@ -16,31 +20,31 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Live(Protocol):
-    """What a page's requests are carried out on."""
+class PageOwner(Protocol):
+    """A live grid, as the handlers of requests need it."""
 
-    feed: Feed
+    poller: GridPoller
 
-    def full(self) -> dict[str, Any]:
-        """Return the whole state."""
+    def full_state(self) -> dict[str, Any]:
+        """Return the whole state for the page."""
 
     def focus(self, run_id: str) -> None:
         """Follow another run of the DAG."""
 
     def show_view(self, view: str) -> None:
-        """Remember what the page shows of the run."""
+        """Remember the view that the page shows."""
 
     def wake(self) -> None:
-        """Look for changes at once."""
+        """Poll for changes now."""
 
 
-def answer(live: Live, request: Mapping[str, Any]) -> Any:
+def answer(live: PageOwner, request: Mapping[str, Any]) -> Any:
     """Return the answer to a request.
 
     Raises
     ------
     TemporalAirflowError
-        What was asked for can't be done.
+        The request can't be carried out.
     """
     op = str(request.get("op"))
     handler = _HANDLERS.get(op)
@@ -49,24 +53,25 @@ def answer(live: Live, request: Mapping[str, Any]) -> Any:
     return handler(live, request)
 
 
-def _mounted(live: Live, _: Mapping[str, Any]) -> dict[str, Any]:
+def _mounted(live: PageOwner, _: Mapping[str, Any]) -> dict[str, Any]:
     live.wake()
-    with live.feed.lock:
-        return {"seq": live.feed.state.seq}
+    with live.poller.lock:
+        return {"seq": live.poller.state.seq}
 
 
-def _full(live: Live, _: Mapping[str, Any]) -> dict[str, Any]:
-    return live.full()
+def _full(live: PageOwner, _: Mapping[str, Any]) -> dict[str, Any]:
+    return live.full_state()
 
 
-def _task(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
-    which = _instance(request)
-    told = live.feed.call("task", **which, try_number=request.get("try_number"))
-    return {**told, "commands": commands(which["task_id"], which["map_index"], told.get("state"))}
+def _task(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+    instance = _instance(request)
+    details = live.poller.call("task", **instance, try_number=request.get("try_number"))
+    next_calls = suggest_commands(instance["task_id"], instance["map_index"], details.get("state"))
+    return {**details, "commands": next_calls}
 
 
-def _log(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
-    return live.feed.call(
+def _log(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+    return live.poller.call(
         "log_tail",
         **_instance(request),
         try_number=request.get("try_number"),
@@ -74,24 +79,24 @@ def _log(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _act(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
+def _act(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
     action = str(request.get("action"))
     if action not in _ACTIONS:
         raise InvalidInputError(
-            f"There is no action {action!r}.", hint=f"There are {', '.join(sorted(_ACTIONS))}."
+            f"There is no action {action!r}.", hint=f"The actions are {', '.join(sorted(_ACTIONS))}."
         )
     body = {name: request[name] for name in _ACTIONS[action] if request.get(name) is not None}
-    done = live.feed.call(action, timeout=60.0, **body)
+    result = live.poller.call(action, timeout=60.0, **body)
     live.wake()
-    return {"affected": len(done["affected"])}
+    return {"affected": len(result["affected"])}
 
 
-def _focus(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
+def _focus(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
     live.focus(str(request["run_id"]))
     return {}
 
 
-def _view(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
+def _view(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
     live.show_view(str(request["view"]))
     return {}
 
@@ -100,7 +105,7 @@ def _instance(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"task_id": str(request["task_id"]), "map_index": int(request.get("map_index", -1))}
 
 
-_HANDLERS: Mapping[str, Callable[[Live, Mapping[str, Any]], Any]] = {
+_HANDLERS: Mapping[str, Callable[[PageOwner, Mapping[str, Any]], Any]] = {
     "mounted": _mounted,
     "full": _full,
     "task": _task,

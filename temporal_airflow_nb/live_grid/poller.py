@@ -1,4 +1,9 @@
-"""The grid of a DAG as the stack has it, polled from any thread."""
+"""Poll the stack for changes in the runs of a DAG.
+
+Several threads of the kernel poll the same :class:`GridPoller`: the thread that follows the run, those that answer
+the page, and the cell that waits for the run. ``lock`` protects the grid's state and ``_epoch``. No thread holds it
+while it waits for the stack, and no thread takes another lock while it holds this one.
+"""
 
 from __future__ import annotations
 
@@ -15,45 +20,49 @@ if TYPE_CHECKING:
 _RUNS = 14
 
 
-class Feed:
-    """A state that is brought up to date from the stack.
+class GridPoller:
+    """Keeps the state of a DAG's grid up to date.
 
     Parameters
     ----------
     client
-        The door to the stack.
+        Asks the stack.
     dag_id, run_id
-        The run to hold first.
+        The run whose task instances are fetched first.
 
     Attributes
     ----------
     connected : bool
-        Whether the last call reached the stack.
+        Whether the last poll reached the stack.
+    lock : threading.RLock
+        Protects ``state``.
     """
 
     def __init__(self, client: Client, dag_id: str, run_id: str) -> None:
-        self._patient = client
+        self._retrying_client = client
+        # Without retries, so that a lost connection is shown at once.
         self.client = copy.copy(client)
         self.client.patience = 0.0
         self.connected = True
         self.lock = threading.RLock()
         self.state = GridState(dag_id, run_id)
+        # Counts the answers. An answer to an older question would undo changes that a later one brought.
         self._epoch = 0
 
-    def poll(self, timeout: float = 0.0, *, patient: bool = False) -> Delta | None:
-        """Wait for a change, and take it in.
+    def poll(self, timeout: float = 0.0, *, retry: bool = False) -> Delta | None:
+        """Wait for a change and merge it into the state.
 
         Parameters
         ----------
         timeout
-            Seconds to wait for it at most.
-        patient
-            Whether to wait for a stack that is out of reach.
+            Seconds to wait at most.
+        retry
+            Whether to try again if the stack can't be reached.
 
         Returns
         -------
         dict or None
-            The change; None if there was none, or if another thread took it in meanwhile.
+            The change. None if there was none, or if another thread has merged an answer meanwhile.
 
         Raises
         ------
@@ -65,7 +74,7 @@ class Feed:
         with self.lock:
             epoch, run_id, cursor = self._epoch, self.state.run_id, self.state.cursor
         try:
-            answer = self._ask(self._patient if patient else self.client, run_id, cursor, timeout)
+            answer = self._request(self._retrying_client if retry else self.client, run_id, cursor, timeout)
         except ServiceUnavailableError:
             self.connected = False
             raise
@@ -77,20 +86,26 @@ class Feed:
             return self.state.apply(answer)
 
     def focus(self, run_id: str) -> Delta | None:
-        """Hold another run of the DAG, unless there is no such run; returns the change as :meth:`poll` does."""
-        answer = self._ask(self._patient, run_id, None, 0.0)
+        """Switch to another run of the DAG and return the change, as :meth:`poll` does.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such run; the state stays as it was.
+        """
+        answer = self._request(self._retrying_client, run_id, None, 0.0)
         with self.lock:
             self._epoch += 1
             self.state.focus(run_id)
             return self.state.apply(answer)
 
-    def _ask(self, client: Client, run_id: str, after: str | None, timeout: float) -> dict[str, Any]:
+    def _request(self, client: Client, run_id: str, after: str | None, timeout: float) -> dict[str, Any]:
         return client.call(
             "feed", timeout=timeout, dag_id=self.state.dag_id, run_id=run_id, runs=_RUNS, after=after
         )
 
     def call(self, op: str, *, timeout: float = 20.0, **body: Any) -> dict[str, Any]:
-        """Call an operation on the run that is held."""
+        """Call an operation on the run that the state shows."""
         return self.client.call(
             op, timeout=timeout, dag_id=self.state.dag_id, run_id=self.state.run_id, **body
         )

@@ -1,4 +1,9 @@
-"""The live grid as a widget of anywidget, for every front end that knows those."""
+"""The live grid as an anywidget, for every front end that can show one.
+
+Threads: ipykernel's thread or subshell receives the messages of the page and starts a thread for each request. The
+thread that follows the run sends changes. ``send`` may be called in any of them, so no lock is needed here; the state
+that :meth:`RunWidget.full_state` returns is read under ``GridPoller.lock``.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +20,20 @@ from temporal_airflow_nb.errors import TemporalAirflowError
 
 
 class RunWidget(anywidget.AnyWidget):
-    """A page's view of a DAG's runs.
+    """The kernel's side of the grid in a page.
 
-    Its state isn't sent on each change: the page gets changes as messages. A page that is loaded later asks
-    for the traits, and gets the state as it is then.
+    The page receives changes as messages, so the trait ``state`` isn't sent again on each change. A page that is
+    loaded later asks for the traits and gets the state of that moment.
 
     Parameters
     ----------
     full
         Returns the whole state.
     answer
-        Answers a request of the page; called in a thread of its own, so that the kernel's loop stays free.
+        Answers a request of the page. Called in a new thread, so that the kernel stays free for other messages.
     """
 
-    # As text: the watcher of a path would keep every widget for as long as the kernel lives.
+    # As text: for a path, anywidget starts a watcher that keeps a reference to every widget until the kernel ends.
     _esm = (Path(__file__).parent / "static" / "widget.js").read_text(encoding="utf-8")
     key = traitlets.Unicode().tag(sync=True)
     view = traitlets.Unicode("grid").tag(sync=True)
@@ -43,25 +48,26 @@ class RunWidget(anywidget.AnyWidget):
         self._full = full
         self._answer = answer
         super().__init__(**traits)
-        _stay_free(self.comm)
+        _accept_chosen_subshell(self.comm)
 
     def full_state(self) -> dict[str, Any]:
-        """Return the whole state as of now."""
+        """Return the whole state of this moment."""
         return self._full()
 
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Send a message to the page; nothing happens where there is none any more."""
+    def send_message(self, message: Mapping[str, Any]) -> None:
+        """Send a message to the page; do nothing if the page is closed."""
         with suppress(Exception):
             self.send(dict(message))
 
     def close(self) -> None:
-        """Take the widget out of the kernel and the page, and its layout, which is a widget too."""
+        """Remove the widget and its layout, which is another widget, from the kernel and the page."""
         layout = self.layout
         super().close()
         layout.close()
 
     def _handle_custom_msg(self, content: Any, _: Any) -> None:
-        # Overridden, and not a callback: the page may ask as soon as the widget opens.
+        # Overridden instead of registered with `on_msg`: the page may send a request as soon as the comm is open,
+        # before a callback could be registered.
         if isinstance(content, dict) and content.get("type") == "request":
             threading.Thread(
                 target=self._respond, args=(content,), name="temporal-airflow-request", daemon=True
@@ -75,14 +81,14 @@ class RunWidget(anywidget.AnyWidget):
             answer |= {"ok": False, "error": {"message": error.message, "hint": error.hint}}
         except Exception as error:
             answer |= {"ok": False, "error": {"message": f"{type(error).__name__}: {error}", "hint": ""}}
-        self.tell(answer)
+        self.send_message(answer)
 
 
-def _stay_free(comm: Any) -> None:
-    """Let messages of the page come in by the subshell that the page chose for them.
+def _accept_chosen_subshell(comm: Any) -> None:
+    """Receive the page's messages in the subshell that the page chose.
 
-    ipykernel sends them where the kernel last wrote from. For a widget that a cell makes, and a thread writes
-    to, that is the loop of cells: while one is executed, the page would get no answer.
+    ipykernel's ``Comm._reply_subshell_for`` selects the subshell that the kernel last wrote from. A cell creates
+    the widget, so that would be the main shell: while a cell runs, the page would get no answer.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _, chosen: chosen

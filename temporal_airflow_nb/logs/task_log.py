@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, TypedDict
 
-from temporal_airflow_nb.cells.line_map import with_cells
-from temporal_airflow_nb.display.model import cut
+from temporal_airflow_nb.cells.line_map import replace_files_with_cells
+from temporal_airflow_nb.display.model import shorten
 
 Record = Mapping[str, Any]
 """A log record of Airflow as structlog has written it, with any fields."""
@@ -102,14 +102,14 @@ def _line_text(line: Record) -> Iterator[str]:
 
 def _message(line: Record) -> str:
     extra = ((name, value) for name, value in line.items() if name not in _HIDDEN_FIELDS)
-    more = " ".join(f"{name}={cut(repr(value), _VALUE_WIDTH)}" for name, value in extra)
+    more = " ".join(f"{name}={shorten(repr(value), _VALUE_WIDTH)}" for name, value in extra)
     return "  ".join(part for part in (str(line.get("event", "")), more) if part)
 
 
 def _exception(line: Record) -> Iterator[str]:
     at = seconds(line)
     if line.get("exception"):
-        yield from with_cells(str(line["exception"]), not_after=at).splitlines()
+        yield from replace_files_with_cells(str(line["exception"]), not_after=at).splitlines()
     yield from traceback_lines(line.get("error_detail") or (), at=at)
 
 
@@ -158,4 +158,4 @@ def _frames(frames: Iterable[Record], at: float | None) -> Iterator[str]:
             continue
         for frame in members:
             place = f'File "{frame.get("filename")}", line {frame.get("lineno")}'
-            yield f"{with_cells(place, not_after=at)}, in {frame.get('name')}"
+            yield f"{replace_files_with_cells(place, not_after=at)}, in {frame.get('name')}"

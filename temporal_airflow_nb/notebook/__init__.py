@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """Register the magics. Nothing is started until a cell needs it."""
+    """Register the magics and the completion. Nothing is started until a cell needs it."""
     from temporal_airflow_nb.config import settings
     from temporal_airflow_nb.notebook import completion
     from temporal_airflow_nb.notebook.magics import TemporalMagics
@@ -20,13 +20,14 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(ipython: InteractiveShell) -> None:
-    """Take the magics away, stop following runs, and end the stacks that this kernel started."""
+    """Remove the magics, stop following runs, and end the stacks that this kernel started."""
     from temporal_airflow_nb.config import settings
     from temporal_airflow_nb.live_grid import live
     from temporal_airflow_nb.notebook import completion
     from temporal_airflow_nb.notebook.magics import TemporalMagics
     from temporal_airflow_nb.stack import current
 
+    # IPython has no function that removes magics; without this, they would still work after the extension is unloaded.
     manager = ipython.magics_manager
     magics = manager.registry.pop(TemporalMagics.__name__, None)
     for kind, names in TemporalMagics.magics.items():
@@ -35,5 +36,5 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
                 manager.magics[kind].pop(name, None)
     completion.remove(ipython)
     settings.remove(ipython)
-    live.close_all("The extension was unloaded; the run isn't followed any more.")
+    live.close_all("The extension was unloaded, so this grid stopped updating.")
     current.leave_stacks()

@@ -1,4 +1,9 @@
-"""Tab completion: flags of the magics and their values, ids of DAGs, runs and tasks."""
+"""Tab completion: flags of the magics and their values, ids of DAGs, runs and tasks.
+
+IPython calls :func:`temporal_airflow_matcher` and waits for it. Ids come from the stack: a new thread asks for them,
+and the completion waits for that thread at most ``_MAX_WAIT`` seconds. If the answer takes longer, the completion uses
+an old one, and the next completion the new one.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +23,10 @@ from temporal_airflow_nb.stack import current
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-_PATIENCE = 0.08
+# Seconds that a user doesn't notice as a delay.
+_MAX_WAIT = 0.08
 _FRESH_SECONDS = 2.0
-_RUNS = 200
+_MAX_RUNS = 200
 
 _MAGIC = re.compile(r"\s*%%?(temporal_\w+)\s+(.*)$", re.DOTALL)
 _TASK = re.compile(
@@ -30,76 +36,86 @@ _TASK = re.compile(
 _DAG = re.compile(r"\b(runs|latest|get|show)\(\s*(?:dag_id=)?[\"']([^\"']*)$")
 _MARKS = ("success", "failed", "skipped")
 
-_ids = ("ID", "DAG_ID", "RUN|DAG_ID")
+_ID_METAVARS = ("ID", "DAG_ID", "RUN|DAG_ID")
 
 
-class _Answers:
-    """What the stack has answered, kept for a moment; a completion doesn't wait for longer than a person notices."""
+class _AnswerCache:
+    """Answers of the stack, cached for a moment.
+
+    Used without a lock: several threads read and replace single entries, which is atomic.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[Any, tuple[float, list[str]]] = {}
-        self._asking: set[Any] = set()
+        self._answers: dict[Any, tuple[float, list[str]]] = {}
+        self._pending: set[Any] = set()
 
     def get(self, key: Any, ask: Callable[[], Iterable[str]]) -> list[str]:
-        """Return the latest answer to a question, at worst an old one or none."""
-        at, answer = self._known.get(key, (0.0, []))
-        if at and time.monotonic() - at < _FRESH_SECONDS:
+        """Return the latest answer for a key, which may be outdated or empty."""
+        answered_at, answer = self._answers.get(key, (0.0, []))
+        if answered_at and time.monotonic() - answered_at < _FRESH_SECONDS:
             return answer
-        if key not in self._asking:
-            self._asking.add(key)
+        if key not in self._pending:
+            self._pending.add(key)
             thread = threading.Thread(target=self._ask, args=(key, ask), daemon=True)
             thread.start()
-            thread.join(_PATIENCE)
-        return self._known.get(key, (0.0, []))[1]
+            thread.join(_MAX_WAIT)
+        return self._answers.get(key, (0.0, []))[1]
 
     def _ask(self, key: Any, ask: Callable[[], Iterable[str]]) -> None:
         try:
-            self._known[key] = (time.monotonic(), list(dict.fromkeys(ask())))
+            self._answers[key] = (time.monotonic(), list(dict.fromkeys(ask())))
         except Exception:
-            # Completion is silent where there is nobody to ask.
-            self._known[key] = (time.monotonic(), [])
+            # A completion must not print errors, for example if no stack is running.
+            self._answers[key] = (time.monotonic(), [])
         finally:
-            self._asking.discard(key)
+            self._pending.discard(key)
 
 
-_answers = _Answers()
+_cache = _AnswerCache()
 
 
 def install(shell: InteractiveShell) -> None:
-    """Have the shell complete our names."""
+    """Add the completion to a shell."""
     remove(shell)
     if (completer := getattr(shell, "Completer", None)) is not None:
         completer.custom_matchers.append(temporal_airflow_matcher)
 
 
 def remove(shell: InteractiveShell) -> None:
-    """Have the shell forget it."""
+    """Remove the completion from a shell."""
     if (completer := getattr(shell, "Completer", None)) is not None:
-        completer.custom_matchers[:] = [m for m in completer.custom_matchers if not _is_ours(m)]
+        completer.custom_matchers[:] = [
+            m for m in completer.custom_matchers if not _is_temporal_airflow_matcher(m)
+        ]
 
 
-def _is_ours(matcher: Any) -> bool:
-    return getattr(matcher, "__name__", "") == temporal_airflow_matcher.__name__
+def _is_temporal_airflow_matcher(matcher: Callable[..., Any]) -> bool:
+    # By name: a reloaded extension has another function object.
+    name: str = getattr(matcher, "__name__", "")
+    return name == temporal_airflow_matcher.__name__
 
 
-@context_matcher(identifier="temporal_airflow_nb")
 def temporal_airflow_matcher(context: CompletionContext) -> Any:
-    """Complete what stands before the cursor, if it is ours."""
+    """Complete magics of this package, and ids in calls of its functions."""
     line = context.text_until_cursor
     if (magic := _MAGIC.match(line)) is not None:
-        fragment, found = _for_magic(magic[1], magic[2], context.full_text)
+        fragment, found = _complete_magic(magic[1], magic[2], context.full_text)
     elif (call := _TASK.search(line)) is not None:
-        fragment, found = call[3], _for_task(call[1], call[2], line)
+        fragment, found = call[3], _complete_task(call[1], call[2], line)
     elif (call := _DAG.search(line)) is not None:
-        fragment, found = call[2], _names(runs=call[1] == "show")
+        fragment, found = call[2], _list_ids(with_runs=call[1] == "show")
     else:
         return {"completions": []}
     matching = [SimpleCompletion(text, type="param") for text in found if text.startswith(fragment)]
-    # What else fits here, files for instance, is noise beside it.
+    # Suppress other completions, such as file names, if there is one of these.
     return {"completions": matching, "suppress": bool(matching), "matched_fragment": fragment}
 
 
-def _for_magic(name: str, text: str, cell: str) -> tuple[str, list[str]]:
+# Called instead of used as a decorator, because IPython's decorators have no types.
+context_matcher(identifier="temporal_airflow_nb")(temporal_airflow_matcher)
+
+
+def _complete_magic(name: str, text: str, cell: str) -> tuple[str, list[str]]:
     from IPython import get_ipython
 
     magics = get_ipython().magics_manager.magics
@@ -122,24 +138,24 @@ def _for_magic(name: str, text: str, cell: str) -> tuple[str, list[str]]:
 def _values(action: argparse.Action, cell: str) -> list[str]:
     if action.choices:
         return [str(choice) for choice in action.choices]
-    if action.metavar not in _ids:
+    if action.metavar not in _ID_METAVARS:
         return []
     if action.metavar == "ID":
-        return list(dict.fromkeys([*_own_dags(cell), *_names(runs=False)]))
-    return _names(runs=action.metavar != "DAG_ID")
+        return list(dict.fromkeys([*_dag_ids_of(cell), *_list_ids(with_runs=False)]))
+    return _list_ids(with_runs=action.metavar != "DAG_ID")
 
 
-def _own_dags(cell: str) -> list[str]:
+def _dag_ids_of(cell: str) -> list[str]:
     from temporal_airflow_nb.cells import prepare
 
     _, _, body = cell.partition("\n")
     try:
-        return prepare.dag_ids(prepare.parse(body))
+        return prepare.find_dag_ids(prepare.parse(body))
     except Exception:
         return []
 
 
-def _for_task(name: str, method: str, line: str) -> list[str]:
+def _complete_task(name: str, method: str, line: str) -> list[str]:
     from IPython import get_ipython
 
     run = get_ipython().user_ns.get(name)
@@ -147,22 +163,22 @@ def _for_task(name: str, method: str, line: str) -> list[str]:
         return []
     if method == "mark" and line.count("(", line.rfind(".mark")) and "," not in line[line.rfind("(") :]:
         return list(_MARKS)
-    return _answers.get((run.dag_id, run.run_id), lambda: _task_ids(run))
+    return _cache.get((run.dag_id, run.run_id), lambda: _request_task_ids(run))
 
 
-def _task_ids(run: Run) -> list[str]:
+def _request_task_ids(run: Run) -> list[str]:
     known = run._impatient_client.call("run", timeout=1.0, dag_id=run.dag_id, run_id=run.run_id)
     return [task["task_id"] for task in known["tasks"]]
 
 
-def _names(*, runs: bool) -> list[str]:
-    """Return the ids of DAGs that have run, and with ``runs`` those of the runs."""
-    return _answers.get(("names", runs), lambda: _asked(runs=runs))
+def _list_ids(*, with_runs: bool) -> list[str]:
+    """Return the ids of DAGs that have runs, and of the runs if ``with_runs``."""
+    return _cache.get(("ids", with_runs), lambda: _request_ids(with_runs=with_runs))
 
 
-def _asked(*, runs: bool) -> list[str]:
+def _request_ids(*, with_runs: bool) -> list[str]:
     client = copy.copy(current.client())
     client.patience = 0.0
-    known = client.call("runs", timeout=1.0, limit=_RUNS)["runs"]
+    known = client.call("runs", timeout=1.0, limit=_MAX_RUNS)["runs"]
     dag_ids = [run["dag_id"] for run in known]
-    return [*dag_ids, *(run["run_id"] for run in known)] if runs else dag_ids
+    return [*dag_ids, *(run["run_id"] for run in known)] if with_runs else dag_ids

@@ -1,4 +1,4 @@
-"""JupyterLab as a process of its own, for tests and benchmarks."""
+"""Run JupyterLab as a separate process, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Lab:
     address: str
 
     def url(self, notebook: str) -> str:
-        """Return where a notebook opens, without what was open before."""
+        """Return the address that opens a notebook in a new workspace."""
         return f"{self.address}/lab/tree/{notebook}?token={TOKEN}&reset"
 
 
 @contextmanager
 def jupyter_lab(root: Path, home: Path) -> Iterator[Lab]:
-    """Have a JupyterLab with an empty folder and settings of its own, whose kernels use the stack in ``home``."""
+    """Start a JupyterLab with an empty folder and its own settings, whose kernels use the stack in ``home``."""
     folder = root / "notebooks"
     folder.mkdir()
     for plugin, values in SETTINGS.items():
@@ -90,4 +90,4 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError(f"JupyterLab doesn't answer:\n{log.read_text()[-2000:]}")
+    raise AssertionError(f"JupyterLab isn't answering:\n{log.read_text()[-2000:]}")

@@ -1,4 +1,4 @@
-"""Airflow's UI leads to Temporal's, in an Airflow behind a path."""
+"""Tests the links from Airflow's UI to Temporal's, with an Airflow below a URL path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def airflow(tmp_path_factory):
         yield cluster
 
 
-def test_run_has_a_tab_that_follows_it_and_leads_to_temporal(airflow, chromium, tmp_path):
+def test_a_run_has_a_tab_with_a_link_to_temporal(airflow, chromium, tmp_path):
     airflow.trigger("lasting", RUN_ID)
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(MILLISECONDS)

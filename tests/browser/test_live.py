@@ -1,4 +1,4 @@
-"""The live grid in a real JupyterLab: what a person sees of a run, and what is left in the notebook."""
+"""Tests the live grid in a real JupyterLab, and the notebook that it leaves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from temporal_airflow_nb.display import html
-from temporal_airflow_nb.display.model import grid
+from temporal_airflow_nb.display.model import build_grid
 from tests.support.paths import DOCS
 from tests.support.snapshots import at, mapped, snapshot, task
 from tests.support.waiting import until
@@ -224,9 +224,7 @@ def saved(page, path: Path, cell: int):
     return until(written, "the notebook is saved").cells[cell].outputs
 
 
-def test_a_run_is_seen_live_while_the_kernel_does_other_things(
-    page, open_notebook, lab, keep_picture, earlier_runs
-):
+def test_a_run_is_shown_live_while_the_kernel_is_busy(page, open_notebook, lab, keep_picture, earlier_runs):
     load, dag, other = open_notebook("live.ipynb", LOAD + earlier_runs, ORDERS, "print(6 * 7, run.state)")
     run(page, load)
     run(page, dag)
@@ -262,7 +260,7 @@ def test_a_run_is_seen_live_while_the_kernel_does_other_things(
     keep_picture("grid-gantt.png", dag.locator("ta-live"))
 
 
-def test_it_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, lab, tmp_path):
+def test_the_grid_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, lab, tmp_path):
     alarm = tmp_path / "alarm"
     naps = NAPS.format(alarm=alarm)
     load, dag, again = open_notebook("survives.ipynb", LOAD, naps, f"{LOAD}\n%temporal_show")
@@ -297,7 +295,7 @@ def test_it_survives_a_reload_and_a_restart_of_the_kernel(page, open_notebook, l
     again.get_by_role("button", name=re.compile("Clear")).first.click()
 
 
-def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab, keep_picture):
+def test_a_failure_shows_its_cause_and_what_to_do(page, open_notebook, lab, keep_picture):
     load, dag, logs, wait = open_notebook("failure.ipynb", LOAD, BREAKS, 'run.logs("parse")', "run.wait()")
     run(page, load)
     run(page, dag)
@@ -324,14 +322,14 @@ def test_a_failure_says_why_and_what_to_do(page, open_notebook, lab, keep_pictur
     assert "ValueError: &lt;b&gt;not a date" in output.data["text/html"]
 
 
-def test_a_notebook_of_somebody_else_shows_a_table(open_notebook):
+def test_an_untrusted_notebook_shows_a_table(open_notebook):
     ended = snapshot(
         task("extract", "success", 0.0, 1.0, group="load"),
         *mapped("price", *["success"] * 20, "failed"),
         state="failed",
         end=3,
     )
-    shown = html.render(grid(ended, now=at(3)))
+    shown = html.render(build_grid(ended, now=at(3)))
     (cell,) = open_notebook(
         "untrusted.ipynb", "run", outputs=[new_output("display_data", {"text/html": shown})]
     )
@@ -359,7 +357,7 @@ def test_a_thousand_tasks_in_the_dark_theme(page, open_notebook, tmp_path, keep_
     alarm.touch()
     expect(state_of(dag)).to_contain_text("success", timeout=120_000)
     expect(dag.locator("ta-live")).to_contain_text("1,002 success")
-    dag.get_by_role("button", name="Unfold all").click()
+    dag.get_by_role("button", name="Expand all").click()
     expect(dag.locator("ta-live .row")).not_to_have_count(0)
     assert dag.locator("ta-live .row").count() < 60, "only what is in view is in the page"
     row(dag, "begin").click()

@@ -1,4 +1,4 @@
-"""What is left of a run's HTML where a saved notebook is read: styles, pictures and scripts may be taken away."""
+"""Tests the HTML of a run in viewers of saved notebooks, which may remove styles, pictures and scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from temporal_airflow_nb.display import html, text
-from temporal_airflow_nb.display.model import grid
+from temporal_airflow_nb.display.model import build_grid
 from tests.support.snapshots import at, mapped, snapshot, task
 from tests.unit.display.test_html import DETAILS, Page
 
@@ -98,10 +98,10 @@ def shown():
         end=3,
     )
     failed = {**DETAILS, "task_id": "quality.totals"}
-    return grid(run, details={("quality.totals", -1): failed}, now=at(3))
+    return build_grid(run, details={("quality.totals", -1): failed}, now=at(3))
 
 
-def test_without_styles_and_pictures_a_table_of_text_is_left(shown):
+def test_html_without_styles_and_pictures_is_a_table_of_text(shown):
     left = bleach.clean(html.render(shown, key="k"), tags=TAGS, attributes=ATTRIBUTES, strip=True)
     assert not re.search(r"style=|class=|<svg|<rect|data-", left)
     page = Page(left)
@@ -124,7 +124,7 @@ def test_without_styles_and_pictures_a_table_of_text_is_left(shown):
     assert ("href", "http://127.0.0.1:8233/namespaces/default/workflows/airflow-etl") in page.attributes
 
 
-def test_everything_that_needs_a_style_has_it_inline(shown):
+def test_all_styles_are_inline(shown):
     page = Page(html.render(shown))
     assert not {"style", "script", "link", "img"} & set(page.tags)
     assert not [value for name, value in page.attributes if name == "style" and "var(" in value]
@@ -132,7 +132,7 @@ def test_everything_that_needs_a_style_has_it_inline(shown):
 
 
 def test_nbconvert_keeps_the_grid(shown):
-    data = {"text/html": html.render(shown, key="k"), "text/plain": text.plain(shown)}
+    data = {"text/html": html.render(shown, key="k"), "text/plain": text.render_text(shown)}
     cell = new_code_cell("run", outputs=[new_output("display_data", data=data)])
     notebook = new_notebook(cells=[cell])
     nbformat.validate(notebook)

@@ -1,4 +1,4 @@
-"""A tour of Airflow's UI on a stack with ``up --ui``, as docs/airflow-ui.md shows it."""
+"""Tests the tour of Airflow's UI in docs/airflow-ui.md, on a stack with ``up --ui``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def take(page, request, tmp_path):
     return take_
 
 
-def test_a_run_from_the_button_to_its_end(ui_stack, airflow_api, page, take, tmp_path):
+def test_the_tour_follows_a_run_from_trigger_to_end(ui_stack, airflow_api, page, take, tmp_path):
     folder = tmp_path / "shop"
     shutil.copytree(DAGS, folder)
     ui_stack.register_folder(folder)

@@ -1,4 +1,4 @@
-"""The live widget in a real browser, spoken to in the protocol that the kernel speaks."""
+"""Tests the widget in a real browser, with messages in the protocol of the kernel."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def sent(page, op: str) -> list[dict]:
 
 
 def say(page, message) -> None:
-    page.evaluate("text => model.say(JSON.parse(text))", json.dumps(message))
+    page.evaluate("text => model.receive(JSON.parse(text))", json.dumps(message))
 
 
 def until_sent(page, op: str, count: int = 1) -> list[dict]:
@@ -122,7 +122,7 @@ def until_sent(page, op: str, count: int = 1) -> list[dict]:
     return sent(page, op)
 
 
-def test_the_grid_shows_tasks_groups_runs_and_what_mapped_tasks_come_to(page, address):
+def test_the_grid_shows_tasks_groups_runs_and_counts_of_mapped_tasks(page, address):
     state = story()
     open_page(page, address, state)
     expect(page.locator("ta-live .pill")).to_have_text(re.compile("running"))
@@ -142,7 +142,7 @@ def test_the_grid_shows_tasks_groups_runs_and_what_mapped_tasks_come_to(page, ad
     assert [head.get_attribute("data-run-head") for head in heads.all()] == [OLDER["run_id"], state["run_id"]]
 
 
-def test_changes_are_applied_in_order_and_a_gap_asks_for_everything(page, address):
+def test_changes_are_applied_in_order_and_a_gap_requests_the_full_state(page, address):
     state = story()
     open_page(page, address, state)
     delta = {"type": "delta", "now": at(11), "removed": [], "cells": {}, "dropped": []}
@@ -168,7 +168,7 @@ def test_changes_are_applied_in_order_and_a_gap_asks_for_everything(page, addres
     expect(row(page, "load").locator(".size")).to_have_text("2")
 
 
-def test_what_changed_before_the_page_listened_is_asked_for(page, address):
+def test_changes_before_the_page_listened_are_requested(page, address):
     state = story()
     later = {**state, "seq": 4, "tasks": [task("extract", "failed", (0, 1, 3))]}
     open_page(page, address, state, answers={"mounted": {"data": {"seq": 4}}, "full": {"data": later}})
@@ -176,7 +176,7 @@ def test_what_changed_before_the_page_listened_is_asked_for(page, address):
     assert len(sent(page, "full")) == 1
 
 
-def test_groups_and_mapped_tasks_fold(page, address):
+def test_groups_and_mapped_tasks_expand_and_collapse(page, address):
     open_page(page, address, story())
     row(page, "clean").click()
     expect_names(page, "extract", "clean", "price", "load")
@@ -184,12 +184,12 @@ def test_groups_and_mapped_tasks_fold(page, address):
     row(page, "price").locator(".chevron").click()
     expect_names(page, "extract", "clean", "price", "[0]", "[1]", "[2]", "load")
     expect(row(page, "price", 1)).to_contain_text("failed")
-    page.get_by_role("button", name="Fold all", exact=True).click()
-    page.get_by_role("button", name="Unfold all").click()
+    page.get_by_role("button", name="Collapse all", exact=True).click()
+    page.get_by_role("button", name="Expand all").click()
     expect_names(page, "extract", "clean", "validate", "deep", "parse", "price", "load")
 
 
-def test_the_filters_leave_what_is_looked_for(page, address):
+def test_the_filters_show_matching_tasks_only(page, address):
     open_page(page, address, story())
     row(page, "extract").focus()
     page.keyboard.press("/")
@@ -202,7 +202,7 @@ def test_the_filters_leave_what_is_looked_for(page, address):
     expect_names(page, "extract", "clean", "validate", "deep", "parse", "price", "load")
 
 
-def test_the_head_of_a_column_asks_for_its_run(page, address):
+def test_a_click_on_a_column_header_requests_its_run(page, address):
     open_page(page, address, story())
     page.locator(f'[data-run-head="{OLDER["run_id"]}"]').click()
     assert until_sent(page, "focus") == [{"run_id": OLDER["run_id"]}]
@@ -212,7 +212,7 @@ def test_the_head_of_a_column_asks_for_its_run(page, address):
     expect(page.locator("ta-live .run-id")).to_have_text(OLDER["run_id"])
 
 
-def test_the_panel_shows_why_a_task_failed_and_its_log_as_it_grows(page, address):
+def test_the_panel_shows_why_a_task_failed_and_its_growing_log(page, address):
     grows = "return {data: {lines: message.after < 2 ? LINES : [], next: 2, ended: false}}"
     answers = {"task": {"data": DETAILS}, "log": grows}
     page.add_init_script(f"window.LINES = {LINES!r}".replace("\\x1b", "\\u001b"))
@@ -250,7 +250,7 @@ def test_the_panel_shows_why_a_task_failed_and_its_log_as_it_grows(page, address
     expect(panel).to_have_count(0)
 
 
-def test_a_mapped_task_opens_at_the_instance_that_matters_most(page, address):
+def test_a_mapped_task_opens_at_its_most_important_instance(page, address):
     open_page(page, address, story(), answers={"task": {"data": {**DETAILS, "error": None}}})
     row(page, "price").locator(".label").click()
     assert until_sent(page, "task")[0]["map_index"] == 1
@@ -261,7 +261,7 @@ def test_a_mapped_task_opens_at_the_instance_that_matters_most(page, address):
     assert until_sent(page, "task", 2)[-1]["map_index"] == 0
 
 
-def test_the_keyboard_walks_folds_opens_and_closes(page, address):
+def test_the_keyboard_navigates_expands_opens_and_closes(page, address):
     open_page(page, address, story(), answers={"task": {"data": DETAILS}})
     grid = page.get_by_role("treegrid")
     expect(grid.locator('[role=row][tabindex="0"]')).to_have_count(1)
@@ -297,7 +297,7 @@ def test_the_keyboard_walks_folds_opens_and_closes(page, address):
     assert until_sent(page, "view") == [{"view": "graph"}]
 
 
-def test_what_changes_a_run_asks_once_and_says_what_came_of_it(page, address):
+def test_actions_ask_once_and_show_their_result(page, address):
     answers = {"task": {"data": DETAILS}, "log": {"data": {"lines": [], "next": 0, "ended": True}}}
     open_page(page, address, story(), answers={**answers, "act": {"data": {"affected": 3}}})
     page.get_by_role("button", name="Cancel", exact=True).click()
@@ -330,7 +330,7 @@ def test_what_changes_a_run_asks_once_and_says_what_came_of_it(page, address):
     expect(page.get_by_role("status").filter(has_text="The run is over. Clear it.")).to_be_visible()
 
 
-def test_what_is_refused_says_why_and_production_is_said_in_red(page, address):
+def test_refused_actions_show_a_reason_and_production_is_shown_in_red(page, address):
     lost = {"ok": False, "text": "The stack doesn't answer."}
     reason = "Without Airflow's database nothing can be cleared."
     refused = {"clear": reason, "mark": reason, "log": "There are no logs here."}
@@ -368,7 +368,7 @@ def test_next_steps_are_copied_by_a_click(page, address):
     assert page.evaluate("navigator.clipboard.readText()") == 'run.logs("load")'
 
 
-def test_the_graph_has_one_edge_for_many_where_a_group_is_folded(page, address):
+def test_a_collapsed_group_has_one_edge_for_many(page, address):
     open_page(page, address, story(), view="graph")
     edges = page.locator("ta-live .edges path")
     expect(edges).to_have_count(4)
@@ -392,13 +392,13 @@ def test_the_graph_has_one_edge_for_many_where_a_group_is_folded(page, address):
     expect(edges).to_have_count(4)
 
 
-def test_where_a_page_allows_no_worker_the_graph_is_laid_out_all_the_same(page, address):
+def test_the_graph_is_laid_out_if_a_page_allows_no_worker(page, address):
     page.add_init_script("window.Worker = class { constructor() { throw new Error('not here') } }")
     open_page(page, address, story(), view="graph")
     expect(page.locator("ta-live .edges path")).to_have_count(4)
 
 
-def test_a_small_dag_is_unfolded_as_soon_as_it_is_known(page, address):
+def test_a_small_dag_is_expanded_as_soon_as_it_is_known(page, address):
     state = story()
     unknown = {**state, "structure": {"version": None, "nodes": [], "edges": []}, "tasks": [], "runs": []}
     open_page(page, address, unknown)
@@ -407,24 +407,24 @@ def test_a_small_dag_is_unfolded_as_soon_as_it_is_known(page, address):
     expect_names(page, "extract", "clean", "validate", "deep", "parse", "price", "load")
 
 
-def test_a_run_that_nobody_follows_stands_still(page, address):
+def test_the_clock_of_a_run_that_is_not_followed_stops(page, address):
     open_page(page, address, story(follows=False))
     expect(page.locator("ta-live .took")).to_have_text("10.0 s")
 
 
-def test_a_graph_that_nobody_could_read_says_so(page, address):
+def test_a_graph_with_too_many_nodes_is_not_drawn(page, address):
     state = many(2000)
     open_page(page, address, state, view="graph")
     expect(page.locator("ta-live .node")).to_have_count(40)
     page.get_by_role("tab", name="Grid").click()
-    page.get_by_role("button", name="Unfold all").click()
+    page.get_by_role("button", name="Expand all").click()
     page.get_by_role("tab", name="Graph").click()
     expect(page.get_by_role("tabpanel")).to_contain_text("2,000 nodes are too many")
-    page.get_by_role("button", name="Fold all groups").click()
+    page.get_by_role("button", name="Collapse all groups").click()
     expect(page.locator("ta-live .node")).to_have_count(40)
 
 
-def test_the_gantt_has_true_places(page, address):
+def test_the_gantt_draws_bars_at_their_times(page, address):
     rows = [
         task("extract", "success", (0, 2, 6)),
         task("load", "success", (12, 14, 18), try_number=2, max_tries=1, tries=[[1, "failed", 6, 8, 10]]),
@@ -466,7 +466,7 @@ def test_the_gantt_has_true_places(page, address):
     expect(page.locator("ta-live .lines.present")).to_have_count(0)
 
 
-def test_colours_are_the_theme_s(page, address):
+def test_colours_follow_the_theme(page, address):
     open_page(page, address, story())
     root = page.locator("ta-live .root")
     expect(root).to_have_css("background-color", "rgb(255, 255, 255)")
@@ -485,7 +485,7 @@ def test_colours_are_the_theme_s(page, address):
     expect(root).to_have_css("background-color", "rgb(13, 17, 23)")
 
 
-def test_the_widget_stands_in_for_the_static_html_as_long_as_the_kernel_lives(page, address):
+def test_the_widget_replaces_the_static_html_while_the_kernel_lives(page, address):
     open_page(page, address, story())
     static = page.locator(".jp-OutputArea-output")
     expect(static).to_be_hidden()
@@ -522,7 +522,7 @@ def test_an_output_without_the_placeholder_has_no_widget(page, address):
     expect(page.get_by_text("something else")).to_be_visible()
 
 
-def test_an_output_of_its_own_is_the_classic_way(page, address):
+def test_the_widget_can_have_its_own_output(page, address):
     page.goto(address)
     page.wait_for_function("window.ready")
     page.evaluate(
@@ -538,13 +538,13 @@ def test_an_output_of_its_own_is_the_classic_way(page, address):
     expect(page.get_by_text("static HTML")).to_be_visible()
     assert page.evaluate("initialized === undefined")
     page.evaluate("classic.comm_live = false; classic.emit('comm_live_update')")
-    expect(page.get_by_role("status").filter(has_text="The kernel is gone.")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="The kernel has stopped.")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
     # The clock stands, and nothing is asked for any more.
     was = page.locator("ta-live .took").text_content()
     page.evaluate("classic.sent.length = 0; Date.now = (now => () => now() + 60_000)(Date.now)")
     page.get_by_role("row").filter(has_text="load").locator(".name").click()
-    expect(page.get_by_role("complementary")).to_contain_text("The kernel is gone.")
+    expect(page.get_by_role("complementary")).to_contain_text("The kernel has stopped.")
     expect(page.locator("ta-live .took")).to_have_text(was)
     assert page.evaluate("classic.sent.length") == 0
     page.evaluate("end()")
@@ -552,11 +552,11 @@ def test_an_output_of_its_own_is_the_classic_way(page, address):
 
 
 @pytest.mark.parametrize("count", [1000, 10_000])
-def test_every_task_of_a_large_run_is_reached_with_a_small_page(page, address, count):
+def test_every_task_of_a_large_run_is_reachable_in_a_small_page(page, address, count):
     state = many(count)
     open_page(page, address, state)
     expect(page.locator("ta-live .row").first).to_contain_text("part_000")
-    page.get_by_role("button", name="Unfold all").click()
+    page.get_by_role("button", name="Expand all").click()
     expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", str(count + count // 50 + 1))
     page.locator('ta-live .row[tabindex="0"]').focus()
     page.keyboard.press("End")
@@ -571,11 +571,11 @@ def test_every_task_of_a_large_run_is_reached_with_a_small_page(page, address, c
     page.get_by_role("treegrid").evaluate("box => box.scrollTop = 26 * 500")
     expect(row(page, "part_009.task_00489")).to_be_in_viewport()
     expect(row(page, last)).to_have_count(1)  # it keeps the focus
-    page.get_by_role("button", name="Fold all", exact=True).click()
+    page.get_by_role("button", name="Collapse all", exact=True).click()
     expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", str(count // 50 + 1))
 
 
-def test_nothing_is_drawn_where_nobody_looks(page, address):
+def test_nothing_is_drawn_outside_of_the_visible_page(page, address):
     open_page(page, address, story())
     expect(row(page, "load")).to_be_visible()
     page.evaluate(

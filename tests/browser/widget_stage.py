@@ -1,4 +1,4 @@
-"""A page with the widget in it, and a model that stands for the kernel's: the protocol without a kernel."""
+"""Serve a page with the widget and a model in place of the kernel's, to test the widget without a kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUILT = PACKAGE / "live_grid" / "static" / "widget.js"
 KEY = "the-key"
 BEGIN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=timezone.utc)
 
-# anywidget's model, with what is sent kept, and answers by operation.
+# Replaces anywidget's model: records sent messages, and answers by operation.
 MODEL = """
 class Model {
   constructor(traits) { this.traits = traits; this.listeners = {}; this.sent = []; this.answers = {}; }
@@ -28,13 +28,13 @@ class Model {
   on(name, listener) { (this.listeners[name] ??= new Set()).add(listener); }
   off(name, listener) { this.listeners[name]?.delete(listener); }
   emit(name, ...values) { for (const listener of [...(this.listeners[name] ?? [])]) listener(...values); }
-  say(message) { this.emit("msg:custom", message); }
+  receive(message) { this.emit("msg:custom", message); }
   send(message) {
     this.sent.push(message);
     let answer = this.answers[message.op];
     if (answer === undefined) return;
     if (typeof answer === "string") answer = new Function("message", "model", answer)(message, this);
-    setTimeout(() => this.say({type: "answer", id: message.id, ok: true, ...answer}));
+    setTimeout(() => this.receive({type: "answer", id: message.id, ok: true, ...answer}));
   }
 }"""
 PAGE = f"""<!doctype html><html><head><meta charset="utf-8"><title>stage</title><link rel="icon" href="data:,">
@@ -79,7 +79,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Serve the page on loopback; yields its address."""
+    """Serve the page on the loopback interface and yield its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -92,7 +92,7 @@ def served() -> Iterator[str]:
 
 
 def at(seconds: float | None) -> str | None:
-    """Return a moment, in seconds since the run began, as ISO 8601."""
+    """Return a time in seconds since the run began as ISO 8601."""
     return None if seconds is None else (BEGIN + timedelta(seconds=seconds)).isoformat()
 
 
@@ -108,7 +108,7 @@ def task(
     tries: Sequence[Sequence[Any]] = (),
     label: str = "",
 ) -> dict[str, Any]:
-    """Return a task instance of `feed`; ``times``: queued, started, ended, in seconds since the run began."""
+    """Return a task instance; ``times`` are queued, start and end in seconds since the run began."""
     queued, start, end = times
     return {
         "task_id": task_id,
@@ -177,7 +177,7 @@ def full(
     dag_id: str = "orders",
     **more: Any,
 ) -> dict[str, Any]:
-    """Return the widget's whole state, with one run from second 0 on."""
+    """Return the full state of the widget, with one run that began at second 0."""
     return {
         "seq": 1,
         "dag_id": dag_id,
@@ -192,9 +192,9 @@ def full(
         "runs": [run("manual__2026-03-01T12:00:00+00:00", state, 0, end), *others],
         "tasks": list(tasks),
         "cells": cells or {},
-        "looks": {
-            name: {"color": look.color, "sign": look.sign, "words": states.words(name)}
-            for name, look in states.LOOKS.items()
+        "state_styles": {
+            name: {"color": style.color, "sign": style.sign, "words": states.format_state(name)}
+            for name, style in states.STATE_STYLES.items()
         },
         "state_order": list(states.PRIORITY),
         "connection": {"ok": True, "text": ""},
@@ -206,7 +206,7 @@ def full(
 
 
 def many(count: int, *, group_size: int = 50, edges: bool = True) -> dict[str, Any]:
-    """Return the state of a run of ``count`` tasks in groups."""
+    """Return the state of a run with ``count`` tasks in groups."""
     nodes, links, tasks = [], [], []
     for i in range(count):
         name = f"part_{i // group_size:03d}"
@@ -221,7 +221,7 @@ def many(count: int, *, group_size: int = 50, edges: bool = True) -> dict[str, A
 
 
 def changes(state: dict[str, Any], per_delta: int, seed: int = 7) -> Callable[[int], dict[str, Any]]:
-    """Return a maker of deltas with ``per_delta`` changed tasks each, by their number from 1 on."""
+    """Return a function that makes the n-th delta, from 1, with ``per_delta`` changed tasks."""
     chance = random.Random(seed)
     ids = [each["task_id"] for each in state["tasks"]]
 
@@ -241,5 +241,5 @@ def open_page(page, address: str, state: dict[str, Any], *, view: str = "grid", 
     page.goto(address)
     page.wait_for_function("window.ready")
     traits = {"key": KEY, "view": view, "state": state}
-    # As text: a browser reads a large one faster than Playwright makes its values one by one.
+    # As text, because Playwright converts a large state value by value, which is slower.
     page.evaluate("text => start(...JSON.parse(text))", json.dumps([traits, answers or {}]))

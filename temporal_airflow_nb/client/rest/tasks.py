@@ -8,7 +8,7 @@ from typing import Any, Final
 from temporal_airflow_nb.client.rest.grid import moment, task_row, tries_of
 from temporal_airflow_nb.client.rest.http import RestApi, path_of
 from temporal_airflow_nb.client.rest.logs import find, logs
-from temporal_airflow_nb.display.model import cut
+from temporal_airflow_nb.display.model import shorten
 from temporal_airflow_nb.logs import task_error
 
 _LOG_LINES: Final = 20
@@ -60,7 +60,7 @@ def task(
         "operator": told["operator"],
         "rendered": ti.get("rendered_fields") or {},
         "xcoms": [
-            {"key": one["key"], "value": cut(_text(one["value"]), _XCOM_CHARS)}
+            {"key": one["key"], "value": shorten(_text(one["value"]), _XCOM_CHARS)}
             for one in _xcoms(api, dag_id, run_id, task_id, map_index)
         ],
         "tries": [{name: one[name] for name in names} for one in tries],

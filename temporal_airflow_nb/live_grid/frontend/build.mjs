@@ -1,4 +1,4 @@
-/** Builds ../static/widget.js, and the licences of what is bundled into it. */
+/** Builds ../static/widget.js, and the licences of the bundled packages. */
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -10,7 +10,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const target = join(here, "..", "static");
 const bundled = ["preact", "htm", "@dagrejs/dagre", "@dagrejs/graphlib"];
 
-/** What the built file is made of; tests/notebook/test_widget_build.py computes the same. */
+/** Hash of the sources; tests/unit/live_grid/test_widget_build.py computes the same. */
 function fingerprint() {
   const names = ["build.mjs", "package.json", ...readdirSync(join(here, "src")).map((name) => `src/${name}`)].sort();
   const hash = createHash("sha256");
@@ -18,7 +18,7 @@ function fingerprint() {
   return hash.digest("hex").slice(0, 16);
 }
 
-/** One copy of the layout's code, as a function that stands alone: the page calls it, a worker gets its source. */
+/** The code of the layout as one self-contained function: the page calls it, and a worker gets its source. */
 const layoutFactory = {
   name: "layout-factory",
   setup(builder) {
@@ -50,7 +50,7 @@ const minifiedStyle = {
   },
 };
 
-/** What stands between a line's end and the next one's begin has no meaning in a template of htm, and takes place. */
+/** Removes indentation: in htm's templates it has no meaning, but takes space. */
 const minifiedTemplates = {
   name: "minified-templates",
   setup(builder) {

@@ -1,4 +1,4 @@
-"""What the magics do, as functions, and their async twins."""
+"""Tests the public functions and their async versions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(stack):
     return ta.run_cell(SOURCE, params={"name": "me"}, wait=True, home=stack.home)
 
 
-def test_a_text_runs_as_a_cell_does(run):
+def test_source_runs_as_a_cell_does(run):
     assert run.state == "success"
     assert list(run.xcoms["value"]) == ["hello me"]
     assert ta.runs.latest("by_function").run_id == run.run_id
@@ -59,7 +59,7 @@ def test_show_finds_a_run_by_its_id_its_dag_and_as_the_latest(run, capsys):
     assert "Did you mean by_function" in caught.value.hint
 
 
-def test_status_says_where_one_is(stack):
+def test_status_describes_the_stack_in_use(stack):
     status = ta.status()
     assert status["where"]["state folder"] == str(stack.home)
     assert status["production"] is False
@@ -68,7 +68,7 @@ def test_status_says_where_one_is(stack):
     assert "Airflow 3.3" in repr(status)
 
 
-def test_production_is_said_in_the_first_line():
+def test_a_production_warning_is_in_the_first_line():
     from temporal_airflow_nb.api.status import Status
 
     where = {"temporal": "cloud:7233 / prod", "airflow": "database db/airflow"}
@@ -84,15 +84,15 @@ def test_pages_are_links(stack):
     assert {type(each._repr_html_()) for each in (link, ta.status())} == {str}
     with pytest.raises(InvalidInputError, match="no Airflow UI"):
         ta.ui("airflow")
-    with pytest.raises(InvalidInputError, match="no page 'x'"):
+    with pytest.raises(InvalidInputError, match="no UI 'x'"):
         ta.ui("x")
 
 
-def test_what_the_stack_cannot_take_is_named(run):
+def test_invalid_arguments_are_named(run):
     for call, words in [
-        (lambda: ta.show(5), "not by 5"),
+        (lambda: ta.show(5), "must be a string, not 5"),
         (lambda: ta.runs(5), "5 as dag_id"),
-        (lambda: ta.runs(limit=-1), "limit is -1"),
+        (lambda: ta.runs(limit=-1), "`limit` is -1"),
         (lambda: run.clear("hello", map_index="x"), "'x' as map_indexes"),
         (lambda: run.client.call("run", dag_id=object(), run_id=""), "JSON"),
     ]:
@@ -100,7 +100,7 @@ def test_what_the_stack_cannot_take_is_named(run):
             call()
 
 
-def test_names_that_are_meant_are_told_whatever_their_case(run):
+def test_similar_names_are_suggested_regardless_of_case(run):
     for call, meant in [
         (lambda: ta.show("BY_FUNCTION"), "Did you mean by_function"),
         (lambda: ta.runs("By_Function"), "Did you mean by_function"),
@@ -114,13 +114,13 @@ def test_names_that_are_meant_are_told_whatever_their_case(run):
 
 
 @pytest.mark.parametrize("refused", [{"db": "postgres"}, {"ui": True}], ids=str)
-def test_an_up_that_is_refused_changes_nothing(stack, refused):
+def test_a_refused_up_changes_nothing(stack, refused):
     with pytest.raises(InvalidInputError):
         ta.up(stack.home, **refused)
     assert ta.up(stack.home).is_running
 
 
-def test_up_attaches_and_down_says_whether_there_was_one(stack, tmp_path):
+def test_up_attaches_and_down_reports_whether_a_stack_was_running(stack, tmp_path):
     assert ta.up(stack.home).is_running
     assert current.current().home == stack.home
     assert ta.down(tmp_path / "none") is False
@@ -161,7 +161,7 @@ def test_arguments_are_checked_before_anything_starts(tmp_path, wrong):
     assert not (tmp_path / "unused").exists()
 
 
-async def test_each_function_has_an_async_twin(run):
+async def test_each_function_has_an_async_version(run):
     functions = [
         name for name in ta.__all__ if inspect.isfunction(getattr(ta, name)) and "ipython" not in name
     ]
@@ -178,7 +178,7 @@ async def test_each_function_has_an_async_twin(run):
         _ = ta.aio.nope
 
 
-async def test_a_runs_methods_and_properties_have_async_twins(run):
+async def test_methods_and_properties_of_a_run_have_async_versions(run):
     assert await run.aio.wait(timeout=10) == "success"
     assert await run.aio.state() == "success"
     assert list((await run.aio.xcoms())["value"]) == ["hello me"]
@@ -188,7 +188,7 @@ async def test_a_runs_methods_and_properties_have_async_twins(run):
         await run.aio.logs("nope")
 
 
-async def test_the_loop_goes_on_meanwhile_and_cancelling_breaks_nothing(stack, tmp_path):
+async def test_the_event_loop_stays_free_and_cancelling_is_safe(stack, tmp_path):
     gate = tmp_path / "gate"
     held = SOURCE.replace(
         "return",

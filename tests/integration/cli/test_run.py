@@ -14,7 +14,7 @@ import pytest
 
 from temporal_airflow_nb import LocalStack, Run
 from temporal_airflow_nb.cli.run import as_data, changed_lines
-from temporal_airflow_nb.display.model import grid
+from temporal_airflow_nb.display.model import build_grid
 from tests.support.snapshots import at, mapped, snapshot, task
 
 DAGS = """
@@ -70,14 +70,14 @@ def run(dags, stack):
 
 
 def test_changes_are_printed_once_with_tries_and_durations():
-    first = grid(
+    first = build_grid(
         snapshot(task("a", "success", 0.0, 1.0), *mapped("b", "running", "queued"), task("c")), now=at(2)
     )
     assert list(changed_lines({}, first)) == ["✓ a success (1.00 s)", "▸ b[0] running"]
     known = {instance.name: instance for instance in first.instances}
     assert list(changed_lines(known, first)) == []
     retried = task("b", "running", 1.5, map_index=0, try_number=2, max_tries=2)
-    second = grid(snapshot(task("a", "success", 0.0, 1.0), retried), now=at(2))
+    second = build_grid(snapshot(task("a", "success", 0.0, 1.0), retried), now=at(2))
     assert list(changed_lines(known, second)) == ["▸ b[0] running (try 2 of 3)"]
 
 

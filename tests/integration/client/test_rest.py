@@ -18,7 +18,7 @@ from temporal_airflow_nb.errors import (
     ServiceUnavailableError,
     UnavailableHereError,
 )
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
 from temporal_airflow_nb.stack import current
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
@@ -182,8 +182,8 @@ def test_a_task_that_asks_is_answered_and_its_log_is_read_on(door):
 
 def test_a_live_grid_says_that_airflow_is_out_of_reach_and_comes_back(ui_stack, run):
     with Proxy(ui_stack.links["airflow"]) as proxy:
-        feed = Feed(RestClient(f"http://{proxy.address}"), run.dag_id, run.run_id)
-        feed.poll(patient=True)
+        feed = GridPoller(RestClient(f"http://{proxy.address}"), run.dag_id, run.run_id)
+        feed.poll(retry=True)
         proxy.cut()
         began = time.monotonic()
         with pytest.raises(ServiceUnavailableError):

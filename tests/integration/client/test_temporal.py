@@ -22,7 +22,7 @@ from temporal_airflow_nb.errors import (
     UnavailableHereError,
 )
 from temporal_airflow_nb.live_grid.grid_state import GridState
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
 from temporal_airflow_nb.orchestration.workflow.models import DEEP_WORKFLOW, DagRunInput
 from tests.support.paths import INTEGRATION_DAGS
 from tests.support.proxy import Authority, Proxy
@@ -66,7 +66,7 @@ class Follower(threading.Thread):
             )
             self.full += answer["full"]
             self.state.apply(answer)
-            merged = self.state.full()
+            merged = self.state.full_state()
             self.seen.append({task["task_id"]: task["state"] for task in merged["tasks"]})
             ended = focus(merged)["state"] in ("success", "failed")
 
@@ -137,7 +137,7 @@ def test_changes_that_were_followed_are_the_whole(door, followed):
     assert follower.full == 1
     fresh = GridState(DAG, run.run_id)
     fresh.apply(door.call("feed", timeout=0, dag_id=DAG, run_id=run.run_id, runs=14))
-    merged, whole = follower.state.full(), fresh.full()
+    merged, whole = follower.state.full_state(), fresh.full_state()
     for name in ("structure", "tasks"):
         assert merged[name] == whole[name]
     assert focus(merged) == focus(whole)
@@ -296,8 +296,8 @@ def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, fo
     run, *_ = followed
     with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"]) as proxy:
         monkeypatch.setenv("TEMPORAL_ADDRESS", proxy.address)
-        feed = Feed(WorkflowClient(), DAG, run.run_id)
-        feed.poll(patient=True)
+        feed = GridPoller(WorkflowClient(), DAG, run.run_id)
+        feed.poll(retry=True)
         proxy.cut()
 
         def lost():

@@ -33,17 +33,17 @@ class Watcher:
         until(lambda: self.ask() and condition())
 
     def states(self, task_id):
-        tasks = self.state.full()["tasks"]
+        tasks = self.state.full_state()["tasks"]
         return [task["state"] for task in tasks if task["task_id"] == task_id]
 
     def task(self, task_id):
-        return next(task for task in self.state.full()["tasks"] if task["task_id"] == task_id)
+        return next(task for task in self.state.full_state()["tasks"] if task["task_id"] == task_id)
 
     def is_whole(self):
         """Whether the changes have come to what a newcomer is told."""
         newcomer = Watcher(self.stack, self.state)
         newcomer.ask(timeout=0)
-        return _comparable(newcomer.state.full()) == _comparable(self.state.full())
+        return _comparable(newcomer.state.full_state()) == _comparable(self.state.full_state())
 
 
 def _comparable(full):
@@ -121,10 +121,10 @@ def test_the_task_that_was_expanded_is_removed(watched):
 
 
 def test_other_runs_are_counted(watched, earlier):
-    cells = watched.state.full()["cells"]
+    cells = watched.state.full_state()["cells"]
     assert watched.run.run_id not in cells
     assert cells[earlier.run_id]["mow"] == {"success": 2}
-    runs = [run["run_id"] for run in watched.state.full()["runs"]]
+    runs = [run["run_id"] for run in watched.state.full_state()["runs"]]
     assert runs[:2] == [watched.run.run_id, earlier.run_id]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
 from temporal_airflow_nb.live_grid import page_requests
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
 from tests.support.waiting import until
 
 DETAILED = """\
@@ -226,7 +226,7 @@ def test_code_that_has_changed_since_is_not_shown(detailed):
 
 def test_a_page_gets_what_it_asks_for(detailed):
     detailed.ended("many", map_index=1)
-    live = SimpleNamespace(feed=Feed(detailed.stack.client, detailed.run.dag_id, detailed.run.run_id))
+    live = SimpleNamespace(poller=GridPoller(detailed.stack.client, detailed.run.dag_id, detailed.run.run_id))
     asked = {"task_id": "many", "map_index": 1, "try_number": 1}
     told = page_requests.answer(live, {"op": "task", **asked})
     assert told.pop("commands")

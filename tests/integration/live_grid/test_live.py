@@ -1,4 +1,4 @@
-"""The live grid, as a real kernel publishes it."""
+"""Tests the outputs of the live grid that a real kernel publishes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def end_run(kernel):
     kernel.collect(is_final, timeout=30)
 
 
-def test_the_cell_returns_at_once_and_its_grid_goes_on_by_itself(kernel):
+def test_the_cell_returns_at_once_and_its_grid_stays_up_to_date(kernel):
     kernel.run(dag())
     assert kernel.value("6 * 7") == 42
     assert kernel.value("run.state") in ("queued", "running")
@@ -77,7 +77,7 @@ def test_the_cell_returns_at_once_and_its_grid_goes_on_by_itself(kernel):
     assert kernel.said() == ""
 
 
-def test_at_most_about_eight_pictures_a_second(kernel):
+def test_the_output_is_published_at_most_eight_times_a_second(kernel):
     kernel.run(dag("""--conf '{{"seconds": 0}}'""".replace("{{", "{").replace("}}", "}")))
     assert kernel.collect(is_final, timeout=60) is not None
     moments = [when for when, message in kernel.messages if state_shown(message) == "running"]
@@ -115,7 +115,7 @@ def test_two_runs_have_a_grid_each(kernel):
     assert kernel.value("first.run_id != run.run_id")
 
 
-def test_waiting_can_be_interrupted_and_the_run_goes_on(kernel):
+def test_waiting_can_be_interrupted_and_the_run_continues(kernel):
     request = kernel.client.execute(dag("""--wait --conf '{"seconds": 60}'"""))
     assert kernel.collect(lambda message: state_shown(message) == "running", timeout=60)
     begun = time.monotonic()
@@ -142,7 +142,7 @@ def fails():
 fails()"""
 
 
-def test_a_failure_is_told_in_the_grid_and_where_it_is_waited_for(kernel):
+def test_a_failure_is_shown_in_the_grid_and_in_the_waiting_cell(kernel):
     kernel.run(FAILS.format(options="--wait"))
     kernel.collect()
     grid = kernel.displays()[-1]["content"]["data"]
@@ -166,7 +166,7 @@ def test_a_failure_is_told_in_the_grid_and_where_it_is_waited_for(kernel):
     assert kernel.value("[f.exception for f in run.failures]") == ["ValueError: not a date"]
 
 
-def test_the_grid_of_a_run_that_is_cleared_goes_on(kernel):
+def test_the_grid_of_a_cleared_run_continues(kernel):
     kernel.run(dag("""--wait --conf '{"seconds": 0}'"""))
     kernel.collect()
     kernel.run('run.clear("nap", downstream=True)')
@@ -212,11 +212,11 @@ def test_an_error_is_shown_in_place_of_the_progress(kernel):
     assert "didn't succeed" in kernel.displays()[-1]["content"]["data"]["text/plain"]
 
 
-def test_a_grid_that_is_closed_leaves_nothing_in_the_kernel(start_kernel, stack, monkeypatch):
+def test_a_closed_grid_leaves_nothing_in_the_kernel(start_kernel, stack, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "some.ipynb")
     kernel = start_kernel(stack.home)
     kernel.run(dag("""--wait --conf '{"seconds": 0}'"""))
-    kernel.run("from comm import get_comm_manager\nfrom temporal_airflow_nb.notebook import live")
+    kernel.run("from comm import get_comm_manager\nfrom temporal_airflow_nb.live_grid import live")
     comms = "len(get_comm_manager().comms)"
     threads = "[t.name for t in __import__('threading').enumerate() if t.name == 'temporal-airflow-watched']"
     until(lambda: kernel.value(comms))
@@ -238,7 +238,7 @@ def own_stack(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_lost_connection_is_shown_and_comes_back(start_kernel, own_stack):
+def test_a_lost_connection_is_shown_and_restored(start_kernel, own_stack):
     kernel = start_kernel(own_stack.home)
     kernel.run(dag("""--conf '{"seconds": 8}'"""))
     assert kernel.collect(lambda message: "ta-sign ta-running" in str(message["content"]), timeout=60)
@@ -254,7 +254,7 @@ def test_a_lost_connection_is_shown_and_comes_back(start_kernel, own_stack):
 
 
 @pytest.mark.slow
-def test_ending_the_stack_is_noted_in_the_grid(start_kernel, own_stack):
+def test_the_grid_shows_that_the_stack_was_ended(start_kernel, own_stack):
     kernel = start_kernel(own_stack.home)
     kernel.run(dag("""--conf '{"seconds": 60}'"""))
     kernel.run("%temporal_down")

@@ -1,4 +1,4 @@
-"""The widget's state, and what a page and a real kernel say to each other."""
+"""Tests the state of the widget, and the messages between a page and a real kernel."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from temporal_airflow_nb.display.model import grid
-from temporal_airflow_nb.display.states import LOOKS
+from temporal_airflow_nb.display.model import build_grid
+from temporal_airflow_nb.display.states import STATE_STYLES
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.live_grid import page_requests
 from temporal_airflow_nb.live_grid.front_end import FrontEnd, front_end
@@ -58,20 +58,20 @@ def keys(tasks):
     return [(task["task_id"], task["map_index"]) for task in tasks]
 
 
-def test_a_state_is_what_a_page_needs(state):
-    full = state.full()
+def test_the_full_state_has_everything_a_page_needs(state):
+    full = state.full_state()
     assert (full["seq"], full["dag_id"], full["run_id"]) == (1, "etl", "one")
     assert full["workflow_id"] == "airflow-etl-one"
     assert [run["run_id"] for run in full["runs"]] == ["one", "zero"]
     assert keys(full["tasks"]) == [("b", 0), ("b", 1), ("a", -1)]
     assert full["cells"] == {"zero": {"a": {"success": 1}}}
-    assert set(full["looks"]) == set(LOOKS)
-    assert full["looks"]["up_for_retry"]["words"] == "up for retry"
-    assert set(full["state_order"]) == set(LOOKS)
+    assert set(full["state_styles"]) == set(STATE_STYLES)
+    assert full["state_styles"]["up_for_retry"]["words"] == "up for retry"
+    assert set(full["state_order"]) == set(STATE_STYLES)
     json.dumps(full)
 
 
-def test_an_answer_without_news_is_no_change(state):
+def test_an_answer_without_changes_is_no_change(state):
     assert state.apply(answer(cursor="d", runs=[run_row("one", second=5)])) is None
     assert (state.cursor, state.seq) == ("d", 1)
 
@@ -81,38 +81,38 @@ def test_changes_are_numbered_and_merged(state):
     delta = state.apply(answer(runs=[run_row("one", second=5)], tasks=[begun], removed=[["b", 1]]))
     assert (delta["type"], delta["seq"], delta["runs"]) == ("delta", 2, [])
     assert "cursor" not in delta
-    assert keys(state.full()["tasks"]) == [("b", 0), ("a", -1)]
+    assert keys(state.full_state()["tasks"]) == [("b", 0), ("a", -1)]
 
     ended = run_row("one", "failed", 5, end_date=at(8).isoformat())
     delta = state.apply(answer(runs=[ended], tasks=[task("a", "failed", 1.0, 2.0)]))
     assert (delta["seq"], delta["runs"]) == (3, [ended])
     assert state.ended
     assert keys(state.failed) == [("a", -1)]
-    shown = grid(state.snapshot(), now=at(9))
+    shown = build_grid(state.snapshot(), now=at(9))
     assert (shown.state, shown.seconds, [row.name for row in shown.rows]) == ("failed", 3.0, ["b", "a"])
 
 
-def test_other_runs_come_change_and_go(state):
+def test_other_runs_are_added_changed_and_removed(state):
     focus = run_row("one", second=5)
     state.apply(answer(runs=[run_row("two", "queued", 7), focus], cells={"two": {"a": {"no_status": 1}}}))
-    assert [run["run_id"] for run in state.full()["runs"]] == ["two", "one", "zero"]
+    assert [run["run_id"] for run in state.full_state()["runs"]] == ["two", "one", "zero"]
     state.apply(answer(runs=[focus], cells={"two": {"a": {"running": 1}}}, dropped=["zero"]))
-    assert state.full()["cells"] == {"two": {"a": {"running": 1}}}
+    assert state.full_state()["cells"] == {"two": {"a": {"running": 1}}}
 
 
-def test_a_new_version_of_the_dag_has_a_structure_of_its_own(state):
+def test_a_new_version_of_the_dag_replaces_the_structure(state):
     structure = {"version": 2, "nodes": [node("a"), node("b"), node("c")], "edges": []}
     assert state.apply(answer(structure=structure, runs=[run_row("one", second=5)]))["seq"] == 2
-    assert state.full()["structure"] == structure
-    assert keys(state.full()["tasks"]) == [("a", -1), ("b", 0), ("b", 1)]
+    assert state.full_state()["structure"] == structure
+    assert keys(state.full_state()["tasks"]) == [("a", -1), ("b", 0), ("b", 1)]
 
 
-def test_another_run_in_focus_starts_anew(state):
+def test_another_run_in_focus_starts_empty(state):
     state.focus("zero")
     assert state.cursor is None
-    assert state.full()["tasks"] == []
+    assert state.full_state()["tasks"] == []
     state.apply(full_answer())
-    assert state.full()["run_id"] == "zero"
+    assert state.full_state()["run_id"] == "zero"
     assert state.seq == 2
 
 
@@ -126,7 +126,7 @@ def test_another_run_in_focus_starts_anew(state):
         ({"COLAB_RELEASE_TAG": "r"}, FrontEnd.BUNDLE),
     ],
 )
-def test_front_ends_are_told_apart_by_the_environment(environ, kind):
+def test_front_ends_are_recognized_by_the_environment(environ, kind):
     class Shell:
         kernel = object()
 
@@ -135,7 +135,7 @@ def test_front_ends_are_told_apart_by_the_environment(environ, kind):
 
 
 @pytest.mark.parametrize("request_", [{"op": "rm"}, {"op": "act", "action": "submit"}, {}])
-def test_what_a_page_cant_ask_is_refused(request_):
+def test_unknown_requests_of_a_page_are_refused(request_):
     with pytest.raises(InvalidInputError, match="There is no"):
         page_requests.answer(None, request_)
 
@@ -235,7 +235,7 @@ def merged(page):
     return {task_id: t["state"] for (task_id, _), t in tasks.items()}
 
 
-def test_a_page_gets_the_state_changes_and_answers(lab_kernel):
+def test_a_page_receives_the_state_changes_and_answers(lab_kernel):
     page = open_page(lab_kernel)
     assert set(page.ask("mounted")["data"]) == {"seq"}
     assert lab_kernel.collect(lambda m: state_shown(m) == "failed", timeout=60)
@@ -266,7 +266,7 @@ def test_a_page_gets_the_state_changes_and_answers(lab_kernel):
     assert lab_kernel.said() == ""
 
 
-def test_a_page_that_is_loaded_later_gets_the_state_as_it_is_then(lab_kernel):
+def test_a_page_loaded_later_receives_the_present_state(lab_kernel):
     page = open_page(lab_kernel)
     assert lab_kernel.collect(lambda m: state_shown(m) == "failed", timeout=60)
     page.send({"method": "request_state"})
@@ -309,7 +309,7 @@ def test_a_page_is_answered_while_a_cell_is_executed(lab_kernel):
     assert not [m for _, m in lab_kernel.messages if m["msg_type"] == "execute_result"]
 
 
-def test_the_grid_of_a_cell_that_is_executed_again_is_closed(lab_kernel):
+def test_the_grid_of_a_cell_executed_again_is_closed(lab_kernel):
     def execute(source):
         message = lab_kernel.client.session.msg(
             "execute_request",
@@ -332,7 +332,7 @@ def test_the_grid_of_a_cell_that_is_executed_again_is_closed(lab_kernel):
     assert closed["content"]["comm_id"] == opened["content"]["comm_id"]
 
 
-def test_a_widget_is_one_among_others(lab_kernel):
+def test_a_widget_can_be_placed_among_others(lab_kernel):
     lab_kernel.run(DAG)
     lab_kernel.run("run.wait()")
     lab_kernel.collect()

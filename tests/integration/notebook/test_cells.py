@@ -1,4 +1,4 @@
-"""DAGs of cells that use other cells, on the real stack."""
+"""Tests DAGs of cells that use other cells, on a real stack."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def notebook(shell, stack, tmp_path, monkeypatch):
 def run(notebook, stack):
     def run(cell=CELL, conf=None, name=None):
         prepared = notebook(cell, name)
-        with prepare.placed(stack.home, prepared.file_name, prepared.source) as path:
+        with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
             answer = stack.client.call(
                 "submit", path=str(path), dag_id=None, conf=conf, bundle=NOTEBOOK_BUNDLE
             )
@@ -89,7 +89,7 @@ def run(notebook, stack):
     return run
 
 
-def test_a_cell_runs_with_what_it_uses_of_others_and_an_edited_module_counts(run, tmp_path):
+def test_a_cell_runs_with_code_of_other_cells_and_an_edited_module(run, tmp_path):
     first = run()
     assert first.wait(timeout=60) == "success"
     assert list(first.xcoms["value"]) == [12]
@@ -118,12 +118,12 @@ def test_an_error_while_parsing_names_the_cells(run, stack):
     assert caught.value.facts["line"] is None
 
 
-def test_a_plain_file_serialises_identically(notebook, stack, tmp_path):
+def test_a_plain_file_is_serialized_identically(notebook, stack, tmp_path):
     prepared = notebook(CELL.replace("schedule=None", "default_args={'retries': RATE}, doc_md=__doc__"))
     assert "# %%" not in prepared.plain
     plain = tmp_path / prepared.file_name
     plain.write_text(prepared.plain)
-    with prepare.placed(stack.home, prepared.file_name, prepared.source) as path:
+    with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
         [of_cell] = stack.client.call("check", path=str(path))["dags"]
         [of_file] = stack.client.call("check", path=str(plain))["dags"]
     assert of_cell == of_file
@@ -145,15 +145,15 @@ for n in range(RATE):
 """
 
 
-def test_a_loop_of_dags_keeps_its_file(notebook, stack):
+def test_dags_created_in_a_loop_keep_their_file(notebook, stack):
     prepared = notebook(FACTORY)
     assert prepared.file_name == "made_n.py"
-    with prepare.placed(stack.home, prepared.file_name, prepared.source) as path:
+    with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
         answer = stack.client.call("check", path=str(path))
     assert sorted(dag["dag_id"] for dag in answer["dags"]) == ["made_0", "made_1"]
 
 
-def test_a_dag_that_was_renamed_is_gone_from_its_file_and_its_runs_stay(run, stack):
+def test_a_renamed_dag_disappears_and_its_runs_stay(run, stack):
     def dags():
         return set(stack.client.call("dags")["columns"]["dag_id"])
 
@@ -168,7 +168,7 @@ def test_a_dag_that_was_renamed_is_gone_from_its_file_and_its_runs_stay(run, sta
     assert "renamed_1" in dags()
 
 
-def test_a_kernels_cells_are_taken_along(kernel):
+def test_cells_of_a_real_kernel_are_captured(kernel):
     kernel.run(
         "from dataclasses import dataclass\n@dataclass\nclass Row:\n    n: int\n    def twice(self): return self.n * 2"
     )
@@ -178,7 +178,7 @@ def test_a_kernels_cells_are_taken_along(kernel):
     assert kernel.value("list(run.xcoms['value'])") == [6]
 
 
-def test_the_page_about_cells_runs(shell, stack, tmp_path, monkeypatch, capsys):
+def test_the_examples_of_the_cells_page_run(shell, stack, tmp_path, monkeypatch, capsys):
     page = (DOCS / "cells.md").read_text()
     monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(stack.home))
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Tab completes flags, their values, and the ids of what the stack knows."""
+"""Tests the tab completion of flags, their values, and ids that the stack knows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def known(shell, stack, monkeypatch):
     return shell.ns["run"]
 
 
-def test_flags_and_their_values(complete):
+def test_flags_and_their_values_are_completed(complete):
     assert complete("%%temporal_dag --ba") == ["--backfill"]
     assert "--no-run" in complete("%%temporal_dag --wait --")
     assert "--wait" not in complete("%%temporal_dag --wait --")
@@ -58,7 +58,7 @@ def test_flags_and_their_values(complete):
     assert set(complete("%temporal_ui ")) == {"airflow", "temporal"}
 
 
-def test_ids_of_what_has_run(complete, known):
+def test_ids_of_runs_dags_and_tasks_are_completed(complete, known):
     def completes(text, wanted):
         # One that the stack can't answer at once is answered at the next try.
         return until(lambda: set(wanted) <= set(complete(text)), timeout=10)
@@ -74,12 +74,12 @@ def test_ids_of_what_has_run(complete, known):
     assert completes('ta.runs("comp', ["completed"])
 
 
-def test_other_code_is_left_alone(complete, shell):
+def test_other_code_is_completed_as_usual(complete, shell):
     shell.run("some_name = 1")
     assert "some_name" in complete("some_n")
 
 
-def test_it_is_silent_and_quick_where_no_stack_runs(complete, tmp_path, monkeypatch, capsys):
+def test_completion_is_silent_and_quick_without_a_stack(complete, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(tmp_path / "none"))
     begun = time.monotonic()
     complete("%temporal_show x_y_z")

@@ -1,4 +1,4 @@
-"""The magics in a real IPython shell, against the real stack."""
+"""Tests the magics in a real IPython shell with a real stack."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cell_file(stack, name):
     return stack.home / "notebook" / name
 
 
-def test_a_cell_runs_and_leaves_its_run(dag, stack, capsys):
+def test_a_cell_runs_and_sets_the_variable_run(dag, stack, capsys):
     run = dag()
     assert isinstance(run, Run)
     assert run.wait(timeout=60) == "success"
@@ -72,21 +72,21 @@ def test_conf_takes_quotes_and_braces(dag):
     assert list(run.xcoms["value"]) == ["hello {x} $y {not a variable}"]
 
 
-def test_a_cell_with_several_dags_needs_to_be_told_which(dag, stack):
+def test_a_cell_with_several_dags_needs_a_dag_id(dag, stack):
     body = CELL + CELL.replace("greet", "greet_again")
-    with pytest.raises(DagNotFoundError, match="the cell defines 2 DAGs") as caught:
+    with pytest.raises(DagNotFoundError, match="The cell defines 2 DAGs") as caught:
         dag(body=body)
     assert "--dag-id" in caught.value.hint
     assert dag("--dag-id greet_again", body).dag_id == "greet_again"
 
 
-def test_a_name_is_the_files(dag, stack):
+def test_the_option_name_is_the_name_of_the_file(dag, stack):
     dag("--name chosen")
     assert cell_file(stack, "chosen.py").exists()
     cell_file(stack, "chosen.py").unlink()
 
 
-def test_an_edited_cell_is_what_runs_next(dag):
+def test_an_edited_cell_runs_with_its_edits(dag):
     dag("--wait")
     run = dag("--wait", CELL.replace("hello {", "bye {"))
     assert list(run.xcoms["value"]) == ["bye you {not a variable}"]
@@ -99,7 +99,7 @@ def test_a_cell_that_does_not_compile_is_not_written(dag, stack):
     assert sorted((stack.home / "notebook").iterdir()) == before
 
 
-def test_a_cell_that_does_not_import_leaves_the_file_before(dag, stack):
+def test_a_cell_that_does_not_import_keeps_the_former_file(dag, stack):
     dag()
     before = cell_file(stack, "greet.py").read_text()
     with pytest.raises(DagFileError, match="cell line 12: ZeroDivisionError"):
@@ -107,8 +107,8 @@ def test_a_cell_that_does_not_import_leaves_the_file_before(dag, stack):
     assert cell_file(stack, "greet.py").read_text() == before
 
 
-def test_a_cell_without_a_dag_leaves_nothing(dag, stack, shell):
-    with pytest.raises(DagFileError, match="the cell defines no DAG"):
+def test_a_cell_without_a_dag_leaves_no_file(dag, stack, shell):
+    with pytest.raises(DagFileError, match="The cell defines no DAG"):
         dag(body="x = str(1)\n")
     assert not cell_file(stack, f"cell_{shell.ip.execution_count}.py").exists()
 
@@ -124,16 +124,16 @@ def test_nothing_starts_for_bad_options(shell, tmp_path):
     ]:
         with pytest.raises(error):
             shell.run(f"%%temporal_dag --home {home} {options}\n{CELL}")
-    with pytest.raises(DagFileError, match="the cell defines no DAG"):
+    with pytest.raises(DagFileError, match="The cell defines no DAG"):
         shell.run(f"%%temporal_dag --home {home}\n# later\n")
     assert not home.exists()
 
 
-def test_flags_that_cannot_be_taken_are_answered_with_what_may_be_meant(shell):
+def test_unknown_flags_are_answered_with_a_suggestion(shell):
     for options, hint in [
-        ("--cnof '{}'", "Is --conf meant?"),
-        ("--no-runs", "Is --no-run meant?"),
-        ('--conf {"day": 1}', "JSON goes in quotes"),
+        ("--cnof '{}'", "Did you mean --conf?"),
+        ("--no-runs", "Did you mean --no-run?"),
+        ('--conf {"day": 1}', "Put JSON in quotes"),
     ]:
         with pytest.raises(UsageError, match=hint):
             shell.run(f"%%temporal_dag {options}\n{CELL}")
@@ -168,11 +168,11 @@ def test_params_are_json_or_text(dag):
 
 
 @pytest.mark.parametrize("written", ["""--conf='{"name": "x"}'""", r"""--conf "{\"name\": \"x\"}" """])
-def test_quotes_are_those_of_a_shell(dag, written):
+def test_quotes_work_as_in_a_shell(dag, written):
     assert list(dag(f"--wait {written}").xcoms["value"]) == ["hello x {not a variable}"]
 
 
-def test_a_param_that_the_dag_has_not_got_is_refused_with_the_one_that_is_meant(dag):
+def test_an_unknown_param_is_refused_with_a_suggestion(dag):
     with pytest.raises(InvalidConfError, match="'greet' has no param 'nmae'") as caught:
         dag("--params nmae=x")
     assert caught.value.hint == "Did you mean name?"
@@ -195,14 +195,14 @@ def test_params_are_checked_by_their_schema_before_anything_is_stored(dag, stack
 def test_no_run_checks_and_stores(dag, shell, stack, capsys):
     shell.ns.pop("run", None)
     shell.run("%%temporal_dag --no-run\n" + CELL.replace("greet", "greet_stored"))
-    assert capsys.readouterr().out == "Stored: greet_stored. Nothing runs.\n"
+    assert capsys.readouterr().out == "Stored greet_stored without a run.\n"
     assert "run" not in shell.ns
     shell.run("import temporal_airflow_nb as ta; known = set(ta.dags()['dag_id'])")
     assert "greet_stored" in shell.ns["known"]
     assert cell_file(stack, "greet_stored.py").exists()
 
 
-def test_a_backfill_leaves_a_run_for_each_date(dag, shell):
+def test_a_backfill_creates_a_run_for_each_date(dag, shell):
     run = dag("--wait --backfill 2026-01-02 2026-01-04", DAILY)
     runs = shell.ns["runs"]
     assert [r.run_id[:20] for r in runs] == [f"backfill__2026-01-0{day}" for day in (2, 3, 4)]
@@ -220,13 +220,13 @@ def test_a_backfill_leaves_a_run_for_each_date(dag, shell):
         ("yesterday 2026-01-02", DAILY, "'yesterday' isn't a date"),
     ],
 )
-def test_a_backfill_that_makes_no_sense_is_refused(dag, dates, body, words):
+def test_an_impossible_backfill_is_refused(dag, dates, body, words):
     with pytest.raises(InvalidInputError, match=words) as caught:
         dag(f"--backfill {dates}", body)
     assert caught.value.hint
 
 
-def test_write_to_writes_a_file_that_has_nothing_to_do_with_a_notebook(dag, tmp_path):
+def test_write_to_writes_a_plain_file(dag, tmp_path):
     path = tmp_path / "greet.py"
     dag(f"--write-to {path}")
     assert "def greet()" in path.read_text()
@@ -234,7 +234,7 @@ def test_write_to_writes_a_file_that_has_nothing_to_do_with_a_notebook(dag, tmp_
     dag(f"--write-to {path}", CELL.replace("hello {", "bye {"))
     assert "bye {" in path.read_text()
     path.write_text(path.read_text() + "# mine\n")
-    with pytest.raises(InvalidInputError, match="isn't as a cell has left it") as caught:
+    with pytest.raises(InvalidInputError, match="was edited since a cell wrote it") as caught:
         dag(f"--write-to {path}")
     assert "--force" in caught.value.hint
     assert path.read_text().endswith("# mine\n")
@@ -242,7 +242,7 @@ def test_write_to_writes_a_file_that_has_nothing_to_do_with_a_notebook(dag, tmp_
     assert not path.read_text().endswith("# mine\n")
 
 
-def test_write_to_needs_a_place_for_a_python_file(dag, tmp_path):
+def test_write_to_needs_a_writable_path_of_a_python_file(dag, tmp_path):
     (tmp_path / "folder.py").mkdir()
     for path, words in (
         (tmp_path / "x.txt", "Python file"),
@@ -259,7 +259,7 @@ def test_view_none_shows_nothing(dag, capsys):
     assert "greet" not in capsys.readouterr().out
 
 
-def test_what_becomes_of_a_lost_worker_is_the_runs(dag, stack):
+def test_worker_lost_is_stored_with_the_run(dag, stack):
     run = dag("--wait --worker-lost fail")
     with closing(sqlite3.connect(stack.home / "airflow" / "airflow.db")) as database:
         query = "SELECT on_worker_lost FROM temporal_airflow_workflow WHERE run_id = ?"
@@ -288,7 +288,7 @@ with DAG("checked", schedule=None):
     assert "run" not in shell.ns
 
 
-def test_line_magics_show_where_one_is_and_what_has_run(dag, shell, stack, capsys):
+def test_line_magics_show_the_stack_and_its_runs(dag, shell, stack, capsys):
     run = dag("--wait")
     shell.run("status = %temporal_status")
     assert shell.ns["status"]["where"]["state folder"] == str(stack.home)
@@ -307,17 +307,17 @@ def test_line_magics_show_where_one_is_and_what_has_run(dag, shell, stack, capsy
         shell.run("%temporal_ui nope")
 
 
-def test_every_magic_is_explained(shell):
+def test_every_magic_has_a_docstring(shell):
     for name in ("up", "down", "status", "runs", "show", "ui"):
         assert shell.ip.find_line_magic(f"temporal_{name}").__doc__
 
 
-def test_down_says_whether_there_was_a_stack(shell, tmp_path, capsys):
+def test_down_reports_whether_a_stack_was_running(shell, tmp_path, capsys):
     shell.run(f"%temporal_down --home {tmp_path / 'none'}")
     assert "No stack runs in" in capsys.readouterr().out
 
 
-def test_unloading_leaves_no_trace(shell, dag):
+def test_unloading_removes_everything(shell, dag):
     dag()
     shell.run("%unload_ext temporal_airflow_nb")
     assert shell.ip.find_cell_magic("temporal_dag") is None
@@ -336,7 +336,7 @@ def test_unloading_leaves_no_trace(shell, dag):
     assert len(shell.ip.Completer.custom_matchers) == 1
 
 
-def test_unloading_leaves_a_stack_that_others_started(shell, dag, stack):
+def test_unloading_keeps_a_stack_that_another_process_started(shell, dag, stack):
     dag()
     shell.run("%unload_ext temporal_airflow_nb")
     assert stack.is_running

@@ -1,4 +1,4 @@
-"""Which stack a kernel works with, and what becomes of it when the kernel restarts, dies or ends."""
+"""Tests which stack a kernel uses, and what happens to it when the kernel restarts, dies or ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_embedded_stack_of_the_state_folder_is_the_current_one(tmp_path, mon
     assert current.current(tmp_path / "b").home == tmp_path / "b"
 
 
-def test_a_stack_in_use_is_the_current_one_until_it_is_let_go(tmp_path, monkeypatch):
+def test_a_used_stack_is_the_current_one_until_it_is_released(tmp_path, monkeypatch):
     monkeypatch.setenv("TEMPORAL_AIRFLOW_HOME", str(tmp_path / "a"))
     other = LocalStack(tmp_path / "other")
     current.use(other)
@@ -56,7 +56,7 @@ def test_config_names_the_state_folder(shell, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_when_its_kernel_is_killed_and_the_next_takes_it_over(start_kernel, tmp_path):
+def test_a_run_continues_when_its_kernel_is_killed_and_the_next_kernel_takes_over(start_kernel, tmp_path):
     home, gate = tmp_path / "home", tmp_path / "gate"
     kernel = start_kernel(home)
     kernel.run(CELL.format(gate=str(gate)).lstrip())
@@ -87,7 +87,7 @@ def test_a_run_goes_on_when_its_kernel_is_killed_and_the_next_takes_it_over(star
 
 
 @pytest.mark.slow
-def test_nothing_is_left_when_a_kernel_was_killed_and_nobody_comes(start_kernel, tmp_path):
+def test_a_stack_ends_when_its_kernel_was_killed_and_no_other_kernel_comes(start_kernel, tmp_path):
     home = tmp_path / "home"
     kernel = start_kernel(home)
     kernel.run("%config TemporalDag.linger = 1\n%temporal_up")

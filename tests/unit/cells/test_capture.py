@@ -1,4 +1,4 @@
-"""What a cell takes along of the cells before it, in a real IPython shell."""
+"""Tests which code of other cells a cell captures, in a real IPython shell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import types
 import pytest
 
 from temporal_airflow_nb.cells import prepare
-from temporal_airflow_nb.cells.line_map import cell_of
+from temporal_airflow_nb.cells.line_map import find_cell
 
 
 class Notebook:
@@ -33,14 +33,14 @@ class Notebook:
             folder=self.folder,
         )
 
-    def carried(self, cell):
-        """Take a cell along, and return the text above it."""
+    def code_above(self, cell):
+        """Prepare a cell and return the captured code above it."""
         prepared = self.prepare(cell)
         assert prepared.findings == []
         return prepared.plain.removesuffix(cell + "\n").split('notebook."""\n')[-1].strip()
 
     def executed(self, cell):
-        """Execute the cell's file on its own, and return what it defines."""
+        """Execute the cell's file alone and return the names that it defines."""
         prepared = self.prepare(cell)
         assert [f for f in prepared.findings if f.level == "error"] == []
         for text in (prepared.plain, prepared.source):
@@ -61,7 +61,7 @@ def notebook(shell, tmp_path, monkeypatch):
     return Notebook(shell, tmp_path)
 
 
-def test_a_cell_that_uses_nothing_stays_as_it_is(notebook):
+def test_a_cell_without_captured_names_stays_unchanged(notebook):
     notebook.run("x = 1")
     prepared = notebook.prepare("y = 2\nprint(y)\n")
     assert prepared.source == "# %% In [2]: %%temporal_dag\ny = 2\nprint(y)\n"
@@ -73,13 +73,13 @@ def test_imports_are_gathered_and_sorted(notebook):
         "import os.path, json as j\nfrom functools import partial\nimport os",
         "import xml.dom\nimport xml.sax\ntry:\n    import nothing as toml\nexcept ImportError:\n    import csv as toml",
     )
-    assert notebook.carried("print(os, j, partial, xml, toml)") == (
+    assert notebook.code_above("print(os, j, partial, xml, toml)") == (
         "import csv as toml\nimport json as j\nimport os.path\nimport xml.dom\nimport xml.sax\n"
         "from functools import partial"
     )
 
 
-def test_code_is_carried_with_what_it_uses(notebook):
+def test_captured_code_includes_the_names_it_uses(notebook):
     notebook.run(
         "from functools import wraps\nTIMES = 2",
         "def doubled(f):\n    @wraps(f)\n    def inner(x):\n        return f(x) * TIMES\n    return inner",
@@ -91,7 +91,7 @@ def test_code_is_carried_with_what_it_uses(notebook):
     assert made["result"] == (16, 9, [0, 1])
 
 
-def test_the_file_reads_as_if_a_person_had_written_it(notebook, monkeypatch):
+def test_the_file_is_formatted_like_handwritten_code(notebook, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/orders.ipynb")
     notebook.run(
         "import json\nRATE = 1.2  # of the day\n\nNAMES = ['a', 'b']",
@@ -148,12 +148,14 @@ def test_the_file_reads_as_if_a_person_had_written_it(notebook, monkeypatch):
     }
 
 
-def test_lines_of_the_file_are_those_of_the_cells(notebook):
+def test_lines_of_the_file_map_to_lines_of_the_cells(notebook):
     notebook.run(
         "\n\nimport json\ndef first():\n    return json", "%%time\ndef second():\n    return first()"
     )
     source = notebook.prepare("\nprint(second())").source
-    placed = {str(cell_of(source, n)): text for n, text in enumerate(source.splitlines(), 1) if text.strip()}
+    placed = {
+        str(find_cell(source, n)): text for n, text in enumerate(source.splitlines(), 1) if text.strip()
+    }
     assert placed["In [1], line 4"] == "def first():"
     assert placed["In [2], line 3"] == "    return first()"
     assert placed["In [3], line 3"] == "print(second())"
@@ -172,7 +174,7 @@ def test_lines_of_the_file_are_those_of_the_cells(notebook):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("how", ["assigned", "computed", "unpacked"])
-def test_simple_values_are_carried(notebook, value, how):
+def test_simple_values_are_captured(notebook, value, how):
     notebook.run(
         "import collections, dataclasses, datetime, decimal, enum, fractions, functools, pathlib, re, uuid, zoneinfo",
         "class Color(enum.Enum):\n    RED = 1\n",
@@ -188,23 +190,23 @@ def test_simple_values_are_carried(notebook, value, how):
     assert repr(made) == repr(notebook.ip.user_ns["VALUE"])
 
 
-def test_a_value_is_what_it_has_become(notebook):
+def test_the_present_value_of_a_name_is_captured(notebook):
     notebook.run("FILES = []\nTODAY = 1", "FILES.append('a')\nfor TODAY in range(3): pass")
-    assert notebook.carried("print(FILES, TODAY)") == "FILES = ['a']\nTODAY = 2"
+    assert notebook.code_above("print(FILES, TODAY)") == "FILES = ['a']\nTODAY = 2"
 
 
-def test_the_expression_is_kept_where_it_gives_the_value(notebook):
+def test_an_expression_that_gives_the_value_again_is_captured(notebook):
     notebook.run(
         "from datetime import timedelta\nDAY = 60 * 60 * 24\nWAIT = timedelta(seconds=DAY)\nnow = max(DAY, 1)"
     )
     notebook.run("import os\nos.environ['X'] = 'y'\nHOME = os.environ['X']")
-    assert notebook.carried("print(WAIT, now, HOME)") == (
+    assert notebook.code_above("print(WAIT, now, HOME)") == (
         "from datetime import timedelta\n\n"
         "DAY = 60 * 60 * 24\nWAIT = timedelta(seconds=DAY)\nnow = max(DAY, 1)\nHOME = 'y'"
     )
 
 
-def test_values_that_need_an_import_keep_off_taken_names(notebook):
+def test_imports_for_values_do_not_hide_other_names(notebook):
     notebook.run(
         "import datetime as d\ndatetime = 'mine'\ntimedelta = 'too'\nWHEN = [d.date(2026, 1, 1)]\ndel d"
     )
@@ -215,14 +217,14 @@ def test_values_that_need_an_import_keep_off_taken_names(notebook):
     )
 
 
-def test_default_args_with_functions_are_carried(notebook):
+def test_default_args_with_functions_are_captured(notebook):
     notebook.run("def tell(context): pass", "args = dict(retries=2)\nargs['on_failure_callback'] = tell")
-    assert notebook.carried("print(args)") == (
+    assert notebook.code_above("print(args)") == (
         "def tell(context): pass\n\n\nargs = {'retries': 2, 'on_failure_callback': tell}"
     )
 
 
-def test_what_was_done_to_code_after_its_definition_is_carried(notebook):
+def test_later_changes_of_functions_and_classes_are_captured(notebook):
     notebook.run(
         "from functools import singledispatch\n@singledispatch\ndef kind(x): return 'any'\nclass A: pass",
         "@kind.register\ndef _(x: int): return 'int'\n@kind.register\ndef _(x: str): return 'str'",
@@ -234,7 +236,7 @@ def test_what_was_done_to_code_after_its_definition_is_carried(notebook):
 
 
 @pytest.mark.parametrize("used", ["[f() for f in STEPS]", "[a(), b()]"])
-def test_decorators_that_register_fill_their_registry_in_the_file_too(notebook, used):
+def test_decorators_fill_their_registry_in_the_file(notebook, used):
     notebook.run(
         "STEPS = []\ndef step(f):\n    STEPS.append(f)\n    return f",
         "@step\ndef a(): return 'a'\n@step\ndef b(): return len(STEPS)",
@@ -242,7 +244,7 @@ def test_decorators_that_register_fill_their_registry_in_the_file_too(notebook, 
     assert notebook.executed(f"result = {used}, len(STEPS)")["result"] == (["a", 2], 2)
 
 
-def test_a_registry_that_cannot_be_begun_anew_is_refused(notebook):
+def test_a_registry_without_a_pure_initial_value_is_refused(notebook):
     notebook.run(
         "import json\nSTEPS = json.loads('{}')\ndef step(f):\n    STEPS['a'] = f\n    return f",
         "@step\ndef a(): return 'a'",
@@ -253,7 +255,7 @@ def test_a_registry_that_cannot_be_begun_anew_is_refused(notebook):
 
 
 @pytest.mark.filterwarnings("ignore:`make_tokens_by_line` received:UserWarning")
-def test_text_keeps_its_indentation_its_spaces_and_its_odd_line_breaks(notebook):
+def test_strings_keep_indentation_spaces_and_unusual_line_breaks(notebook):
     notebook.run(
         "if True:\n    def f(n):\n        return '''a\n    b''' + f'''\n      {n}\n    c'''\n    X = '''d  \n    e'''",
         "Y = 'a\u2028b'\n\x0cZ = 1",
@@ -262,7 +264,7 @@ def test_text_keeps_its_indentation_its_spaces_and_its_odd_line_breaks(notebook)
     assert made["result"] == ("a\n    b\n      1\n    c", "d  \n    e", "a\u2028b", 1, "c\u2028d")
 
 
-def test_the_latest_definition_counts(notebook):
+def test_the_latest_definition_is_captured(notebook):
     notebook.run("def f(): return 1\ndef g(): return 1", "def f(): return 2")
     notebook.run("def g(: return 3", "raise ValueError\ndef g(): return 4", errors=True)
     notebook.run("f = f")
@@ -270,57 +272,57 @@ def test_the_latest_definition_counts(notebook):
     assert made["result"] == (2, 1)
 
 
-def test_magics_and_commands_of_other_cells_are_passed_over(notebook):
+def test_magics_and_commands_of_other_cells_are_skipped(notebook):
     notebook.run("!true\nrows = !echo a b\n%time RATE = 2\n%%timeit -n1 -r1\npass", errors=True)
     notebook.run("rows = !echo a b\n%time RATE = 2", "%%capture out\nNAME = 'n'", "int?")
     assert notebook.executed("result = rows, RATE, NAME")["result"] == (["a b"], 2, "n")
 
 
-def test_a_value_of_no_known_line_is_of_no_cell(notebook):
+def test_a_value_without_a_known_line_maps_to_no_cell(notebook):
     notebook.run("import dataclasses\n@dataclasses.dataclass\nclass Row:\n    n: int", "%time ROW = Row(1)")
     source = notebook.prepare("print(ROW, Row)").source
     line = source.splitlines().index("ROW = Row(n=1)") + 1
-    assert cell_of(source, line) is None
-    assert str(cell_of(source, len(source.splitlines()))) == "In [3], line 2"
+    assert find_cell(source, line) is None
+    assert str(find_cell(source, len(source.splitlines()))) == "In [3], line 2"
 
 
-def test_star_imports_of_other_cells(notebook):
+def test_names_from_star_imports_of_other_cells_are_imported(notebook):
     notebook.run("from math import *\nfrom os.path import *")
     assert (
-        notebook.carried("print(pi, sqrt(2), join)")
+        notebook.code_above("print(pi, sqrt(2), join)")
         == "from math import pi, sqrt\nfrom posixpath import join"
     )
 
 
-def test_a_star_import_in_the_cell_leaves_names_alone(notebook):
+def test_a_star_import_in_the_cell_suppresses_findings_about_names(notebook):
     notebook.run("gen = (i for i in [])")
     assert notebook.prepare("from os import *\nprint(gen, getcwd())").findings == []
 
 
-def test_names_that_are_the_cells_own(notebook):
+def test_names_bound_in_the_cell_are_not_captured(notebook):
     notebook.run("a = b = c = d = e = open('/dev/null')")
-    assert notebook.carried(
+    assert notebook.code_above(
         "import a\ndef b(c): return c\n[d for d in b(1)]\nwith a as e: e\nprint(__name__, __file__, len)"
     ) == ""  # fmt: skip
 
 
-def test_names_whose_lack_is_seen_to(notebook):
+def test_names_with_a_handled_name_error_cause_no_finding(notebook):
     cell = "try:\n    get_ipython(), unknown\nexcept NameError:\n    pass\n"
     cell += "def f(x):\n    if x:\n        del x\n    return x\n"
     cell += "def g():\n    y: int\n    def h():\n        nonlocal y\n        y = 1\n    return y"
     assert notebook.prepare(cell).findings == []
 
 
-def test_annotations_of_a_cell_that_defers_them(notebook):
+def test_deferred_annotations_cause_no_finding(notebook):
     assert (
         notebook.prepare("from __future__ import annotations\ndef f(x: Unknown) -> Other: ...").findings == []
     )
     assert [p[3] for p in notebook.problems("def f(x: Unknown): ...")] == [
-        "Unknown isn't defined, neither in this cell nor in one that was executed."
+        "Unknown is defined neither in this cell nor in an executed one."
     ]
 
 
-def test_future_features_hold_for_what_follows_as_in_ipython(notebook):
+def test_future_features_apply_to_later_cells(notebook):
     notebook.run("from __future__ import annotations", "def f(x: Unknown): return f.__annotations__")
     assert notebook.executed("result = f(1)")["result"] == {"x": "Unknown"}
 
@@ -336,29 +338,29 @@ def load():
     [
         ("import pandas\ndf = pandas.DataFrame([1, 2])", "df", "DataFrame of 2 rows × 1 columns", "inside the task"),
         ("import sqlite3\nconn = sqlite3.connect(':memory:')", "conn", "sqlite3.Connection", "an Airflow connection"),
-        ("gen = (i for i in [])", "gen", "is a generator", "or a list of it"),
+        ("gen = (i for i in [])", "gen", "is a generator", "convert it to a list"),
         ("log = open('/dev/null')", "log", "is a _io.TextIOWrapper", "Open it inside the task"),
         ("import types\nmod = types.ModuleType('mod')", "mod", "is the module mod", "file beside the notebook"),
         ("exec('f = lambda: 1')", "f", "is a lambda", "define it with def"),
         ("exec('def f(): pass')", "f", "is the function f", "define it with def"),
         ("def f(): pass\nexec('def f(): return 1')", "f", "isn't what In [1], line 1 defined", "Execute the cell"),
-        ("class A: pass\na = A()", "a", "is an A", "write `a = A()` into this cell too"),
-        ("import threading\nlock = threading.Lock()", "lock", "is a _thread.lock", "make it inside the task"),
+        ("class A: pass\na = A()", "a", "is an A", "copy `a = A()` into this cell"),
+        ("import threading\nlock = threading.Lock()", "lock", "is a _thread.lock", "Create it inside the task"),
         ("import numpy\nrows = numpy.zeros(3)", "rows", "is a numpy.ndarray", ".tolist()"),
         ("rows = [n for n in range(100_000)]", "rows", "takes more than 100 kB as source", "Write it to a file"),
-        ("rows = []\nrows += [rows, rows]", "rows", "holds itself", "Build it in the task"),
-        ("class A:\n    def __getattr__(self, name): 1 / 0\na = A()", "a", "is an A", "write `a = A()` into this"),
+        ("rows = []\nrows += [rows, rows]", "rows", "contains itself", "Build it in the task"),
+        ("class A:\n    def __getattr__(self, name): 1 / 0\na = A()", "a", "is an A", "copy `a = A()` into this"),
         ("rows = [open('/dev/null')]", "rows", "is a _io.TextIOWrapper", "Open it"),
         ("", "display", "exists only in the notebook", "Print it"),
         ("5", "_", "exists only in the notebook", "a name of its own"),
         ("", "In", "exists only in the notebook", "a name of its own"),
-        ("%%script false --no-raise-error\nx = 1", "x", "isn't defined, neither", "Define it in a cell."),
-        ("x = 1\ndel x", "x", "isn't defined any more: In [1], line 1 did", "Execute that cell again"),
-        ("loader = 1", "loadr", "isn't defined, neither", "Did you mean loader?"),
-        ("", "pd", "isn't defined, neither", "Import it: import pandas as pd"),
+        ("%%script false --no-raise-error\nx = 1", "x", "is defined neither in", "Define it in a cell."),
+        ("x = 1\ndel x", "x", "isn't defined any more; In [1], line 1 defined it", "Execute that cell again"),
+        ("loader = 1", "loadr", "is defined neither in", "Did you mean loader?"),
+        ("", "pd", "is defined neither in", "Import it: `import pandas as pd`."),
     ],
 )  # fmt: skip
-def test_what_cannot_be_taken_along_is_said(notebook, define, name, message, hint):
+def test_names_that_cannot_be_captured_are_reported(notebook, define, name, message, hint):
     if define:
         notebook.run(define)
     [problem] = notebook.problems("from x import task\n" + PROBLEMS.format(name=name))
@@ -369,17 +371,15 @@ def test_what_cannot_be_taken_along_is_said(notebook, define, name, message, hin
     assert hint in problem[4]
 
 
-def test_what_only_another_dag_defines_is_said(notebook):
+def test_a_name_that_only_another_dag_cell_defines_is_reported(notebook):
     notebook.run("%%temporal_dag --name 'a/b'\n\ndef clean(): pass", errors=True)
     [(_, code, line, message, hint)] = notebook.problems("clean()")
     assert (code, line) == ("unknown-name", 2)
-    assert message.startswith(
-        "clean is defined only by In [1], line 3, and a cell under %%temporal_dag isn't"
-    )
-    assert hint == "Move its definition to a cell without the magic, for both to use."
+    assert message.startswith("clean is only defined by In [1], line 3, but a cell with %%temporal_dag isn't")
+    assert hint == "Move its definition to a cell without the magic, so that both cells can use it."
 
 
-def test_all_problems_are_told_at_once_and_by_which_way_they_come(notebook):
+def test_all_problems_are_reported_with_the_names_that_lead_to_them(notebook):
     notebook.run(
         "gen = (i for i in [])\nlog = open('/dev/null')\ndef uses(): return gen\ndef more(): return uses()"
     )
@@ -390,7 +390,7 @@ def test_all_problems_are_told_at_once_and_by_which_way_they_come(notebook):
     ]
 
 
-def test_secrets_are_pointed_out(notebook):
+def test_secrets_cause_a_warning(notebook):
     notebook.run("API_TOKEN = 'abc'\nSECRET = ''\nTOKENS = 5")
     assert [(p[:3], p[3].split()[0]) for p in notebook.problems("print(API_TOKEN, SECRET, TOKENS)")] == [
         (("warning", "secret-value", 2), "API_TOKEN")
@@ -424,7 +424,7 @@ def test_modules_beside_the_notebook_can_be_imported(notebook, monkeypatch):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
-def test_type_parameters_are_names_of_their_own(notebook):
+def test_type_parameters_are_not_captured(notebook):
     notebook.run(
         "class Bound: pass",
         "def first[T: Bound](rows: list[T]) -> T:\n    kept: T = rows[0]\n    return kept",

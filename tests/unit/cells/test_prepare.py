@@ -7,9 +7,9 @@ import pytest
 from temporal_airflow_nb.cells import prepare
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
 
-GOOD = prepare.source_of("from airflow.sdk import dag\n", 1)
+GOOD = prepare.make_source("from airflow.sdk import dag\n", 1)
 
-THREE_LINES = prepare.source_of("1\n2\nx\n", 1)
+THREE_LINES = prepare.make_source("1\n2\nx\n", 1)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ THREE_LINES = prepare.source_of("1\n2\nx\n", 1)
     ],
 )
 def test_dags_are_found_without_running_the_cell(source, ids):
-    assert prepare.dag_ids(ast.parse(source)) == ids
+    assert prepare.find_dag_ids(ast.parse(source)) == ids
 
 
 @pytest.mark.parametrize(
@@ -45,42 +45,42 @@ def test_dags_are_found_without_running_the_cell(source, ids):
         ("DAG('a')", "mine.py", "mine.py"),
     ],
 )
-def test_the_file_is_named_after_the_dag_the_cell_or_as_asked(source, name, file):
-    assert prepare.file_name(ast.parse(source), name, 7) == file
+def test_the_file_is_named_after_the_option_the_dag_or_the_cell(source, name, file):
+    assert prepare.choose_file_name(ast.parse(source), name, 7) == file
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", ".py"])
-def test_a_name_that_is_no_file_name_is_refused(name):
+def test_an_invalid_file_name_is_refused(name):
     with pytest.raises(InvalidInputError):
-        prepare.file_name(ast.parse(""), name, 1)
+        prepare.choose_file_name(ast.parse(""), name, 1)
 
 
 def test_lines_of_the_file_are_lines_of_the_cell():
-    assert prepare.source_of("a = 1\nb = 2\n", 1).splitlines()[1:] == ["a = 1", "b = 2"]
+    assert prepare.make_source("a = 1\nb = 2\n", 1).splitlines()[1:] == ["a = 1", "b = 2"]
     with pytest.raises(DagFileError, match=r"cell line 3: .*\n    b = = 2\n") as caught:
-        prepare.parse(prepare.source_of("a = 1\nb = = 2\n", 1))
+        prepare.parse(prepare.make_source("a = 1\nb = = 2\n", 1))
     assert caught.value.facts["line"] == 3
 
 
 def test_a_null_character_is_refused():
     with pytest.raises(DagFileError):
-        prepare.parse(prepare.source_of("a = '\0'", 1))
+        prepare.parse(prepare.make_source("a = '\0'", 1))
 
 
 def test_a_cell_is_written_to_the_bundle(tmp_path):
-    with prepare.placed(tmp_path, "etl.py", GOOD) as path:
+    with prepare.stored_file(tmp_path, "etl.py", GOOD) as path:
         assert path == tmp_path / "notebook" / "etl.py"
         assert path.read_text() == GOOD
     assert [entry.name for entry in path.parent.iterdir()] == ["etl.py"]
 
 
 def failing(tmp_path, error, source=THREE_LINES):
-    with pytest.raises(type(error)) as caught, prepare.placed(tmp_path, "etl.py", source):
+    with pytest.raises(type(error)) as caught, prepare.stored_file(tmp_path, "etl.py", source):
         raise error
     return str(caught.value)
 
 
-def test_a_cell_that_is_no_dag_file_leaves_nothing(tmp_path):
+def test_a_refused_cell_leaves_no_file(tmp_path):
     path = tmp_path / "notebook" / "etl.py"
     said = failing(tmp_path, DagFileError(f"{path}, line 4: NameError: name 'x' is not defined", line=4))
     assert said == "cell line 4: NameError: name 'x' is not defined"
@@ -88,23 +88,23 @@ def test_a_cell_that_is_no_dag_file_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("error", [DagFileError("broken"), DagNotFoundError("none"), InvalidConfError("no")])
-def test_the_good_file_before_comes_back(tmp_path, error):
-    with prepare.placed(tmp_path, "etl.py", GOOD) as path:
+def test_the_former_file_is_restored_after_an_error(tmp_path, error):
+    with prepare.stored_file(tmp_path, "etl.py", GOOD) as path:
         pass
     failing(tmp_path, error)
     assert path.read_text() == GOOD
     assert [entry.name for entry in path.parent.iterdir()] == ["etl.py"]
 
 
-def test_a_good_file_stays_when_something_else_is_wrong(tmp_path):
+def test_a_valid_file_stays_after_another_error(tmp_path):
     failing(tmp_path, InvalidInputError("no such date"), GOOD)
     assert (tmp_path / "notebook" / "etl.py").read_text() == GOOD
 
 
 def test_an_unchanged_cell_does_not_touch_its_file(tmp_path):
-    with prepare.placed(tmp_path, "etl.py", GOOD) as path:
+    with prepare.stored_file(tmp_path, "etl.py", GOOD) as path:
         before = path.stat()
-    with prepare.placed(tmp_path, "etl.py", GOOD):
+    with prepare.stored_file(tmp_path, "etl.py", GOOD):
         after = path.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
@@ -112,18 +112,18 @@ def test_an_unchanged_cell_does_not_touch_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("body", "line", "said", "hint"),
     [
-        ("x = 1\n!pip install x", 3, "`!pip install x` is a command of the notebook", "a cell of its own"),
-        ("files = !ls", 2, "`files = !ls` is a command", "a cell of its own"),
-        ("%time x = 1", 2, "`%time x = 1` is a command", "a cell of its own"),
-        ("def f():\n    return 1\nf?", 4, "`f?` is a command", "a cell of its own"),
+        ("x = 1\n!pip install x", 3, "`!pip install x` is a notebook command", "another cell"),
+        ("files = !ls", 2, "`files = !ls` is a notebook command", "another cell"),
+        ("%time x = 1", 2, "`%time x = 1` is a notebook command", "another cell"),
+        ("def f():\n    return 1\nf?", 4, "`f?` is a notebook command", "another cell"),
         ("import asyncio\nawait asyncio.sleep(1)", 3, "'await' outside function", "`async def`"),
         ("async with x: pass", 2, "outside async function", "`async def`"),
         ("return 1", 2, "'return' outside function", ""),
     ],
 )
-def test_what_only_a_notebook_can_execute_is_said(body, line, said, hint):
+def test_syntax_that_only_a_notebook_can_execute_is_refused(body, line, said, hint):
     with pytest.raises(DagFileError) as caught:
-        prepare.parse(prepare.source_of(body, 1))
+        prepare.parse(prepare.make_source(body, 1))
     assert caught.value.message.startswith(f"cell line {line}: ")
     assert said in caught.value.message
     assert hint in caught.value.hint
@@ -140,20 +140,22 @@ def test_what_only_a_notebook_can_execute_is_said(body, line, said, hint):
         ("d = etl()", "etl.py"),
     ],
 )
-def test_a_file_keeps_its_name_where_ids_are_made(source, file):
+def test_a_file_with_computed_ids_keeps_its_name(source, file):
     assert (
-        prepare.file_name(ast.parse(source), None, 1) == prepare.file_name(ast.parse(source), None, 2) == file
+        prepare.choose_file_name(ast.parse(source), None, 1)
+        == prepare.choose_file_name(ast.parse(source), None, 2)
+        == file
     )
 
 
-def test_errors_in_what_other_cells_defined_name_those(tmp_path):
+def test_errors_in_code_of_other_cells_name_those_cells(tmp_path):
     path = tmp_path / "etl.py"
     source = "# header\nimport csv\n\n# %% In [3], line 5\ndef f(): 1 / 0\n\n# %% In [7], line 2\nf()\n"
     error = DagFileError(f"{path}, line 5: ZeroDivisionError", path=str(path), line=5)
-    assert str(prepare.in_cell(error, path, source)) == "In [3], line 5: ZeroDivisionError"
-    assert prepare.in_cell(error, path, source).facts["line"] is None
+    assert str(prepare.locate_in_cell(error, path, source)) == "In [3], line 5: ZeroDivisionError"
+    assert prepare.locate_in_cell(error, path, source).facts["line"] is None
     own = DagFileError(f"{path}, line 8: NameError", path=str(path), line=8)
-    assert str(prepare.in_cell(own, path, source)) == "cell line 2: NameError"
-    assert prepare.in_cell(own, path, source).facts["line"] == 2
+    assert str(prepare.locate_in_cell(own, path, source)) == "cell line 2: NameError"
+    assert prepare.locate_in_cell(own, path, source).facts["line"] == 2
     generated = DagFileError(f"{path}, line 2: ImportError", path=str(path), line=2)
-    assert str(prepare.in_cell(generated, path, source)) == "line 2 of the cell's file: ImportError"
+    assert str(prepare.locate_in_cell(generated, path, source)) == "line 2 of the cell's file: ImportError"

@@ -21,12 +21,12 @@ def body(source):
 def test_a_dag_that_is_not_called_is_an_error():
     [finding] = preflight.check(HEAD + "@dag(schedule=None)\ndef etl(): ...\n")
     assert (finding.level, finding.code, finding.line) == ("error", "uncalled-dag", 3)
-    assert finding.hint == "Call it at the end: etl()"
+    assert finding.hint == "Call it at the end: `etl()`."
     assert finding.to_dict()["dag_id"] == "etl"
 
 
 @pytest.mark.parametrize("call", ["etl()", "d = etl()", "dags = [f() for f in (etl,)]", "make(etl)"])
-def test_a_dag_that_is_used_is_fine(call):
+def test_a_dag_that_is_used_causes_no_finding(call):
     assert found(f"@dag\ndef etl(): ...\n{call}\n") == []
 
 
@@ -35,7 +35,7 @@ def test_a_dag_beside_another_that_is_called_is_a_warning():
     assert (finding.level, finding.dag_id) == ("warning", "two")
 
 
-def test_two_tasks_of_one_id():
+def test_two_tasks_with_the_same_id_are_an_error():
     source = body("BashOperator(task_id='x')\nBashOperator.partial(task_id='x').expand(a=[1])")
     [finding] = preflight.check(HEAD + source)
     assert (finding.level, finding.code, finding.task_id, finding.line) == (
@@ -57,7 +57,7 @@ def test_two_tasks_of_one_id():
         "for i in range(2):\n    BashOperator(task_id=f'x{i}')",
     ],
 )
-def test_ids_that_may_be_two_are_fine(source):
+def test_ids_that_may_differ_cause_no_finding(source):
     assert found(body(source)) == []
 
 
@@ -73,7 +73,7 @@ def test_ids_that_may_be_two_are_fine(source):
         ("x = a()\ny = b()\nx >> Label('l') >> y >> x", "a >> b >> a"),
     ],
 )
-def test_cycles(source, path):
+def test_a_cycle_is_an_error(source, path):
     [finding] = preflight.check(HEAD + body(source))
     assert (finding.level, finding.code) == ("error", "cycle")
     assert path in finding.message
@@ -89,7 +89,7 @@ def test_cycles(source, path):
         "a() >> b() >> a()",
     ],
 )
-def test_graphs_without_a_cycle(source):
+def test_graphs_without_a_cycle_cause_no_finding(source):
     assert found(body(source)) == []
 
 
@@ -107,7 +107,7 @@ def test_graphs_without_a_cycle(source):
         ("DAG('d', start_date=datetime(2020, 1, 1))", []),
     ],
 )  # fmt: skip
-def test_dates(source, codes):
+def test_unclear_dates_cause_warnings(source, codes):
     findings = preflight.check(HEAD + source)
     assert [finding.code for finding in findings] == codes
     assert all(finding.level == "warning" for finding in findings)
@@ -117,7 +117,7 @@ def test_the_fix_of_a_naive_date_can_be_pasted():
     [finding] = preflight.check(
         "from datetime import datetime\nDAG('d', start_date=datetime(2020, 1, day=3))"
     )
-    assert finding.hint == 'Say which: pendulum.datetime(2020, 1, day=3, tz="UTC")'
+    assert finding.hint == 'Add a time zone: `pendulum.datetime(2020, 1, day=3, tz="UTC")`.'
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_the_fix_of_a_naive_date_can_be_pasted():
         ("class Variable:\n    get = dict\nVariable.get('x')\ntime.sleep(1)\nx.get('y')", []),
     ],
 )
-def test_slow_calls_outside_of_tasks(source, lines):
+def test_slow_calls_outside_of_tasks_cause_warnings(source, lines):
     findings = preflight.check(HEAD + source)
     assert [(f.level, f.code, f.line) for f in findings] == [
         ("warning", "slow-top-level-call", n) for n in lines
@@ -164,12 +164,17 @@ etl()
 @pytest.mark.parametrize(
     ("answer", "tie", "level", "message"),
     [
-        ("return 'z'", "choose() >> [a(), b()]", "error", "choose chooses 'z', and the DAG has no such task"),
+        (
+            "return 'z'",
+            "choose() >> [a(), b()]",
+            "error",
+            "`choose` chooses 'z', but the DAG has no such task",
+        ),
         ("return 'b'", "choose() >> a(); b()", "warning", "chooses 'b', which isn't downstream"),
         ("return 'a' if 1 else ['a']", "choose() >> [a(), b()]", "warning", "never chooses 'b'"),
     ],
 )
-def test_branches_that_lead_nowhere(answer, tie, level, message):
+def test_branches_that_choose_wrongly_are_reported(answer, tie, level, message):
     findings = preflight.check(HEAD + BRANCH.format(answer=answer, tie=tie))
     assert [f.level for f in findings if message in f.message] == [level]
 
@@ -185,12 +190,12 @@ def test_branches_that_lead_nowhere(answer, tie, level, message):
         ("return None", "choose() >> [a(), b()]"),
     ],
 )
-def test_branches_that_may_lead_somewhere(answer, tie):
+def test_branches_that_may_be_right_cause_no_finding(answer, tie):
     assert found(BRANCH.format(answer=answer, tie=tie)) == []
 
 
-def test_what_is_stored_is_named_with_its_line():
-    uses = preflight.uses(
+def test_used_connections_variables_and_pools_are_found_with_their_lines():
+    uses = preflight.find_uses(
         """
 day = Variable.get("day")
 other = Variable.get("with_default", default=1)
@@ -213,7 +218,7 @@ text = "var.value.not_a_template"
     assert uses.pools == {"small": 7, "big": 14}
 
 
-def test_files_beside_the_notebook_are_not_beside_the_tasks(tmp_path):
+def test_a_relative_path_of_a_file_beside_the_notebook_causes_a_warning(tmp_path):
     (tmp_path / "rows.csv").write_text("a")
     source = "@task\ndef load():\n    return pd.read_csv('rows.csv'), open('none.csv'), print('rows.csv')\n"
     [finding] = preflight.check(source, tmp_path)
@@ -222,6 +227,6 @@ def test_files_beside_the_notebook_are_not_beside_the_tasks(tmp_path):
     assert preflight.check(source.replace("rows.csv", str(tmp_path / "rows.csv")), tmp_path) == []
 
 
-def test_source_that_is_no_dag_has_nothing_to_say():
+def test_source_without_a_dag_causes_no_finding():
     assert preflight.check("x = 1") == []
-    assert preflight.uses("x = 1") == preflight.Uses()
+    assert preflight.find_uses("x = 1") == preflight.Uses()

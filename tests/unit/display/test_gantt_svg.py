@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from temporal_airflow_nb.display.gantt_svg import gantt_svg
-from temporal_airflow_nb.display.states import LOOKS
+from temporal_airflow_nb.display.gantt_svg import render_gantt
+from temporal_airflow_nb.display.states import STATE_STYLES
 from temporal_airflow_nb.display.svg import ticks
 from tests.support.snapshots import at, mapped, snapshot, task
 
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def chart(*tasks, now=10, **options):
-    return ET.fromstring(gantt_svg(snapshot(*tasks), now=at(now), **options))
+    return ET.fromstring(render_gantt(snapshot(*tasks), now=at(now), **options))
 
 
 def lanes(picture):
@@ -47,7 +47,7 @@ def seconds_of(picture):
     return lambda place: a + (place - x) * (b - a) / (y - x)
 
 
-def test_tries_stand_where_they_were_on_the_axis():
+def test_tries_are_drawn_at_their_times():
     picture = chart(
         task("extract", "success", 2.0, 5.0, queued_dttm=at(0.5).isoformat()),
         task("load", "running", 6.0, try_number=1),
@@ -57,35 +57,35 @@ def test_tries_stand_where_they_were_on_the_axis():
     (wait, ran), (running,), nothing = lanes(picture).values()
     assert [seconds(place) for place in wait[:2]] == pytest.approx([0.5, 2.0], abs=0.05)
     assert [seconds(place) for place in ran[:2]] == pytest.approx([2.0, 5.0], abs=0.05)
-    assert ran[2:] == (LOOKS["success"].color, None, "try 1: success, 3.00 s")
+    assert ran[2:] == (STATE_STYLES["success"].color, None, "try 1: success, 3.00 s")
     assert [seconds(place) for place in running[:2]] == pytest.approx([6.0, 10.0], abs=0.05)
     assert nothing == []
 
 
-def test_former_tries_are_there_and_fainter():
+def test_former_tries_are_drawn_fainter():
     tries = [[1, "failed", at(0).isoformat(), at(1).isoformat(), at(2).isoformat()]]
     picture = chart(task("flaky", "success", 4.0, 6.0, try_number=2, max_tries=2, tries=tries))
     _, first, second = lanes(picture)["flaky"]
-    assert first[2:] == (LOOKS["failed"].color, "0.45", "try 1: failed, 1.00 s")
-    assert second[2:] == (LOOKS["success"].color, None, "try 2: success, 2.00 s")
+    assert first[2:] == (STATE_STYLES["failed"].color, "0.45", "try 1: failed, 1.00 s")
+    assert second[2:] == (STATE_STYLES["success"].color, None, "try 2: success, 2.00 s")
     assert first[1] < second[0]
 
 
-def test_a_few_mapped_instances_have_lanes_of_their_own():
+def test_a_few_mapped_instances_have_a_lane_each():
     picture = chart(
         *mapped("add", "success", "failed"), task("named", "success", 0, 1, map_index=0, label="north")
     )
     assert list(lanes(picture)) == ["add [0]", "add [1]", "named [north]"]
 
 
-def test_many_mapped_instances_share_a_lane_in_which_each_state_has_its_share():
+def test_many_mapped_instances_share_a_lane_divided_by_state():
     picture = chart(*mapped("add", *["success"] * 900, *["failed"] * 100))
     ((name, bars),) = lanes(picture).items()
     assert name == "add [1000]"
     assert [bar[4] for bar in bars] == ["success", "failed"]
 
 
-def test_rows_are_at_most_as_many_as_asked_for():
+def test_the_number_of_rows_is_limited():
     picture = chart(*(task(f"t{number}", "success", 0, 1) for number in range(300)), max_rows=20)
     assert len(lanes(picture)) <= 20
     assert "300 success" in picture.findtext(f"{SVG}desc")
@@ -96,7 +96,7 @@ def test_groups_are_named_once():
     assert list(lanes(picture)) == ["g", "a", "h", "b"]
 
 
-def test_it_says_what_it_shows_to_whoever_cannot_see_it():
+def test_the_picture_describes_itself_to_screen_readers():
     picture = chart(task("extract", "failed", 0.0, 5.0))
     assert picture.get("role") == "img"
     assert picture.findtext(f"{SVG}title") == "Gantt chart of etl, run manual__2026-01-01: running"
@@ -105,8 +105,8 @@ def test_it_says_what_it_shows_to_whoever_cannot_see_it():
     assert "✗" in [t.text for t in picture.iter(f"{SVG}text")]
 
 
-def test_it_stands_alone():
-    source = gantt_svg(snapshot(task("a<script>", "success", 0, 1), task("b", "running", 1)), now=at(3))
+def test_the_picture_is_self_contained():
+    source = render_gantt(snapshot(task("a<script>", "success", 0, 1), task("b", "running", 1)), now=at(3))
     assert "<script" not in source
     assert "<style" not in source
     assert "href" not in source
@@ -114,7 +114,7 @@ def test_it_stands_alone():
 
 
 def test_a_run_without_tasks_or_times_is_drawn():
-    assert "no tasks" in gantt_svg({"dag_id": "etl", "run_id": "r", "state": "queued", "tasks": []})
+    assert "no tasks" in render_gantt({"dag_id": "etl", "run_id": "r", "state": "queued", "tasks": []})
 
 
 @pytest.mark.parametrize(

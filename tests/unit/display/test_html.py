@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from temporal_airflow_nb.display import html, text
-from temporal_airflow_nb.display.failures import failures
-from temporal_airflow_nb.display.model import duration, grid
-from temporal_airflow_nb.display.states import LOOKS, NO_STATUS, PRIORITY, TASK_STATES, overall
-from temporal_airflow_nb.display.terminal import renderable
+from temporal_airflow_nb.display.failures import list_failures
+from temporal_airflow_nb.display.model import build_grid, format_duration
+from temporal_airflow_nb.display.states import NO_STATUS, PRIORITY, STATE_STYLES, TASK_STATES, combine_states
+from temporal_airflow_nb.display.terminal import render_run
 from tests.support.snapshots import at, mapped, snapshot, task
 
 VOID = {"br", "hr", "img", "input", "meta", "link"}
@@ -19,7 +19,7 @@ VOID = {"br", "hr", "img", "input", "meta", "link"}
 def in_terminal(shown, width=80, height=24):
     console = Console(width=width, height=height, color_system=None, legacy_windows=False)
     with console.capture() as capture:
-        console.print(renderable(shown, width=width, height=height))
+        console.print(render_run(shown, width=width, height=height))
     return capture.get().rstrip("\n").split("\n")
 
 
@@ -62,8 +62,8 @@ def etl():
     )
 
 
-def test_plain_text_is_one_line_a_task(etl):
-    assert text.plain(grid(etl, now=at(2)), width=80).splitlines() == [
+def test_plain_text_has_one_line_per_task(etl):
+    assert text.render_text(build_grid(etl, now=at(2)), width=80).splitlines() == [
         "▸ etl · manual__2026-01-01 · running · 2.00 s",
         "✓ extract   success                             1.00 s",
         "▸ add [50]  13 running, 37 success              1.00 s",
@@ -76,8 +76,8 @@ def test_plain_text_is_one_line_a_task(etl):
     ]
 
 
-def test_groups_are_kept_together_where_the_first_member_stands():
-    shown = grid(
+def test_members_of_a_group_follow_its_first_member():
+    shown = build_grid(
         snapshot(task("g.a", group="g"), task("x"), task("g.b", group="g"), task("g.h.c", group="g.h"))
     )
     assert [line if isinstance(line, str) else line.name for _, line in shown.lines()] == [
@@ -92,7 +92,7 @@ def test_groups_are_kept_together_where_the_first_member_stands():
 
 
 def test_a_task_id_without_its_groups_prefix_stays_whole():
-    (row,) = grid(snapshot(task("free", group="g"))).rows
+    (row,) = build_grid(snapshot(task("free", group="g"))).rows
     assert (row.name, row.group) == ("free", "g")
 
 
@@ -105,44 +105,44 @@ def test_a_task_id_without_its_groups_prefix_stays_whole():
         ("success", (4, 2), "4 of 4"),
     ],
 )
-def test_tries_say_how_many_there_may_be(state, tries, shown):
+def test_tries_show_the_allowed_number(state, tries, shown):
     try_number, max_tries = tries
-    (row,) = grid(snapshot(task("a", state, 0, 1, try_number=try_number, max_tries=max_tries))).rows
+    (row,) = build_grid(snapshot(task("a", state, 0, 1, try_number=try_number, max_tries=max_tries))).rows
     assert row.tries == shown
 
 
-def test_a_running_task_lasts_until_now():
-    shown = grid(snapshot(task("a", "running", 1.0)), now=at(3.5))
+def test_the_duration_of_a_running_task_ends_now():
+    shown = build_grid(snapshot(task("a", "running", 1.0)), now=at(3.5))
     assert shown.seconds_of(shown.rows[0]) == 2.5
     assert shown.span(shown.rows[0]) == pytest.approx((1 / 3.5, 1 / 3.5, 1.0))
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 1e9])
-def test_a_clock_that_is_off_makes_no_bar_outside_the_timeline(seconds):
-    shown = grid(snapshot(task("a", "success", seconds, seconds + 1), end=2, state="success"))
+def test_a_wrong_clock_draws_no_bar_outside_the_timeline(seconds):
+    shown = build_grid(snapshot(task("a", "success", seconds, seconds + 1), end=2, state="success"))
     assert all(0 <= part <= 1 for part in shown.span(shown.rows[0]))
 
 
-def test_several_states_are_summed_up_as_airflow_does():
+def test_several_states_are_combined_as_in_airflow():
     from airflow.api_fastapi.common.parameters import state_priority
 
     assert tuple(NO_STATUS if state is None else state.value for state in state_priority) == PRIORITY
-    assert overall({"success": 3, "failed": 1}) == "failed"
-    assert overall({}) == NO_STATUS
+    assert combine_states({"success": 3, "failed": 1}) == "failed"
+    assert combine_states({}) == NO_STATUS
 
 
-def test_every_state_of_airflow_has_a_colour_and_a_sign_of_its_own():
+def test_every_state_of_airflow_has_a_colour_and_a_unique_sign():
     from airflow.utils.state import TaskInstanceState
 
     assert tuple(state.value for state in TaskInstanceState) == TASK_STATES
-    assert set(LOOKS) == {*TASK_STATES, NO_STATUS}
-    assert len({shown.sign for shown in LOOKS.values()}) == len(LOOKS)
+    assert set(STATE_STYLES) == {*TASK_STATES, NO_STATUS}
+    assert len({shown.sign for shown in STATE_STYLES.values()}) == len(STATE_STYLES)
 
 
 def test_a_state_of_a_later_airflow_is_shown_by_its_name():
     later = snapshot(task("a", "hibernating", 0.0))
-    assert "hibernating" in text.plain(grid(later))
-    assert "hibernating" in Page(html.render(grid(later))).text
+    assert "hibernating" in text.render_text(build_grid(later))
+    assert "hibernating" in Page(html.render(build_grid(later))).text
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_state_of_a_later_airflow_is_shown_by_its_name():
     ],
 )
 def test_durations_have_no_impossible_values(seconds, shown):
-    assert duration(seconds) == shown
+    assert format_duration(seconds) == shown
 
 
 def chain(n):
@@ -176,8 +176,8 @@ def chain(n):
     )
 
 
-def test_a_thousand_tasks_fit_a_terminal_with_what_matters():
-    lines = in_terminal(grid(chain(1000), now=at(60)), width=80, height=24)
+def test_a_thousand_tasks_fit_a_terminal():
+    lines = in_terminal(build_grid(chain(1000), now=at(60)), width=80, height=24)
     assert len(lines) <= 24
     assert all(len(line) <= 80 for line in lines)
     shown = "\n".join(lines)
@@ -192,29 +192,31 @@ def test_a_thousand_tasks_of_every_state_in_groups_still_fit():
         task(f"g{i % 50}.t{i}", [*TASK_STATES, None][i % 14], 0.0, 1.0, group=f"g{i % 50}")
         for i in range(1000)
     ]
-    lines = in_terminal(grid(snapshot(*tasks), now=at(2)), height=24)
+    lines = in_terminal(build_grid(snapshot(*tasks), now=at(2)), height=24)
     assert len(lines) <= 24
     assert all(len(line) <= 80 for line in lines)
-    shortened = grid(snapshot(*tasks)).shortened(20)
+    shortened = build_grid(snapshot(*tasks)).shortened(20)
     assert sum(len(row.instances) for row in shortened.rows) == 1000
 
 
 def test_long_names_keep_both_ends_at_80_columns():
     name = "load_" + "x" * 120 + "_eu_west_1"
-    lines = in_terminal(grid(snapshot(task(name, "failed", 0.0, 1.0, try_number=3, max_tries=2)), now=at(2)))
+    lines = in_terminal(
+        build_grid(snapshot(task(name, "failed", 0.0, 1.0, try_number=3, max_tries=2)), now=at(2))
+    )
     assert all(len(line) <= 80 for line in lines)
     assert re.search(r"✗ load_x+…x*_eu_west_1 +failed +try 3 of 3 +1\.00 s", "\n".join(lines))
 
 
 def test_a_wide_terminal_has_a_timeline():
-    narrow = "".join(in_terminal(grid(chain(5), now=at(1)), width=80))
-    wide = "".join(in_terminal(grid(chain(5), now=at(1)), width=120))
+    narrow = "".join(in_terminal(build_grid(chain(5), now=at(1)), width=80))
+    wide = "".join(in_terminal(build_grid(chain(5), now=at(1)), width=120))
     assert "━" not in narrow
     assert "━" in wide
 
 
-def test_html_stands_alone(etl):
-    source = html.render(grid(etl, now=at(2)))
+def test_html_is_self_contained(etl):
+    source = html.render(build_grid(etl, now=at(2)))
     page = Page(source)
     assert "script" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
@@ -234,8 +236,8 @@ def test_html_stands_alone(etl):
     assert ("href", "http://127.0.0.1:8233/namespaces/default/workflows/airflow-etl") in page.attributes
 
 
-def test_html_is_a_table_for_whoever_listens_to_it(etl):
-    page = Page(html.render(grid(etl, now=at(2))))
+def test_html_is_a_table_for_screen_readers(etl):
+    page = Page(html.render(build_grid(etl, now=at(2))))
     assert page.tags.count("caption") == 1
     assert [value for name, value in page.attributes if name == "scope"].count("col") == 5
     assert "row" in [value for name, value in page.attributes if name == "scope"]
@@ -245,7 +247,7 @@ def test_html_is_a_table_for_whoever_listens_to_it(etl):
     assert "began 1.00 s into the run, took 0.20 s" in labels
 
 
-def test_html_escapes_what_people_named():
+def test_html_escapes_names():
     nasty = '<img src=x onerror="alert(1)">&'
     shown = snapshot(
         task(nasty, "failed", 0.0, 1.0, group=nasty, operator=nasty),
@@ -254,7 +256,7 @@ def test_html_escapes_what_people_named():
         run_id=nasty,
         links={"temporal": "javascript:alert(1)", nasty: 'http://x/"><b>'},
     )
-    page = Page(html.render(grid(shown, note=nasty)))
+    page = Page(html.render(build_grid(shown, note=nasty)))
     assert "img" not in page.tags
     assert page.tags.count("b") == 2
     assert "javascript:alert(1)" not in [value for _, value in page.attributes]
@@ -296,8 +298,8 @@ DETAILS = {
 }
 
 
-def test_html_says_which_tasks_failed_and_what_to_call():
-    said = Page(html.render(grid(failed_run()))).text
+def test_html_shows_failed_tasks_and_what_to_call():
+    said = Page(html.render(build_grid(failed_run()))).text
     assert "✗ load failed at try 3 of 3, after 1.00 s" in said
     assert 'Next: run.logs("load") run.clear("load", downstream=True)' in said
     assert 'run.logs("add", map_index=1)' in said
@@ -305,8 +307,8 @@ def test_html_says_which_tasks_failed_and_what_to_call():
     assert 'run.logs("report"' not in said
 
 
-def test_a_failure_shows_the_users_lines_the_end_of_the_log_and_what_to_call():
-    shown = grid(failed_run(), details={("load", -1): DETAILS})
+def test_a_failure_shows_the_users_code_the_end_of_the_log_and_what_to_call():
+    shown = build_grid(failed_run(), details={("load", -1): DETAILS})
     said = Page(html.render(shown)).text
     assert "✗ load failed at try 3 of 3, after 1.00 s: ValueError: <b>not a date</b>" in said
     assert "In [7], line 8, in load" in said
@@ -314,14 +316,14 @@ def test_a_failure_shows_the_users_lines_the_end_of_the_log_and_what_to_call():
     assert "source of 14" not in said
     assert "line 10 line 11" in said
     assert "line 9 " not in said
-    plain = text.plain(shown)
+    plain = text.render_text(shown)
     assert "    ValueError: <b>not a date</b>\n    In [7], line 8, in load\n" in plain
     assert "\n    ▸  8 source of 18\n" in plain
     assert '    Next: run.logs("load")   run.clear("load", downstream=True)' in plain
 
 
-def test_failures_are_objects_with_facts():
-    found = failures(grid(failed_run(), details={("load", -1): DETAILS}))
+def test_failures_are_objects():
+    found = list_failures(build_grid(failed_run(), details={("load", -1): DETAILS}))
     assert len(found) == 3
     assert found[0].exception == "ValueError: <b>not a date</b>"
     assert found[0].commands[0] == 'run.logs("load")'
@@ -331,14 +333,14 @@ def test_failures_are_objects_with_facts():
     assert Page(found._repr_html_()).tags.count("summary") == 4
     assert {type(each._repr_html_()) for each in (found, found[1])} == {str}
     assert Page(found[1]._repr_html_()).tags.count("summary") == 1
-    assert repr(failures(grid(snapshot(task("a", "success", 0, 1))))) == "Nothing failed."
+    assert repr(list_failures(build_grid(snapshot(task("a", "success", 0, 1))))) == "Nothing failed."
 
 
-def test_the_first_failures_are_of_as_many_tasks_as_there_are():
+def test_the_first_failures_are_of_different_tasks():
     run = snapshot(*mapped("add", "failed", "failed", "failed"), task("load", "failed", 0, 1))
-    assert [failed.name for failed in failures(grid(run))] == ["add[0]", "load", "add[1]"]
-    assert "… and 1 more in run.failures" in html.render(grid(run))
-    assert "more in run" not in failures(grid(run), limit=4)._repr_html_()
+    assert [failed.name for failed in list_failures(build_grid(run))] == ["add[0]", "load", "add[1]"]
+    assert "… and 1 more in run.failures" in html.render(build_grid(run))
+    assert "more in run" not in list_failures(build_grid(run), limit=4)._repr_html_()
 
 
 def test_a_message_is_shown_line_by_line_with_notes_and_causes_and_without_colours():
@@ -347,8 +349,8 @@ def test_a_message_is_shown_line_by_line_with_notes_and_causes_and_without_colou
         "value": "\x1b[31mdown\x1b[0m\n  at 9",
         "more": ["ask Ada", "from KeyError: 'a'"],
     }
-    shown = grid(failed_run(), details={("load", -1): {"error": error, "log": ["\x1b[1mbye\x1b[0m"]}})
-    assert text.plain(shown).split("\n✗ load failed")[1].splitlines()[1:7] == [
+    shown = build_grid(failed_run(), details={("load", -1): {"error": error, "log": ["\x1b[1mbye\x1b[0m"]}})
+    assert text.render_text(shown).split("\n✗ load failed")[1].splitlines()[1:7] == [
         "    OSError: down",
         "      at 9",
         "      ask Ada",
@@ -361,15 +363,15 @@ def test_a_message_is_shown_line_by_line_with_notes_and_causes_and_without_colou
     assert ">  at 9\nask Ada\nfrom KeyError: &#x27;a&#x27;</pre>" in page
 
 
-def test_where_no_line_is_the_users_none_is_shown():
+def test_a_failure_without_a_frame_of_the_user_shows_no_code():
     frames = [{"filename": "/lib/bash.py", "lineno": 9, "name": "execute", "user": False}]
     details = {"error": {"type": "E", "value": "exit code 5", "frames": frames}}
-    assert failures(grid(failed_run(), details={("load", -1): details}))[0].place == ""
+    assert list_failures(build_grid(failed_run(), details={("load", -1): details}))[0].place == ""
 
 
 def test_html_of_many_mapped_instances_is_small():
-    few = html.render(grid(snapshot(*mapped("add", *["success"] * 119, "running"))))
-    many = html.render(grid(snapshot(*mapped("add", *["success"] * 5000, "failed"))))
+    few = html.render(build_grid(snapshot(*mapped("add", *["success"] * 119, "running"))))
+    many = html.render(build_grid(snapshot(*mapped("add", *["success"] * 5000, "failed"))))
     assert "✓" * 119 in few
     assert "add[0] to add[118] · success" in few
     assert len(many) < 20_000
@@ -381,35 +383,35 @@ def test_html_of_a_thousand_tasks_of_every_state_in_groups_is_small():
         task(f"g{i % 50}.t{i}", [*TASK_STATES, None][i % 14], 0.0, 1.0, group=f"g{i % 50}")
         for i in range(1000)
     ]
-    assert len(html.render(grid(snapshot(*tasks), now=at(2)))) < 200_000
-    assert len(html.render(grid(chain(1000), now=at(60)))) < 200_000
+    assert len(html.render(build_grid(snapshot(*tasks), now=at(2)))) < 200_000
+    assert len(html.render(build_grid(chain(1000), now=at(60)))) < 200_000
 
 
 def test_html_draws_waiting_and_earlier_tries():
     tried = task("a", "success", 2.0, 4.0, try_number=2, max_tries=1)
     tried["tries"] = [[1, "failed", at(0.5).isoformat(), at(0.5).isoformat(), at(1).isoformat()]]
-    source = html.render(grid(snapshot({**tried, "queued_dttm": at(1.5).isoformat()}, end=4)))
+    source = html.render(build_grid(snapshot({**tried, "queued_dttm": at(1.5).isoformat()}, end=4)))
     timeline = source[source.rindex("<svg") :]
     assert re.findall(r'<rect x="(\d+)" .*? width="(\d+)" .*? fill="(#\w+)"', timeline) == [
         ("375", "125", "#8b949e"),
-        ("125", "125", LOOKS["failed"].color),
-        ("500", "500", LOOKS["success"].color),
+        ("125", "125", STATE_STYLES["failed"].color),
+        ("500", "500", STATE_STYLES["success"].color),
     ]
 
 
 def test_a_run_without_tasks_yet_is_shown():
     queued = snapshot(state="queued", start_date=None)
-    assert "queued" in text.plain(grid(queued))
-    assert "queued" in Page(html.render(grid(queued))).text
-    assert "queued" in "".join(in_terminal(grid(queued)))
+    assert "queued" in text.render_text(build_grid(queued))
+    assert "queued" in Page(html.render(build_grid(queued))).text
+    assert "queued" in "".join(in_terminal(build_grid(queued)))
 
 
 def test_a_note_is_shown_everywhere(etl):
-    shown = grid(etl, now=at(2), note="connection lost")
-    assert "connection lost" in text.plain(shown)
+    shown = build_grid(etl, now=at(2), note="connection lost")
+    assert "connection lost" in text.render_text(shown)
     assert "connection lost" in Page(html.render(shown)).text
     assert "connection lost" in "".join(in_terminal(shown))
 
 
-def test_a_card_says_what_goes_on():
-    assert Page(html.card("Starting the stack", "3.0 s")).text == "▸ Starting the stack 3.0 s"
+def test_a_card_shows_progress():
+    assert Page(html.render_card("Starting the stack", "3.0 s")).text == "▸ Starting the stack 3.0 s"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from temporal_airflow_nb.api.runs import compare
-from temporal_airflow_nb.display.comparison_svg import comparison_svg
+from temporal_airflow_nb.display.comparison_svg import render_comparison
 from temporal_airflow_nb.frames import Comparison
 from tests.support.snapshots import at, mapped, snapshot, task
 
@@ -86,7 +86,7 @@ def test_states_stay_categories_and_durations_timedeltas():
 
 
 def test_the_picture_tells_the_same():
-    words = said(comparison_svg(A, B, now=at(8)))
+    words = said(render_comparison(A, B, now=at(8)))
     assert "add [2, 3]" in words
     assert "−1.00 s  ×0.50" in words
     assert "3.00 s 1 failed, 1 success" in words
@@ -98,9 +98,9 @@ def test_the_picture_tells_the_same():
 def test_of_many_tasks_those_that_differ_most_are_drawn():
     a = snapshot(*(task(f"t{number}", "success", 0, 1) for number in range(50)))
     b = snapshot(*(task(f"t{number}", "success", 0, 1 + number) for number in range(50)))
-    words = said(comparison_svg(a, b, rows=3))
+    words = said(render_comparison(a, b, rows=3))
     assert [word for word in words if word.startswith("t")] == ["t47", "t48", "t49"]
-    assert "3 of 50 tasks: those that differ most" in words
+    assert "3 of 50 tasks, those with the largest differences" in words
 
 
 def test_a_notebook_shows_the_picture_and_a_terminal_the_frame():

@@ -13,7 +13,7 @@ NAMES = ("http://www.w3.org/",)
 KILOBYTES = 150
 
 
-def test_the_built_widget_is_of_the_present_sources():
+def test_the_built_widget_matches_its_sources():
     names = ["build.mjs", "package.json", *(f"src/{path.name}" for path in (SOURCES / "src").iterdir())]
     digest = hashlib.sha256()
     for name in sorted(names):
@@ -23,7 +23,7 @@ def test_the_built_widget_is_of_the_present_sources():
     assert said[1] == digest.hexdigest()[:16], "make widget"
 
 
-def test_the_built_widget_asks_no_network_for_anything():
+def test_the_built_widget_makes_no_network_requests():
     text = BUILT.read_text()
     addresses = set(re.findall(r"https?://[\w./-]+", text))
     assert {address for address in addresses if not address.startswith(NAMES)} == set()

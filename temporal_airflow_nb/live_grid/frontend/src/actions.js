@@ -1,21 +1,27 @@
-/** What changes a run: asked once, said when done. */
+/** Actions that change a run: a question first, then the action and a notice with its result. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { number } from "./format.js";
 
-const SHOWN = 6000;
+/** Milliseconds for which a notice of success stays. */
+const NOTICE_TIME = 6000;
 
 /** @param {number} n */
 export const count = (n) => `${number(n)} ${n === 1 ? "task" : "tasks"}`;
 
-/** A task instance as Airflow's logs call it. */
-export const nameOf = (one) => (one.index >= 0 ? `${one.id}[${one.index}]` : one.id);
+/** The name of a task instance as in Airflow's logs: `load[3]`. */
+export const formatName = (one) => (one.index >= 0 ? `${one.id}[${one.index}]` : one.id);
 
 export const cleared = ({ affected }) => `${count(affected ?? 0)} cleared.`;
 
-/** How to send an action, and whether one is on its way. */
-export function useAct(link, over) {
+/**
+ * Sends actions to the kernel.
+ *
+ * @returns {[(body: object, done: (answer: object) => string) => Promise<void>, boolean]} the function that sends one, and
+ * whether an answer is pending
+ */
+export function useAction(link, onEnd) {
   const [busy, setBusy] = useState(false);
   async function act(body, done) {
     setBusy(true);
@@ -32,20 +38,20 @@ export function useAct(link, over) {
         if (link.notice !== notice) return;
         link.notice = null;
         link.changed();
-      }, SHOWN);
-    over();
+      }, NOTICE_TIME);
+    onEnd();
     link.changed();
   }
   return [act, busy];
 }
 
 /**
- * Which question stands in place of the buttons; the focus comes back to the one that asked it.
+ * The question that is shown in place of the buttons. Afterwards the focus returns to the button that opened it.
  *
- * @returns {[string | null, (question: string | null) => void, {current: HTMLElement | null}]} the last for the element
+ * @returns {[string | null, (question: string | null) => void, {current: HTMLElement | null}]} the last is the ref of the element
  * around the buttons
  */
-export function useAsking() {
+export function useQuestion() {
   const [asking, ask] = useState(null);
   const box = useRef(null);
   const asked = useRef(null);
@@ -58,8 +64,8 @@ export function useAsking() {
   return [asking, ask, box];
 }
 
-/** A button that leads to a question; where the answer would be no, it says why. */
-export function AskButton({ asks, refused = "", label, kind = "", disabled = false, onAsk, children }) {
+/** A button that opens a question. If the action isn't possible, its tooltip says why. */
+export function QuestionButton({ asks, refused = "", label, kind = "", disabled = false, onAsk, children }) {
   const tip = [label, refused].filter(Boolean).join("\n");
   return html`<button
     class="plain ${kind}"
@@ -75,8 +81,8 @@ export function AskButton({ asks, refused = "", label, kind = "", disabled = fal
   </button>`;
 }
 
-/** A question in place of the buttons that it is about. */
-export function Ask({ text, yes, busy, onYes, onNo, children }) {
+/** A question, shown in place of the buttons. */
+export function Question({ text, yes, busy, onYes, onNo, children }) {
   const first = useRef(null);
   useEffect(() => first.current.focus({ preventScroll: true }), []);
   function onKeyDown(event) {
@@ -98,7 +104,7 @@ export function Ask({ text, yes, busy, onYes, onNo, children }) {
   </span>`;
 }
 
-/** Put text on the clipboard, also where the page isn't a secure context. */
+/** Put text on the clipboard, even if the page isn't a secure context. */
 export async function copy(text, near) {
   try {
     await navigator.clipboard.writeText(text);

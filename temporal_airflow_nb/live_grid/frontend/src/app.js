@@ -1,4 +1,4 @@
-/** The widget: header, one of the views, the task that was opened. */
+/** The widget: the header, one of the views, and the panel of the opened task. */
 
 import { Component } from "preact";
 import { useEffect, useRef } from "preact/hooks";
@@ -11,37 +11,37 @@ import { Panel } from "./panel.js";
 import { Tip } from "./tooltip.js";
 
 const VIEWS = { grid: Grid, graph: Graph, gantt: Gantt };
-/** The least width at which the panel has its place beside the view, and the share it takes there. */
-const BESIDE = 780;
-const SHARE = 0.46;
-const MOST = 460;
-/** The least height of a view that the panel stands beside. */
-const HEIGHT = 430;
+/** From this width on the panel is beside the view, and this share of the width is its own. */
+const MIN_WIDTH_BESIDE = 780;
+const PANEL_SHARE = 0.46;
+const MAX_PANEL_WIDTH = 460;
+/** The minimum height of a view with the panel beside it. */
+const MIN_HEIGHT_BESIDE = 430;
 const FRAME = 2;
-/** Where the keyboard walks through the tasks. */
-const PLACE = '.row[tabindex="0"], .node[tabindex="0"]';
+/** The task that the keyboard has reached in a view. */
+const FOCUSABLE_TASK = '.row[tabindex="0"], .node[tabindex="0"]';
 
 export function App({ link, width, dark }) {
   const root = useRef(null);
   const { store, ui } = link;
   const opened = ui.selected?.id;
-  const came = useRef(null);
+  const formerlyOpened = useRef(null);
   useEffect(() => {
-    if (!opened && came.current)
-      root.current?.querySelector(PLACE)?.focus({ preventScroll: true });
-    came.current = opened;
+    if (!opened && formerlyOpened.current)
+      root.current?.querySelector(FOCUSABLE_TASK)?.focus({ preventScroll: true });
+    formerlyOpened.current = opened;
   }, [opened]);
   if (!store.loaded)
     return html`<div class="root ${dark ? "dark" : ""}"><p class="empty"><i class="spin" aria-hidden="true"></i> Waiting for the run…</p></div>`;
   const inner = Math.max(200, width - FRAME);
-  const beside = inner >= BESIDE;
-  const panel = ui.selected ? (beside ? Math.min(MOST, Math.round(inner * SHARE)) : inner) : 0;
+  const beside = inner >= MIN_WIDTH_BESIDE;
+  const panel = ui.selected ? (beside ? Math.min(MAX_PANEL_WIDTH, Math.round(inner * PANEL_SHARE)) : inner) : 0;
   const View = VIEWS[ui.view] ?? Grid;
   function onKeyDown(event) {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "checkbox";
     if (event.key === "Escape" && (ui.selected || typing)) {
       if (ui.selected) link.choose({ selected: null });
-      else root.current.querySelector(PLACE)?.focus({ preventScroll: true });
+      else root.current.querySelector(FOCUSABLE_TASK)?.focus({ preventScroll: true });
     } else if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
       root.current.querySelector(".filter input").focus();
     } else return;
@@ -54,11 +54,11 @@ export function App({ link, width, dark }) {
     ref=${root}
     onKeyDown=${onKeyDown}
   >
-    <${Guard}>
+    <${ErrorBoundary}>
       <${Header} link=${link} />
       <div class="body ${ui.selected ? "with-panel" : ""}">
         <div class="main" role="tabpanel" id="view" aria-labelledby=${`tab-${ui.view}`}>
-          <${View} link=${link} width=${beside ? inner - panel : inner} least=${beside && ui.selected ? HEIGHT : 0} />
+          <${View} link=${link} width=${beside ? inner - panel : inner} least=${beside && ui.selected ? MIN_HEIGHT_BESIDE : 0} />
         </div>
         ${
           ui.selected &&
@@ -75,8 +75,8 @@ export function App({ link, width, dark }) {
   </div>`;
 }
 
-/** A fault of ours is said in a line; the run isn't touched by it. */
-class Guard extends Component {
+/** Shows an error of the widget itself as a notice. The run isn't affected. */
+class ErrorBoundary extends Component {
   componentDidCatch(error) {
     console.error(error);
     this.setState({ error });

@@ -1,27 +1,27 @@
-/** A state as a square, as words, as shares of a bar. */
+/** A state as a coloured square, in words, or as shares of a bar. */
 
 import { html } from "htm/preact";
-import { byProgress } from "./states.js";
+import { sortByProgress } from "./states.js";
 import { number } from "./format.js";
 
-/** A coloured square with the sign of a state; its words are said by what is around it. */
-export function Sign({ looks, state, several }) {
-  return html`<i class="sign s-${state} ${several ? "several" : ""}" aria-hidden="true">${looks.sign(state)}</i>`;
+/** A coloured square with the sign of a state. Screen readers get the state from the element around it. */
+export function Sign({ styles, state, several }) {
+  return html`<i class="sign s-${state} ${several ? "several" : ""}" aria-hidden="true">${styles.sign(state)}</i>`;
 }
 
-/** Sign and words. */
-export function StateText({ looks, state }) {
+/** The sign and the name of a state. */
+export function StateText({ styles, state }) {
   return html`<span class="state s-${state}"><${Sign}
-    looks=${looks}
+    styles=${styles}
     state=${state}
   />
-    <span class="words">${looks.words(state)}</span></span>`;
+    <span class="words">${styles.words(state)}</span></span>`;
 }
 
-/** A bar whose parts are as long as there are instances in each state; words for them are beside it. */
+/** A bar with a part for each state, as long as its number of instances. The caller shows the counts as text. */
 export function Shares({ counts }) {
   return html`<span class="shares" aria-hidden="true">
-    ${byProgress(counts).map(
+    ${sortByProgress(counts).map(
       ([state, n]) => html`<span
       key=${state}
       class="share s-${state}"
@@ -31,9 +31,9 @@ export function Shares({ counts }) {
   </span>`;
 }
 
-/** Counts by state, each with its sign; what doesn't fit is cut. */
-export function Counts({ looks, counts }) {
-  const all = looks.byPriority(counts);
+/** Counts by state, each with its sign; cut off if there is too little space. */
+export function Counts({ styles, counts }) {
+  const all = styles.sortByPriority(counts);
   return html`<span class="counts">
     ${all.map(
       ([state, n]) =>
@@ -41,13 +41,13 @@ export function Counts({ looks, counts }) {
           key=${state}
           class="count s-${state}"
         >
-          <b aria-hidden="true">${looks.sign(state)}</b>${number(n)}<span class=${all.length > 1 ? "hidden" : "quiet"}> ${looks.words(state)} </span>
+          <b aria-hidden="true">${styles.sign(state)}</b>${number(n)}<span class=${all.length > 1 ? "hidden" : "quiet"}> ${styles.words(state)} </span>
         </span>`,
     )}
   </span>`;
 }
 
-/** Whether an address may become a link: of a page, nothing that runs. */
-export function safe(address) {
+/** Whether an address may become a link: an HTTP address or a path, so nothing that runs code. */
+export function isSafeAddress(address) {
   return typeof address === "string" && (/^https?:\/\//i.test(address) || address.startsWith("/"));
 }

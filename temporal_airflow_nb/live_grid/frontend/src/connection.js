@@ -1,18 +1,19 @@
-/** The conversation with the kernel: messages in order, requests and their answers; and what the person has chosen. */
+/** The connection to the kernel: ordered messages, requests with their answers, and the choices of the user. */
 
 import { RunStore } from "./store.js";
 
-const PATIENCE = 60_000;
-const GONE = "The kernel is gone.";
+/** Milliseconds to wait for an answer. */
+const ANSWER_TIMEOUT = 60_000;
+const KERNEL_GONE = "The kernel has stopped.";
 const VIEWS = ["grid", "graph", "gantt"];
-/** A DAG of more nodes than this starts with its groups folded. */
-const LARGE = 80;
+/** The groups of a DAG are collapsed at first if it has more nodes than this. */
+const MAX_NODES_EXPANDED = 80;
 
-/** What the person has chosen; kept while the page is open, wherever the widget is mounted. */
+/** The choices of the user. All places where the widget is mounted share them while the page is open. */
 class Choices {
   constructor(view) {
     this.view = VIEWS.includes(view) ? view : "grid";
-    /** @type {Set<string>} groups that are unfolded */
+    /** @type {Set<string>} expanded groups */
     this.open = new Set();
     /** @type {Set<string>} mapped tasks whose instances are shown */
     this.expanded = new Set();
@@ -21,14 +22,14 @@ class Choices {
     this.states = new Set();
     /** @type {{id: string, index: number, attempt: number | null} | null} the task in the panel */
     this.selected = null;
-    /** The panel's page; null for the one that says most. */
+    /** The tab of the panel; null for the most informative one. */
     this.tab = null;
     this.version = 0;
   }
 }
 
 export class Link {
-  /** @param {any} model anywidget's */
+  /** @param {any} model the model of anywidget */
   constructor(model) {
     this.model = model;
     this.store = new RunStore();
@@ -36,11 +37,11 @@ export class Link {
     this.live = true;
     this.pending = new Map();
     this.listeners = new Set();
-    // Several views of one model hear each other's answers.
+    // Random, because several views of one model receive each other's answers.
     this.lastId = Math.floor(Math.random() * 2 ** 40);
-    this.askedForAll = 0;
+    this.fullRequestedAt = 0;
     this.handlers = {
-      "msg:custom": (message) => this.#hear(message),
+      "msg:custom": (message) => this.#receive(message),
       "change:state": () => this.#load(model.get("state")),
       "change:view": () => this.choose({ view: model.get("view") }),
       comm_live_update: () => this.#setLive(model.comm_live === true),
@@ -54,7 +55,7 @@ export class Link {
     this.#setLive(false);
   }
 
-  /** Be called after each change. Returns how to stop that. */
+  /** Call `listener` after each change. Returns a function that ends the calls. */
   subscribe(listener) {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -71,23 +72,23 @@ export class Link {
     this.changed();
   }
 
-  /** Open another view, here and for whoever asks the kernel. */
+  /** Switch to another view and report it to the kernel. */
   show(view) {
     this.choose({ view });
     this.request("view", { view }).catch(() => {});
   }
 
-  /** Say that the widget is seen. What changed before this page listened is asked for. */
+  /** Report to the kernel that the widget is mounted, and load changes that happened before. */
   mounted() {
     this.request("mounted").then(
-      ({ seq }) => seq > this.store.seq && this.#askForAll(),
+      ({ seq }) => seq > this.store.seq && this.#requestFullState(),
       () => {},
     );
   }
 
-  /** Open a task in the panel; a mapped one at the instance that matters most now. */
+  /** Open a task in the panel; for a mapped task, its most important instance. */
   open(id, index = -1) {
-    const one = this.store.instance(id, index) ?? this.store.foremost(id);
+    const one = this.store.instance(id, index) ?? this.store.mostImportant(id);
     const selected = { id, index: one?.index ?? index, attempt: null };
     this.choose({ selected, tab: this.ui.tab === "error" ? null : this.ui.tab });
   }
@@ -105,24 +106,24 @@ export class Link {
   }
 
   /**
-   * Ask the kernel.
+   * Send a request to the kernel.
    *
-   * @returns {Promise<any>} its answer; rejected with an `Error` that may have a `hint`
+   * @returns {Promise<any>} the answer; rejected with an `Error` that may have a `hint`
    */
   request(op, body = {}) {
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {
-      if (!this.live) return reject(new Error(GONE));
+      if (!this.live) return reject(new Error(KERNEL_GONE));
       const timer = setTimeout(() => {
         this.pending.delete(id);
-        reject(new Error("The kernel doesn't answer. It may be busy with a cell."));
-      }, PATIENCE);
+        reject(new Error("The kernel isn't answering. It may be busy running a cell."));
+      }, ANSWER_TIMEOUT);
       this.pending.set(id, { resolve, reject, timer });
       this.model.send({ type: "request", id, op, ...body });
     });
   }
 
-  #hear(message) {
+  #receive(message) {
     if (!this.live) this.#setLive(true);
     if (message.type === "delta") this.#delta(message);
     else if (message.type === "full") this.#load(message.state);
@@ -133,38 +134,38 @@ export class Link {
   }
 
   #answer({ id, ok, data, error }) {
-    const asked = this.pending.get(id);
-    if (!asked) return;
+    const request = this.pending.get(id);
+    if (!request) return;
     this.pending.delete(id);
-    clearTimeout(asked.timer);
-    if (ok) asked.resolve(data);
-    else asked.reject(Object.assign(new Error(error?.message || "That didn't work."), { hint: error?.hint || "" }));
+    clearTimeout(request.timer);
+    if (ok) request.resolve(data);
+    else request.reject(Object.assign(new Error(error?.message || "The request failed."), { hint: error?.hint || "" }));
   }
 
   #delta(delta) {
     const { store } = this;
     if (delta.seq <= store.seq) return;
-    if (delta.seq !== store.seq + 1) return this.#askForAll();
+    if (delta.seq !== store.seq + 1) return this.#requestFullState();
     store.apply(delta);
     store.loaded = true;
-    this.#unfold();
+    this.#expandSmallDag();
     this.changed();
   }
 
-  /** What a small DAG looks like at first, as soon as its tasks are known. */
-  #unfold() {
+  /** Expand the groups of a small DAG once, as soon as its tasks are known. */
+  #expandSmallDag() {
     const { store, ui } = this;
-    if (this.unfolded || store.nodes.size === 0) return;
-    this.unfolded = true;
-    if (store.nodes.size > LARGE) return;
+    if (this.isExpanded || store.nodes.size === 0) return;
+    this.isExpanded = true;
+    if (store.nodes.size > MAX_NODES_EXPANDED) return;
     for (const node of store.nodes.values()) if (node.group) ui.open.add(node.id);
     ui.version++;
   }
 
-  #askForAll() {
-    // One answer heals the gap, whatever arrives meanwhile.
-    if (Date.now() - this.askedForAll < 2000) return;
-    this.askedForAll = Date.now();
+  #requestFullState() {
+    // A pending answer will contain all changes, so a second request isn't needed.
+    if (Date.now() - this.fullRequestedAt < 2000) return;
+    this.fullRequestedAt = Date.now();
     this.request("full").then(
       (state) => this.#load(state),
       () => {},
@@ -176,9 +177,9 @@ export class Link {
     const { store, ui } = this;
     const other = store.runId !== state.run_id;
     store.load(state);
-    this.askedForAll = 0;
+    this.fullRequestedAt = 0;
     this.focusing = null;
-    this.#unfold();
+    this.#expandSmallDag();
     if (other && ui.selected) ui.selected = store.nodes.has(ui.selected.id) ? { ...ui.selected, attempt: null } : null;
     ui.version++;
     this.changed();
@@ -186,11 +187,11 @@ export class Link {
 
   #setLive(live) {
     this.live = live;
-    this.store.stand(!live);
+    this.store.stopClock(!live);
     if (!live) {
       for (const { reject, timer } of this.pending.values()) {
         clearTimeout(timer);
-        reject(new Error(GONE));
+        reject(new Error(KERNEL_GONE));
       }
       this.pending.clear();
     }

@@ -1,11 +1,11 @@
-/** What a try was given and what it left; why it failed. */
+/** The details of a try: its XComs, its rendered fields, all tries of the task, and its error. */
 
 import { html } from "htm/preact";
 import { plain } from "./log.js";
 import { StateText } from "./badges.js";
 import { duration, exact, moment } from "./times.js";
 
-export function Details({ data, looks }) {
+export function Details({ data, styles }) {
   const rendered = Object.entries(data.rendered ?? {}).filter(([, value]) => value !== null && value !== "");
   const tries = data.tries ?? [];
   return html`<div class="details">
@@ -13,15 +13,15 @@ export function Details({ data, looks }) {
     <${Values}
       title="XCom"
       values=${(data.xcoms ?? []).map(({ key, value }) => [key, value])}
-      none="Nothing was returned or pushed."
+      none="No values were returned or pushed."
     />
-    <${Values} title="Rendered fields" values=${rendered} none="There are none." />
+    <${Values} title="Rendered fields" values=${rendered} none="None." />
     <h4>Tries</h4>
-    ${tries.length ? html`<${Tries} tries=${tries} looks=${looks} />` : html`<p class="quiet">None yet.</p>`}
+    ${tries.length ? html`<${Tries} tries=${tries} styles=${styles} />` : html`<p class="quiet">None yet.</p>`}
   </div>`;
 }
 
-function Tries({ tries, looks }) {
+function Tries({ tries, styles }) {
   return html`<table>
     <thead>
       <tr>
@@ -37,7 +37,7 @@ function Tries({ tries, looks }) {
         (one) =>
           html`<tr key=${one.try_number}>
             <td>${one.try_number}</td>
-            <td><${StateText} looks=${looks} state=${one.state || "no_status"} /></td>
+            <td><${StateText} styles=${styles} state=${one.state || "no_status"} /></td>
             <td class="mono">${exact(moment(one.start_date)).slice(5, 19)}</td>
             <td class="number">${duration(one.duration ?? null)}</td>
             <td class="mono">${one.hostname}</td>
@@ -85,7 +85,7 @@ export function Failure({ error }) {
         </li>`,
       )}
     </ol>
-    ${error.text && html`<details><summary>The whole traceback</summary><pre>${plain(error.text)}</pre></details>`}
+    ${error.text && html`<details><summary>Full traceback</summary><pre>${plain(error.text)}</pre></details>`}
   </div>`;
 }
 

@@ -1,7 +1,7 @@
-/** When each task waited and ran, on one time axis. */
+/** The Gantt view: when each task waited and ran, on one time axis. */
 
 import { html } from "htm/preact";
-import { timesTip, Track } from "./bars.js";
+import { describeTimes, Track } from "./bars.js";
 import { Sign } from "./badges.js";
 import { Table } from "./table.js";
 import { clockTicks, duration } from "./times.js";
@@ -13,7 +13,7 @@ export function Gantt({ link, width }) {
   const now = store.now();
   const span = store.span();
   const name = Math.min(280, Math.max(140, Math.round(width * 0.28)));
-  // What happens now isn't at the very edge.
+  // Some space after the present, so that running bars don't touch the edge.
   const axis = store.final ? span : { begin: span.begin, end: span.end + (span.end - span.begin) * 0.03 };
   const marks = span.known ? clockTicks(axis.begin, axis.end, Math.max(2, Math.floor((width - name) / 90))) : [];
   const present = (100 * (now - axis.begin)) / (axis.end - axis.begin);
@@ -22,7 +22,7 @@ export function Gantt({ link, width }) {
     link=${link}
     label=${`Timeline of run ${store.runId}`}
     columns=${`${name}px ${SIGN}px minmax(0, 1fr)`}
-    tip=${(row) => timesTip(store, row, now)}
+    tip=${(row) => describeTimes(store, row, now)}
     head=${html`
       <div class="name" role="columnheader"><span class="label">Task</span>${span.known && html`<span class="longest">${duration((span.end - span.begin) / 1000)}</span>`}</div>
       <div role="columnheader"><span class="hidden">State</span></div>
@@ -58,11 +58,11 @@ export function Gantt({ link, width }) {
       return html`
         <div
           role="gridcell"
-          aria-label=${store.looks.words(state)}
+          aria-label=${store.styles.words(state)}
         >
-          <${Sign} looks=${store.looks} state=${state} />
+          <${Sign} styles=${store.styles} state=${state} />
         </div>
-        <div role="gridcell" class="when" aria-label=${timesTip(store, row, now)}>
+        <div role="gridcell" class="when" aria-label=${describeTimes(store, row, now)}>
           <${Track} store=${store} row=${row} span=${axis} now=${now} />
         </div>
       `;

@@ -3,22 +3,22 @@
 import { Component } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
-import { secondsOf, timesTip, tryOf } from "./bars.js";
-import { layoutOf } from "./layout_cache.js";
+import { getSeconds, describeTimes, formatTry } from "./bars.js";
+import { getLayout } from "./layout_cache.js";
 import { number } from "./format.js";
-import { scaleOf, usePanZoom } from "./panzoom.js";
-import { fold, foldAll, passing } from "./rows.js";
+import { getScale, usePanZoom } from "./panzoom.js";
+import { setExpanded, setAllExpanded, findMatching } from "./rows.js";
 import { Shares, Sign } from "./badges.js";
 import { duration, elapsed } from "./times.js";
 import { visible } from "./graph_filter.js";
 
-const MOST_NODES = 600;
+const MAX_NODES = 600;
 const LETTER = 7.2;
 const WIDTHS = [144, 260];
 const HEIGHT = 44;
 const HEIGHTS = [210, 450];
 const MARGIN = 24;
-/** Below the picture, for the buttons. */
+/** Height for the buttons below the picture. */
 const FOOT = 34;
 const STEP = 60;
 
@@ -30,35 +30,35 @@ const size = (node) => ({
 export function Graph({ link, width, least }) {
   const { store, ui } = link;
   const filtered = ui.filter.trim() !== "" || ui.states.size > 0;
-  const passes = filtered ? passing(store, ui) : null;
+  const matching = filtered ? findMatching(store, ui) : null;
   let seen = visible(store, ui.open);
-  // What doesn't pass is faint; of a graph that is too large it is left out.
-  const narrowed = passes !== null && seen.leaves.length > MOST_NODES;
-  if (narrowed) seen = visible(store, ui.open, passes);
-  if (seen.leaves.length > MOST_NODES) return html`<${TooLarge} link=${link} count=${seen.leaves.length} />`;
+  // Other tasks are drawn faint, or not at all if the graph would be too large.
+  const narrowed = matching !== null && seen.leaves.length > MAX_NODES;
+  if (narrowed) seen = visible(store, ui.open, matching);
+  if (seen.leaves.length > MAX_NODES) return html`<${TooLarge} link=${link} count=${seen.leaves.length} />`;
   if (seen.leaves.length === 0)
-    return html`<p class="empty">${store.nodes.size ? "No task passes the filter." : "No tasks yet."}</p>`;
+    return html`<p class="empty">${store.nodes.size ? "No task matches the filter." : "No tasks yet."}</p>`;
   return html`<${Picture}
     link=${link}
     width=${width}
     least=${least}
     seen=${seen}
-    passes=${narrowed ? null : passes}
+    matching=${narrowed ? null : matching}
   />`;
 }
 
 function TooLarge({ link, count }) {
   const groups = link.ui.open.size > 0;
   return html`<div class="empty">
-    <p>${number(count)} nodes are too many for a graph that anybody can read; up to ${MOST_NODES} are drawn.</p>
+    <p>${number(count)} nodes are too many for a graph. The limit is ${MAX_NODES}.</p>
     <p>
-      ${groups && html`<button class="plain" onClick=${() => foldAll(link, false)}>Fold all groups</button>`}
+      ${groups && html`<button class="plain" onClick=${() => setAllExpanded(link, false)}>Collapse all groups</button>`}
       <span class="quiet">${groups ? " or filter" : "Filter"} by task id or state.</span>
     </p>
   </div>`;
 }
 
-function Picture({ link, width, least, seen, passes }) {
+function Picture({ link, width, least, seen, matching }) {
   const { store, ui } = link;
   const [, redraw] = useState(0);
   const last = useRef(null);
@@ -67,7 +67,7 @@ function Picture({ link, width, least, seen, passes }) {
     seen.boxes.map((node) => node.id),
     seen.edges,
   ]);
-  const found = layoutOf(
+  const found = getLayout(
     key,
     {
       leaves: seen.leaves.map((node) => ({ id: node.id, parent: node.parent, ...size(node) })),
@@ -79,7 +79,7 @@ function Picture({ link, width, least, seen, passes }) {
   if (found) last.current = { layout: found, key, seen };
   const shown = last.current;
   const layout = shown?.layout ?? null;
-  const scale = layout ? scaleOf(layout.width, width) : 1;
+  const scale = layout ? getScale(layout.width, width) : 1;
   const height = Math.max(HEIGHTS[0], least, Math.min(HEIGHTS[1], (layout?.height ?? 0) * scale + 2 * MARGIN) + FOOT);
   const { box, view, fit, zoom, pan, reveal, handlers } = usePanZoom(
     layout,
@@ -97,7 +97,7 @@ function Picture({ link, width, least, seen, passes }) {
 
   function toggle(node) {
     setActive(node.children[0]?.id ?? node.id);
-    fold(link, { kind: "group", id: node.id, open: ui.open.has(node.id) });
+    setExpanded(link, { kind: "group", id: node.id, open: ui.open.has(node.id) });
   }
   function act(node) {
     setActive(node.id);
@@ -127,7 +127,7 @@ function Picture({ link, width, least, seen, passes }) {
     ref=${box}
     style=${{ height: `${height}px` }}
     role="group"
-    aria-label=${`Graph of DAG ${store.dagId}; arrows move, plus, minus and 0 zoom`}
+    aria-label=${`Graph of DAG ${store.dagId}. Arrow keys move, plus, minus and 0 zoom.`}
     tabindex="-1"
     onKeyDown=${onKeyDown}
     ...${handlers}
@@ -156,8 +156,8 @@ function Picture({ link, width, least, seen, passes }) {
       )}
       <${Edges} layout=${layout} seen=${shown.seen} near=${selected} />
       ${shown.seen.leaves.map((node) => {
-        const mark = markOf(store, node, now);
-        const faint = passes !== null && !passes.has(node.id);
+        const mark = describeNode(store, node, now);
+        const faint = matching !== null && !matching.has(node.id);
         const kinds = {
           group: node.group,
           several: mark.several,
@@ -175,10 +175,10 @@ function Picture({ link, width, least, seen, passes }) {
             data-state=${mark.state}
             tabindex=${at === node.id ? 0 : -1}
             aria-expanded=${node.group ? "false" : undefined}
-            data-tip=${timesTip(store, { id: node.id, kind: node.group ? "group" : "task", index: -1, open: null }, now)}
+            data-tip=${describeTimes(store, { id: node.id, kind: node.group ? "group" : "task", index: -1, open: null }, now)}
             onClick=${() => act(node)}
           >
-            <${Sign} looks=${store.looks} state=${mark.state} />
+            <${Sign} styles=${store.styles} state=${mark.state} />
             <span class="lines2">
               ${node.group && html`<span class="hidden">Group </span>`}<span class="label">${node.label}</span>
               <span class="about">${mark.about}</span><span class="hidden">: ${mark.words}</span>
@@ -200,18 +200,18 @@ function Picture({ link, width, least, seen, passes }) {
 
 const frame = ({ x, y, w, h }) => ({ left: `${x}px`, top: `${y}px`, width: `${w}px`, height: `${h}px` });
 
-/** What a node says, and a text that differs where its picture would. */
-function markOf(store, node, now) {
-  const { looks } = store;
+/** Return the texts of a node, and a `text` that changes whenever its picture does. */
+function describeNode(store, node, now) {
+  const { styles } = store;
   const sum = store.summary(node.id);
   const several = sum.total > 1 || node.group;
-  const seconds = secondsOf(store, { id: node.id, kind: node.group ? "group" : "task", index: -1 }, now);
+  const seconds = getSeconds(store, { id: node.id, kind: node.group ? "group" : "task", index: -1 }, now);
   const one = node.group ? null : store.instance(node.id);
-  const attempt = one && one.attempt > 1 ? `try ${tryOf(one)}` : "";
+  const attempt = one && one.attempt > 1 ? `try ${formatTry(one)}` : "";
   const took = seconds === null ? "" : sum.open ? elapsed(Math.floor(seconds * 2) / 2) : duration(seconds);
-  const words = several ? looks.phrase(sum.counts) : looks.words(sum.state);
+  const words = several ? styles.phrase(sum.counts) : styles.words(sum.state);
   const done = sum.state === "success" && took;
-  const about = [done ? "" : several ? tell(looks, sum) : looks.words(sum.state), done || sum.open ? "" : attempt, took]
+  const about = [done ? "" : several ? describeCount(styles, sum) : styles.words(sum.state), done || sum.open ? "" : attempt, took]
     .filter(Boolean)
     .slice(0, 2)
     .join(" · ");
@@ -229,9 +229,9 @@ function markOf(store, node, now) {
   };
 }
 
-function tell(looks, { counts, state, total }) {
+function describeCount(styles, { counts, state, total }) {
   const n = counts[state] ?? 0;
-  return n === total ? looks.words(state) : `${number(n)} ${looks.words(state)}`;
+  return n === total ? styles.words(state) : `${number(n)} ${styles.words(state)}`;
 }
 
 function tasks(node) {
@@ -244,7 +244,7 @@ function Box({ node, at, store, onClick }) {
     <button
       data-box=${node.id}
       aria-expanded="true"
-      aria-label=${`Fold group ${node.id}: ${store.looks.phrase(counts)}`}
+      aria-label=${`Collapse group ${node.id}: ${store.styles.phrase(counts)}`}
       onClick=${onClick}
     >
       <span class="chevron open" aria-hidden="true"></span>${node.label}
@@ -252,7 +252,7 @@ function Box({ node, at, store, onClick }) {
   </div>`;
 }
 
-/** Drawn again only for another graph, or another task that is opened. */
+/** The edges; drawn again only for another graph or another opened task. */
 class Edges extends Component {
   shouldComponentUpdate({ layout, near }) {
     return layout !== this.props.layout || near !== this.props.near;
@@ -284,7 +284,7 @@ class Leaf extends Component {
   }
 }
 
-/** Level where it leaves, where it arrives, and where it passes a rank. */
+/** Return the path of an edge, horizontal at both ends and at each rank between them. */
 function curve(points) {
   let path = `M${points[0].toFixed(1)},${points[1].toFixed(1)}`;
   for (let i = 2; i < points.length; i += 2) {

@@ -1,21 +1,21 @@
-/** Tasks and runs, as in Airflow's grid, with the run that is followed in detail. */
+/** The grid view: tasks and runs as in Airflow's grid, and the details of the followed run. */
 
 import { html } from "htm/preact";
-import { secondsOf, timesTip, Track, tryOf } from "./bars.js";
+import { getSeconds, describeTimes, Track, formatTry } from "./bars.js";
 import { ACTIVE, FINAL } from "./states.js";
-import { foldAll } from "./rows.js";
+import { setAllExpanded } from "./rows.js";
 import { Counts, Shares, Sign } from "./badges.js";
 import { Table } from "./table.js";
 import { duration, elapsed, exact, ticks } from "./times.js";
 
-const MOST_RUNS = 14;
+const MAX_RUNS = 14;
 const COLUMN = 22;
 const NAME = 190;
 const STATE = 146;
 const NUMBERS = 44 + 78;
 const TIMELINE = 150;
 const BAR = 34;
-/** How a run came about, by the first letter. */
+/** The letter of each run type. */
 const TYPES = { manual: "M", scheduled: "S", backfill: "B", asset_triggered: "A", asset_materialization: "A" };
 
 export function Grid({ link, width }) {
@@ -25,7 +25,7 @@ export function Grid({ link, width }) {
   const wide = width >= NAME + STATE + NUMBERS + TIMELINE + 60;
   const numbers = width >= NAME + STATE + NUMBERS + 40;
   const detail = STATE + (numbers ? NUMBERS : 0) + (wide ? TIMELINE : 0);
-  const runs = windowOf(store, Math.max(1, Math.min(MOST_RUNS, Math.floor((width - NAME - detail - 24) / COLUMN))));
+  const runs = selectRuns(store, Math.max(1, Math.min(MAX_RUNS, Math.floor((width - NAME - detail - 24) / COLUMN))));
   const columns = [
     `minmax(${NAME - 40}px, ${wide ? 1 : 2}fr)`,
     runs.length ? `repeat(${runs.length}, ${COLUMN}px)` : "",
@@ -41,7 +41,7 @@ export function Grid({ link, width }) {
       link=${link}
       label=${`Tasks and runs of DAG ${store.dagId}`}
       columns=${columns}
-      tip=${(row) => timesTip(store, row, now)}
+      tip=${(row) => describeTimes(store, row, now)}
       head=${html`<${Head} link=${link} runs=${runs} now=${now} numbers=${numbers} marks=${wide ? marks : null} />`}
       cells=${(row) => html`
         ${runs.map((run) => html`<${Cell} key=${run.id} store=${store} row=${row} run=${run} />`)}
@@ -61,8 +61,8 @@ export function Grid({ link, width }) {
   </div>`;
 }
 
-/** The newest runs, the followed one among them. */
-function windowOf(store, most) {
+/** Return the newest runs, with the followed run among them. */
+function selectRuns(store, most) {
   const all = store.ordered ?? [];
   const at = all.findIndex((run) => run.id === store.runId);
   const newest = Math.max(0, all.length - most);
@@ -92,17 +92,17 @@ function Head({ link, runs, now, numbers, marks }) {
         groups &&
         html`<button
           class="quiet small"
-          onClick=${() => foldAll(link, folded)}
+          onClick=${() => setAllExpanded(link, folded)}
           onKeyDown=${(event) => event.key !== "Escape" && event.stopPropagation()}
         >
-        ${folded ? "Unfold all" : "Fold all"}
+        ${folded ? "Expand all" : "Collapse all"}
       </button>`
       }
       ${
         runs.length > 1 &&
         html`<span
         class="longest"
-        title="The longest of these runs"
+        title="Longest of these runs"
       >
         ${duration(longest / 1000)}
       </span>`
@@ -110,7 +110,7 @@ function Head({ link, runs, now, numbers, marks }) {
     </div>
     ${runs.map((run) => {
       const on = run.id === store.runId;
-      const words = store.looks.words(run.state);
+      const words = store.styles.words(run.state);
       const length = took(run);
       return html`<div
         key=${run.id}
@@ -121,7 +121,7 @@ function Head({ link, runs, now, numbers, marks }) {
           class="run"
           tabindex=${on ? 0 : -1}
           aria-pressed=${String(on)}
-          aria-label=${`Run ${run.id}, ${words}${run.type ? `, ${typeOf(run)}` : ""}${length ? `, ${duration(length / 1000)}` : ""}`}
+          aria-label=${`Run ${run.id}, ${words}${run.type ? `, ${formatType(run)}` : ""}${length ? `, ${duration(length / 1000)}` : ""}`}
           data-run-head=${run.id}
           data-tip=${runTip(run, words, length)}
           onClick=${() => link.focus(run.id)}
@@ -157,12 +157,12 @@ function Head({ link, runs, now, numbers, marks }) {
   `;
 }
 
-const typeOf = (run) => run.type.replaceAll("_", " ");
+const formatType = (run) => run.type.replaceAll("_", " ");
 
 function runTip(run, words, length) {
   const lines = [
     run.id,
-    `${words}${run.type ? `, ${typeOf(run)}` : ""}${run.version ? `, DAG version ${run.version}` : ""}`,
+    `${words}${run.type ? `, ${formatType(run)}` : ""}${run.version ? `, DAG version ${run.version}` : ""}`,
   ];
   if (run.logical !== null) lines.push(`logical date  ${exact(run.logical)}`);
   if (run.start !== null) lines.push(`started  ${exact(run.start)}`);
@@ -174,21 +174,21 @@ function runTip(run, words, length) {
 
 function Cell({ store, row, run }) {
   const on = run.id === store.runId;
-  const { looks } = store;
+  const { styles } = store;
   let state = null;
   let words = "";
   let several = false;
   if (row.kind === "instance") {
     const one = on ? store.instance(row.id, row.index) : null;
     if (one) state = one.state;
-    words = state ? looks.words(state) : "";
+    words = state ? styles.words(state) : "";
   } else {
     const counts = on ? store.summary(row.id).counts : store.share(run.id, row.id);
     const kinds = counts ? Object.keys(counts) : [];
     if (kinds.length) {
-      state = kinds.length === 1 ? kinds[0] : looks.overall(counts);
+      state = kinds.length === 1 ? kinds[0] : styles.overall(counts);
       several = kinds.length > 1 || counts[kinds[0]] > 1;
-      words = several ? looks.phrase(counts) : looks.words(state);
+      words = several ? styles.phrase(counts) : styles.words(state);
     }
   }
   return html`<div
@@ -198,19 +198,19 @@ function Cell({ store, row, run }) {
     aria-label=${`${run.id}: ${words || "not in this run"}`}
     data-tip=${`${row.kind === "instance" ? `${row.id} [${row.index}]` : row.id}\n${words || "not in this run"}\n${run.id}`}
   >
-    ${state ? html`<${Sign} looks=${looks} state=${state} several=${several} />` : html`<i class="none"></i>`}
+    ${state ? html`<${Sign} styles=${styles} state=${state} several=${several} />` : html`<i class="none"></i>`}
   </div>`;
 }
 
 function State({ store, row }) {
-  const { looks } = store;
+  const { styles } = store;
   const one = row.kind === "group" ? null : store.instance(row.id, row.index);
   if (one)
-    return html`<div role="gridcell"><span class="state s-${one.state}"><span class="words">${looks.words(one.state)}</span></span></div>`;
+    return html`<div role="gridcell"><span class="state s-${one.state}"><span class="words">${styles.words(one.state)}</span></span></div>`;
   const { counts, total } = store.summary(row.id);
   if (!total) return html`<div role="gridcell"></div>`;
   return html`<div role="gridcell" class="many"><${Counts}
-    looks=${looks}
+    styles=${styles}
     counts=${counts}
   />
     <${Shares} counts=${counts} /></div>`;
@@ -218,10 +218,10 @@ function State({ store, row }) {
 
 function Numbers({ store, row, now }) {
   const one = row.kind === "group" ? null : store.instance(row.id, row.index);
-  const seconds = secondsOf(store, row, now);
+  const seconds = getSeconds(store, row, now);
   const going = one ? one.start !== null && one.end === null : store.summary(row.id).open;
   return html`
-    <div role="gridcell" class="number quiet">${tryOf(one)}</div>
+    <div role="gridcell" class="number quiet">${formatTry(one)}</div>
     <div role="gridcell" class="number">${going ? elapsed(seconds) : duration(seconds)}</div>
   `;
 }

@@ -1,11 +1,11 @@
-/** What is true of the whole run, and what can be done with it. */
+/** The header: state, times, links and failures of the whole run, and its buttons and filters. */
 
 import { html } from "htm/preact";
-import { Ask, AskButton, cleared, count, nameOf, useAct, useAsking } from "./actions.js";
-import { byProgress, FINAL } from "./states.js";
+import { Question, QuestionButton, cleared, count, formatName, useAction, useQuestion } from "./actions.js";
+import { sortByProgress, FINAL } from "./states.js";
 import { Notice } from "./notice.js";
 import { number } from "./format.js";
-import { Shares, safe, Sign } from "./badges.js";
+import { Shares, isSafeAddress, Sign } from "./badges.js";
 import { duration, elapsed } from "./times.js";
 
 const VIEWS = [
@@ -14,13 +14,13 @@ const VIEWS = [
   ["gantt", "Gantt"],
 ];
 
-const MOST_FAILURES = 3;
-const GONE = "The kernel is gone. This is what was seen last; the run goes on without it.";
-const LOST = "The connection is lost; trying again.";
+const MAX_FAILURES = 3;
+const GONE = "The kernel has stopped. The run continues; this is its last known state.";
+const LOST = "The connection is lost. Trying again.";
 
 export function Header({ link }) {
   const { store } = link;
-  const { looks, state, run } = store;
+  const { styles, state, run } = store;
   const now = store.now();
   const begun = run?.start ?? null;
   const seconds = begun === null ? null : Math.max(0, ((run.end ?? now) - begun) / 1000);
@@ -35,7 +35,7 @@ export function Header({ link }) {
       <span
         class="pill s-${state} ${FINAL.has(state) ? "" : "going"}"
       >
-        <${Sign} looks=${looks} state=${state} />${looks.words(state)}
+        <${Sign} styles=${styles} state=${state} />${styles.words(state)}
       </span>
       <strong class="dag" data-tip=${store.dagId}>${store.dagId}</strong>
       <span class="run-id" data-tip=${store.runId}>${store.runId}</span>
@@ -45,12 +45,12 @@ export function Header({ link }) {
         role="status"
         aria-live="polite"
       >
-        Run ${store.runId} of ${store.dagId}: ${looks.words(state)}
+        Run ${store.runId} of ${store.dagId}: ${styles.words(state)}
       </span>
       <span class="space"></span>
       <${RunButtons} link=${link} />
       <span class="links">${["airflow", "temporal"]
-        .filter((name) => safe(store.links?.[name]))
+        .filter((name) => isSafeAddress(store.links?.[name]))
         .map(
           (name) =>
             html`<a
@@ -73,15 +73,15 @@ export function Header({ link }) {
   </div>`;
 }
 
-/** What failed, by name, each a way to see why. */
+/** The names of failed tasks; each opens the details of its failure. */
 function Failures({ link, total }) {
   const { store } = link;
   if (!total) return null;
-  const shown = store.failures(MOST_FAILURES);
+  const shown = store.failures(MAX_FAILURES);
   return html`<p class="failures s-failed">
-    <${Sign} looks=${store.looks} state="failed" />
+    <${Sign} styles=${store.styles} state="failed" />
     ${shown.map((one) => {
-      const name = nameOf(one);
+      const name = formatName(one);
       return html`<button
         key=${name}
         class="why"
@@ -105,7 +105,7 @@ function title(name) {
 
 function Bar({ link, counts }) {
   const { ui, store } = link;
-  const { looks } = store;
+  const { styles } = store;
   function toggle(state) {
     const states = new Set(ui.states);
     if (!states.delete(state)) states.add(state);
@@ -119,7 +119,7 @@ function Bar({ link, counts }) {
     link.show(VIEWS[(at + by + VIEWS.length) % VIEWS.length][0]);
     event.currentTarget.querySelectorAll("button")[(at + by + VIEWS.length) % VIEWS.length].focus();
   }
-  const all = [...byProgress(counts), ...[...ui.states].filter((state) => !counts[state]).map((state) => [state, 0])];
+  const all = [...sortByProgress(counts), ...[...ui.states].filter((state) => !counts[state]).map((state) => [state, 0])];
   return html`<div class="controls">
     <div class="tabs" role="tablist" aria-label="View" onKeyDown=${onKeyDown}>
       ${VIEWS.map(
@@ -137,7 +137,7 @@ function Bar({ link, counts }) {
           </button>`,
       )}
     </div>
-    <div class="legend" role="group" aria-label="States; choose some to show only those">
+    <div class="legend" role="group" aria-label="Filter by state">
       ${all.map(
         ([state, n]) => html`<button
           key=${state}
@@ -146,7 +146,7 @@ function Bar({ link, counts }) {
           aria-pressed=${String(ui.states.has(state))}
           onClick=${() => toggle(state)}
         >
-          <${Sign} looks=${looks} state=${state} /><b>${number(n)}</b> ${looks.words(state)}
+          <${Sign} styles=${styles} state=${state} /><b>${number(n)}</b> ${styles.words(state)}
         </button>`,
       )}
     </div>
@@ -168,8 +168,8 @@ function Bar({ link, counts }) {
 }
 
 function RunButtons({ link }) {
-  const [asking, ask, box] = useAsking();
-  const [act, busy] = useAct(link, () => ask(null));
+  const [asking, ask, box] = useQuestion();
+  const [act, busy] = useAction(link, () => ask(null));
   const { store } = link;
   if (!link.live) return null;
   const { counts, total } = store.summary();
@@ -184,14 +184,14 @@ function RunButtons({ link }) {
     },
     "Clear failed": {
       if: failed > 0,
-      text: `Clear ${number(failed)} failed, and run again?`,
+      text: `Clear ${number(failed)} failed and run again?`,
       yes: "Clear failed",
       body: { action: "clear", only_failed: true },
       done: cleared,
     },
     "Clear all": {
       if: store.final,
-      text: `Clear all ${count(total)}, and run again?`,
+      text: `Clear all ${count(total)} and run again?`,
       yes: "Clear all",
       body: { action: "clear" },
       done: cleared,
@@ -201,7 +201,7 @@ function RunButtons({ link }) {
   return html`<span class="buttons" ref=${box}>
     ${
       question
-        ? html`<${Ask}
+        ? html`<${Question}
         ...${question}
         busy=${busy}
         onYes=${() => act(question.body, question.done)}
@@ -210,7 +210,7 @@ function RunButtons({ link }) {
         : Object.entries(questions).map(
             ([name, { if: fits, body }]) =>
               fits &&
-              html`<${AskButton} key=${name} asks=${name} refused=${store.refused[body.action]} onAsk=${ask}>${name}<//>`,
+              html`<${QuestionButton} key=${name} asks=${name} refused=${store.refused[body.action]} onAsk=${ask}>${name}<//>`,
           )
     }
   </span>`;

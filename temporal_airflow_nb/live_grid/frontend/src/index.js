@@ -1,4 +1,4 @@
-/** The live widget of a run, for whatever speaks anywidget. */
+/** The entry point of the widget: the module that anywidget loads. */
 
 import { Link } from "./connection.js";
 import { mountBesidePlaceholders, mountIn } from "./mount.js";
@@ -13,12 +13,12 @@ function live(model, mount) {
 }
 
 export default {
-  /** Stand beside the HTML that the cell shows; without a key there is none. */
+  /** Mount the widget beside the HTML of the cell. Without a key, the cell shows no HTML. */
   initialize({ model }) {
     return model.get("key") ? live(model, mountBesidePlaceholders) : undefined;
   },
 
-  /** Stand in an output of the widget's own. */
+  /** Mount the widget in its own output. */
   render({ model, el }) {
     return live(model, (link) => mountIn(link, el));
   },

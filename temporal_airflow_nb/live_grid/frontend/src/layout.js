@@ -1,8 +1,8 @@
-/** Where the boxes of a graph go. Runs in a worker, so it stands alone. */
+/** Computes the positions of the boxes of a graph. It runs in a worker, so it uses nothing else of the page. */
 
 import { Graph, layout as dagre } from "@dagrejs/dagre";
 
-/** From here on a layout that comes soon is worth more than the best one. */
+/** From this number of leaves on, a fast layout is more important than the best one. */
 const MANY = 150;
 const PAD = 12;
 const TITLE = 24;
@@ -11,7 +11,7 @@ const TITLE = 24;
  * @typedef {{x: number, y: number, w: number, h: number}} Box from its upper left corner
  *
  * @param {{id: string, w: number, h: number, parent: string | null}[]} input.leaves
- * @param {{id: string, parent: string | null}[]} input.boxes groups that are unfolded, outer ones first
+ * @param {{id: string, parent: string | null}[]} input.boxes expanded groups, outer ones first
  * @param {[string, string][]} input.edges between leaves
  * @returns {{leaves: Record<string, Box>, boxes: Record<string, Box>, edges: number[][], width: number, height: number}}
  */
@@ -37,7 +37,7 @@ export function place({ leaves, boxes, edges }) {
     const { x, y } = graph.node(id);
     at.leaves[id] = { x: x - w / 2, y: y - h / 2, w, h };
   }
-  // Around its members, with a place for its name: an outer box is around the inner ones.
+  // Inner boxes first, because an outer box is drawn around them.
   for (const { id } of [...boxes].reverse()) {
     const members = [
       ...leaves.filter(({ parent }) => parent === id).map((leaf) => at.leaves[leaf.id]),

@@ -1,32 +1,32 @@
-/** Layouts of graphs: computed beside the page's own work, and kept. */
+/** Computes layouts of graphs in a worker and caches them. */
 
 import { factory } from "layout-factory";
 
-const KEPT = 12;
-/** How long a worker without work is kept: each widget has its own. */
+const MAX_CACHED = 12;
+/** Milliseconds after which an idle worker is ended, because each widget has its own. */
 const IDLE = 10_000;
-/** Where a page allows no worker, the layout takes its turn after what is to be drawn first. */
-const SOON = 30;
+/** Milliseconds to wait if a page allows no worker, so that the page draws itself first. */
+const DELAY = 30;
 
 let worker;
 let lastId = 0;
 const waiting = new Map();
-const kept = new Map();
+const cache = new Map();
 
 /**
- * @param {string} key tells one graph from another
+ * @param {string} key identifies the graph
  * @param {Parameters<typeof import("./layout.js").place>[0]} input
- * @param {() => void} done called when a layout that isn't there yet is
- * @returns {ReturnType<typeof import("./layout.js").place> | null}
+ * @param {() => void} done called when the layout has been computed
+ * @returns {ReturnType<typeof import("./layout.js").place> | null} null if it isn't computed yet
  */
-export function layoutOf(key, input, done) {
-  const known = kept.get(key);
+export function getLayout(key, input, done) {
+  const known = cache.get(key);
   if (known) return known;
   if (!waiting.has(key)) {
     waiting.set(key, new Set());
     compute(input).then((layout) => {
-      kept.set(key, layout);
-      if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+      cache.set(key, layout);
+      if (cache.size > MAX_CACHED) cache.delete(cache.keys().next().value);
       const listeners = waiting.get(key);
       waiting.delete(key);
       for (const listener of listeners) listener();
@@ -37,16 +37,16 @@ export function layoutOf(key, input, done) {
 }
 
 function compute(input) {
-  worker ??= start();
-  if (worker) return worker(input).catch(() => ((worker = null), here(input)));
-  return here(input);
+  worker ??= startWorker();
+  if (worker) return worker(input).catch(() => ((worker = null), computeHere(input)));
+  return computeHere(input);
 }
 
-function here(input) {
-  return new Promise((resolve) => setTimeout(() => resolve(factory().place(input)), SOON));
+function computeHere(input) {
+  return new Promise((resolve) => setTimeout(() => resolve(factory().place(input)), DELAY));
 }
 
-function start() {
+function startWorker() {
   const source = `const { place } = (${factory})();
 onmessage = ({ data: [id, input] }) => postMessage([id, place(input)]);`;
   let url;

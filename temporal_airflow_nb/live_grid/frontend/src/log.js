@@ -1,4 +1,4 @@
-/** The end of a try's log, as it grows. */
+/** The end of a try's log, updated while it grows. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
@@ -8,9 +8,10 @@ import { number } from "./format.js";
 
 const PAUSE = 700;
 const PAUSE_AFTER_ERROR = 3000;
-const MOST = 2000;
-const NEAR = 24;
-// Escape sequences of terminals: colours and the rest.
+const MAX_LINES = 2000;
+/** A log that is scrolled this close to its end stays at the end. */
+const NEAR_END = 24;
+// Escape sequences of terminals, such as colours.
 const ANSI = /[\u001b\u009b](?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
 const OVER = new Set([...FINAL, "skipped", "upstream_failed", "removed"]);
 
@@ -43,7 +44,7 @@ export function Log({ link, one, attempt }) {
         after = answer.next;
         set((known) => {
           const lines = known.lines.concat(answer.lines);
-          const cut = Math.max(0, lines.length - MOST);
+          const cut = Math.max(0, lines.length - MAX_LINES);
           return {
             lines: cut ? lines.slice(cut) : lines,
             cut: known.cut + cut,
@@ -73,7 +74,7 @@ export function Log({ link, one, attempt }) {
 
   const onScroll = () => {
     const { scrollTop, scrollHeight, clientHeight } = box.current;
-    sticks.current = scrollHeight - scrollTop - clientHeight < NEAR;
+    sticks.current = scrollHeight - scrollTop - clientHeight < NEAR_END;
   };
   if (!attempt) return html`<p class="empty">Not started yet.</p>`;
   const nothing = log.asked && !log.lines.length && !log.problem;
@@ -86,7 +87,7 @@ export function Log({ link, one, attempt }) {
     tabindex="0"
   >
     ${log.problem && html`<${Notice} kind="bad" text=${log.problem.message} hint=${log.problem.hint} />`}
-    ${log.cut > 0 && html`<p class="quiet">The first ${number(log.cut)} lines are left out.</p>`}
+    ${log.cut > 0 && html`<p class="quiet">The first ${number(log.cut)} lines are not shown.</p>`}
     ${!log.asked && html`<p class="quiet">Reading…</p>`}
     ${nothing && html`<p class="quiet">${log.ended ? "The log is empty." : "Nothing yet."}</p>`}
     ${log.lines.map(

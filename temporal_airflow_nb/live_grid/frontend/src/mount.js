@@ -1,4 +1,4 @@
-/** Where the widget stands in the page: beside a placeholder, in a shadow root, only as long as both have a use. */
+/** Mounts the widget in the page, in a shadow root beside each placeholder, and removes it when it isn't needed. */
 
 import { render } from "preact";
 import { html } from "htm/preact";
@@ -6,17 +6,17 @@ import { App } from "./app.js";
 import { STEP } from "./store.js";
 import style from "./style.css";
 
-const PLACE = "data-ta-live";
+const PLACEHOLDER = "data-ta-live";
 const MOUNTED = "data-ta-mounted";
-/** How long a cell may be out of the document, as notebooks do with what is scrolled away, before its root goes. */
-const GRACE = 10_000;
+/** Milliseconds until a root is removed after its cell left the document: notebooks detach cells that are scrolled away. */
+const DETACHED_TIMEOUT = 10_000;
 const HIDE = `
 .jp-OutputArea-child[${MOUNTED}] > .jp-OutputArea-output { display: none !important; }
-[${MOUNTED}] [${PLACE}] { display: none !important; }
+[${MOUNTED}] [${PLACEHOLDER}] { display: none !important; }
 [${MOUNTED}] > ta-live { display: block; width: 100%; min-width: 0; }
 .jp-OutputArea-child[${MOUNTED}] > ta-live { display: table-cell; vertical-align: top; }`;
 
-/** The widget's element, with all that a page may do to it. */
+/** The widget's element. It follows the size, the theme and the visibility that the page gives it. */
 class Root {
   /**
    * @param {import("./connection.js").Link} link
@@ -25,15 +25,15 @@ class Root {
   constructor(link, parent) {
     this.link = link;
     this.host = document.createElement("ta-live");
-    this.releaseKeys = keepKeys(this.host);
+    this.releaseKeys = captureKeys(this.host);
     const shadow = this.host.attachShadow({ mode: "open" });
     shadow.innerHTML = "<style></style><style></style><div></div>";
     [this.style, this.colors, this.place] = shadow.children;
     this.style.textContent = style;
-    this.seen = true;
+    this.visible = true;
     this.width = 0;
     this.observers = [
-      new IntersectionObserver((entries) => this.#see(entries.at(-1).isIntersecting), { rootMargin: "200px" }),
+      new IntersectionObserver((entries) => this.#setVisible(entries.at(-1).isIntersecting), { rootMargin: "200px" }),
       new ResizeObserver(([entry]) => this.#resize(entry.contentRect.width)),
     ];
     parent.append(this.host);
@@ -41,16 +41,16 @@ class Root {
     this.unsubscribe = link.subscribe(() => this.schedule());
     this.unsubscribeTheme = onTheme(() => this.schedule());
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const stands = () => link.store.final || !link.store.follows || !link.live;
-    this.clock = setInterval(() => stands() || this.schedule(), still ? 1000 : STEP);
+    const isStopped = () => link.store.final || !link.store.follows || !link.live;
+    this.clock = setInterval(() => isStopped() || this.schedule(), still ? 1000 : STEP);
     this.width = parent.clientWidth;
     this.#render();
     link.mounted();
   }
 
-  /** Draw once in the next frame, however much changes before it. */
+  /** Draw once in the next frame, even if several changes come before it. */
   schedule() {
-    if (this.frame || !this.seen) {
+    if (this.frame || !this.visible) {
       this.stale = true;
       return;
     }
@@ -71,9 +71,9 @@ class Root {
     this.host.remove();
   }
 
-  #see(seen) {
-    this.seen = seen;
-    if (seen && this.stale) this.schedule();
+  #setVisible(visible) {
+    this.visible = visible;
+    if (visible && this.stale) this.schedule();
   }
 
   #resize(width) {
@@ -84,18 +84,18 @@ class Root {
 
   #render() {
     this.stale = false;
-    const { looks } = this.link.store;
-    if (looks !== this.looks) {
-      this.looks = looks;
-      this.colors.textContent = looks.css();
+    const { styles } = this.link.store;
+    if (styles !== this.styles) {
+      this.styles = styles;
+      this.colors.textContent = styles.css();
     }
     render(html`<${App} link=${this.link} width=${this.width} dark=${isDark(this.host)} />`, this.place);
   }
 }
 
-/** Keep the page's shortcuts from what is typed here, but not those such as Ctrl+S. Returns how to stop that. */
-function keepKeys(host) {
-  // JupyterLab takes keys before they get here, unless the element that has the focus says this.
+/** Keep keys typed here from the page's shortcuts, except those such as Ctrl+S. Returns a function that ends it. */
+function captureKeys(host) {
+  // JupyterLab handles keys before they arrive here, unless the focused element has this attribute.
   const suppress = () => host.setAttribute("data-lm-suppress-shortcuts", "true");
   function before(event) {
     const [target] = event.composedPath();
@@ -121,7 +121,7 @@ function isDark(host) {
   const page = document.documentElement;
   const names = `${document.body.className} ${page.className} ${page.dataset.theme ?? ""} ${page.getAttribute("theme") ?? ""}`;
   const is = (...themes) => themes.some((theme) => names.split(" ").includes(theme));
-  // A light theme of high contrast is told by both of VS Code's names for one.
+  // VS Code gives a light high-contrast theme both high-contrast class names, so the light ones are tested first.
   if (is("vscode-light", "vscode-high-contrast-light", "light")) return false;
   if (is("vscode-dark", "vscode-high-contrast", "dark")) return true;
   return matchMedia("(prefers-color-scheme: dark)").matches;
@@ -139,13 +139,13 @@ function onTheme(listener) {
   };
 }
 
-/** Show a link in an element that is the widget's own. Returns how to stop that. */
+/** Mount the widget in its own element. Returns a function that unmounts it. */
 export function mountIn(link, element) {
   const root = new Root(link, element);
   return () => root.remove();
 }
 
-/** Show a link beside every placeholder of its key, as long as the kernel lives. Returns how to stop that. */
+/** Mount the widget beside every placeholder with its key while the kernel lives. Returns a function that unmounts it. */
 export function mountBesidePlaceholders(link) {
   /** @type {Map<HTMLElement, {root: Root, gone: number}>} */
   const mounted = new Map();
@@ -155,7 +155,7 @@ export function mountBesidePlaceholders(link) {
     const key = link.model.get("key");
     const wanted = new Set();
     if (key && link.live && link.store.loaded)
-      for (const place of document.querySelectorAll(`[${PLACE}="${CSS.escape(key)}"]`))
+      for (const place of document.querySelectorAll(`[${PLACEHOLDER}="${CSS.escape(key)}"]`))
         wanted.add(place.closest(".jp-OutputArea-child") ?? place.parentElement);
     for (const parent of wanted) {
       const there = mounted.get(parent);
@@ -171,7 +171,7 @@ export function mountBesidePlaceholders(link) {
     for (const [parent, there] of mounted) {
       if (wanted.has(parent)) continue;
       if (!link.live || !key) unmount(parent);
-      else there.gone ||= setTimeout(() => unmount(parent), parent.isConnected ? 500 : GRACE);
+      else there.gone ||= setTimeout(() => unmount(parent), parent.isConnected ? 500 : DETACHED_TIMEOUT);
     }
   }
 
@@ -183,9 +183,9 @@ export function mountBesidePlaceholders(link) {
     mounted.delete(parent);
   }
 
-  hideStatics();
+  hideStaticHtml();
   const watch = new MutationObserver((records) => {
-    if (records.some(({ addedNodes, removedNodes }) => [...addedNodes, ...removedNodes].some(holdsPlace))) update();
+    if (records.some(({ addedNodes, removedNodes }) => [...addedNodes, ...removedNodes].some(containsPlaceholder))) update();
   });
   watch.observe(document.body, { childList: true, subtree: true });
   const unsubscribe = link.subscribe(() => {
@@ -203,11 +203,11 @@ export function mountBesidePlaceholders(link) {
   };
 }
 
-function holdsPlace(node) {
-  return node instanceof Element && (node.hasAttribute(PLACE) || node.querySelector(`[${PLACE}]`) !== null);
+function containsPlaceholder(node) {
+  return node instanceof Element && (node.hasAttribute(PLACEHOLDER) || node.querySelector(`[${PLACEHOLDER}]`) !== null);
 }
 
-function hideStatics() {
+function hideStaticHtml() {
   const id = "ta-live-style";
   if (document.getElementById(id)) return;
   const sheet = document.createElement("style");

@@ -1,14 +1,14 @@
-/** A line that says what happened. */
+/** A line with a message. */
 
 import { html } from "htm/preact";
 
 /**
  * @param {object} props
  * @param {string} props.text
- * @param {string} [props.hint] what to do
+ * @param {string} [props.hint] what to do next
  * @param {"" | "warn" | "bad"} [props.kind]
- * @param {boolean} [props.waits] whether it passes by itself
- * @param {string} [props.role] how screen readers say it
+ * @param {boolean} [props.waits] whether to show a spinner
+ * @param {string} [props.role] ARIA role
  * @param {() => void} [props.onClose]
  */
 export function Notice({ text, hint = "", kind = "", waits = false, role = "status", onClose }) {

@@ -1,21 +1,21 @@
-/** One task: its state and tries, its log as it grows, what it was given and what it left, why it failed. */
+/** The panel of one task: its state, tries, log, details and error, and the actions on it. */
 
 import { useEffect, useState } from "preact/hooks";
 import { html } from "htm/preact";
-import { Ask, AskButton, cleared, copy, nameOf, useAct, useAsking } from "./actions.js";
-import { secondsOf, tryOf } from "./bars.js";
+import { Question, QuestionButton, cleared, copy, formatName, useAction, useQuestion } from "./actions.js";
+import { getSeconds, formatTry } from "./bars.js";
 import { Details, Failure } from "./details.js";
 import { Log } from "./log.js";
 import { Notice } from "./notice.js";
 import { number } from "./format.js";
-import { safe, Sign, StateText } from "./badges.js";
+import { isSafeAddress, Sign, StateText } from "./badges.js";
 import { duration, elapsed } from "./times.js";
 
-const MOST_SQUARES = 240;
+const MAX_SQUARES = 240;
 
 export function Panel({ link }) {
   const { store, ui } = link;
-  const one = store.instance(ui.selected.id, ui.selected.index) ?? store.foremost(ui.selected.id);
+  const one = store.instance(ui.selected.id, ui.selected.index) ?? store.mostImportant(ui.selected.id);
   const node = store.nodes.get(ui.selected.id);
   const attempt = ui.selected.attempt ?? one?.attempt ?? 0;
   const [answer, busy] = useTask(link, ui.selected.id, one, attempt);
@@ -34,7 +34,7 @@ export function Panel({ link }) {
       <p class="empty">This run has no such task.</p>
     </aside>`;
   const now = store.now();
-  const seconds = secondsOf(store, { kind: "instance", id: one.id, index: one.index }, now);
+  const seconds = getSeconds(store, { kind: "instance", id: one.id, index: one.index }, now);
   const tabs = [["log", "Log"], ["details", "Details"], ...(error || shown === "error" ? [["error", "Error"]] : [])];
   return html`<aside class="panel" aria-label=${`Task ${one.id}`}>
     <div class="panel-title">
@@ -44,7 +44,7 @@ export function Panel({ link }) {
       <${Close} onClick=${close} />
     </div>
     <div class="facts">
-      <${StateText} looks=${store.looks} state=${one.state} />
+      <${StateText} styles=${store.styles} state=${one.state} />
       <${Tries} link=${link} one=${one} attempt=${attempt} />
       <span class="number">${one.start !== null && one.end === null ? elapsed(seconds) : duration(seconds)}</span>
       <span class="quiet">${one.operator || node?.operator}</span>
@@ -73,7 +73,7 @@ export function Panel({ link }) {
       ${
         busy &&
         html`<span class="busy quiet">
-          <span class="late">The kernel is busy; the answer is to come. </span>
+          <span class="late">The kernel is busy. Waiting for its answer. </span>
           <i class="spin" role="img" aria-label="Waiting for the kernel"></i>
         </span>`
       }
@@ -86,7 +86,7 @@ export function Panel({ link }) {
       }
       ${shown === "log" && store.refused.log && html`<${Notice} text=${store.refused.log} />`}
       ${shown === "log" && !store.refused.log && html`<${Log} link=${link} one=${one} attempt=${attempt} />`}
-      ${shown === "details" && data && html`<${Details} data=${data} looks=${store.looks} />`}
+      ${shown === "details" && data && html`<${Details} data=${data} styles=${store.styles} />`}
       ${shown === "error" && error && html`<${Failure} error=${error} />`}
     </div>
     ${data?.commands?.length > 0 && html`<${Commands} commands=${data.commands} />`}
@@ -107,7 +107,7 @@ function walk(event, tabs, shown, choose) {
   event.currentTarget.querySelectorAll("[role=tab]")[to]?.focus();
 }
 
-/** What the kernel knows of one try; asked for again whenever that can have changed. */
+/** The details of one try, requested again whenever the state or the end of the task changes. */
 function useTask(link, id, one, attempt) {
   const [answer, set] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -131,7 +131,7 @@ function useTask(link, id, one, attempt) {
 }
 
 function Tries({ link, one, attempt }) {
-  if (one.attempt < 2) return html`<span class="quiet">${one.attempt ? `try ${tryOf(one)}` : ""}</span>`;
+  if (one.attempt < 2) return html`<span class="quiet">${one.attempt ? `try ${formatTry(one)}` : ""}</span>`;
   const numbers = Array.from({ length: one.attempt }, (_, i) => i + 1);
   const onChange = (event) => {
     const number = Number(event.target.value);
@@ -148,12 +148,12 @@ function Tries({ link, one, attempt }) {
 
 function Instances({ link, one }) {
   const { store } = link;
-  const { looks } = store;
+  const { styles } = store;
   const all = [...store.tasks.get(one.id).values()];
-  const place = (each) => looks.priority.get(each.state) ?? 1000;
+  const place = (each) => styles.priority.get(each.state) ?? 1000;
   const order =
-    all.length > MOST_SQUARES
-      ? all.sort((a, b) => place(a) - place(b) || a.index - b.index).slice(0, MOST_SQUARES)
+    all.length > MAX_SQUARES
+      ? all.sort((a, b) => place(a) - place(b) || a.index - b.index).slice(0, MAX_SQUARES)
       : all.sort((a, b) => a.index - b.index);
   const choose = (index) => link.choose({ selected: { id: one.id, index, attempt: null } });
   function onKeyDown(event) {
@@ -172,12 +172,12 @@ function Instances({ link, one }) {
         data-instance=${each.index}
         tabindex=${each.index === one.index ? 0 : -1}
         aria-selected=${String(each.index === one.index)}
-        aria-label=${`${each.label || each.index}: ${looks.words(each.state)}`}
-        data-tip=${`[${each.index}] ${each.label && each.label !== String(each.index) ? each.label : ""}\n${looks.words(each.state)}`}
+        aria-label=${`${each.label || each.index}: ${styles.words(each.state)}`}
+        data-tip=${`[${each.index}] ${each.label && each.label !== String(each.index) ? each.label : ""}\n${styles.words(each.state)}`}
         onClick=${() => choose(each.index)}
-      ><${Sign} looks=${looks} state=${each.state} /></button>`,
+      ><${Sign} styles=${styles} state=${each.state} /></button>`,
     )}
-    ${all.length > MOST_SQUARES && html`<span class="quiet">and ${number(store.tasks.get(one.id).size - MOST_SQUARES)} more: unfold the row</span>`}
+    ${all.length > MAX_SQUARES && html`<span class="quiet">and ${number(store.tasks.get(one.id).size - MAX_SQUARES)} more: expand the row</span>`}
   </div>`;
 }
 
@@ -185,15 +185,15 @@ const MARKS = ["success", "failed", "skipped"];
 
 function TaskButtons({ link, one }) {
   const { store } = link;
-  const [asking, ask, box] = useAsking();
+  const [asking, ask, box] = useQuestion();
   const [downstream, setDownstream] = useState(true);
-  const [act, busy] = useAct(link, () => ask(null));
+  const [act, busy] = useAction(link, () => ask(null));
   useEffect(() => ask(null), [one.id, one.index]);
-  const airflow = safe(store.links?.airflow) && runPage(store, one);
+  const airflow = isSafeAddress(store.links?.airflow) && runPage(store, one);
   const target = { task_ids: [one.id], map_indexes: one.index >= 0 ? [one.index] : null };
   if (asking === "clear")
-    return html`<div class="buttons" ref=${box}><${Ask}
-      text=${`Clear ${nameOf(one)}, and run it again?`}
+    return html`<div class="buttons" ref=${box}><${Question}
+      text=${`Clear ${formatName(one)} and run it again?`}
       yes="Clear"
       busy=${busy}
       onYes=${() => act({ action: "clear", ...target, downstream }, cleared)}
@@ -204,11 +204,11 @@ function TaskButtons({ link, one }) {
         <span>and downstream</span>
       </label>
     <//></div>`;
-  const words = asking && store.looks.words(asking);
-  const marked = () => `${nameOf(one)} is marked ${words}.`;
+  const words = asking && store.styles.words(asking);
+  const marked = () => `${formatName(one)} is marked ${words}.`;
   if (asking)
-    return html`<div class="buttons" ref=${box}><${Ask}
-      text=${`Mark ${nameOf(one)} as ${words}?`}
+    return html`<div class="buttons" ref=${box}><${Question}
+      text=${`Mark ${formatName(one)} as ${words}?`}
       yes=${`Mark ${words}`}
       busy=${busy}
       onYes=${() => act({ action: "mark", state: asking, ...target }, marked)}
@@ -217,20 +217,20 @@ function TaskButtons({ link, one }) {
   return html`<div class="buttons" ref=${box}>
     ${
       link.live &&
-      html`<${AskButton} asks="clear" refused=${store.refused.clear} onAsk=${ask}>Clear…<//>
+      html`<${QuestionButton} asks="clear" refused=${store.refused.clear} onAsk=${ask}>Clear…<//>
       <span class="joined" role="group" aria-label="Mark as">
         <span class="quiet">Mark</span>
         ${MARKS.map(
-          (state) => html`<${AskButton}
+          (state) => html`<${QuestionButton}
           key=${state}
           asks=${state}
           kind="s-${state}"
-          label=${`Mark ${store.looks.words(state)}`}
+          label=${`Mark ${store.styles.words(state)}`}
           refused=${store.refused.mark}
           disabled=${one.state === state}
           onAsk=${ask}
         >
-          <${Sign} looks=${store.looks} state=${state} />
+          <${Sign} styles=${store.styles} state=${state} />
         <//>`,
         )}
       </span>`
@@ -264,7 +264,7 @@ function Commands({ commands }) {
     const timer = setTimeout(() => setCopied(null), 1500);
     return () => clearTimeout(timer);
   }, [copied]);
-  return html`<div class="commands" role="group" aria-label="Next steps; a click copies">
+  return html`<div class="commands" role="group" aria-label="Next steps, click to copy">
     ${commands.map(
       (command) => html`<button
         key=${command}

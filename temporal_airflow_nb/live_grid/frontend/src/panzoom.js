@@ -1,9 +1,9 @@
-/** Moving about in a picture that is larger than its frame. */
+/** Panning and zooming in a picture that is larger than its frame. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
 const ZOOM = [0.1, 2];
-/** Below the first nothing can be read: what doesn't fit in then is shown at the second, and reached by moving. */
+/** Text can't be read below the first scale. A picture that would need it is shown at the second one and panned. */
 const LEGIBLE = 0.5;
 const READABLE = 0.7;
 const MARGIN = 20;
@@ -11,8 +11,8 @@ const DRAG = 3;
 
 const within = (value, [least, most]) => Math.max(least, Math.min(most, value));
 
-/** At which scale something so wide is shown at first, as far as its width goes. */
-export function scaleOf(size, room) {
+/** Return the initial scale of a picture as far as its width decides. */
+export function getScale(size, room) {
   const whole = Math.min(1, (room - 2 * MARGIN) / size);
   return whole < LEGIBLE ? READABLE : whole;
 }
@@ -20,8 +20,8 @@ export function scaleOf(size, room) {
 /**
  * @param {{width: number, height: number} | null} picture
  * @param {{width: number, height: number}} frame
- * @param {string} subject another one is fitted in anew
- * @param {{x: number, y: number, w: number, h: number} | undefined} start the part that is seen at first
+ * @param {string} subject identifies the picture; another one is fitted into the frame again
+ * @param {{x: number, y: number, w: number, h: number} | undefined} start the part that is visible at first
  */
 export function usePanZoom(picture, frame, subject, start) {
   const box = useRef(null);
@@ -33,7 +33,7 @@ export function usePanZoom(picture, frame, subject, start) {
     if (!picture) return;
     const whole = Math.min((frame.width - 2 * MARGIN) / picture.width, (frame.height - 2 * MARGIN) / picture.height, 1);
     const k = within(whole < least ? READABLE : whole, ZOOM);
-    // What doesn't fit is seen from its first part on.
+    // If the picture doesn't fit, its start is visible.
     const center = (room, size, first, length) => {
       if (size * k <= room - 2 * MARGIN) return (room - size * k) / 2;
       return within(room / 2 - (first + length / 2) * k, [room - MARGIN - size * k, MARGIN]);
@@ -76,7 +76,7 @@ export function usePanZoom(picture, frame, subject, start) {
 
   useEffect(() => {
     const element = box.current;
-    // The page scrolls on over a picture that nobody is working with.
+    // Without the focus or a key, the wheel scrolls the page.
     function onWheel(event) {
       const inUse = element.getRootNode().activeElement && element.contains(element.getRootNode().activeElement);
       if (!event.ctrlKey && !event.metaKey && !inUse) return;
@@ -106,7 +106,7 @@ export function usePanZoom(picture, frame, subject, start) {
       const was = drag.current;
       drag.current = null;
       if (!was?.moves) return;
-      // The click at the end of a drag is none; not every browser tells of one.
+      // Ignore the click that some browsers send at the end of a drag.
       const stop = (event) => event.stopPropagation();
       const element = box.current;
       element.addEventListener("click", stop, { capture: true });

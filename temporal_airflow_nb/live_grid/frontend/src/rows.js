@@ -1,14 +1,14 @@
-/** The lines of a table of tasks: what is unfolded, and passes the filters. */
+/** The rows of a table of tasks: expanded, and matching the filters. */
 
 /**
  * @typedef {object} Row
  * @property {string} key
  * @property {"group" | "task" | "instance"} kind
  * @property {string} id of the task or group
- * @property {number} index map index, -1 for what isn't one instance of a mapped task
+ * @property {number} index map index; -1 unless the row is one instance of a mapped task
  * @property {string} name
  * @property {number} depth
- * @property {boolean | null} open whether it is unfolded, null if there is nothing to unfold
+ * @property {boolean | null} open whether it is expanded, null if it can't be
  * @property {number} place among its siblings, from 1
  * @property {number} siblings
  * @property {import("./store.js").Node} node
@@ -20,20 +20,20 @@ const cached = new WeakMap();
  * @param {import("./connection.js").Link} link
  * @returns {Row[]}
  */
-export function rowsOf({ store, ui }) {
+export function getRows({ store, ui }) {
   const filtered = ui.filter.trim() !== "" || ui.states.size > 0;
   const key = `${store.shape} ${ui.version} ${ui.states.size > 0 ? store.version : ""}`;
   const known = cached.get(ui);
   if (known?.key === key) return known.rows;
-  const passes = filtered ? passing(store, ui) : null;
+  const matching = filtered ? findMatching(store, ui) : null;
   const rows = [];
-  add(store, ui, store.top, 0, passes, rows);
+  add(store, ui, store.top, 0, matching, rows);
   cached.set(ui, { key, rows });
   return rows;
 }
 
-/** The tasks and groups that pass the filters, a group because of a member. */
-export function passing(store, ui) {
+/** Return the ids of the tasks that match the filters, and of the groups that contain one. */
+export function findMatching(store, ui) {
   const text = ui.filter.trim().toLowerCase();
   const found = new Set();
   for (const node of store.nodes.values()) {
@@ -49,11 +49,11 @@ function inStates(counts, states) {
   return false;
 }
 
-function add(store, ui, nodes, depth, passes, rows) {
-  const shown = passes ? nodes.filter((node) => passes.has(node.id)) : nodes;
+function add(store, ui, nodes, depth, matching, rows) {
+  const shown = matching ? nodes.filter((node) => matching.has(node.id)) : nodes;
   shown.forEach((node, i) => {
     const mapped = !node.group && store.mapped(node.id);
-    const open = node.group ? passes !== null || ui.open.has(node.id) : mapped ? ui.expanded.has(node.id) : null;
+    const open = node.group ? matching !== null || ui.open.has(node.id) : mapped ? ui.expanded.has(node.id) : null;
     rows.push({
       key: node.id,
       kind: node.group ? "group" : "task",
@@ -67,7 +67,7 @@ function add(store, ui, nodes, depth, passes, rows) {
       node,
     });
     if (!open) return;
-    if (node.group) add(store, ui, node.children, depth + 1, passes, rows);
+    if (node.group) add(store, ui, node.children, depth + 1, matching, rows);
     else addInstances(store, ui, node, depth + 1, rows);
   });
 }
@@ -91,16 +91,16 @@ function addInstances(store, ui, node, depth, rows) {
   );
 }
 
-/** Fold or unfold a row. */
-export function fold(link, row, open = !row.open) {
+/** Expand or collapse a row. */
+export function setExpanded(link, row, open = !row.open) {
   const set = row.kind === "group" ? link.ui.open : link.ui.expanded;
   if (open) set.add(row.id);
   else set.delete(row.id);
   link.choose({});
 }
 
-/** Fold or unfold all groups. */
-export function foldAll(link, open) {
+/** Expand or collapse all groups. */
+export function setAllExpanded(link, open) {
   const groups = open ? [...link.store.nodes.values()].filter((node) => node.group).map((node) => node.id) : [];
   link.choose({ open: new Set(groups), expanded: new Set() });
 }

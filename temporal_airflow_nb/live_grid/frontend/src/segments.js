@@ -1,4 +1,4 @@
-/** What a task instance did, in stretches of time. */
+/** The periods in which a task instance waited and ran. */
 
 /**
  * @typedef {object} Segment
@@ -7,13 +7,13 @@
  * @property {number} to
  * @property {string} state
  * @property {boolean} past whether it belongs to a former try
- * @property {boolean} open whether it still goes on
+ * @property {boolean} open whether it hasn't ended
  */
 
 const WAITING = new Set(["up_for_retry", "up_for_reschedule"]);
 
 /**
- * What a task instance did, in order.
+ * Return the periods of a task instance in order.
  *
  * @param {import("./store.js").Instance} one
  * @param {number} now
@@ -31,7 +31,7 @@ export function segments(one, now) {
     add("run", part.start, part.end, part.state, true);
     last = part.end ?? last;
   }
-  // The queue of this try, even where the time of the first one's is kept.
+  // `one.queued` may still be the time at which the first try was queued.
   const queued = one.queued === null ? null : Math.max(one.queued, last ?? 0);
   const begun = queued ?? one.start;
   if (last !== null && begun !== null) add("wait", last, begun, one.state, true);

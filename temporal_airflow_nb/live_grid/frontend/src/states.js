@@ -1,13 +1,13 @@
-/** How states are shown: the kernel says, this puts it in order. */
+/** The styles of states, which the kernel sends, and their order. */
 
 import { number } from "./format.js";
 
 export const NO_STATUS = "no_status";
 export const FINAL = new Set(["success", "failed"]);
-/** States in which an attempt is taking place. */
+/** The states of a try that is running. */
 export const ACTIVE = new Set(["running", "restarting"]);
 
-/** What is done, what goes on, what is to come. */
+/** Finished, in progress, to come. */
 const PROGRESS = [
   "success",
   "skipped",
@@ -24,39 +24,39 @@ const PROGRESS = [
   "scheduled",
   NO_STATUS,
 ];
-const PLAIN = { color: "#9f9fa9", sign: "·" };
+const DEFAULT_STYLE = { color: "#9f9fa9", sign: "·" };
 
 const rank = (state) => {
   const index = PROGRESS.indexOf(state);
   return index < 0 ? PROGRESS.length : index;
 };
 
-/** The counts above zero, what is done first. */
-export function byProgress(counts) {
+/** Return the counts above zero, finished states first. */
+export function sortByProgress(counts) {
   return Object.entries(counts)
     .filter(([, n]) => n > 0)
     .sort((a, b) => rank(a[0]) - rank(b[0]));
 }
 
-export class Looks {
+export class StateStyles {
   /**
-   * @param {Record<string, {color: string, sign: string, words: string}>} looks
-   * @param {string[]} order the first of these that any of several is in is the state of them all
+   * @param {Record<string, {color: string, sign: string, words: string}>} styles
+   * @param {string[]} order several instances together have the first of these states that one of them has
    */
-  constructor(looks = {}, order = []) {
-    this.of = looks;
+  constructor(styles = {}, order = []) {
+    this.of = styles;
     this.priority = new Map(order.map((state, i) => [state, i]));
   }
 
   sign(state) {
-    return (this.of[state] ?? this.of[NO_STATUS] ?? PLAIN).sign;
+    return (this.of[state] ?? this.of[NO_STATUS] ?? DEFAULT_STYLE).sign;
   }
 
   words(state) {
     return this.of[state]?.words ?? state.replaceAll("_", " ");
   }
 
-  /** The one state that stands for several. */
+  /** Return the state that represents several instances. */
   overall(counts) {
     let best = NO_STATUS;
     let least = Infinity;
@@ -70,21 +70,21 @@ export class Looks {
     return best;
   }
 
-  /** The counts above zero, what matters most first, in words: `2 failed, 3 success`. */
+  /** Return the counts above zero in words, the most important states first: `2 failed, 3 success`. */
   phrase(counts) {
-    return this.byPriority(counts)
+    return this.sortByPriority(counts)
       .map(([state, n]) => `${number(n)} ${this.words(state)}`)
       .join(", ");
   }
 
-  byPriority(counts) {
+  sortByPriority(counts) {
     const place = (state) => this.priority.get(state) ?? 1000;
     return Object.entries(counts)
       .filter(([, n]) => n > 0)
       .sort((a, b) => place(a[0]) - place(b[0]));
   }
 
-  /** A class for each state, as a style sheet. */
+  /** Return a style sheet with a class for each state. */
   css() {
     return Object.entries(this.of)
       .filter(([state, { color }]) => /^\w+$/.test(state) && /^#[0-9a-f]{3,8}$/i.test(color))

@@ -1,12 +1,12 @@
-/** One run, its tasks, and the runs beside it: what the kernel said, as Maps, with what follows from it. */
+/** The state that the kernel sent, as Maps: one run with its tasks, and the other runs, with sums computed from them. */
 
-import { FINAL, Looks, NO_STATUS } from "./states.js";
+import { FINAL, StateStyles, NO_STATUS } from "./states.js";
 import { moment } from "./times.js";
 
 /**
  * @typedef {object} Instance one task instance
  * @property {string} id task id
- * @property {number} index map index, -1 where there is none
+ * @property {number} index map index, -1 for a task that isn't mapped
  * @property {string} state
  * @property {number} attempt
  * @property {number} maxTries
@@ -27,7 +27,7 @@ import { moment } from "./times.js";
  * @property {string} operator
  * @property {Node[]} children
  *
- * @typedef {object} Summary what several instances come to
+ * @typedef {object} Summary of several instances
  * @property {Record<string, number>} counts by state
  * @property {number} total
  * @property {string} state
@@ -38,7 +38,7 @@ import { moment } from "./times.js";
 
 const ROOT = "";
 const UNCHANGEABLE = Object.fromEntries(
-  ["cancel", "clear", "mark"].map((action) => [action, "Nothing can be changed from here."]),
+  ["cancel", "clear", "mark"].map((action) => [action, "Runs can't be changed from here."]),
 );
 /** Milliseconds. */
 export const STEP = 250;
@@ -89,16 +89,16 @@ export class RunStore {
     this.loaded = false;
     /** Increases with every change. */
     this.version = 0;
-    /** Increases when the rows themselves change, not only what is in them. */
+    /** Increases when rows are added or removed. */
     this.shape = 0;
-    /** Increases when the DAG is another. */
+    /** Increases when the structure of the DAG changes. */
     this.structureVersion = 0;
-    this.looks = new Looks();
+    this.styles = new StateStyles();
     this.links = {};
     this.follows = true;
-    /** Why the kernel refuses something: `cancel`, `clear`, `mark`, `task`, `log`. */
+    /** Why the kernel refuses an operation: `cancel`, `clear`, `mark`, `task`, `log`. */
     this.refused = {};
-    this.stood = null;
+    this.stoppedAt = null;
     this.connection = { ok: true, text: "" };
     /** @type {Map<string, Map<number, Instance>>} */
     this.tasks = new Map();
@@ -109,10 +109,10 @@ export class RunStore {
     this.edges = [];
   }
 
-  /** Take over the whole state. */
+  /** Replace the whole state. */
   load(state) {
     this.seq = state.seq ?? this.seq;
-    this.looks = new Looks(state.looks ?? this.looks.of, state.state_order ?? [...this.looks.priority.keys()]);
+    this.styles = new StateStyles(state.state_styles ?? this.styles.of, state.state_order ?? [...this.styles.priority.keys()]);
     this.connection = state.connection ?? this.connection;
     this.production = state.production ?? null;
     this.refused = state.refused ?? (state.can_act ? {} : UNCHANGEABLE);
@@ -126,7 +126,7 @@ export class RunStore {
     this.#merge(state);
   }
 
-  /** Add what changed, an answer of the gateway's `feed`. */
+  /** Merge a change. */
   apply(delta) {
     this.seq = delta.seq;
     if (delta.full) {
@@ -147,10 +147,10 @@ export class RunStore {
       ["links", answer.links],
     ])
       if (value !== undefined && value !== null) this[name] = value;
-    // What the kernel's clock says minus what this one says; a message takes a moment, so the least late one counts.
+    // The kernel's clock minus this one. Messages take time, so the largest difference is the best estimate.
     const now = moment(answer.now);
     if (now !== null) {
-      this.heard = now;
+      this.lastKnownNow = now;
       const skew = now - Date.now();
       this.skew = this.skew === undefined || Math.abs(skew - this.skew) > 2000 ? skew : Math.max(skew, this.skew);
     }
@@ -178,7 +178,7 @@ export class RunStore {
     this.#reshape();
   }
 
-  // A task of a former version of the DAG, or a DAG whose structure isn't known.
+  // The task may be of a former version of the DAG, or the structure may be unknown.
   #ensureNode(one) {
     if (this.nodes.has(one.id)) return;
     const group = one.group || null;
@@ -241,17 +241,17 @@ export class RunStore {
     if (!instances) this.tasks.set(one.id, (instances = new Map()));
     if (!instances.has(one.index)) this.shape++;
     instances.set(one.index, one);
-    this.#stale(one.id);
+    this.#dropSummaries(one.id);
   }
 
   #remove(id, index) {
     if (this.tasks.get(id)?.delete(index)) {
       this.shape++;
-      this.#stale(id);
+      this.#dropSummaries(id);
     }
   }
 
-  #stale(id) {
+  #dropSummaries(id) {
     for (let at = id; at; at = this.nodes.get(at)?.parent) if (!this.summaries.delete(at)) break;
     this.summaries.delete(ROOT);
   }
@@ -269,20 +269,20 @@ export class RunStore {
     return FINAL.has(this.state);
   }
 
-  /** Stop the clock at this moment, or let it go on. */
-  stand(still) {
-    this.stood = still ? this.now() : null;
+  /** Stop the clock at this moment, or let it run again. */
+  stopClock(stopped) {
+    this.stoppedAt = stopped ? this.now() : null;
   }
 
-  /** The present, by the clock of the stack; for a run that nobody follows any more, when that was heard of last. */
+  /** Return the present by the clock of the stack, or the last known time if the run isn't followed any more. */
   now() {
-    if (this.stood) return this.stood;
-    if (!this.follows && this.heard) return this.heard;
-    // In steps, so that what changes in between moves nothing else.
+    if (this.stoppedAt) return this.stoppedAt;
+    if (!this.follows && this.lastKnownNow) return this.lastKnownNow;
+    // In steps, so that a change between two steps doesn't move all bars.
     return Math.floor((Date.now() + (this.skew ?? 0)) / STEP) * STEP;
   }
 
-  /** From when to when the run's time axis reaches; it isn't `known` before anything has begun. */
+  /** Return begin and end of the run's time axis. They aren't `known` before something has begun. */
   span() {
     const all = this.summary();
     const begin = Math.min(this.run?.start ?? Infinity, all.queued ?? Infinity, all.start ?? Infinity);
@@ -301,17 +301,17 @@ export class RunStore {
     return this.tasks.get(id)?.get(index);
   }
 
-  /** Of a task's instances, the first in the state that stands for all of them. */
-  foremost(id) {
+  /** Return the first instance of a task in the state that represents all its instances. */
+  mostImportant(id) {
     const all = [...(this.tasks.get(id)?.values() ?? [])];
     const { state } = this.summary(id);
     return all.find((one) => one.state === state) ?? all[0];
   }
 
   /**
-   * What a task, a group, or the run comes to.
+   * Return the summary of a task, a group or the run.
    *
-   * @param {string} id of a task or a group; the run's if there is none
+   * @param {string} id of a task or a group; the whole run if omitted
    * @returns {Summary}
    */
   summary(id = ROOT) {
@@ -320,15 +320,15 @@ export class RunStore {
     const node = this.nodes.get(id);
     const parts = id === ROOT ? this.top : node?.group ? node.children : null;
     const sum = parts
-      ? merged(parts.map((part) => this.summary(part.id)))
-      : merged([...(this.tasks.get(id)?.values() ?? [])].map(alone));
-    sum.state = this.looks.overall(sum.counts);
+      ? mergeSummaries(parts.map((part) => this.summary(part.id)))
+      : mergeSummaries([...(this.tasks.get(id)?.values() ?? [])].map(summaryOf));
+    sum.state = this.styles.overall(sum.counts);
     this.summaries.set(id, sum);
     return sum;
   }
 
   /**
-   * The first instances that failed themselves.
+   * Return the first failed instances.
    *
    * @param {number} most
    * @returns {Instance[]}
@@ -346,7 +346,7 @@ export class RunStore {
     return found;
   }
 
-  /** How many instances of a task or group are in which state, in another run. */
+  /** Return the number of instances of a task or group by state, in another run. */
   share(runId, id) {
     const cells = this.cells.get(runId);
     const node = this.nodes.get(id);
@@ -367,7 +367,7 @@ export class RunStore {
   }
 }
 
-function alone(one) {
+function summaryOf(one) {
   const open = one.start !== null && one.end === null;
   const first = one.tries[0];
   return {
@@ -380,7 +380,7 @@ function alone(one) {
   };
 }
 
-function merged(parts) {
+function mergeSummaries(parts) {
   const sum = { counts: {}, total: 0, queued: null, start: null, end: null, open: false };
   let end = null;
   for (const part of parts) {

@@ -1,9 +1,9 @@
-/** A tree of tasks as a table: only the lines in view are in the page, and it can be walked through with the keyboard. */
+/** A tree of tasks as a table with keyboard navigation. Only the visible rows are in the page. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "htm/preact";
 import { number } from "./format.js";
-import { fold, rowsOf } from "./rows.js";
+import { setExpanded, getRows } from "./rows.js";
 
 export const ROW = 26;
 const SPARE = 8;
@@ -13,20 +13,20 @@ const SPARE = 8;
  * @param {import("./connection.js").Link} props.link
  * @param {string} props.label what the table is, for screen readers
  * @param {string} props.columns a CSS grid template
- * @param {any} props.head the cells of the head, in the table's own row
+ * @param {any} props.head the cells of the header row
  * @param {(row: import("./rows.js").Row) => any} props.cells the cells after the name
  * @param {(row: import("./rows.js").Row) => string} props.tip
- * @param {any} [props.over] what lies over all lines
+ * @param {any} [props.over] elements drawn over all rows
  */
 export function Table({ link, label, columns, head, cells, tip, over, kind }) {
-  const rows = rowsOf(link);
+  const rows = getRows(link);
   const scroller = useRef(null);
-  const [[top, height], look] = useState([0, 600]);
+  const [[top, height], setViewport] = useState([0, 600]);
   const [active, setActive] = useState(null);
-  // What was pressed since the last frame counts, too.
+  // The active row right after a key was pressed, before the next frame is drawn.
   const latest = useRef(null);
   const wantsFocus = useRef(false);
-  const measure = () => scroller.current && look([scroller.current.scrollTop, scroller.current.clientHeight]);
+  const measure = () => scroller.current && setViewport([scroller.current.scrollTop, scroller.current.clientHeight]);
   useEffect(() => {
     const resized = new ResizeObserver(measure);
     resized.observe(scroller.current);
@@ -37,7 +37,7 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
   const shown = rows.slice(first, last).map((row, i) => [row, first + i]);
   const indexOf = (all, key) => Math.max(0, key === null ? 0 : all.findIndex((row) => row.key === key));
   const at = indexOf(rows, active);
-  // The line that has the focus stays in the page, else the focus would be lost when it is scrolled away.
+  // The focused row stays in the page: if it were removed while scrolling, the focus would be lost.
   if (rows.length && at < first) shown.unshift([rows[at], at]);
   if (rows.length && at >= last) shown.push([rows[at], at]);
   useLayoutEffect(() => {
@@ -71,7 +71,7 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
   }
 
   function onKeyDown(event) {
-    const rows = rowsOf(link);
+    const rows = getRows(link);
     const at = indexOf(rows, latest.current);
     const row = rows[at];
     if (!row || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -96,7 +96,7 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
   function toggle(row, open) {
     wantsFocus.current = true;
     activate(row.key);
-    fold(link, row, open);
+    setExpanded(link, row, open);
   }
 
   function select(row) {
@@ -155,7 +155,7 @@ export function Table({ link, label, columns, head, cells, tip, over, kind }) {
           <${Name} row=${row} link=${link} />${cells(row)}
         </div>`;
       })}
-      ${rows.length === 0 && html`<p class="empty">${link.store.nodes.size ? "No task passes the filter." : "No tasks yet."}</p>`}
+      ${rows.length === 0 && html`<p class="empty">${link.store.nodes.size ? "No task matches the filter." : "No tasks yet."}</p>`}
     </div>
   </div>`;
 }

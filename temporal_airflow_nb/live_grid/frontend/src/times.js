@@ -1,7 +1,7 @@
-/** Times: parsed once where they enter, written out where they are seen. */
+/** Parses times, and formats times, durations and axes. */
 
 /**
- * @param {string | null | undefined} text ISO 8601, in UTC where no offset is given
+ * @param {string | null | undefined} text ISO 8601, in UTC if it has no offset
  * @returns {number | null} milliseconds since 1970
  */
 export function moment(text) {
@@ -12,7 +12,7 @@ export function moment(text) {
 }
 
 /**
- * A duration for people, three significant figures at most: `0.04 s`, `1.50 s`, `1 min 15 s`, `1 h 06 min`.
+ * Format a duration with at most three significant figures: `0.04 s`, `1.50 s`, `1 min 15 s`, `1 h 06 min`.
  *
  * @param {number | null} seconds
  */
@@ -23,7 +23,7 @@ export function duration(seconds) {
   return long(Math.round(seconds));
 }
 
-/** A duration that counts: no digit of it flickers. */
+/** Format a duration that still grows, with digits that don't change too fast to read. */
 export function elapsed(seconds) {
   if (seconds === null) return "";
   return seconds < 60 ? `${seconds.toFixed(1)} s` : long(Math.floor(seconds));
@@ -38,7 +38,7 @@ function long(seconds) {
   return `${Math.floor(hours / 24)} d ${two(hours % 24)} h`;
 }
 
-/** `2026-11-25 01:02:03.456`, in UTC. */
+/** Format a time in UTC as `2026-11-25 01:02:03.456`. */
 export function exact(time) {
   return time === null ? "" : new Date(time).toISOString().replace("T", " ").replace("Z", "");
 }
@@ -48,13 +48,13 @@ const STEPS = [
   86400, 172800, 604800,
 ];
 
-/** The least round number of seconds of which at most `most` fit into `seconds`. */
+/** Return the smallest round number of seconds that divides `seconds` into at most `most` parts. */
 export function step(seconds, most) {
   return STEPS.find((candidate) => seconds / candidate <= most) ?? 604800 * Math.ceil(seconds / most / 604800);
 }
 
 /**
- * Where an axis that begins at zero has its marks.
+ * Return the marks of an axis that begins at zero.
  *
  * @param {number} seconds the length of the axis
  * @param {number} most
@@ -82,7 +82,7 @@ function offset(seconds) {
 }
 
 /**
- * The marks of a clock axis.
+ * Return the marks of an axis of times of day.
  *
  * @param {number} begin milliseconds since 1970
  * @param {number} end

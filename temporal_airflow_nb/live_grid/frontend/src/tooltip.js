@@ -1,4 +1,4 @@
-/** What is under the pointer, or has the focus, in words: the `data-tip` of an element. */
+/** Shows the `data-tip` of the element that is under the pointer or has the focus. */
 
 import { useEffect, useRef } from "preact/hooks";
 import { html } from "htm/preact";

@@ -1,4 +1,4 @@
-"""What a cell's file holds beside the cell."""
+"""The code of other cells that a cell's file includes."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from temporal_airflow_nb.cells.used_names import Use
 
 @dataclass(eq=False)
 class Chunk:
-    """Source that goes into the file.
+    """A piece of source to include.
 
     Attributes
     ----------
     text : str
-        The source, without a line break at its end.
+        The source, without a final line break.
     execution_count, line : int or None
-        Cell and line that it comes from, if known.
+        The cell and the line of its first line, if known.
     needs : set of str
         The names that it uses.
-    at_once : set of str
-        Those of them that it uses when it is executed, not only when it is called later.
+    used_at_once : set of str
+        The names that it uses while it is executed, not only when it is called later.
     """
 
     text: str
     execution_count: int | None
     line: int | None
     needs: set[str]
-    at_once: set[str]
+    used_at_once: set[str]
 
     @property
     def end(self) -> int:
-        """The line of its cell behind it."""
+        """The line of the cell after this piece."""
         return (self.line or 0) + self.text.count("\n") + 1
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A name that can't be had in the file.
+    """A name that can't be included, or shouldn't be.
 
     Attributes
     ----------
@@ -47,9 +47,9 @@ class Problem:
     code : str
         ``"unknown-name"``, ``"captured-name"``, or ``"secret-value"``, which is a warning.
     use : Use
-        Where the cell itself needs it.
+        The use in the cell that needs the name.
     message, hint : str
-        What is wrong, and what to do instead.
+        The problem, and what to do instead.
     """
 
     name: str
@@ -60,21 +60,21 @@ class Problem:
 
 
 @dataclass
-class Captured:
-    """What goes into a cell's file beside the cell.
+class CapturedCode:
+    """The code of other cells that a cell's file includes.
 
     Attributes
     ----------
     imports : list of Imported
         Imports, without those of ``__future__``.
     chunks : list of Chunk
-        Source, in the order in which it has to be executed.
+        Pieces of source in the order in which they must be executed.
     future : list of str
-        Features of ``__future__`` that the source was written with.
+        Features of ``__future__`` that the source relies on.
     names : dict of str
-        What each name taken along is: ``"In [3], line 2"``, ``"import"``, ``"value of In [2], line 1"``.
+        The origin of each included name: ``"In [3], line 2"``, ``"import"``, ``"value of In [2], line 1"``.
     problems : list of Problem
-        What can't be taken along.
+        The names that can't be included.
     """
 
     imports: list[Imported] = field(default_factory=list)
