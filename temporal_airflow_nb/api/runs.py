@@ -13,13 +13,13 @@ from temporal_airflow_nb.suggestions import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.client.protocol import StackClient
 
 _MOST_RUNS_SEARCHED = 1000
 
 
 class RunCatalog:
-    """The runs of the stack in use: ``ta.runs``, to be called.
+    """The runs of the stack in use, ``ta.runs``; a call returns them as a frame.
 
     Examples
     --------
@@ -36,18 +36,18 @@ class RunCatalog:
         limit: int | None = 100,
         *,
         dtype_backend: str | None = None,
-        client: Client | None = None,
+        client: StackClient | None = None,
     ) -> pd.DataFrame:
         """Return runs as a frame, newest first.
 
         Parameters
         ----------
         dag_id
-            Of which DAG; of all if None.
+            The runs of this DAG; of all DAGs if None.
         state
-            In which state: ``"queued"``, ``"running"``, ``"success"`` or ``"failed"``; in any if None.
+            ``"queued"``, ``"running"``, ``"success"`` or ``"failed"``; any state if None.
         limit
-            How many at most; all if None.
+            The maximum number of runs; all if None.
         dtype_backend
             ``"pyarrow"`` for columns that Arrow holds.
         client
@@ -71,18 +71,18 @@ class RunCatalog:
         """
         if not (limit is None or (isinstance(limit, int) and limit > 0)):
             raise InvalidInputError(
-                f"limit is {limit!r}, not a number of runs.", hint="Give 1 or more, or None for all."
+                f"`limit` is {limit!r}, not a number of runs.", hint="Give 1 or more, or None for all."
             )
-        answer = _client(client).call("runs_columns", dag_id=dag_id, state=state, limit=limit)
+        answer = _client(client).get_runs_table(dag_id, state=state, limit=limit)
         return runs_frame(answer, dtype_backend=dtype_backend)
 
-    def latest(self, dag_id: str | None = None, *, client: Client | None = None) -> Run:
-        """Return the run that was created last.
+    def latest(self, dag_id: str | None = None, *, client: StackClient | None = None) -> Run:
+        """Return the latest run.
 
         Parameters
         ----------
         dag_id
-            Of which DAG; of all if None.
+            The DAG; all DAGs if None.
         client
             The client of a stack; the one in use if None.
 
@@ -94,19 +94,19 @@ class RunCatalog:
             There is no run yet.
         """
         asked = _client(client)
-        found = asked.call("runs_columns", dag_id=dag_id, limit=1)["columns"]
+        found = asked.get_runs_table(dag_id, limit=1)["columns"]
         if not found["run_id"]:
-            of = "There is no run yet." if dag_id is None else f"DAG {dag_id!r} has no run."
-            raise RunNotFoundError(of, hint="Run it first.", dag_id=dag_id)
+            message = "There is no run yet." if dag_id is None else f"DAG {dag_id!r} has no run."
+            raise RunNotFoundError(message, hint="Run it first.", dag_id=dag_id)
         return Run(asked, found["dag_id"][0], found["run_id"][0])
 
-    def get(self, dag_id: str, run_id: str, *, client: Client | None = None) -> Run:
+    def get(self, dag_id: str, run_id: str, *, client: StackClient | None = None) -> Run:
         """Return a run by its ids.
 
         Parameters
         ----------
         dag_id, run_id
-            Which run.
+            The run.
         client
             The client of a stack; the one in use if None.
 
@@ -128,8 +128,8 @@ class RunCatalog:
 runs = RunCatalog()
 
 
-def dags(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
-    """Return the DAGs that Airflow knows, by id, those whose file is gone left out.
+def dags(*, dtype_backend: str | None = None, client: StackClient | None = None) -> pd.DataFrame:
+    """Return the DAGs that Airflow knows, by id, without those whose file is gone.
 
     Parameters
     ----------
@@ -154,10 +154,10 @@ def dags(*, dtype_backend: str | None = None, client: Client | None = None) -> p
     --------
     >>> ta.dags().query("not is_paused")                            # doctest: +SKIP
     """
-    return dags_frame(_client(client).call("dags"), dtype_backend=dtype_backend)
+    return dags_frame(_client(client).get_dags_table(), dtype_backend=dtype_backend)
 
 
-def pools(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
+def pools(*, dtype_backend: str | None = None, client: StackClient | None = None) -> pd.DataFrame:
     """Return Airflow's pools and how their slots are used now, by name.
 
     Parameters
@@ -178,7 +178,7 @@ def pools(*, dtype_backend: str | None = None, client: Client | None = None) -> 
     ServiceUnavailableError
         No stack is running.
     """
-    return pools_frame(_client(client).call("pools"), dtype_backend=dtype_backend)
+    return pools_frame(_client(client).get_pools_table(), dtype_backend=dtype_backend)
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -187,17 +187,17 @@ def compare(a: Run, b: Run) -> Comparison:
     Parameters
     ----------
     a, b
-        The runs, of one DAG or of different ones. What only one of them has is told as such.
+        The runs, of one DAG or of different DAGs. A task that only one of them has is marked.
 
     Returns
     -------
     Comparison
-        Has ``frame``, and is shown by a notebook as a picture.
+        Has ``frame``; a notebook shows it as a picture.
 
     Raises
     ------
     RunNotFoundError
-        A run isn't there any more.
+        A run doesn't exist any more.
 
     Examples
     --------
@@ -213,12 +213,12 @@ def compare(a: Run, b: Run) -> Comparison:
 
 
 def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
-    """Show a run in the output of the present cell, and follow it until it ends; outside a notebook print it.
+    """Show a run in the output of this cell, and follow it until it ends; print it outside a notebook.
 
     Parameters
     ----------
     run
-        The run, its id, or a DAG's id for the DAG's latest run; the latest run of all where left out.
+        The run, its id, or a DAG's id for the DAG's latest run; the latest of all runs if omitted.
     view
         ``"grid"``, ``"graph"`` or ``"gantt"``.
 
@@ -266,21 +266,21 @@ def find_run(name: str | None = None) -> Run:
     if not isinstance(name, (str, type(None))):
         raise InvalidInputError(f"A run is named by a string, not by {name!r}.")
     client = current.client()
-    known = client.call("runs", limit=_MOST_RUNS_SEARCHED)["runs"]
+    known = client.list_runs(limit=_MOST_RUNS_SEARCHED)
     for found in known:
         if name in (None, found["dag_id"], found["run_id"]):
             return Run(client, found["dag_id"], found["run_id"])
     if name is None:
         raise RunNotFoundError("There is no run yet.", hint="Run a DAG first.")
-    if older := client.call("runs", dag_id=name, limit=1)["runs"]:
+    if older := client.list_runs(name, limit=1):
         return Run(client, name, older[0]["run_id"])
     names = [text for found in known for text in (found["dag_id"], found["run_id"])]
     raise RunNotFoundError(
-        f"There is no run, and no DAG with runs, of the name {name!r}.",
+        f"There is no run, and no DAG with runs, named {name!r}.",
         hint=did_you_mean(name, names, "`ta.runs()` lists the runs."),
         run_id=name,
     )
 
 
-def _client(given: Client | None) -> Client:
+def _client(given: StackClient | None) -> StackClient:
     return given if given is not None else current.client()

@@ -23,7 +23,8 @@ from temporal_airflow_nb.errors import DagFileError, InvalidInputError, Temporal
 from temporal_airflow_nb.stack.local import LocalStack
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.dag_runs.run import Run, Snapshot
+    from temporal_airflow_nb.dag_runs.run import Run
+    from temporal_airflow_nb.messages.runs import RunSnapshot
 
 LEFT_RUNNING = 130
 
@@ -77,10 +78,11 @@ def run_command(arguments: argparse.Namespace) -> int:
         return _report(run, stack, console, as_json)
 
 
-def as_data(snapshot: Snapshot) -> dict[str, Any]:
+def as_data(snapshot: RunSnapshot) -> dict[str, object]:
     """Return what ``--output json`` prints of a run."""
-    tasks = [{key: task[key] for key in _TASK_KEYS} for task in snapshot["tasks"]]
-    return {key: snapshot[key] for key in ("dag_id", "run_id", "workflow_id", "state")} | {"tasks": tasks}
+    tasks = [{key: dict(task)[key] for key in _TASK_KEYS} for task in snapshot["tasks"]]
+    names = ("dag_id", "run_id", "workflow_id", "state")
+    return {key: dict(snapshot)[key] for key in names} | {"tasks": tasks}
 
 
 def changes(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
@@ -131,7 +133,7 @@ def follow(run: Run, console: Console) -> None:
     latest = run.snapshot()
     told: dict[str, Instance] = {}
 
-    def listen(snapshot: Snapshot) -> None:
+    def listen(snapshot: RunSnapshot) -> None:
         nonlocal latest
         latest = snapshot
         if not console.is_terminal:
@@ -222,8 +224,8 @@ def _say_why(console: Console, run: Run, instance: Instance) -> None:
         say(console, f"  {line}")
 
 
-def _say_links(console: Console, snapshot: Snapshot) -> None:
-    for name, url in (snapshot.get("links") or {}).items():
+def _say_links(console: Console, snapshot: RunSnapshot) -> None:
+    for name, url in (snapshot["links"]).items():
         say(console, f"{name.capitalize()}: {url}")
 
 

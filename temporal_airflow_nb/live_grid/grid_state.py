@@ -1,4 +1,4 @@
-"""What a page shows of a DAG's runs, merged from the changes that the stack tells."""
+"""The state of a grid, merged from the changes that the stack returns."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, LOOKS, PRIORITY, words
+from temporal_airflow_nb.messages.grid import Counts, GridChanges, GridRun, GridTask, Structure, TaskKey
 
-Answer = Mapping[str, Any]
 Delta = dict[str, Any]
+"""A change as a page takes it: its ``type``, and what has changed by name."""
 
 _LOOKS = {
     state: {"color": shown.color, "sign": shown.sign, "words": words(state)} for state, shown in LOOKS.items()
@@ -46,28 +47,28 @@ class GridState:
         self.links: Mapping[str, str] = {}
         self._now: str | None = None
         self._heard = 0.0
-        self._structure: Mapping[str, Any] | None = None
-        self._runs: dict[str, Mapping[str, Any]] = {}
-        self._tasks: dict[tuple[str, int], Mapping[str, Any]] = {}
-        self._cells: dict[str, dict[str, Mapping[str, int]]] = {}
+        self._structure: Structure | None = None
+        self._runs: dict[str, GridRun] = {}
+        self._tasks: dict[TaskKey, GridTask] = {}
+        self._cells: dict[str, dict[str, Counts]] = {}
 
     @property
-    def run(self) -> Mapping[str, Any]:
-        """The run that is held."""
-        return self._runs.get(self.run_id, {})
+    def run(self) -> GridRun | None:
+        """The run in focus; None before the first answer."""
+        return self._runs.get(self.run_id)
 
     @property
     def ended(self) -> bool:
         """Whether the run has ended."""
-        return self.run.get("state") in FINAL_RUN_STATES
+        return self.run is not None and self.run["state"] in FINAL_RUN_STATES
 
     @property
-    def failed(self) -> list[Mapping[str, Any]]:
+    def failed(self) -> list[GridTask]:
         """The failed task instances of the run."""
         return [task for task in self._tasks.values() if task["state"] == "failed"]
 
-    def apply(self, answer: Answer) -> Delta | None:
-        """Take in an answer to ``feed``.
+    def apply(self, answer: GridChanges) -> Delta | None:
+        """Apply an answer to ``get_grid_changes``.
 
         Returns
         -------
@@ -77,7 +78,7 @@ class GridState:
         self.cursor = answer["cursor"]
         self._now = answer["now"]
         self._heard = time.monotonic()
-        self.links = answer.get("links") or self.links
+        self.links = answer["links"] or self.links
         if answer["full"]:
             self._replace(answer)
             self.seq += 1
@@ -91,7 +92,7 @@ class GridState:
         sent = {name: value for name, value in answer.items() if name not in _UNSENT}
         return {"type": "delta", "seq": self.seq, **sent, "runs": runs}
 
-    def full(self) -> dict[str, Any]:
+    def full(self) -> dict[str, object]:
         """Return the whole state, as a page takes it."""
         return {
             "seq": self.seq,
@@ -108,15 +109,15 @@ class GridState:
             "state_order": [*PRIORITY],
         }
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, object]:
         """Return the run as :func:`temporal_airflow_nb.display.model.grid` takes it."""
         run = self.run
         return {
             "dag_id": self.dag_id,
             "run_id": self.run_id,
-            "state": run.get("state"),
-            "start_date": run.get("start_date"),
-            "end_date": run.get("end_date"),
+            "state": None if run is None else run["state"],
+            "start_date": None if run is None else run["start_date"],
+            "end_date": None if run is None else run["end_date"],
             "tasks": self._in_order(),
             "links": dict(self.links),
         }
@@ -128,13 +129,13 @@ class GridState:
         since = timedelta(seconds=time.monotonic() - self._heard)
         return (datetime.fromisoformat(self._now) + since).isoformat()
 
-    def _replace(self, answer: Answer) -> None:
+    def _replace(self, answer: GridChanges) -> None:
         self._structure = answer["structure"]
         self._runs = {run["run_id"]: run for run in answer["runs"]}
         self._tasks = {_key(task): task for task in answer["tasks"]}
         self._cells = {run_id: dict(cells) for run_id, cells in answer["cells"].items()}
 
-    def _merge(self, answer: Answer) -> None:
+    def _merge(self, answer: GridChanges) -> None:
         self._structure = answer["structure"] or self._structure
         for run in answer["runs"]:
             self._runs[run["run_id"]] = run
@@ -148,16 +149,16 @@ class GridState:
             self._runs.pop(run_id, None)
             self._cells.pop(run_id, None)
 
-    def _in_order(self) -> list[Mapping[str, Any]]:
-        nodes = (self._structure or {}).get("nodes") or ()
+    def _in_order(self) -> list[GridTask]:
+        nodes = [] if self._structure is None else self._structure["nodes"]
         order = {node["id"]: position for position, node in enumerate(nodes)}
         return sorted(
             self._tasks.values(), key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"])
         )
 
-    def _newest_first(self) -> list[Mapping[str, Any]]:
-        return sorted(self._runs.values(), key=lambda run: str(run.get("run_after") or ""), reverse=True)
+    def _newest_first(self) -> list[GridRun]:
+        return sorted(self._runs.values(), key=lambda run: run["run_after"] or "", reverse=True)
 
 
-def _key(task: Mapping[str, Any]) -> tuple[str, int]:
+def _key(task: GridTask) -> TaskKey:
     return task["task_id"], task["map_index"]

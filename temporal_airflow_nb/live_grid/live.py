@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from temporal_airflow_nb.client.capabilities import Operation
 from temporal_airflow_nb.display import ipython
 from temporal_airflow_nb.display.failures import SHOWN
 from temporal_airflow_nb.display.model import Instance, duration, grid, moment
@@ -16,12 +17,14 @@ from temporal_airflow_nb.errors import RunNotFoundError, ServiceUnavailableError
 from temporal_airflow_nb.live_grid import page_requests
 from temporal_airflow_nb.live_grid.front_end import FrontEnd, front_end
 from temporal_airflow_nb.live_grid.output import METADATA, Document, cell_of
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.client.protocol import Snapshot
     from temporal_airflow_nb.live_grid.followed_run import FollowedRun
+    from temporal_airflow_nb.live_grid.grid_state import Delta
     from temporal_airflow_nb.live_grid.widget import RunWidget
+    from temporal_airflow_nb.messages.runs import RunSnapshot
+    from temporal_airflow_nb.messages.tasks import TaskDetails
 
 __all__ = ["METADATA", "LiveGrid", "close_all", "show", "widget"]
 
@@ -37,8 +40,14 @@ _MOST = 50
 _LOST = "The connection to the stack is lost; trying again. The run goes on as soon as its worker is back."
 _REFUSED = "The stack doesn't tell how the run goes on; trying again."
 
-# As a page calls the operations.
-_PAGE_NAMES = {"log_tail": "log"}
+# The operations that a page asks for, by the names that the page has for them.
+_PAGE_OPERATIONS: Mapping[Operation, str] = {
+    "cancel_run": "cancel",
+    "clear_tasks": "clear",
+    "mark_tasks": "mark",
+    "get_task": "task",
+    "tail_log": "log",
+}
 
 _open: list[LiveGrid] = []
 
@@ -106,7 +115,7 @@ class LiveGrid:
         self._pictured: tuple[int, str] | None = None
         self._note = ""
         self._changed = time.monotonic()
-        self._details: dict[tuple[str, int], tuple[int, Mapping[str, Any]]] = {}
+        self._details: dict[tuple[str, int], tuple[int, TaskDetails]] = {}
         self._learned: int | None = None
         self._learning = threading.Lock()
 
@@ -146,11 +155,11 @@ class LiveGrid:
         view
             What the widget shows first: ``"grid"``, ``"graph"`` or ``"gantt"``.
         """
-        self.address = self.address or getattr(run.client, "address", None)
-        self.feed = Feed(run.client, run.dag_id, run.run_id)
+        self.address = self.address or run.client.address
+        self.poller = GridPoller(run.client, run.dag_id, run.run_id)
         self._view = view
         self._run = run
-        self.feed.poll(patient=True)
+        self.poller.poll(retry=True)
         if self._document.kind in (FrontEnd.BUNDLE, FrontEnd.NONE):
             self._make_widget()
         self._picture()
@@ -173,7 +182,7 @@ class LiveGrid:
         with self._lock:
             if self._closed.is_set():
                 return
-            if note and hasattr(self, "feed") and not self.feed.state.ended:
+            if note and hasattr(self, "poller") and not self.poller.state.ended:
                 self._note = note
                 with suppress(Exception):
                     self._picture(ask=False, last=True)
@@ -189,25 +198,27 @@ class LiveGrid:
             with suppress(Exception):
                 self.widget.close()
 
-    def full(self) -> dict[str, Any]:
+    def full(self) -> dict[str, object]:
         """Return the whole state as a page takes it."""
-        with self.feed.lock:
-            state = self.feed.state.full()
+        with self.poller.lock:
+            state = self.poller.state.full()
+        client = self.poller.client
         return {
             **state,
-            "connection": {"ok": self.feed.connected, "text": "" if self.feed.connected else _LOST},
-            "production": getattr(self.feed.client, "production", None),
-            "can_act": getattr(self.feed.client, "can_act", True),
+            "connection": {"ok": self.poller.is_connected, "text": "" if self.poller.is_connected else _LOST},
+            "production": client.production,
+            "can_act": not ({"clear_tasks", "mark_tasks"} & client.refusals.keys()),
             "refused": {
-                _PAGE_NAMES.get(op, op): reason
-                for op, reason in getattr(self.feed.client, "refused", {}).items()
+                name: client.refusals[operation].reason
+                for operation, name in _PAGE_OPERATIONS.items()
+                if operation in client.refusals
             },
             "follows": not self._closed.is_set(),
         }
 
     def focus(self, run_id: str) -> None:
         """Follow another run of the DAG, here and in the page."""
-        delta = self.feed.focus(run_id)
+        delta = self.poller.focus(run_id)
         self._details.clear()
         self._learned = None
         self._pass_on(delta)
@@ -221,7 +232,7 @@ class LiveGrid:
         """Look for changes at once."""
         self._woken.set()
 
-    def _answer(self, request: Mapping[str, Any]) -> Any:
+    def _answer(self, request: page_requests.Request) -> Any:
         self._document.watched = True
         return page_requests.answer(self, request)
 
@@ -263,9 +274,9 @@ class LiveGrid:
 
     def _step(self) -> None:
         begun = time.monotonic()
-        idle = self.feed.state.ended and begun - self._changed > _IDLE_AFTER
+        idle = self.poller.state.ended and begun - self._changed > _IDLE_AFTER
         try:
-            delta = self.feed.poll(0.0 if idle else self._patience())
+            delta = self.poller.poll(0.0 if idle else self._patience())
         except RunNotFoundError:
             raise
         except TemporalAirflowError as error:
@@ -287,11 +298,14 @@ class LiveGrid:
         """Return for how long to wait for a change before a picture is due."""
         if self._is_outdated():
             return max(0.05, self._document.wait)
-        if self._document.animated and not self.feed.state.ended:
-            return max(self._document.wait, _tick(moment(self.feed.state.run.get("start_date"))))
+        if self._document.animated and not self.poller.state.ended:
+            return max(
+                self._document.wait,
+                _tick(moment(run["start_date"] if (run := self.poller.state.run) else None)),
+            )
         return _LONG_POLL
 
-    def _pass_on(self, delta: dict[str, Any] | None) -> None:
+    def _pass_on(self, delta: Delta | None) -> None:
         if delta is None:
             return
         self._changed = time.monotonic()
@@ -311,23 +325,23 @@ class LiveGrid:
         if info.cell_id == self.cell:
             self.close()
 
-    def _on_end(self, snapshot: Snapshot) -> None:
+    def _on_end(self, snapshot: RunSnapshot) -> None:
         # Whoever learns first that the run has ended shows it: the cell that waits for the run may be the
         # last to be executed, and no update is recorded in the notebook after it.
-        if self.feed.state.run_id != snapshot["run_id"]:
+        if self.poller.state.run_id != snapshot["run_id"]:
             return
         with suppress(TemporalAirflowError):
-            self._pass_on(self.feed.poll())
+            self._pass_on(self.poller.poll())
         if self._is_outdated():
             self._picture()
 
     def _is_outdated(self) -> bool:
-        return self._pictured != (self.feed.state.seq, self._note)
+        return self._pictured != (self.poller.state.seq, self._note)
 
     def _is_due(self) -> bool:
         if not self._is_outdated():
-            return self._document.animated and not self.feed.state.ended and self._document.wait == 0
-        return self._document.wait == 0 or self.feed.state.ended
+            return self._document.animated and not self.poller.state.ended and self._document.wait == 0
+        return self._document.wait == 0 or self.poller.state.ended
 
     def _picture(self, *, ask: bool = True, last: bool = False) -> None:
         if ask:
@@ -335,8 +349,8 @@ class LiveGrid:
         with self._lock:
             if self._closed.is_set():
                 return
-            with self.feed.lock:
-                state = self.feed.state
+            with self.poller.lock:
+                state = self.poller.state
                 pictured, ended = (state.seq, self._note), state.ended
                 snapshot, failed = state.snapshot(), state.failed
             if self._pictured == pictured and ended:
@@ -351,9 +365,9 @@ class LiveGrid:
     def _learn(self) -> None:
         """Ask for what isn't known yet of the first failures; nothing else waits for the answers."""
         with self._learning:
-            with self.feed.lock:
-                seq, failed = self.feed.state.seq, self.feed.state.failed
-                snapshot = self.feed.state.snapshot() if failed and seq != self._learned else None
+            with self.poller.lock:
+                seq, failed = self.poller.state.seq, self.poller.state.failed
+                snapshot = self.poller.state.snapshot() if failed and seq != self._learned else None
             if snapshot is None:
                 return
             failures = grid(snapshot).failures[:SHOWN]
@@ -362,17 +376,14 @@ class LiveGrid:
                 if self._details.get(key, (None,))[0] == instance.try_number:
                     continue
                 with suppress(TemporalAirflowError):
-                    told = self.feed.call(
-                        "task",
-                        timeout=_DETAILS_WITHIN,
-                        task_id=instance.task_id,
-                        map_index=instance.map_index,
-                    )
-                    self._details[key] = (instance.try_number, told)
+                    client = self.poller.client.with_limits(timeout=_DETAILS_WITHIN)
+                    state = self.poller.state
+                    details = client.get_task(state.dag_id, state.run_id, *key)
+                    self._details[key] = (instance.try_number, details)
             if len(self._why(failures)) == len(failures):
                 self._learned = seq
 
-    def _why(self, failed: list[Instance]) -> dict[tuple[str, int], Mapping[str, Any]]:
+    def _why(self, failed: list[Instance]) -> dict[tuple[str, int], TaskDetails]:
         """Return what is known of the first failures."""
         keys = [(instance.task_id, instance.map_index) for instance in failed[:SHOWN]]
         return {key: self._details[key][1] for key in keys if key in self._details}

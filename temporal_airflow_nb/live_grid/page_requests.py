@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.display.commands import commands
 from temporal_airflow_nb.errors import InvalidInputError
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
+from temporal_airflow_nb.messages.requests import ClearTasks, MarkTasks
 
-_ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "cancel": (),
-    "mark": ("state", "task_ids", "map_indexes", "upstream", "downstream"),
-    "clear": ("task_ids", "map_indexes", "upstream", "downstream", "only_failed"),
-}
+if TYPE_CHECKING:
+    from temporal_airflow_nb.client.protocol import StackClient
+    from temporal_airflow_nb.messages.runs import ActionResult
+    from temporal_airflow_nb.messages.tasks import LogTail
+
+Request = Mapping[str, Any]
+"""A page's request: ``op``, and arguments by name."""
+
+_ACTION_SECONDS = 60.0
 
 
 class Live(Protocol):
     """What a page's requests are carried out on."""
 
-    feed: Feed
+    poller: GridPoller
 
-    def full(self) -> dict[str, Any]:
+    def full(self) -> dict[str, object]:
         """Return the whole state."""
 
     def focus(self, run_id: str) -> None:
@@ -34,7 +39,7 @@ class Live(Protocol):
         """Look for changes at once."""
 
 
-def answer(live: Live, request: Mapping[str, Any]) -> Any:
+def answer(live: Live, request: Request) -> Any:
     """Return the answer to a request.
 
     Raises
@@ -49,58 +54,103 @@ def answer(live: Live, request: Mapping[str, Any]) -> Any:
     return handler(live, request)
 
 
-def _mounted(live: Live, _: Mapping[str, Any]) -> dict[str, Any]:
+def _mounted(live: Live, _: Request) -> dict[str, object]:
     live.wake()
-    with live.feed.lock:
-        return {"seq": live.feed.state.seq}
+    with live.poller.lock:
+        return {"seq": live.poller.state.seq}
 
 
-def _full(live: Live, _: Mapping[str, Any]) -> dict[str, Any]:
+def _full(live: Live, _: Request) -> dict[str, object]:
     return live.full()
 
 
-def _task(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
-    which = _instance(request)
-    told = live.feed.call("task", **which, try_number=request.get("try_number"))
-    return {**told, "commands": commands(which["task_id"], which["map_index"], told.get("state"))}
+def _task(live: Live, request: Request) -> dict[str, object]:
+    state, which = live.poller.state, _instance(request)
+    details = live.poller.client.get_task(
+        state.dag_id, state.run_id, *which, try_number=request.get("try_number")
+    )
+    return {**details, "commands": commands(*which, details["state"])}
 
 
-def _log(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
-    return live.feed.call(
-        "log_tail",
-        **_instance(request),
+def _log(live: Live, request: Request) -> LogTail:
+    state = live.poller.state
+    return live.poller.client.tail_log(
+        state.dag_id,
+        state.run_id,
+        *_instance(request),
         try_number=request.get("try_number"),
         after=request.get("after") or 0,
     )
 
 
-def _act(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
-    action = str(request.get("action"))
-    if action not in _ACTIONS:
+def _act(live: Live, request: Request) -> dict[str, int]:
+    name = str(request.get("action"))
+    action = _ACTIONS.get(name)
+    if action is None:
         raise InvalidInputError(
-            f"There is no action {action!r}.", hint=f"There are {', '.join(sorted(_ACTIONS))}."
+            f"There is no action {name!r}.", hint=f"There are {', '.join(sorted(_ACTIONS))}."
         )
-    body = {name: request[name] for name in _ACTIONS[action] if request.get(name) is not None}
-    done = live.feed.call(action, timeout=60.0, **body)
+    state = live.poller.state
+    client = live.poller.client.with_limits(timeout=_ACTION_SECONDS)
+    result = action(client, state.dag_id, state.run_id, request)
     live.wake()
-    return {"affected": len(done["affected"])}
+    return {"affected": len(result["affected"])}
 
 
-def _focus(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
+def _cancel(client: StackClient, dag_id: str, run_id: str, _: Request) -> ActionResult:
+    return client.cancel_run(dag_id, run_id)
+
+
+def _clear(client: StackClient, dag_id: str, run_id: str, request: Request) -> ActionResult:
+    return client.clear_tasks(
+        ClearTasks(
+            dag_id,
+            run_id,
+            request.get("task_ids"),
+            request.get("map_indexes"),
+            upstream=bool(request.get("upstream")),
+            downstream=bool(request.get("downstream")),
+            only_failed=bool(request.get("only_failed")),
+        )
+    )
+
+
+def _mark(client: StackClient, dag_id: str, run_id: str, request: Request) -> ActionResult:
+    return client.mark_tasks(
+        MarkTasks(
+            dag_id,
+            run_id,
+            str(request.get("state")),
+            request.get("task_ids"),
+            request.get("map_indexes"),
+            upstream=bool(request.get("upstream")),
+            downstream=bool(request.get("downstream")),
+        )
+    )
+
+
+_ACTIONS: Mapping[str, Callable[[StackClient, str, str, Request], ActionResult]] = {
+    "cancel": _cancel,
+    "clear": _clear,
+    "mark": _mark,
+}
+
+
+def _focus(live: Live, request: Request) -> dict[str, object]:
     live.focus(str(request["run_id"]))
     return {}
 
 
-def _view(live: Live, request: Mapping[str, Any]) -> dict[str, Any]:
+def _view(live: Live, request: Request) -> dict[str, object]:
     live.show_view(str(request["view"]))
     return {}
 
 
-def _instance(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {"task_id": str(request["task_id"]), "map_index": int(request.get("map_index", -1))}
+def _instance(request: Request) -> tuple[str, int]:
+    return str(request["task_id"]), int(request.get("map_index", -1))
 
 
-_HANDLERS: Mapping[str, Callable[[Live, Mapping[str, Any]], Any]] = {
+_HANDLERS: Mapping[str, Callable[[Live, Request], Any]] = {
     "mounted": _mounted,
     "full": _full,
     "task": _task,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from temporal_airflow_nb.logs.task_log import TaskLog, seconds, traceback_lines
+from temporal_airflow_nb.messages.tasks import ErrorSummary
 
 Record = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ def failure(records: Sequence[Record]) -> Record | None:
     return next(reversed(of_task or ended or raised), None)
 
 
-def error(record: Record) -> dict[str, Any]:
+def error(record: Record) -> ErrorSummary:
     """Return what :func:`failure` has found, for people.
 
     Returns
@@ -65,7 +66,7 @@ def last_lines(records: Sequence[Record], told: Record | None, number: int, most
     return TaskLog(shown, number).splitlines()[-most:]
 
 
-def _end_of_process(record: Record) -> dict[str, Any]:
+def _end_of_process(record: Record) -> ErrorSummary:
     what, _, rest = str(record.get("event")).partition(". ")
     how = (f"{said}{record[name]}" for name, said in _HOW.items() if record.get(name) is not None)
     return {"type": what, "value": ". ".join(part for part in (*how, rest) if part), "more": [], "text": ""}

@@ -10,6 +10,7 @@ from typing import Any
 
 from temporal_airflow_nb.cells.line_map import with_cells
 from temporal_airflow_nb.display.model import cut
+from temporal_airflow_nb.messages.tasks import LogLine
 
 _SHOWN_APART = frozenset({"timestamp", "level", "event", "logger", "error_detail", "exception"})
 _OF_AIRFLOW = frozenset({"loc", "filename", "lineno", "func_name", "chan", "file_type"})
@@ -63,7 +64,7 @@ def _told(lines: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield line
 
 
-def log_lines(recorded: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def log_lines(recorded: Iterable[Mapping[str, Any]]) -> list[LogLine]:
     """Return what a log shows, a record each: its ``time``, ``level`` and ``text``, a traceback being part of it.
 
     >>> log_lines([{"timestamp": "2026-11-25T08:00:00Z", "level": "info", "event": "read", "rows": 3}])

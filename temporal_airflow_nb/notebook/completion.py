@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import re
 import threading
 import time
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 _PATIENCE = 0.08
 _FRESH_SECONDS = 2.0
 _RUNS = 200
+_ANSWER_SECONDS = 1.0
 
 _MAGIC = re.compile(r"\s*%%?(temporal_\w+)\s+(.*)$", re.DOTALL)
 _TASK = re.compile(
@@ -151,7 +151,7 @@ def _for_task(name: str, method: str, line: str) -> list[str]:
 
 
 def _task_ids(run: Run) -> list[str]:
-    known = run._impatient_client.call("run", timeout=1.0, dag_id=run.dag_id, run_id=run.run_id)
+    known = run.client.without_retries(timeout=_ANSWER_SECONDS).get_run(run.dag_id, run.run_id)
     return [task["task_id"] for task in known["tasks"]]
 
 
@@ -161,8 +161,6 @@ def _names(*, runs: bool) -> list[str]:
 
 
 def _asked(*, runs: bool) -> list[str]:
-    client = copy.copy(current.client())
-    client.patience = 0.0
-    known = client.call("runs", timeout=1.0, limit=_RUNS)["runs"]
+    known = current.client().without_retries(timeout=_ANSWER_SECONDS).list_runs(limit=_RUNS)
     dag_ids = [run["dag_id"] for run in known]
     return [*dag_ids, *(run["run_id"] for run in known)] if runs else dag_ids

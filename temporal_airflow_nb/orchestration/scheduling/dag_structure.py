@@ -9,6 +9,7 @@ from airflow.api_fastapi.core_api.services.ui.task_group import get_task_group_c
 from airflow.serialization.definitions.mappedoperator import is_mapped
 from airflow.serialization.definitions.taskgroup import SerializedTaskGroup
 
+from temporal_airflow_nb.messages.grid import Edges, Node
 from temporal_airflow_nb.orchestration.workflow.grid_encoding import node
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 _DOC = 2_000
 
 
-def structure_of(dag: SerializedDAG) -> dict[str, Any]:
+def structure_of(dag: SerializedDAG) -> Edges:
     """Return the nodes and edges of a DAG; made at the first call for this version, and not to be changed.
 
     ``nodes`` holds a group before its members, and the members of a group together; ``edges`` are
     ``[upstream task_id, downstream task_id]``.
     """
-    structure = getattr(dag, "_temporal_airflow_structure", None)
+    structure: Edges | None = getattr(dag, "_temporal_airflow_structure", None)
     if structure is None:
         groups = dag.task_group.get_task_group_dict()
         nodes = list(_members(dag.task_group, None, False, groups))
@@ -35,7 +36,7 @@ def structure_of(dag: SerializedDAG) -> dict[str, Any]:
     return structure
 
 
-def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[dict[str, Any]]:
+def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[Node]:
     for child in get_task_group_children_getter()(group, groups):
         if not isinstance(child, SerializedTaskGroup):
             yield _task(child, parent, mapped)
@@ -52,7 +53,7 @@ def _members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Itera
         yield from _members(child, child.group_id, inside, groups)
 
 
-def _task(task: Any, parent: str | None, mapped: bool) -> dict[str, Any]:
+def _task(task: Any, parent: str | None, mapped: bool) -> Node:
     return node(
         task.task_id,
         task.task_display_name if task.task_display_name != task.task_id else task.label,

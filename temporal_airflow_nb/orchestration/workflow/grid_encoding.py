@@ -6,15 +6,18 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.messages.grid import Edges, Node
 
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States in which a task instance stays."""
 
 
-def node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str, Any]:
+def node(node_id: str, label: str, parent: str | None, **known: Any) -> Node:
     """Return a group or task of a structure."""
-    blank = {
+    blank: Node = {
         "id": node_id,
         "label": label,
         "kind": "task",
@@ -27,10 +30,10 @@ def node(node_id: str, label: str, parent: str | None, **known: Any) -> dict[str
         "teardown": False,
         "doc": None,
     }
-    return {**blank, **known}
+    return cast("Node", {**blank, **known})
 
 
-def flat_structure(operators: Iterable[tuple[str, str | None]]) -> dict[str, Any]:
+def flat_structure(operators: Iterable[tuple[str, str | None]]) -> Edges:
     """Return the structure of a DAG of which no more is known than its tasks and their operators."""
     nodes = [node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
     return {"nodes": nodes, "edges": []}

@@ -92,9 +92,9 @@ def test_what_the_stack_cannot_take_is_named(run):
     for call, words in [
         (lambda: ta.show(5), "not by 5"),
         (lambda: ta.runs(5), "5 as dag_id"),
-        (lambda: ta.runs(limit=-1), "limit is -1"),
+        (lambda: ta.runs(limit=-1), "`limit` is -1"),
         (lambda: run.clear("hello", map_index="x"), "'x' as map_indexes"),
-        (lambda: run.client.call("run", dag_id=object(), run_id=""), "JSON"),
+        (lambda: run.client.get_run(object(), ""), "JSON"),
     ]:
         with pytest.raises(InvalidInputError, match=words):
             call()

@@ -18,7 +18,7 @@ from temporal_airflow_nb.errors import (
     ServiceUnavailableError,
     UnavailableHereError,
 )
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
 from temporal_airflow_nb.stack import current
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
@@ -119,19 +119,19 @@ def test_a_run_is_told_as_through_the_gateway(run, native):
 
 
 def test_the_grid_is_told_as_through_the_gateway(run, native):
-    body = {"dag_id": run.dag_id, "run_id": run.run_id}
-    ours, theirs = (one.client.call("feed", timeout=0, **body) for one in (run, native))
+    which = (run.dag_id, run.run_id)
+    ours, theirs = (one.client.get_grid_changes(*which, timeout=0) for one in (run, native))
     apart = ("cursor", "now", "links")
     for name in theirs.keys() - set(apart):
         assert ours[name] == theirs[name], name
-    again = run.client.call("feed", after=ours["cursor"], timeout=0, **body)
+    again = run.client.get_grid_changes(*which, after=ours["cursor"], timeout=0)
     assert not again["full"]
     assert not again["tasks"]
 
 
 def test_a_task_is_told_with_its_error_and_its_log(run, native):
-    body = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "fail"}
-    ours, theirs = (one.client.call("task", **body) for one in (run, native))
+    which = (run.dag_id, run.run_id, "fail")
+    ours, theirs = (one.client.get_task(*which) for one in (run, native))
     assert (ours["error"]["type"], ours["error"]["value"]) == ("ValueError", "not today")
     same = ("task_id", "map_index", "try_number", "state", "operator", "rendered", "xcoms")
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
@@ -139,7 +139,7 @@ def test_a_task_is_told_with_its_error_and_its_log(run, native):
     assert users[-1] == "fail"
     assert "counting" in run.logs("group.numbers")
     assert "not yet" in run.logs("group.second_time", try_number=1)
-    tail = run.client.call("log_tail", **{**body, "map_index": -1, "try_number": 1, "after": 0})
+    tail = run.client.tail_log(*which, try_number=1)
     assert tail["ended"]
     assert "not today" in "".join(line["text"] for line in tail["lines"])
 
@@ -164,8 +164,7 @@ def test_a_task_that_asks_is_answered_and_its_log_is_read_on(door):
     until(lambda: (run.tasks.set_index("task_id")["state"] == "running").get("talk"), "the other runs", 60)
 
     def tail(after):
-        where = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "talk", "try_number": 1}
-        return run.client.call("log_tail", **where, after=after)
+        return run.client.tail_log(run.dag_id, run.run_id, "talk", try_number=1, after=after)
 
     first = until(
         lambda: told if "first word" in str((told := tail(0))["lines"]) else None, "the first word", 60
@@ -182,17 +181,17 @@ def test_a_task_that_asks_is_answered_and_its_log_is_read_on(door):
 
 def test_a_live_grid_says_that_airflow_is_out_of_reach_and_comes_back(ui_stack, run):
     with Proxy(ui_stack.links["airflow"]) as proxy:
-        feed = Feed(RestClient(f"http://{proxy.address}"), run.dag_id, run.run_id)
-        feed.poll(patient=True)
+        poller = GridPoller(RestClient(f"http://{proxy.address}"), run.dag_id, run.run_id)
+        poller.poll(retry=True)
         proxy.cut()
         began = time.monotonic()
         with pytest.raises(ServiceUnavailableError):
-            feed.poll(2.0)
+            poller.poll(2.0)
         assert time.monotonic() - began < 5
-        assert not feed.connected
+        assert not poller.is_connected
         proxy.mend()
-        feed.poll()
-        assert feed.connected
+        poller.poll()
+        assert poller.is_connected
 
 
 def test_what_was_cleared_is_told_as_through_the_gateway(ui_stack, door):
@@ -202,8 +201,8 @@ def test_what_was_cleared_is_told_as_through_the_gateway(ui_stack, door):
     run.cancel()
     run.wait(timeout=60)
     native = Run(ui_stack.client, run.dag_id, run.run_id)
-    body = {"dag_id": run.dag_id, "run_id": run.run_id, "timeout": 0}
-    ours, theirs = (one.client.call("feed", **body) for one in (run, native))
+    which = (run.dag_id, run.run_id)
+    ours, theirs = (one.client.get_grid_changes(*which, timeout=0) for one in (run, native))
     assert ours["tasks"] == theirs["tasks"]
     assert ours["cells"] == theirs["cells"]
     key = ["task_id", "map_index", "try_number"]
@@ -257,9 +256,9 @@ def test_a_wrong_token_is_told(ui_stack, monkeypatch):
 def test_a_new_token_in_the_environment_is_taken(ui_stack, airflow_api, monkeypatch, run):
     monkeypatch.setenv("AIRFLOW_API_TOKEN", token := RestClient(ui_stack.links["airflow"])._api._new_token())
     door = RestClient(ui_stack.links["airflow"])
-    door._api._shared.token = "expired"
-    assert door.call("run", dag_id=run.dag_id, run_id=run.run_id)["state"] == "failed"
-    assert door._api._shared.token == token
+    door._api._session.token = "expired"
+    assert door.get_run(run.dag_id, run.run_id)["state"] == "failed"
+    assert door._api._session.token == token
 
 
 def test_an_airflow_that_is_out_of_reach_is_named():

@@ -98,9 +98,9 @@ def test_a_run_that_isnt_there_is_refused(stack):
     assert repr(Run(stack.client, "run_seen", "nope")) == "<Run run_seen nope state unknown>"
 
 
-def test_wait_gives_up_at_its_timeout_and_the_run_goes_on(slow):
+def test_wait_ends_at_its_timeout_and_the_run_continues(slow):
     begun = time.monotonic()
-    with pytest.raises(RunTimeoutError, match="goes on"):
+    with pytest.raises(RunTimeoutError, match="run continues"):
         slow.wait(timeout=1.5)
     assert 1.5 <= time.monotonic() - begun < 4
     assert slow.state in ("queued", "running")
@@ -115,7 +115,7 @@ def test_wait_takes_seconds_only(slow):
 def test_wait_can_be_interrupted(slow):
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt, match="The run goes on"):
+    with pytest.raises(KeyboardInterrupt, match="The run continues"):
         slow.wait()
     assert time.monotonic() - begun < 3
 
@@ -152,7 +152,7 @@ def test_an_ended_run_can_be_looked_at_when_its_stack_is_gone(tmp_path, dag_file
     assert ended.state == "success"
     assert len(ended.tasks) == 3
     assert "success" in repr(ended)
-    other._client.patience = 0.2
+    other._client.retry_for = 0.2
     with pytest.raises(ServiceUnavailableError):
         _ = other.state
     assert "state unknown" in repr(other)

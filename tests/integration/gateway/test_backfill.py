@@ -10,6 +10,7 @@ import pytest
 from temporal_airflow_nb import Run
 from temporal_airflow_nb.dag_runs.run_list import Runs
 from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
+from temporal_airflow_nb.messages.requests import Backfill, SubmitFile
 
 SOURCE = """
 import time
@@ -36,8 +37,8 @@ def backfill(stack, tmp_path):
     def backfill(start, end, **body):
         path = tmp_path / "backfilled.py"
         path.write_text(SOURCE)
-        span = {"from": f"{start}T00:00:00+00:00", "to": f"{end}T00:00:00+00:00"}
-        answer = stack.client.call("submit", path=str(path), backfill=span, **body)
+        span = Backfill(f"{start}T00:00:00+00:00", f"{end}T00:00:00+00:00")
+        answer = stack.client.submit_file(SubmitFile(str(path), backfill=span, **body))
         return Runs(Run(stack.client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
 
     return backfill

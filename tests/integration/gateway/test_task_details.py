@@ -8,7 +8,7 @@ import pytest
 
 from temporal_airflow_nb.errors import DagNotFoundError, RunNotFoundError
 from temporal_airflow_nb.live_grid import page_requests
-from temporal_airflow_nb.live_grid.poller import Feed
+from temporal_airflow_nb.live_grid.poller import GridPoller
 from tests.support.waiting import until
 
 DETAILED = """\
@@ -88,15 +88,14 @@ class Detailed:
         self.run = run
         self.folder = folder
 
-    def call(self, op, task_id, **more):
-        body = {"dag_id": self.run.dag_id, "run_id": self.run.run_id, "task_id": task_id, **more}
-        return self.stack.client.call(op, **body)
-
     def task(self, task_id, **more):
-        return self.call("task", task_id, **more)
+        return self.stack.client.get_task(**self.which(task_id, **more))
 
     def tail(self, task_id, after=0, **more):
-        return self.call("log_tail", task_id, after=after, **more)
+        return self.stack.client.tail_log(**self.which(task_id, **more), after=after)
+
+    def which(self, task_id, **more):
+        return {"dag_id": self.run.dag_id, "run_id": self.run.run_id, "task_id": task_id, **more}
 
     def ended(self, task_id, map_index=-1):
         """Wait until a task has come to an end, or waits for its next try; return what is told of it."""
@@ -226,7 +225,7 @@ def test_code_that_has_changed_since_is_not_shown(detailed):
 
 def test_a_page_gets_what_it_asks_for(detailed):
     detailed.ended("many", map_index=1)
-    live = SimpleNamespace(feed=Feed(detailed.stack.client, detailed.run.dag_id, detailed.run.run_id))
+    live = SimpleNamespace(poller=GridPoller(detailed.stack.client, detailed.run.dag_id, detailed.run.run_id))
     asked = {"task_id": "many", "map_index": 1, "try_number": 1}
     told = page_requests.answer(live, {"op": "task", **asked})
     assert told.pop("commands")
@@ -260,17 +259,18 @@ def test_a_task_that_succeeded_has_no_error(detailed):
     assert only["queued_dttm"] <= only["start_date"] <= only["end_date"]
 
 
-@pytest.mark.parametrize("op", ["task", "log_tail"])
-def test_what_is_not_there_is_said_so(detailed, op):
+@pytest.mark.parametrize("operation", ["task", "tail"])
+def test_an_error_names_the_task_or_run_that_does_not_exist(detailed, operation):
+    ask = getattr(detailed, operation)
     detailed.ended("many", map_index=1)
     with pytest.raises(RunNotFoundError, match="has no task 'nothing'"):
-        detailed.call(op, "nothing")
+        ask("nothing")
     with pytest.raises(RunNotFoundError, match="map_index 2") as error:
-        detailed.call(op, "many", map_index=2)
+        ask("many", map_index=2)
     assert error.value.hint == "It is mapped: choose a map_index of 0 to 1."
     with pytest.raises(RunNotFoundError, match="has no try 9"):
-        detailed.call(op, "speaks", try_number=9)
+        ask("speaks", try_number=9)
     with pytest.raises(RunNotFoundError, match="has no run 'nothing'"):
-        detailed.call(op, "speaks", run_id="nothing")
+        ask("speaks", run_id="nothing")
     with pytest.raises(DagNotFoundError, match="no DAG 'detaild'"):
-        detailed.call(op, "speaks", dag_id="detaild")
+        ask("speaks", dag_id="detaild")

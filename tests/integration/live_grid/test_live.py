@@ -216,7 +216,7 @@ def test_a_grid_that_is_closed_leaves_nothing_in_the_kernel(start_kernel, stack,
     monkeypatch.setenv("JPY_SESSION_NAME", "some.ipynb")
     kernel = start_kernel(stack.home)
     kernel.run(dag("""--wait --conf '{"seconds": 0}'"""))
-    kernel.run("from comm import get_comm_manager\nfrom temporal_airflow_nb.notebook import live")
+    kernel.run("from comm import get_comm_manager\nfrom temporal_airflow_nb.live_grid import live")
     comms = "len(get_comm_manager().comms)"
     threads = "[t.name for t in __import__('threading').enumerate() if t.name == 'temporal-airflow-watched']"
     until(lambda: kernel.value(comms))

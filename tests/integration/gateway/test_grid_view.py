@@ -1,4 +1,4 @@
-"""Operation `feed`: a DAG's grid, whole and then as changes, as the notebook's state takes it in."""
+"""A DAG's grid through the gateway: as a whole, and then as changes, which the notebook's state merges."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Watcher:
         self.answers = []
 
     def ask(self, timeout=1.0, **changed):
-        body = {"dag_id": self.state.dag_id, "run_id": self.state.run_id, "after": self.state.cursor}
-        answer = self.stack.client.call("feed", timeout=timeout, **{**body, **changed})
+        which = {"dag_id": self.state.dag_id, "run_id": self.state.run_id, "after": self.state.cursor}
+        answer = self.stack.client.get_grid_changes(timeout=timeout, **{**which, **changed})
         if not changed:
             self.answers.append(answer)
             self.state.apply(answer)
