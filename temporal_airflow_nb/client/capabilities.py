@@ -63,7 +63,7 @@ class Refusal:
     shown : str
         The cell in ``docs/connect.md``.
     is_conditional : bool
-        Whether the backend can carry out the operation where ``shown`` holds.
+        Whether the backend can carry out the operation under the condition in ``shown``.
     """
 
     reason: str
@@ -144,7 +144,7 @@ FEATURES: Final = (
     Feature(
         "the live grid, `run.wait()`, `run.state`, `run.tasks`, `ta.runs()`",
         ("get_run", "watch_run", "list_runs", "get_grid_changes", "get_tasks_table", "get_runs_table"),
-        remarks={Backend.REST: "yes, asked once a second"},
+        remarks={Backend.REST: "yes, polled once a second"},
     ),
     Feature(
         "`run.tries`",
@@ -180,7 +180,7 @@ FEATURES: Final = (
         },
     ),
     Feature(
-        "lines of cells in errors",
+        "errors show the lines of the cell",
         (),
         remarks={Backend.REST: "no", Backend.TEMPORAL: "no"},
     ),
@@ -192,7 +192,7 @@ FEATURES: Final = (
                 "get_events_table": Refusal(
                     "A run's events are in Temporal, which isn't configured here.",
                     "Set TEMPORAL_ADDRESS, or choose a profile: connect(profile=…, airflow=…).",
-                    "where Temporal is configured too",
+                    "if Temporal is configured too",
                     is_conditional=True,
                 )
             }

@@ -2,7 +2,7 @@
 
 Each source of a grid has a tracker: the gateway, the client of the REST API, and the client of Temporal. They read
 their source again and again, and number these readings; a caller's cursor names the reading that it has seen. The
-trackers have no locks: whatever reads and answers with one holds a lock, or belongs to one event loop.
+trackers have no locks: their users take a lock, or belong to one event loop.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A try of a task in detail: its rendered fields, its XComs, its error, and the end of its log.
 
 Runs in the threads of the gateway's pool; one read transaction for each request. Frames of an error are shown with
-the code that was executed: a file that has changed since is left out.
+the code that was executed: the text of a file that has changed since is not shown.
 """
 
 from __future__ import annotations

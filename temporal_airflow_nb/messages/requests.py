@@ -163,7 +163,7 @@ class ClearTasks:
     upstream, downstream : bool
         Whether to clear the tasks before and after these as well.
     only_failed : bool
-        Whether to leave alone what hasn't failed.
+        Whether to clear failed task instances only.
     latest_version : bool or None
         Whether the run continues with the latest version of the DAG; if None, the DAG and Airflow's settings decide.
     """

@@ -181,7 +181,7 @@ class ConnectedStack(Stack):
         return self
 
     def stop(self) -> None:
-        """Close the connection. The cluster and its runs go on."""
+        """Close the connection. The cluster and its runs continue."""
         self._service.close()
         if self._temporal_client is not None:
             self._temporal_client.close()

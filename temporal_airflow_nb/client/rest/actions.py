@@ -1,4 +1,4 @@
-"""What a user does to runs through Airflow's REST API: trigger, cancel, clear, mark, respond."""
+"""Triggers, cancels, clears and marks runs, and answers tasks, through Airflow's REST API."""
 
 from __future__ import annotations
 

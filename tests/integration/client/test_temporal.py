@@ -74,7 +74,7 @@ def focus(grid: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def followed(stack, client, tmp_path_factory):
-    """A run that has ended, and what followed it through Temporal."""
+    """A run that has ended, the follower that merged its changes through Temporal, and an answer halfway."""
     folder = tmp_path_factory.mktemp("two doors")
     run = stack.run(FILE, conf={"folder": str(folder)})
     until(lambda: knows(client, run.run_id), "the workflow has begun")
@@ -107,7 +107,7 @@ def test_frames_of_tasks_agree(client, followed):
 
 
 def check_grids(stack, client, run_id: str) -> dict:
-    """Return the grid that Temporal tells, which has to be the database's."""
+    """Check that the grids through Temporal and through the database agree; return the first."""
     ours, theirs = (one.get_grid_changes(DAG, run_id, timeout=0) for one in (client, stack.client))
     for node in theirs["structure"]["nodes"]:
         node["doc"] = None
@@ -128,7 +128,7 @@ def test_grids_agree(stack, client, followed):
     assert {len(task["tries"]) for task in ours["tasks"] if task["task_id"] == "cut"} == {0, 1}
 
 
-def test_changes_that_were_followed_are_the_whole(client, followed):
+def test_merged_changes_equal_the_whole_grid(client, followed):
     run, follower, _ = followed
     assert follower.full == 1
     fresh = GridState(DAG, run.run_id)
@@ -139,7 +139,7 @@ def test_changes_that_were_followed_are_the_whole(client, followed):
     assert focus(merged) == focus(whole)
 
 
-def test_states_of_a_run_that_goes_on(followed):
+def test_states_of_an_unfinished_run(followed):
     _, follower, halfway = followed
     assert focus(halfway)["state"] == "running"
     assert focus(halfway)["end_date"] is None
@@ -217,7 +217,7 @@ def ended_again(client, run_id: str) -> dict | None:
     return sold if focus(answer)["state"] == "failed" and sold["try_number"] == 2 else None
 
 
-def test_workers_that_do_not_answer_are_named(stack, client):
+def test_an_error_says_that_no_worker_answers(stack, client):
     async def begin(temporal):
         return await temporal.start_workflow(
             DEEP_WORKFLOW, DagRunInput(DAG, "unserved"), id=workflow_id(DAG, "unserved"), task_queue="nobody"
@@ -234,7 +234,7 @@ def test_workers_that_do_not_answer_are_named(stack, client):
         with_client(stack, end)
 
 
-def test_what_temporal_alone_cannot_do_says_what_it_needs(client, followed):
+def test_a_refusal_says_what_an_operation_needs(client, followed):
     run = Run(client, DAG, followed[0].run_id)
     assert {"clear_tasks", "mark_tasks"} <= client.refusals.keys()
     with pytest.raises(UnavailableHereError, match="To read a log, Airflow's database or its API is needed"):
@@ -245,14 +245,14 @@ def test_what_temporal_alone_cannot_do_says_what_it_needs(client, followed):
     assert "cut" in repr(run.plot()), "a chart needs no former tries"
 
 
-def test_an_unknown_run_is_named_and_the_known_ones_are(client, followed):
+def test_an_error_names_an_unknown_run_and_the_known_runs(client, followed):
     run, *_ = followed
     with pytest.raises(RunNotFoundError, match=f"no run 'gone' of DAG '{DAG}'") as caught:
         client.get_run(DAG, "gone")
     assert run.run_id in caught.value.hint
 
 
-def test_temporal_out_of_reach_is_named(monkeypatch):
+def test_an_error_names_a_temporal_that_cannot_be_reached(monkeypatch):
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
     client = WorkflowClient(retry_for=0)
     with pytest.raises(ServiceUnavailableError, match=r"127\.0\.0\.1:9 can't be reached"):
@@ -260,13 +260,13 @@ def test_temporal_out_of_reach_is_named(monkeypatch):
     client.close()
 
 
-def test_a_namespace_that_is_not_there_is_named(client, monkeypatch):
+def test_an_error_names_a_missing_namespace(client, monkeypatch):
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "nowhere")
     with pytest.raises(InvalidInputError, match="has no namespace 'nowhere'"):
         WorkflowClient().connect()
 
 
-def test_certificates_are_shown_and_asked_for(client, stack, tmp_path, monkeypatch):
+def test_client_and_server_check_certificates(client, stack, tmp_path, monkeypatch):
     authority = Authority(tmp_path)
     certificate, key = authority.issue("client")
     with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"], authority.context()) as proxy:
@@ -287,7 +287,7 @@ def test_certificates_are_shown_and_asked_for(client, stack, tmp_path, monkeypat
             WorkflowClient("anonymous").connect()
 
 
-def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, followed, monkeypatch):
+def test_a_poller_notices_that_temporal_is_gone_and_back(stack, followed, monkeypatch):
     run, *_ = followed
     with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"]) as proxy:
         monkeypatch.setenv("TEMPORAL_ADDRESS", proxy.address)
@@ -315,7 +315,7 @@ def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, fo
         until(back, "the connection is back")
 
 
-def test_an_unknown_profile_is_named():
+def test_an_error_names_an_unknown_profile():
     with pytest.raises(InvalidInputError, match="no profile 'nowhere'"):
         WorkflowClient("nowhere").list_runs()
 

@@ -1,4 +1,4 @@
-"""What Airflow makes of a DAG file before it runs, on the real stack."""
+"""Checks of a DAG file before it runs, on a real stack."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_other_errors_of_the_import_have_their_line(check):
     assert caught.value.hint == "1 / 0"
 
 
-def test_what_is_named_and_not_there_is_found_with_line_and_fix(check):
+def test_missing_pools_variables_and_connections_are_found(check):
     found = check("""with DAG("names", schedule=None):
     BashOperator(task_id="a", bash_command="echo {{ conn.no_such_conn.host }}")
     BashOperator(task_id="b", bash_command="{{ var.value.no_such_var }}", pool="no_such_pool")
@@ -88,7 +88,7 @@ def test_what_is_named_and_not_there_is_found_with_line_and_fix(check):
     assert all(f["hint"] for f in found)
 
 
-def test_a_start_date_in_the_future_is_seen_however_it_was_made(check):
+def test_a_start_date_in_the_future_is_found(check):
     (found,) = check("""from datetime import datetime, timedelta, timezone
 
 with DAG("later", schedule=None, start_date=datetime.now(timezone.utc) + timedelta(days=900)):
@@ -108,7 +108,7 @@ def test_errors_stop_a_submission_before_anything_is_stored(stack, tmp_path):
     assert stack.client.list_runs("stopped") == []
 
 
-def test_what_is_wrong_with_another_dag_of_the_file_is_a_warning(stack, tmp_path):
+def test_an_error_in_another_dag_of_the_file_is_a_warning(stack, tmp_path):
     path = tmp_path / "beside.py"
     path.write_text(
         HEAD

@@ -1,4 +1,4 @@
-"""Operations `task` and `log_tail`: one task in detail, and its log as it grows."""
+"""A task in detail, and its log as it grows, through the gateway."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def divide(a, b):
 
 
 class Detailed:
-    """A run, and what the stack tells of its tasks."""
+    """A run, and the details of its tasks."""
 
     def __init__(self, stack, run, folder):
         self.stack = stack
@@ -98,7 +98,7 @@ class Detailed:
         return {"dag_id": self.run.dag_id, "run_id": self.run.run_id, "task_id": task_id, **more}
 
     def ended(self, task_id, map_index=-1):
-        """Wait until a task has come to an end, or waits for its next try; return what is told of it."""
+        """Wait until a task has ended or waits for its next try; return its details."""
         waited_for = ("success", "failed", "up_for_retry")
         until(lambda: self.task(task_id, map_index=map_index)["state"] in waited_for)
         return self.task(task_id, map_index=map_index)
@@ -106,7 +106,7 @@ class Detailed:
 
 @pytest.fixture(scope="module")
 def detailed(stack, tmp_path_factory):
-    """A run of which one task speaks until it is told to stop."""
+    """A run with a task that logs until a file appears."""
     folder = tmp_path_factory.mktemp("detailed")
     path = folder / "detailed.py"
     path.write_text(DETAILED)
@@ -117,7 +117,7 @@ def detailed(stack, tmp_path_factory):
     run.wait(timeout=60)
 
 
-def test_a_log_is_told_while_it_is_written(detailed):
+def test_a_log_is_read_while_it_is_written(detailed):
     told = []
 
     def ask():
@@ -143,7 +143,7 @@ def test_a_log_is_told_while_it_is_written(detailed):
     assert detailed.tail("speaks", after=2)["lines"] == told[2:]
 
 
-def test_a_long_log_is_told_in_parts(detailed):
+def test_a_long_log_is_read_in_parts(detailed):
     detailed.ended("writes")
     parts = [detailed.tail("writes")]
     while not parts[-1]["ended"]:
@@ -158,7 +158,7 @@ def test_a_long_log_is_told_in_parts(detailed):
     assert any("number 14999" in line for line in detailed.task("writes")["log"])
 
 
-def test_an_error_leads_to_the_cells_lines(detailed):
+def test_an_error_shows_the_lines_of_the_cell(detailed):
     told = detailed.ended("reads")
     error = told["error"]
     assert (error["type"], error["value"]) == ("RuntimeError", "can't be read")
@@ -185,7 +185,7 @@ def test_the_error_is_not_repeated_in_the_log(detailed):
     assert len(told["log"]) <= 20
 
 
-def test_a_task_that_waits_says_when_it_is_tried_again(detailed):
+def test_a_task_that_waits_for_a_retry_has_its_time(detailed):
     told = detailed.ended("reads")
     assert told["state"] == "up_for_retry"
     assert told["next_retry_at"] > told["tries"][0]["end_date"]
@@ -193,7 +193,7 @@ def test_a_task_that_waits_says_when_it_is_tried_again(detailed):
     until(lambda: detailed.tail("reads")["ended"])
 
 
-def test_a_former_try_keeps_its_error_and_its_log(detailed):
+def test_a_former_try_has_its_error_and_its_log(detailed):
     detailed.ended("reads")
     detailed.run.clear("reads")
     told = detailed.task("reads")["tries"]
@@ -206,7 +206,7 @@ def test_a_former_try_keeps_its_error_and_its_log(detailed):
     assert detailed.tail("reads", try_number=1)["ended"]
 
 
-def test_code_that_has_changed_since_is_not_shown(detailed):
+def test_code_that_has_changed_since_the_try_is_not_shown(detailed):
     failed = detailed.ended("helped")
 
     def helpers():
@@ -223,7 +223,7 @@ def test_code_that_has_changed_since_is_not_shown(detailed):
     assert (helpers()["line"], helpers()["context"]) == ("", [])
 
 
-def test_a_page_gets_what_it_asks_for(detailed):
+def test_a_page_gets_the_task_and_the_log_that_it_requests(detailed):
     detailed.ended("many", map_index=1)
     live = SimpleNamespace(poller=GridPoller(detailed.stack.client, detailed.run.dag_id, detailed.run.run_id))
     asked = {"task_id": "many", "map_index": 1, "try_number": 1}
