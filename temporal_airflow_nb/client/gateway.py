@@ -1,4 +1,8 @@
-"""The client of the gateway, the HTTP server in a stack's worker process. Standard library only."""
+"""The client of the gateway, the HTTP server in a stack's worker process. Standard library only.
+
+Runs in the user's process: a notebook's kernel, a script, the command line. A client has no state but its limits, so
+that any number of threads may use it.
+"""
 
 from __future__ import annotations
 
@@ -264,6 +268,7 @@ class GatewayClient(StackClient):
             sent = False
             connection = http.client.HTTPConnection(self.address, timeout=timeout)
             try:
+                # Only after this can the gateway have received the request: until then, any request may be repeated.
                 connection.connect()
                 sent = True
                 return cast("A", self._exchange(connection, operation, payload))

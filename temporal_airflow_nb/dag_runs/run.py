@@ -126,6 +126,7 @@ class Run:
             else:
                 lost, version = None, snapshot["version"]
                 if snapshot["state"] in FINAL_RUN_STATES:
+                    # Only in a notebook: a script prints what it wants.
                     if snapshot["state"] == "failed" and "ipykernel" in sys.modules:
                         display.show_failures(self)
                     return snapshot["state"]
@@ -161,6 +162,7 @@ class Run:
         )
         self._last_snapshot = snapshot
         ended = snapshot["state"] in FINAL_RUN_STATES
+        # Copies: a listener may unsubscribe while it is called.
         for listener in (*self._listeners, *(self._awaiting_end if ended else ())):
             listener(snapshot)
         return snapshot

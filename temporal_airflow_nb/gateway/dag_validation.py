@@ -1,4 +1,8 @@
-"""Checks a parsed DAG file: Airflow's errors about it, and pools, connections and variables that don't exist."""
+"""Checks a parsed DAG file: Airflow's errors about it, and pools, connections and variables that don't exist.
+
+Runs in the threads of the gateway's pool, after the file was parsed in its zygote. Airflow reports errors of the import
+as the text of a traceback only, from which the error and its line are read.
+"""
 
 from __future__ import annotations
 

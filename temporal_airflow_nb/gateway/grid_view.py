@@ -35,6 +35,8 @@ from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import commits, reading
 
 Pages = Callable[[], Mapping[str, str]]
+_Row = Any
+"""A row of a query, with attributes by column."""
 _Version = tuple[Any, Any]
 
 # A row becomes visible later than its `updated_at`, by the time that the rest of its transaction takes.
@@ -44,6 +46,7 @@ _READ_SECONDS: Final = 1.0
 # Everything is read again at this interval, for the rows of longer transactions.
 _SCAN_SECONDS: Final = 15.0
 _SCANS_PER_COST: Final = 50
+# With more keys than this, a query reads all rows instead: databases limit the parameters of a query.
 _MANY: Final = 500
 _VIEWS: Final = 32
 _FORGOTTEN_AFTER: Final = 600.0
@@ -88,7 +91,7 @@ class GridView:
         # State and `updated_at` of the task instances, by which a change is noticed.
         self._versions: dict[Key, _Version] = {}
         self._dag: Any = None
-        self._rows: dict[str, Any] = {}
+        self._rows: Mapping[str, _Row] = {}
         self._counted: dict[str, tuple[Any, float]] = {}
 
     def changes(self, after: str | None, pages: Mapping[str, str]) -> tuple[GridChanges, bool]:
@@ -99,6 +102,7 @@ class GridView:
 
     def _refresh(self) -> None:
         """Read what has changed, unless nothing can have changed."""
+        # Before the reading: a commit during it leads to another reading.
         seen, now = commits(), time.monotonic()
         if seen == self._commits and now - self._read_at < _READ_SECONDS:
             return
@@ -192,7 +196,7 @@ class GridView:
         self._versions = {key: known for key, known in self._versions.items() if key in there}
         self._tracker.tasks.keep(there, self._tracker.reading)
 
-    def _put(self, rows: Iterable[Any], session: Session) -> None:
+    def _put(self, rows: Iterable[_Row], session: Session) -> None:
         rows = list(rows)
         former = self._former_tries({row.task_id for row in rows}, session)
         for row in rows:
@@ -249,7 +253,7 @@ class GridView:
         tracker.cells.keep([*counts, *untouched], tracker.reading)
 
 
-def _run(row: Any) -> GridRun:
+def _run(row: _Row) -> GridRun:
     return {
         "run_id": row.run_id,
         "state": str(row.state),
@@ -264,15 +268,15 @@ def _run(row: Any) -> GridRun:
     }
 
 
-def _key(row: Any) -> Key:
+def _key(row: _Row) -> Key:
     return row.task_id, row.map_index
 
 
-def _version(row: Any) -> _Version:
+def _version(row: _Row) -> _Version:
     return row.state, row.updated_at
 
 
-def _task(row: Any, group: str | None, history: Sequence[FormerTry]) -> GridTask:
+def _task(row: _Row, group: str | None, history: Sequence[FormerTry]) -> GridTask:
     # While a task waits for its next try, the history has its latest try, too.
     waits = row.state == "up_for_retry"
     tries = [one for one in history if one[0] < row.try_number + (not waits)]

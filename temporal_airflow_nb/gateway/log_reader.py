@@ -108,9 +108,11 @@ def _files(one: Try) -> list[Path] | None:
     handler = TaskLogReader().log_handler
     if not isinstance(handler, FileTaskHandler):
         return None
+    # With remote logging, local files may be gone or incomplete after the end of the try.
     if one.is_over and get_remote_task_log() is not None:
         return None
     base = Path(handler.local_base).resolve()
+    # Private: Airflow has no public function for the place of a try's log.
     path = Path(handler.local_base, handler._render_filename(one.row, one.number))
     files = [
         file for file in sorted(path.parent.glob(f"{path.name}*")) if file.resolve().is_relative_to(base)
@@ -136,5 +138,6 @@ def _read(files: list[Path], offsets: Offsets, *, complete: bool) -> tuple[dict[
 
 def _parsed(files: Iterable[list[str]]) -> list[LogRecord]:
     """Return lines of files as records, in the order of their times, as Airflow's reader does."""
+    # Private: Airflow's reader merges the files of a try with it, by time.
     messages = _interleave_logs(*(iter(lines) for lines in files))
     return [json.loads(message.model_dump_json()) for message in messages]

@@ -186,6 +186,7 @@ def xcom_value(stored: Any) -> Any:
     """Return the value of a stored XCom; text if JSON can't hold it."""
     from airflow.sdk.execution_time.xcom import XCom
 
+    # A value whose class this process can't import, for example, is returned as it is stored.
     try:
         value = XCom.deserialize_value(SimpleNamespace(value=stored))
     except Exception:

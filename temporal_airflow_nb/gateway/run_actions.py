@@ -176,6 +176,7 @@ def _mark_tasks(dag_run: DagRun, task_ids: Sequence[str], request: MarkTasks, se
                 include_downstream=request.downstream,
             )
             try:
+                # Private, but what the REST API calls: it also clears the tasks below that had failed because of this.
                 _patch_task_instance_state(
                     task_id, dag_run.run_id, dag, body, {"new_state": body.new_state}, session
                 )

@@ -252,6 +252,7 @@ class Submissions:
         rel_path = os.path.relpath(file.path, file.bundle_path)
         errors: dict[tuple[str, str], str] = {}
         dag_ids = [dag.dag_id for dag in dags]
+        # One transaction: the DAGs, and the messages to workflows of runs whose DAG has a new version.
         with transaction() as session:
             before = _versions(dag_ids, session)
             update_dag_parsing_results_in_db(
@@ -381,6 +382,7 @@ def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
 
 def _check_conf(conf: JsonObject, dag: LazyDeserializedDAG) -> None:
     """Refuse a conf that Airflow would refuse when the run is created, before anything is stored."""
+    # Private: the public way deserialises the whole DAG.
     params = BaseSerialization._deserialize_params_dict(dag.data["dag"].get("params") or [])
     try:
         params.deep_merge(conf).validate()
@@ -408,6 +410,7 @@ def import_stored(kind: str, path: str) -> None:
         raise InvalidInputError(
             f"There is no file {path}.", hint=f"Name a JSON, YAML or env file of {kind}.", path=path
         )
+    # Airflow's commands end the process with SystemExit on a wrong file.
     try:
         if kind == "connections":
             import_connections(path, overwrite=True)

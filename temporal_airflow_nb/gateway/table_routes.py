@@ -281,6 +281,7 @@ def _columns(session: Session, query: Any) -> Columns:
 
 def _many(session: Session, query: Any, order: Mapping[str, int]) -> Columns:
     """Return columns from the rows of the database's driver, in topological order; SQLAlchemy makes no row objects."""
+    # The driver's cursor, because SQLAlchemy would make an object for each row.
     result = session.connection().execute(query)
     last = len(order)
     rows = sorted(result.cursor.fetchall(), key=lambda row: (order.get(row[0], last), row[1]))

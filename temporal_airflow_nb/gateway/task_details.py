@@ -172,6 +172,7 @@ class _Sources:
 
     def of(self, filename: str, at: float | None) -> str:
         """Return the text of a file at a time, in seconds since the epoch; empty if the file has changed since."""
+        # The code of the try's DAG version, if it was stored before the error.
         if self._code is not None and self._is_dag_file(filename, self._code):
             return self._code.source_code if at is None or self._code.last_updated.timestamp() <= at else ""
         path = Path(filename)

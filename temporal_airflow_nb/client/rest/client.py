@@ -1,4 +1,8 @@
-"""The client of a configured Airflow, through its REST API instead of a gateway."""
+"""The client of a configured Airflow, through its REST API instead of a gateway.
+
+Runs in the user's process. A lock guards the list of grids; each grid has its own lock, which is never taken
+while the list is locked.
+"""
 
 from __future__ import annotations
 

@@ -134,6 +134,7 @@ class RestGrid:
         """Read what has changed, unless that was done just now."""
         with self._lock:
             now = time.monotonic()
+            # Another caller has read it just now, while this one waited for the lock.
             if self._read_at and now - self._read_at < _READ_SECONDS:
                 return
             self._tracker.reading += 1

@@ -1,4 +1,8 @@
-"""Airflow's REST API over HTTP. Standard library only."""
+"""Airflow's REST API over HTTP. Standard library only.
+
+Callers in several threads share the token. Two threads may ask for a new token at the same time: each token is valid,
+and the later one stays.
+"""
 
 from __future__ import annotations
 
@@ -136,9 +140,7 @@ class RestApi:
             if not answer[key] or offset >= (answer.get("total_entries") or 0):
                 return
 
-    def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, root: str = "api/v2"
-    ) -> Any:
+    def call(self, method: str, path: str, body: ApiObject | None = None, *, root: str = "api/v2") -> Any:
         """
         Send a request; return its answer.
 
@@ -188,9 +190,7 @@ class RestApi:
         except (KeyError, TypeError):
             raise self._no_airflow("auth/token") from None
 
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None
-    ) -> Any:
+    def _send(self, method: str, path: str, body: ApiObject | None = None, token: str | None = None) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"

@@ -1,4 +1,8 @@
-"""The client of runs through Temporal alone, where Airflow's database and its API are out of reach."""
+"""The client of runs through Temporal alone, if Airflow's database and its API can't be reached.
+
+Runs in the user's process. Callers in any thread pass coroutines to one event loop in a thread of its own; the views
+of runs belong to that loop and need no locks against other threads.
+"""
 
 from __future__ import annotations
 

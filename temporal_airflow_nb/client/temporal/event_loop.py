@@ -54,6 +54,7 @@ class EventLoopThread:
         ServiceUnavailableError
             Temporal can't be reached, or doesn't answer in time.
         """
+        # Not asyncio.run: a notebook's event loop may run in the caller's thread.
         future = asyncio.run_coroutine_threadsafe(self._use(use), self._started())
         try:
             return future.result(timeout + _GRACE)

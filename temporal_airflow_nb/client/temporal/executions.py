@@ -1,4 +1,8 @@
-"""Lists the workflows of runs, and queries them: what is known about runs through Temporal alone."""
+"""Lists the workflows of runs, and queries them: what is known about runs through Temporal alone.
+
+A run's workflow has several executions if the run was cleared, or if a long history was continued as new. All of this
+runs in the event loop of the client of Temporal.
+"""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from temporal_airflow_nb.messages.grid import Counts, GridRun, GridTask, Node, Structure
+from temporal_airflow_nb.messages.requests import JsonObject
 from temporal_airflow_nb.orchestration.workflow.grid_encoding import flat_structure, unpacked
 
 
@@ -28,10 +28,10 @@ class WorkflowGrid:
         The task instances, in the order of the structure. ``pool`` is always None.
     """
 
-    def __init__(self, answer: Mapping[str, Any]) -> None:
+    def __init__(self, answer: JsonObject) -> None:
         facts = answer["run"]
         rows = unpacked(answer["tasks"])
-        known: dict[str, Any] | None = unpacked(answer["structure"]) if answer["structure"] else None
+        known: JsonObject | None = unpacked(answer["structure"]) if answer["structure"] else None
         task_ids = sorted({row[0] for row in rows})
         structure = known or dict(flat_structure((task_id, None) for task_id in task_ids))
         nodes: list[Node] = structure["nodes"]

@@ -7,7 +7,7 @@ execution: a run that was cleared, or that is long, has several, and their event
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import timezone
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from temporal_airflow_nb.client.rows import as_table
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.config.temporal import connect_client
 from temporal_airflow_nb.errors import ServiceUnavailableError
+from temporal_airflow_nb.messages.requests import JsonObject
 from temporal_airflow_nb.messages.tables import EVENT_COLUMNS, Table
 from temporal_airflow_nb.orchestration.workflow.activity_calls import try_of
 
@@ -259,7 +260,7 @@ def _outcome(result: Any) -> str:
     return "; ".join(_decisions(result))
 
 
-def _decisions(result: Mapping[str, Any]) -> Iterator[str]:
+def _decisions(result: JsonObject) -> Iterator[str]:
     if ready := result.get("ready"):
         yield f"starts {_several(ready, lambda task: _name(task['task_id'], task['map_index']))}"
     if changed := result.get("changed"):
