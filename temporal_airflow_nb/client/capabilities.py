@@ -249,7 +249,7 @@ def refusals_of(backend: Backend) -> Mapping[Operation, Refusal]:
 
 def documented_table() -> str:
     """Return the table of ``docs/connect.md``, as Markdown."""
-    lines = ["| | " + " | ".join(backend.value for backend in Backend) + " |", "|---" * 4 + "|"]
+    lines = ["| | " + " | ".join(backend.value for backend in Backend) + " |", "|---" * (len(Backend) + 1) + "|"]
     for feature in FEATURES:
         if feature.title:
             cells = " | ".join(feature.cell(backend) for backend in Backend)
