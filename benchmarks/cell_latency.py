@@ -78,7 +78,7 @@ def measure(client: BlockingKernelClient, stack: LocalStack, repetition: int) ->
     began = time.time()
     execute(client, CELL.format(repetition=repetition))
     done = time.time()
-    latest = stack.client.call("runs", limit=1)["runs"][0]
+    latest = stack.client.list_runs(limit=1)[0]
     run = Run(stack.client, latest["dag_id"], latest["run_id"])
     assert run.wait(timeout=60) == "success"
     started = min(datetime.fromisoformat(task["start_date"]) for task in run.snapshot()["tasks"])

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from benchmarks.frames import WIDE, multiply
 from temporal_airflow_nb import LocalStack, Run
+from temporal_airflow_nb.messages.grid import GridChanges
 
 
 def main() -> None:
@@ -54,12 +55,9 @@ def whole(run: Run, window: int) -> float:
     return took
 
 
-def feed(run: Run, after: str | None, window: int, timeout: float = 10.0) -> dict[str, Any]:
+def feed(run: Run, after: str | None, window: int, timeout: float = 10.0) -> GridChanges:
     """Return the next answer."""
-    client = run._client
-    return client.call(
-        "feed", dag_id=run.dag_id, run_id=run.run_id, runs=window, after=after, timeout=timeout
-    )
+    return run.client.get_grid_changes(run.dag_id, run.run_id, after=after, runs=window, timeout=timeout)
 
 
 def follow(run: Run, repetitions: int) -> tuple[list[float], list[int]]:

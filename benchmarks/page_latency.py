@@ -98,7 +98,7 @@ def measure(page: Page, lab: Lab, stack: LocalStack, source: str) -> list[float]
     page.locator("ta-live .row").first.wait_for(timeout=60_000)
     page.evaluate(WATCH)
     began = page.evaluate("Date.now()") / 1000
-    latest = stack.client.call("runs", limit=1)["runs"][0]
+    latest = stack.client.list_runs(limit=1)[0]
     run = Run(stack.client, latest["dag_id"], latest["run_id"])
     assert run.wait(timeout=300) == "success"
     page.locator("ta-live .pill", has_text="success").wait_for()

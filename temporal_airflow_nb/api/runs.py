@@ -13,7 +13,7 @@ from temporal_airflow_nb.suggestions import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.client.protocol import StackClient
 
 _MAX_RUNS_SEARCHED = 1000
 
@@ -36,7 +36,7 @@ class RunCatalog:
         limit: int | None = 100,
         *,
         dtype_backend: str | None = None,
-        client: Client | None = None,
+        client: StackClient | None = None,
     ) -> pd.DataFrame:
         """Return runs as a data frame, newest first.
 
@@ -73,11 +73,11 @@ class RunCatalog:
             raise InvalidInputError(
                 f"`limit` is {limit!r}, not a number of runs.", hint="Use 1 or more, or None for all."
             )
-        answer = _client(client).call("runs_columns", dag_id=dag_id, state=state, limit=limit)
+        answer = _client(client).get_runs_table(dag_id, state=state, limit=limit)
         return runs_frame(answer, dtype_backend=dtype_backend)
 
-    def latest(self, dag_id: str | None = None, *, client: Client | None = None) -> Run:
-        """Return the run that was created last.
+    def latest(self, dag_id: str | None = None, *, client: StackClient | None = None) -> Run:
+        """Return the latest run.
 
         Parameters
         ----------
@@ -94,13 +94,13 @@ class RunCatalog:
             There is no run yet.
         """
         asked = _client(client)
-        found = asked.call("runs_columns", dag_id=dag_id, limit=1)["columns"]
+        found = asked.get_runs_table(dag_id, limit=1)["columns"]
         if not found["run_id"]:
             message = "There is no run yet." if dag_id is None else f"DAG {dag_id!r} has no run."
             raise RunNotFoundError(message, hint="Run it first.", dag_id=dag_id)
         return Run(asked, found["dag_id"][0], found["run_id"][0])
 
-    def get(self, dag_id: str, run_id: str, *, client: Client | None = None) -> Run:
+    def get(self, dag_id: str, run_id: str, *, client: StackClient | None = None) -> Run:
         """Return a run by its ids.
 
         Parameters
@@ -128,7 +128,7 @@ class RunCatalog:
 runs = RunCatalog()
 
 
-def dags(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
+def dags(*, dtype_backend: str | None = None, client: StackClient | None = None) -> pd.DataFrame:
     """Return the DAGs that Airflow knows, ordered by id, without those whose file was removed.
 
     Parameters
@@ -154,10 +154,10 @@ def dags(*, dtype_backend: str | None = None, client: Client | None = None) -> p
     --------
     >>> ta.dags().query("not is_paused")                            # doctest: +SKIP
     """
-    return dags_frame(_client(client).call("dags"), dtype_backend=dtype_backend)
+    return dags_frame(_client(client).get_dags_table(), dtype_backend=dtype_backend)
 
 
-def pools(*, dtype_backend: str | None = None, client: Client | None = None) -> pd.DataFrame:
+def pools(*, dtype_backend: str | None = None, client: StackClient | None = None) -> pd.DataFrame:
     """Return Airflow's pools and the present use of their slots, ordered by name.
 
     Parameters
@@ -178,7 +178,7 @@ def pools(*, dtype_backend: str | None = None, client: Client | None = None) -> 
     ServiceUnavailableError
         No stack is running.
     """
-    return pools_frame(_client(client).call("pools"), dtype_backend=dtype_backend)
+    return pools_frame(_client(client).get_pools_table(), dtype_backend=dtype_backend)
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -266,13 +266,13 @@ def find_run(name: str | None = None) -> Run:
     if not isinstance(name, (str, type(None))):
         raise InvalidInputError(f"The id of a run must be a string, not {name!r}.")
     client = current.client()
-    known = client.call("runs", limit=_MAX_RUNS_SEARCHED)["runs"]
+    known = client.list_runs(limit=_MAX_RUNS_SEARCHED)
     for found in known:
         if name in (None, found["dag_id"], found["run_id"]):
             return Run(client, found["dag_id"], found["run_id"])
     if name is None:
         raise RunNotFoundError("There is no run yet.", hint="Run a DAG first.")
-    if older := client.call("runs", dag_id=name, limit=1)["runs"]:
+    if older := client.list_runs(name, limit=1):
         return Run(client, name, older[0]["run_id"])
     names = [text for found in known for text in (found["dag_id"], found["run_id"])]
     raise RunNotFoundError(
@@ -282,5 +282,5 @@ def find_run(name: str | None = None) -> Run:
     )
 
 
-def _client(given: Client | None) -> Client:
+def _client(given: StackClient | None) -> StackClient:
     return given if given is not None else current.client()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from temporal_airflow_nb.api import export
 from temporal_airflow_nb.cells import prepare
@@ -21,11 +21,14 @@ from temporal_airflow_nb.dag_runs.run_list import Runs
 from temporal_airflow_nb.display import ipython
 from temporal_airflow_nb.errors import DagFileError, InvalidInputError, PreflightError, UnavailableHereError
 from temporal_airflow_nb.live_grid import live
+from temporal_airflow_nb.messages.requests import Backfill, SubmitFile
 from temporal_airflow_nb.stack import current
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from temporal_airflow_nb.messages.files import FindingRow, Submitted
+    from temporal_airflow_nb.messages.requests import WorkerLost
     from temporal_airflow_nb.stack.base import Stack
 
 
@@ -74,11 +77,11 @@ def submit(
     shows = shell is not None and options.run and options.view != "none"
     grid = live.LiveGrid(shell) if shows else None
     _start(stack, grid, shell)
-    if refused := getattr(stack.client, "refused", {}).get("submit"):
+    if refusal := stack.client.refusals.get("submit_file"):
         raise UnavailableHereError(
-            refused,
+            refusal.reason,
             hint="Write the cell with `ta.write_dag(…)` to a DAG folder of that Airflow, or connect to its database.",
-            op="submit",
+            op="submit_file",
         )
     answer = _submit(prepared, options, stack, grid)
     client = stack.client
@@ -86,7 +89,7 @@ def submit(
     result = runs if options.backfill is not None or not runs else runs[0]
     if runs and created is not None:
         created(result)
-    found = [_in_cell(finding, prepared.source) for finding in answer.get("findings", ())]
+    found = [_in_cell(finding, prepared.source) for finding in answer["findings"]]
     ipython.show_findings(shell, _distinct([*prepared.findings, *found]))
     if options.write_to is not None:
         export.write(options.write_to, prepared.plain)
@@ -136,20 +139,22 @@ def _start(stack: Stack, grid: live.LiveGrid | None, shell: InteractiveShell | N
 
 def _submit(
     prepared: prepare.PreparedCell, options: CellOptions, stack: Stack, grid: live.LiveGrid | None
-) -> dict[str, Any]:
-    start, end = options.backfill or (None, None)
-    body: dict[str, Any] = {
-        "dag_id": options.dag_id,
-        "launch": options.run,
-        "conf": None if options.conf is None else dict(options.conf),
-        "params": dict(options.params) or None,
-        "worker_lost": options.worker_lost,
-        "backfill": {"from": start, "to": end} if start else None,
-    }
+) -> Submitted:
     client = stack.client
     with ipython.show_progress(grid, "Submitting"), _placed_file(prepared, options, stack) as path:
         try:
-            return client.call("submit", path=str(path), **body)
+            return client.submit_file(
+                SubmitFile(
+                    str(path),
+                    options.dag_id,
+                    launch=options.run,
+                    conf=None if options.conf is None else dict(options.conf),
+                    params=dict(options.params) or None,
+                    # The gateway refuses other values.
+                    worker_lost=cast("WorkerLost | None", options.worker_lost),
+                    backfill=None if options.backfill is None else Backfill(*options.backfill),
+                )
+            )
         except PreflightError as error:
             found = [_in_cell(finding, prepared.source) for finding in error.facts["findings"]]
             raise PreflightError.of(found) from None
@@ -176,7 +181,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
         raise PreflightError.of(wrong)
 
 
-def _in_cell(data: Mapping[str, Any], source: str) -> Finding:
+def _in_cell(data: FindingRow, source: str) -> Finding:
     """Return a finding of the gateway about the file, with the line of the cell."""
     finding = Finding(**data)
     if finding.line is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from temporal_airflow_nb.messages.files import FindingRow
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Finding:
     dag_id: str | None = None
     task_id: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding as data for JSON."""
-        return asdict(self)
+    def to_dict(self) -> FindingRow:
+        """Return the finding as JSON-able data."""
+        return {
+            "level": self.level,
+            "code": self.code,
+            "message": self.message,
+            "line": self.line,
+            "hint": self.hint,
+            "dag_id": self.dag_id,
+            "task_id": self.task_id,
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,10 +13,13 @@ from temporal_airflow_nb.dag_runs.run import Run
 from temporal_airflow_nb.display.model import build_grid
 from temporal_airflow_nb.display.text import format_headline
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError
+from temporal_airflow_nb.messages.requests import ClearTasks, MarkTasks
 
 if TYPE_CHECKING:
     import argparse
 
+    from temporal_airflow_nb.client.protocol import StackClient
+    from temporal_airflow_nb.messages.runs import ActionResult
     from temporal_airflow_nb.stack.base import Stack
 
 _CLUSTER = ("TEMPORAL_ADDRESS", "TEMPORAL_PROFILE")
@@ -33,25 +36,14 @@ def act(arguments: argparse.Namespace) -> int:
     int
         0; 1 if ``wait`` is set and the run failed, unless the action is ``cancel``.
     """
-    body = {"dag_id": arguments.dag_id, "run_id": arguments.run_id}
-    for name in (
-        "state",
-        "task_ids",
-        "map_indexes",
-        "upstream",
-        "downstream",
-        "only_failed",
-        "latest_version",
-    ):
-        if hasattr(arguments, name):
-            body[name] = getattr(arguments, name)
-    if not body.get("task_ids") and any(body.get(name) for name in ("map_indexes", "upstream", "downstream")):
+    chosen = [getattr(arguments, name, None) for name in ("map_indexes", "upstream", "downstream")]
+    if not getattr(arguments, "task_ids", None) and any(chosen):
         raise InvalidInputError(
             "--map-index, --upstream and --downstream need --task.", hint="Name a task: --task TASK_ID."
         )
     console = Console(stderr=arguments.output == "json", highlight=False)
     with _find_stack(arguments) as stack:
-        done = stack.client.call(arguments.op, **body)
+        done = _carry_out(stack.client, arguments)
         run = Run(stack.client, done["dag_id"], done["run_id"])
         _print_done(console, arguments.op, done["affected"])
         if arguments.wait:
@@ -64,7 +56,37 @@ def act(arguments: argparse.Namespace) -> int:
     return int(arguments.wait and failed)
 
 
-def _print_done(console: Console, op: str, affected: list[Any]) -> None:
+def _carry_out(client: StackClient, arguments: argparse.Namespace) -> ActionResult:
+    """Cancel, clear or mark, as the command line says."""
+    if arguments.op == "cancel":
+        return client.cancel_run(arguments.dag_id, arguments.run_id)
+    if arguments.op == "clear":
+        return client.clear_tasks(
+            ClearTasks(
+                arguments.dag_id,
+                arguments.run_id,
+                arguments.task_ids,
+                arguments.map_indexes,
+                upstream=arguments.upstream,
+                downstream=arguments.downstream,
+                only_failed=arguments.only_failed,
+                latest_version=arguments.latest_version,
+            )
+        )
+    return client.mark_tasks(
+        MarkTasks(
+            arguments.dag_id,
+            arguments.run_id,
+            arguments.state,
+            arguments.task_ids,
+            arguments.map_indexes,
+            upstream=arguments.upstream,
+            downstream=arguments.downstream,
+        )
+    )
+
+
+def _print_done(console: Console, op: str, affected: list[tuple[str, int]]) -> None:
     names = [task_id if map_index < 0 else f"{task_id}[{map_index}]" for task_id, map_index in affected]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     print_line(

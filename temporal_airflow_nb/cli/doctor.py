@@ -19,6 +19,9 @@ from temporal_airflow_nb.stack.services import ports, temporal_server
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
+_SECONDS = 10.0
+"""How long to wait for an answer of the stack."""
+
 
 def examine(stack: LocalStack) -> list[HealthCheck]:
     """Check the versions, the programs and the stack of a state folder."""
@@ -92,14 +95,14 @@ def _stack(stack: LocalStack) -> str:
             f"Not running: {', '.join(troubled)}.",
             hint=f"See the logs in {stack.home / state_folder.LOGS}. Restart with `temporal-airflow down` and `up`.",
         )
-    answer = stack.client.call("ping", timeout=10)
+    answer = stack.client.with_limits(timeout=_SECONDS).ping()
     return f"running, Airflow {answer['airflow']}"
 
 
 def _queues(stack: LocalStack) -> str:
     if not stack.is_running:
         return "not running"
-    answer = stack.client.call("queues", timeout=10)
+    answer = stack.client.with_limits(timeout=_SECONDS).get_queues()
     if unserved := answer["unserved"]:
         raise ServiceUnavailableError(
             "No worker serves "
@@ -114,5 +117,4 @@ def _schedules(stack: LocalStack) -> str:
         environment.native_scheduling()
         environment.schedule_id_prefix()
         return "not running"
-    report: str = stack.client.call("schedules", timeout=10)["report"]
-    return report
+    return stack.client.with_limits(timeout=_SECONDS).get_schedules()["report"]

@@ -27,8 +27,8 @@ from temporal_airflow_nb.errors import DagFileError, InvalidInputError, Temporal
 from temporal_airflow_nb.stack.local import LocalStack
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.client.protocol import Snapshot
     from temporal_airflow_nb.dag_runs.run import Run
+    from temporal_airflow_nb.messages.runs import RunSnapshot
 
 LEFT_RUNNING = 130
 
@@ -82,10 +82,11 @@ def run_command(arguments: argparse.Namespace) -> int:
         return _report(run, stack, console, as_json)
 
 
-def as_data(snapshot: Snapshot) -> dict[str, Any]:
+def as_data(snapshot: RunSnapshot) -> dict[str, object]:
     """Return the data of a run that ``--output json`` prints."""
-    tasks = [{key: task[key] for key in _TASK_KEYS} for task in snapshot["tasks"]]
-    return {key: snapshot[key] for key in ("dag_id", "run_id", "workflow_id", "state")} | {"tasks": tasks}
+    tasks = [{key: dict(task)[key] for key in _TASK_KEYS} for task in snapshot["tasks"]]
+    names = ("dag_id", "run_id", "workflow_id", "state")
+    return {key: dict(snapshot)[key] for key in names} | {"tasks": tasks}
 
 
 def changed_lines(before: Mapping[str, Instance], after: Grid) -> Iterator[str]:
@@ -137,7 +138,7 @@ def follow(run: Run, console: Console) -> None:
     latest = run.snapshot()
     reported: dict[str, Instance] = {}
 
-    def on_snapshot(snapshot: Snapshot) -> None:
+    def on_snapshot(snapshot: RunSnapshot) -> None:
         nonlocal latest
         latest = snapshot
         if not console.is_terminal:
@@ -228,8 +229,8 @@ def _print_failure(console: Console, run: Run, instance: Instance) -> None:
         print_line(console, f"  {line}")
 
 
-def _print_links(console: Console, snapshot: Snapshot) -> None:
-    for name, url in (snapshot.get("links") or {}).items():
+def _print_links(console: Console, snapshot: RunSnapshot) -> None:
+    for name, url in snapshot["links"].items():
         print_line(console, f"{name.capitalize()}: {url}")
 
 

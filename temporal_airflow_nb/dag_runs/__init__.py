@@ -1,1 +1,1 @@
-"""runs."""
+"""Runs of DAGs, as users handle them."""

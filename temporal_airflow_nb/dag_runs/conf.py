@@ -1,4 +1,4 @@
-"""A run's ``conf`` as people type it."""
+"""Reads and checks a run's ``conf`` as users give it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from temporal_airflow_nb.errors import InvalidConfError
+from temporal_airflow_nb.messages.requests import JsonObject
 
 
-def parse_conf(text: str | None) -> dict[str, Any] | None:
+def parse_conf(text: str | None) -> JsonObject | None:
     """Return the object that ``text`` holds as JSON; None for no text.
 
     Raises
     ------
     InvalidConfError
-        It isn't JSON, or not an object. ``facts``: ``position``, counted from 1, where it stops being JSON.
+        The text isn't JSON, or not an object. ``facts``: ``position`` of the error, counted from 1.
 
     Examples
     --------
@@ -25,7 +26,7 @@ def parse_conf(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        conf = json.loads(text, parse_constant=_refuse_constant)
+        conf: object = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         where = (
             f"line {error.lineno}, character {error.colno}"
@@ -46,13 +47,13 @@ def parse_conf(text: str | None) -> dict[str, Any] | None:
     return conf
 
 
-def checked_conf(conf: Mapping[str, Any] | None, name: str = "conf") -> dict[str, Any] | None:
-    """Return what a function was given as ``conf`` or ``params``, as JSON has it.
+def checked_conf(conf: Mapping[str, object] | None, name: str = "conf") -> JsonObject | None:
+    """Return the argument ``conf`` or ``params`` of a function as a JSON object.
 
     Raises
     ------
     InvalidConfError
-        It isn't a mapping, or holds what JSON can't.
+        It isn't a mapping, or holds a value that JSON can't hold.
 
     Examples
     --------
@@ -67,7 +68,7 @@ def checked_conf(conf: Mapping[str, Any] | None, name: str = "conf") -> dict[str
             hint='For example {"day": 1}.',
         )
     try:
-        written: dict[str, Any] = json.loads(json.dumps(dict(conf), allow_nan=False))
+        written: JsonObject = json.loads(json.dumps(dict(conf), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidConfError(
             f"{name} can't be written as JSON: {error}",

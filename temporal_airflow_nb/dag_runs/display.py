@@ -1,11 +1,11 @@
-"""How a run shows itself: its failures, its live grid, its static picture."""
+"""Shows a run: its failures, its live grid, its static picture."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.dag_runs.view import RunView
     from temporal_airflow_nb.display.failures import Failures
     from temporal_airflow_nb.live_grid.widget import RunWidget
+    from temporal_airflow_nb.messages.tasks import TaskDetails
 
 VIEWS = ("grid", "graph", "gantt")
-# A card costs a request: the first failures explain a run, the others are listed without details.
+# Each card costs a request. The first failures explain a run; the others are listed without details.
 _FAILURES_WITH_DETAILS = 10
 
 
@@ -33,13 +34,13 @@ def failures(run: RunView) -> Failures:
     return Failures([*asked, *map(describe_failure, failed[_FAILURES_WITH_DETAILS:])])
 
 
-def _details(run: RunView, task_id: str, map_index: int) -> dict[str, Any] | None:
+def _details(run: RunView, task_id: str, map_index: int) -> TaskDetails | None:
     try:
-        return run._call("task", task_id=task_id, map_index=map_index)
+        return run.client.get_task(run.dag_id, run.run_id, task_id, map_index)
     except ServiceUnavailableError:
         raise
     except TemporalAirflowError:
-        # Not every client knows more than that the task failed.
+        # Through Temporal alone, nothing is known of a task but its states and times.
         return None
 
 
@@ -64,13 +65,14 @@ def widget(run: RunView, view: str = "grid") -> RunWidget:
 
 
 def show_failures(run: RunView) -> None:
-    """Show why a run failed in the output of the cell that waited for it, unless the run's grid is there."""
+    """Show why a run failed in the output of the cell that waited for it, unless that output shows the run's grid."""
     from temporal_airflow_nb.display import ipython
     from temporal_airflow_nb.live_grid import live
 
-    in_a_cell = threading.current_thread() is threading.main_thread()
+    # Output of another thread wouldn't appear in the cell that waits.
+    in_main_thread = threading.current_thread() is threading.main_thread()
     kernel = getattr(ipython.current_shell(), "kernel", None)
-    if kernel is None or not in_a_cell or live.is_shown_here(run):
+    if kernel is None or not in_main_thread or live.is_shown_here(run):
         return
     from IPython.display import display
 
@@ -80,7 +82,7 @@ def show_failures(run: RunView) -> None:
 
 
 def is_live(run: RunView) -> bool:
-    """Return whether a notebook shows the live grid of a run: it is one, and the run goes on."""
+    """Return whether a run is shown live: in a notebook, while the run hasn't ended."""
     snapshot = run._last_known()
     return "ipykernel" in sys.modules and snapshot is not None and snapshot["state"] not in FINAL_RUN_STATES
 

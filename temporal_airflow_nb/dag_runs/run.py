@@ -1,8 +1,11 @@
-"""A run of a DAG, seen through the stack that executes it."""
+"""A run of a DAG, through the client of the stack that executes it.
+
+Methods ask the stack each time; a run object keeps only the last snapshot, for when the stack is gone. A run may be
+used from several threads: the live grid subscribes from its own.
+"""
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,15 +17,17 @@ from temporal_airflow_nb.dag_runs import actions, display, frames
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
 from temporal_airflow_nb.errors import RunTimeoutError, ServiceUnavailableError, interruptible
 from temporal_airflow_nb.logs.task_log import TaskLog
+from temporal_airflow_nb.messages.requests import ClearTasks, MarkTasks, RespondToTask
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from temporal_airflow_nb.client.protocol import Client, Snapshot
+    from temporal_airflow_nb.client.protocol import StackClient
     from temporal_airflow_nb.display.failures import Failures
     from temporal_airflow_nb.live_grid.widget import RunWidget
+    from temporal_airflow_nb.messages.runs import RunSnapshot
 
-# A worker that died is back well before; after it, nobody is restarting it.
+# The stack manager restarts a worker process well within this time, in seconds.
 OUTAGE = 60.0
 _LONG_POLL = 20.0
 
@@ -35,9 +40,9 @@ class Run:
     Parameters
     ----------
     client
-        The stack's gateway.
+        The client of the run's stack.
     dag_id, run_id
-        Which run.
+        The run.
 
     Attributes
     ----------
@@ -55,16 +60,14 @@ class Run:
     'success'
     """
 
-    def __init__(self, client: Client, dag_id: str, run_id: str) -> None:
+    def __init__(self, client: StackClient, dag_id: str, run_id: str) -> None:
         self.dag_id = dag_id
         self.run_id = run_id
         self.workflow_id = workflow_id(dag_id, run_id)
         self._client = client
-        self._impatient_client = copy.copy(client)
-        self._impatient_client.patience = 0.0
-        self._last_snapshot: Snapshot | None = None
-        self._listeners: list[Callable[[Snapshot], None]] = []
-        self._awaiting_end: list[Callable[[Snapshot], None]] = []
+        self._last_snapshot: RunSnapshot | None = None
+        self._listeners: list[Callable[[RunSnapshot], None]] = []
+        self._awaiting_end: list[Callable[[RunSnapshot], None]] = []
 
     @property
     def state(self) -> str:
@@ -73,8 +76,8 @@ class Run:
 
     @property
     def links(self) -> dict[str, str]:
-        """Addresses at which the run can be looked at, by name: ``{"temporal": "http://…"}``."""
-        return dict(self.snapshot().get("links") or {})
+        """Addresses of the run in UIs, by the UI's name: ``{"temporal": "http://…"}``."""
+        return dict(self.snapshot()["links"])
 
     @property
     def aio(self) -> AsyncMethods:
@@ -97,13 +100,13 @@ class Run:
         Raises
         ------
         RunTimeoutError
-            The run hadn't ended in time. It goes on.
+            The run hadn't ended in time. It continues.
         ServiceUnavailableError
-            The stack has been out of reach for a minute.
+            The stack couldn't be reached for a minute.
         """
         if timeout is not None and not isinstance(timeout, (int, float)):
             raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-        with interruptible("The run goes on: `run.wait()` waits for it, `run.cancel()` ends it."):
+        with interruptible("The run continues: `run.wait()` waits for it, `run.cancel()` ends it."):
             return self._wait(timeout)
 
     def _wait(self, timeout: float | None) -> str:
@@ -113,7 +116,7 @@ class Run:
         while True:
             left = _LONG_POLL if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                # Who listens wants to hear of every change; nobody else needs more than the end.
+                # Listeners get every change; without listeners, only the end is needed.
                 snapshot = self.watch(version, timeout=min(left, _LONG_POLL), until_ended=not self._listeners)
             except ServiceUnavailableError:
                 lost = lost or time.monotonic()
@@ -123,21 +126,22 @@ class Run:
             else:
                 lost, version = None, snapshot["version"]
                 if snapshot["state"] in FINAL_RUN_STATES:
+                    # Only in a notebook: a script prints what it wants.
                     if snapshot["state"] == "failed" and "ipykernel" in sys.modules:
                         display.show_failures(self)
                     return snapshot["state"]
             if deadline is not None and time.monotonic() >= deadline:
-                raise self._late(timeout)
+                raise self._timeout_error(timeout)
 
     def watch(
         self, after: str | None = None, *, timeout: float = _LONG_POLL, until_ended: bool = False
-    ) -> Snapshot:
+    ) -> RunSnapshot:
         """Wait for the run to change, or to end.
 
         Parameters
         ----------
         after
-            The ``version`` of the snapshot that is known already.
+            The ``version`` of the snapshot that the caller has.
         timeout
             Seconds after which the snapshot is returned even if nothing changed.
         until_ended
@@ -151,31 +155,27 @@ class Run:
         Raises
         ------
         ServiceUnavailableError
-            The stack can't be reached; unlike other methods this one doesn't try again.
+            The stack can't be reached. Unlike other methods, this one doesn't try again.
         """
-        snapshot = self._impatient_client.call(
-            "watch",
-            timeout=timeout,
-            dag_id=self.dag_id,
-            run_id=self.run_id,
-            after=after,
-            until_ended=until_ended,
+        snapshot = self._client.without_retries().watch_run(
+            self.dag_id, self.run_id, after=after, until_ended=until_ended, timeout=timeout
         )
         self._last_snapshot = snapshot
         ended = snapshot["state"] in FINAL_RUN_STATES
+        # Copies: a listener may unsubscribe while it is called.
         for listener in (*self._listeners, *(self._awaiting_end if ended else ())):
             listener(snapshot)
         return snapshot
 
-    def snapshot(self) -> Snapshot:
-        """Return everything that the stack tells of the run and its tasks, as plain data.
+    def snapshot(self) -> RunSnapshot:
+        """Return the run and its task instances, as plain data.
 
-        Of a run that has ended, the last snapshot is returned when the stack is gone.
+        If the stack is gone, the last snapshot of a run that had ended is returned.
         """
         ended = self._last_snapshot is not None and self._last_snapshot["state"] in FINAL_RUN_STATES
-        client = self._impatient_client if ended else self._client
+        client = self._client.without_retries() if ended else self._client
         try:
-            self._last_snapshot = client.call("run", dag_id=self.dag_id, run_id=self.run_id)
+            self._last_snapshot = client.get_run(self.dag_id, self.run_id)
         except ServiceUnavailableError:
             if not ended:
                 raise
@@ -204,13 +204,26 @@ class Run:
         RunNotFoundError
             The run has no such task, or no such try.
         """
-        answer = self._call("logs", task_id=task_id, map_index=map_index, try_number=try_number)
-        return TaskLog(answer["lines"], answer["try_number"])
+        log = self._client.get_log(self.dag_id, self.run_id, task_id, map_index, try_number)
+        return TaskLog(log["lines"], log["try_number"])
 
     def subscribe(
-        self, listener: Callable[[Snapshot], None], *, every_change: bool = True
+        self, listener: Callable[[RunSnapshot], None], *, every_change: bool = True
     ) -> Callable[[], None]:
-        """Call ``listener`` with each snapshot that :meth:`watch` gets, or with ends alone; returns how to stop."""
+        """Call a function with each snapshot that :meth:`watch` returns.
+
+        Parameters
+        ----------
+        listener
+            Called in the thread that watches.
+        every_change
+            Whether to call it at every change; else only with the snapshot of the run's end.
+
+        Returns
+        -------
+        callable
+            Ends the subscription.
+        """
         listeners = self._listeners if every_change else self._awaiting_end
         listeners.append(listener)
 
@@ -221,15 +234,15 @@ class Run:
         return unsubscribe
 
     @property
-    def client(self) -> Client:
-        """The door to the stack."""
+    def client(self) -> StackClient:
+        """The client of the run's stack."""
         return self._client
 
     @property
     def tasks(self) -> pd.DataFrame:
         """The task instances as a frame; see :func:`temporal_airflow_nb.frames.tasks_frame`.
 
-        Of a run that has ended, the last known ones when the stack is gone.
+        If the stack is gone, those of the last snapshot of a run that had ended.
         """
         return self.frame("tasks")
 
@@ -247,8 +260,8 @@ class Run:
     def events(self) -> pd.DataFrame:
         """The history of the run's workflow, a frame; see :func:`temporal_airflow_nb.frames.events_frame`.
 
-        Empty where Temporal has none: the run is about to start, Airflow's own scheduler executed it, or it is
-        older than what the namespace keeps.
+        Empty if Temporal has none: the run is about to start, Airflow's own scheduler executed it, or the
+        namespace no longer keeps its history.
         """
         return self.frame("events")
 
@@ -258,14 +271,14 @@ class Run:
         return self.frame("assets")
 
     def frame(self, name: str, *, dtype_backend: str | None = None) -> pd.DataFrame:
-        """Return one of the run's frames with columns of a certain kind.
+        """Return one of the run's frames, optionally with Arrow columns.
 
         Parameters
         ----------
         name
             ``"tasks"``, ``"tries"``, ``"xcoms"``, ``"events"`` or ``"assets"``.
         dtype_backend
-            ``"pyarrow"`` for columns that Arrow holds; pandas' own if None, as in the attributes of these names.
+            ``"pyarrow"`` for columns that Arrow holds; pandas' own types if None, as in the attributes of these names.
 
         Raises
         ------
@@ -305,7 +318,7 @@ class Run:
 
     @property
     def failures(self) -> Failures:
-        """The task instances that failed; the first ten with exception, the user's own lines and the log's end.
+        """The failed task instances; the first ten with exception, the user's own lines and the end of the log.
 
         Examples
         --------
@@ -317,7 +330,7 @@ class Run:
         return display.failures(self)
 
     def show(self, view: str = "grid") -> None:
-        """Show the run in the output of this cell, and its progress from then on; returns at once.
+        """Show the run and its progress in the output of this cell; returns at once.
 
         Parameters
         ----------
@@ -332,7 +345,7 @@ class Run:
         display.show(self, view)
 
     def widget(self, view: str = "grid") -> RunWidget:
-        """Return the run's live grid as a widget, to be placed among others or in another kind of notebook.
+        """Return the run's live grid as a widget, for use among other widgets or in other kinds of notebooks.
 
         Parameters
         ----------
@@ -367,37 +380,33 @@ class Run:
         options
             The chosen option, or several where the task allows it; ``"Approve"`` or ``"Reject"`` for an approval.
         params_input
-            What is entered into the task's form, by the names of its params.
+            Values for the task's form, by the names of its params.
         map_index
             Which instance of a mapped task.
 
         Raises
         ------
         RunNotFoundError
-            The task doesn't ask anything, or not yet.
+            The task doesn't ask for an answer, or not yet.
         InvalidInputError
-            The task doesn't take this answer, or it has been answered already.
+            The task doesn't take this answer, or has been answered already.
 
         Examples
         --------
         >>> run.respond("approve_budget", "Approve")                    # doctest: +SKIP
         """
         chosen = [options] if isinstance(options, str) else list(options)
-        self._call(
-            "respond",
-            task_id=task_id,
-            map_index=map_index,
-            options=chosen,
-            params_input=dict(params_input or {}),
+        self._client.respond_to_task(
+            RespondToTask(self.dag_id, self.run_id, task_id, chosen, map_index, dict(params_input or {}))
         )
 
     def cancel(self) -> str:
         """Cancel the run, as Airflow's "mark failed" does; returns its state.
 
-        Running tasks are killed, after their ``on_kill`` has run; waiting ones are skipped; what is finished
-        stays. The run goes on while it has teardown tasks to run.
+        Running tasks are killed, after their ``on_kill`` has run; waiting tasks are skipped; finished tasks stay as
+        they are. The run continues while it has teardown tasks to run.
         """
-        return self._call("cancel")["state"]
+        return self._client.cancel_run(self.dag_id, self.run_id)["state"]
 
     def clear(
         self,
@@ -414,21 +423,21 @@ class Run:
         Parameters
         ----------
         task_ids
-            Which tasks; all of the run if None.
+            The tasks; all of the run if None.
         map_index
-            Which instances of a mapped task; all if None.
+            Indexes of instances of a mapped task; all if None.
         upstream, downstream
             Whether to clear the tasks before and after these as well.
         only_failed
-            Whether to leave alone what hasn't failed.
+            Whether to clear failed task instances only.
         latest_version
-            Whether the run goes on with the DAG as it is now; if None, the DAG and Airflow's settings say so.
+            Whether the run continues with the latest version of the DAG; if None, Airflow's settings decide.
 
         Returns
         -------
         DataFrame
-            The task instances that were cleared, as in :attr:`tasks`. One that was running is killed first,
-            after its ``on_kill`` has run.
+            The task instances that were cleared, as in :attr:`tasks`. A running task is killed first, after its
+            ``on_kill`` has run.
 
         Raises
         ------
@@ -441,13 +450,14 @@ class Run:
         >>> run.wait()                                       # doctest: +SKIP
         'success'
         """
-        return actions.apply(
-            self,
-            "clear",
-            **actions.selection(task_ids, map_index, upstream, downstream),
+        request = ClearTasks(
+            self.dag_id,
+            self.run_id,
             only_failed=only_failed,
             latest_version=latest_version,
+            **actions.select_tasks(task_ids, map_index, upstream, downstream),
         )
+        return actions.affected_frame(self, self._client.clear_tasks(request))
 
     def mark(
         self,
@@ -458,24 +468,24 @@ class Run:
         upstream: bool = False,
         downstream: bool = False,
     ) -> pd.DataFrame:
-        """Mark tasks, or the whole run, as succeeded, failed or skipped, whatever they do now.
+        """Set the state of tasks, or of the whole run, to success, failed or skipped.
 
         Parameters
         ----------
         state
             ``"success"``, ``"failed"``, or, for tasks, ``"skipped"``.
         task_ids
-            Which tasks; the run itself if None.
+            The tasks; the run itself if None.
         map_index
-            Which instances of a mapped task; all if None.
+            Indexes of instances of a mapped task; all if None.
         upstream, downstream
             Whether to mark the tasks before and after these as well.
 
         Returns
         -------
         DataFrame
-            The task instances that have changed, as in :attr:`tasks`: the marked ones, and those below them
-            that may run now. One that was running is killed, after its ``on_kill`` has run.
+            The task instances that have changed, as in :attr:`tasks`: those that were marked, and those below them
+            that may run now. A running task is killed, after its ``on_kill`` has run.
 
         Raises
         ------
@@ -484,22 +494,27 @@ class Run:
         InvalidInputError
             There is no such state, or the tasks are in it already.
         """
-        return actions.apply(
-            self, "mark", state=state, **actions.selection(task_ids, map_index, upstream, downstream)
+        request = MarkTasks(
+            self.dag_id,
+            self.run_id,
+            state,
+            **actions.select_tasks(task_ids, map_index, upstream, downstream),
         )
+        return actions.affected_frame(self, self._client.mark_tasks(request))
 
     def __repr__(self) -> str:
-        state = (self._last_known() or {}).get("state", "state unknown")
+        known = self._last_known()
+        state = "state unknown" if known is None else known["state"]
         return f"<Run {self.dag_id} {self.run_id} {state}>"
 
     def _ipython_display_(self) -> None:
-        """Show a run that goes on live; IPython then asks for the static picture of one that has ended."""
+        """Show an unfinished run live; for a run that has ended, IPython then asks for the static picture."""
         if not display.is_live(self):
             raise NotImplementedError
         self.show()
 
     def _display_(self) -> RunWidget:
-        """Return what marimo shows of a run."""
+        """Return the widget that marimo shows for a run."""
         return self.widget()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -508,21 +523,17 @@ class Run:
     def _repr_html_(self) -> str | None:
         return display.mimebundle(self).get("text/html")
 
-    def _last_known(self) -> Snapshot | None:
-        """Return the present snapshot, else the last one known: a repr must neither wait nor raise."""
+    def _last_known(self) -> RunSnapshot | None:
+        """Return the present snapshot, or the last one: a repr must neither wait long nor raise."""
         try:
-            return self._impatient_client.call("run", timeout=5, dag_id=self.dag_id, run_id=self.run_id)
+            return self._client.without_retries(timeout=5).get_run(self.dag_id, self.run_id)
         except Exception:
             return self._last_snapshot
 
-    def _call(self, op: str, **body: Any) -> dict[str, Any]:
-        """Call an operation of the client on this run."""
-        return self._client.call(op, dag_id=self.dag_id, run_id=self.run_id, **body)
-
-    def _late(self, timeout: float | None) -> RunTimeoutError:
+    def _timeout_error(self, timeout: float | None) -> RunTimeoutError:
         return RunTimeoutError(
-            f"{self.dag_id} {self.run_id} was still going on after {timeout:g} s.",
-            hint="The run goes on: `run.wait()` waits for it, `run.cancel()` ends it.",
+            f"{self.dag_id} {self.run_id} was still running after {timeout:g} s.",
+            hint="The run continues: `run.wait()` waits for it, `run.cancel()` ends it.",
             dag_id=self.dag_id,
             run_id=self.run_id,
         )

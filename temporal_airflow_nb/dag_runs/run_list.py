@@ -24,19 +24,19 @@ class Runs(list[Run]):
 
     @property
     def states(self) -> list[str]:
-        """The state of each run, as of now."""
+        """The present state of each run."""
         return [run.state for run in self]
 
     @property
     def state(self) -> str:
-        """What the runs come to: ``"running"`` until all have ended, then ``"failed"`` if one has failed."""
+        """The state of all: ``"running"`` until every run has ended, then ``"failed"`` if a run has failed."""
         states = self.states
         if any(state not in FINAL_RUN_STATES for state in states):
             return "queued" if states and set(states) == {"queued"} else "running"
         return "failed" if "failed" in states else "success"
 
     def wait(self, timeout: float | None = None) -> str:
-        """Wait for all to end.
+        """Wait for all runs to end.
 
         Parameters
         ----------
@@ -46,12 +46,12 @@ class Runs(list[Run]):
         Returns
         -------
         str
-            ``"success"``, or ``"failed"`` if one has failed.
+            ``"success"``, or ``"failed"`` if a run has failed.
 
         Raises
         ------
         RunTimeoutError
-            A run hadn't ended in time. All go on.
+            A run hadn't ended in time. All runs continue.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         ended = [
@@ -65,7 +65,7 @@ class Runs(list[Run]):
 
         rows = [run.snapshot() for run in self]
         columns = ("run_id", "state", "start_date", "end_date")
-        frame = pd.DataFrame({name: [row[name] for row in rows] for name in columns})
+        frame: pd.DataFrame = pd.DataFrame({name: [dict(row)[name] for row in rows] for name in columns})
         for name in ("start_date", "end_date"):
             frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
         return frame

@@ -1,4 +1,4 @@
-"""Airflow's truth as pandas frames: moments in UTC, states categories in Airflow's order, durations ``Timedelta``."""
+"""Pandas frames of runs, tasks and DAGs: times in UTC, states as categories in Airflow's order, durations."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Makes frames of columns as the gateway sends them."""
+"""Makes frames of columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from temporal_airflow_nb.display.states import RUN_STATES, TASK_STATES
@@ -17,11 +17,11 @@ MOMENT: Final = "datetime64[us, UTC]"
 SPAN: Final = "timedelta64[us]"
 TEXT: Final = "text"
 NUMBER: Final = "int64"
-"""A number that is always there; 0 where the source doesn't tell it."""
+"""A number without missing values; 0 if the source has none."""
 INDEX: Final = "map_index"
-"""A map index; -1 where there is none."""
+"""A map index; -1 if there is none."""
 SOME_NUMBER: Final = "Int64"
-"""A number that may be missing."""
+"""A number, possibly missing."""
 FLAG: Final = "bool"
 TASK_STATE: Final = "task state"
 RUN_STATE: Final = "run state"
@@ -33,14 +33,14 @@ _BACKENDS = (None, "pyarrow")
 
 
 def frame_of(columns: Columns, kinds: Mapping[str, str], dtype_backend: str | None = None) -> pd.DataFrame:
-    """Return a frame with the columns that ``kinds`` names, whether or not they are given.
+    """Return a frame with the columns that ``kinds`` names; a column that is not given is missing values.
 
     Parameters
     ----------
     columns
         Values by column; all of the same length.
     kinds
-        What each column of the frame holds.
+        The kind of each column, such as ``TEXT``.
     dtype_backend
         ``"pyarrow"`` for columns that Arrow holds; states stay pandas categories, and values of any type objects.
 
@@ -54,15 +54,18 @@ def frame_of(columns: Columns, kinds: Mapping[str, str], dtype_backend: str | No
     convert = _converter(dtype_backend)
     rows = max((len(values) for values in columns.values()), default=0)
     nothing = [None] * rows
-    return pd.DataFrame({name: convert(columns.get(name, nothing), kind) for name, kind in kinds.items()})
+    frame: pd.DataFrame = pd.DataFrame(
+        {name: convert(columns.get(name, nothing), kind) for name, kind in kinds.items()}
+    )
+    return frame
 
 
-def of_records(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Columns:
-    """Return the columns of records."""
-    return {name: [record.get(name) for record in records] for name in kinds}
+def columns_of(records: Sequence[Mapping[str, object]], names: Iterable[str]) -> Columns:
+    """Return records column by column; values that a record lacks are None."""
+    return {name: [record.get(name) for record in records] for name in names}
 
 
-def _converter(dtype_backend: str | None) -> Callable[[Sequence[Any], str], Any]:
+def _converter(dtype_backend: str | None) -> Callable[[Sequence[Any], str], pd.Series[Any]]:
     if dtype_backend not in _BACKENDS:
         raise InvalidInputError(
             f"There is no dtype_backend {dtype_backend!r}.",
@@ -82,37 +85,45 @@ def _converter(dtype_backend: str | None) -> Callable[[Sequence[Any], str], Any]
     return _arrow_series
 
 
-def _series(values: Sequence[Any], kind: str) -> pd.Series:
+def _series(values: Sequence[Any], kind: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    data, dtype = _converted(values, kind)
+    series: pd.Series[Any] = pd.Series(data, dtype=dtype)
+    return series
+
+
+def _converted(values: Sequence[Any], kind: str) -> tuple[Any, Any]:
+    """Return values as pandas holds them, and their type; None if pandas infers the type."""
     import numpy as np
     import pandas as pd
 
     if kind in _STATES:
-        return pd.Series(pd.Categorical(values, categories=[*_STATES[kind]]))
+        return pd.Categorical(values, categories=[*_STATES[kind]]), None
     if kind == MOMENT:
         moments = pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601")
-        return pd.Series(moments.astype(MOMENT))
+        return moments.astype(MOMENT), None
     if kind == SPAN:
         seconds = np.array(values, dtype="float64")
         spans = np.full(len(seconds), np.timedelta64("NaT"), dtype=SPAN)
         known = ~np.isnan(seconds)
         spans[known] = np.rint(seconds[known] * 1e6).astype("int64").astype(SPAN)
-        return pd.Series(spans)
+        return spans, None
     if kind in _ABSENT:
         absent = _ABSENT[kind]
-        present = [absent if value is None else value for value in values]
-        return pd.Series(present, dtype="bool" if kind == FLAG else "int64")
+        return [absent if value is None else value for value in values], "bool" if kind == FLAG else "int64"
     if kind == SOME_NUMBER:
-        return pd.Series(values, dtype="Int64")
+        return values, "Int64"
     if kind == TEXT:
-        return pd.Series(values, dtype=_text_dtype())
-    # One by one: numpy would take equally long lists for rows of a table.
+        return values, _text_dtype()
+    # One by one: numpy would make a table of lists of equal length.
     objects = np.empty(len(values), dtype=object)
     for position, value in enumerate(values):
         objects[position] = value
-    return pd.Series(objects, dtype=object)
+    return objects, object
 
 
-def _arrow_series(values: Sequence[Any], kind: str) -> pd.Series:
+def _arrow_series(values: Sequence[Any], kind: str) -> pd.Series[Any]:
     import pandas as pd
     import pyarrow as pa
 
@@ -125,10 +136,14 @@ def _arrow_series(values: Sequence[Any], kind: str) -> pd.Series:
         FLAG: pa.bool_(),
         TEXT: pa.string(),
     }
+    series: pd.Series[Any]
     if kind == TEXT:
-        return pd.Series(values, dtype=pd.ArrowDtype(types[kind]))
-    series = _series(values, kind)
-    return series.astype(pd.ArrowDtype(types[kind])) if kind in types else series
+        series = pd.Series(values, dtype=pd.ArrowDtype(types[kind]))
+    else:
+        series = _series(values, kind)
+        if kind in types:
+            series = series.astype(pd.ArrowDtype(types[kind]))
+    return series
 
 
 def _text_dtype() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 from temporal_airflow_nb.frames.columns import (
     ANYTHING,
@@ -14,12 +14,17 @@ from temporal_airflow_nb.frames.columns import (
     SPAN,
     TASK_STATE,
     TEXT,
+    Columns,
+    columns_of,
     frame_of,
-    of_records,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from temporal_airflow_nb.messages.runs import RunSnapshot
+    from temporal_airflow_nb.messages.tables import Table
+    from temporal_airflow_nb.messages.tasks import XCom
 
 _TASKS = {
     "task_id": TEXT,
@@ -76,13 +81,13 @@ _ASSETS = {
 }
 
 
-def tasks_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) -> pd.DataFrame:
+def tasks_frame(answer: Table | RunSnapshot, *, dtype_backend: str | None = None) -> pd.DataFrame:
     """Return the task instances of a run, one a row, in topological order.
 
     Parameters
     ----------
     answer
-        What the stack answers: the run's snapshot, or its task instances column by column.
+        The run's snapshot, or the table of its task instances.
     dtype_backend
         ``"pyarrow"`` for columns that Arrow holds.
 
@@ -99,17 +104,20 @@ def tasks_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) 
     >>> tasks_frame({"tasks": []}).dtypes["duration"]
     dtype('<m8[us]')
     """
-    columns = answer["columns"] if "columns" in answer else of_records(answer.get("tasks") or (), _TASKS)
+    if "columns" in answer:
+        columns: Columns = cast("Table", answer)["columns"]
+    else:
+        columns = columns_of(answer["tasks"], _TASKS)
     return frame_of(columns, _TASKS, dtype_backend)
 
 
-def tries_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) -> pd.DataFrame:
+def tries_frame(answer: Table, *, dtype_backend: str | None = None) -> pd.DataFrame:
     """Return all tries of a run's task instances, one a row, in topological order, the first try first.
 
     Parameters
     ----------
     answer
-        What the stack answers.
+        The table that the stack returned.
     dtype_backend
         ``"pyarrow"`` for columns that Arrow holds.
 
@@ -122,13 +130,13 @@ def tries_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) 
     return frame_of(answer["columns"], _TRIES, dtype_backend)
 
 
-def xcoms_frame(xcoms: Iterable[Mapping[str, Any]], *, dtype_backend: str | None = None) -> pd.DataFrame:
+def xcoms_frame(xcoms: Iterable[XCom], *, dtype_backend: str | None = None) -> pd.DataFrame:
     """Return XComs, one a row.
 
     Parameters
     ----------
     xcoms
-        XComs as the stack describes them, values deserialised.
+        XComs that the stack returned, values deserialised.
     dtype_backend
         ``"pyarrow"`` for columns that Arrow holds; values stay objects.
 
@@ -137,36 +145,36 @@ def xcoms_frame(xcoms: Iterable[Mapping[str, Any]], *, dtype_backend: str | None
     pandas.DataFrame
         ``task_id``, ``map_index`` (-1 if not mapped), ``key``, ``value`` (any object), ``timestamp``.
     """
-    return frame_of(of_records(list(xcoms), _XCOMS), _XCOMS, dtype_backend)
+    return frame_of(columns_of(list(xcoms), _XCOMS), _XCOMS, dtype_backend)
 
 
-def events_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) -> pd.DataFrame:
+def events_frame(answer: Table, *, dtype_backend: str | None = None) -> pd.DataFrame:
     """Return the history of a run's workflow, one event a row, in Temporal's order.
 
     Parameters
     ----------
     answer
-        What the stack answers.
+        The table that the stack returned.
     dtype_backend
         ``"pyarrow"`` for columns that Arrow holds.
 
     Returns
     -------
     pandas.DataFrame
-        ``event_id`` (as in Temporal; its book-keeping of the workflow's own steps is left out), ``time``,
-        ``type`` in words, ``task_id``, ``map_index`` and ``try_number`` of the task that the event concerns, if it
-        does one, ``detail``, ``execution`` (Temporal's id of the execution: a run that was cleared has several).
+        ``event_id`` (as in Temporal; events of the workflow's own steps are left out), ``time``, ``type`` in words,
+        ``task_id``, ``map_index`` and ``try_number`` of the task that the event concerns (missing if it concerns no
+        task), ``detail``, ``execution`` (Temporal's id of the execution: a run that was cleared has several).
     """
     return frame_of(answer["columns"], _EVENTS, dtype_backend)
 
 
-def assets_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) -> pd.DataFrame:
-    """Return the asset events that brought a run about, and those that it produced, one a row.
+def assets_frame(answer: Table, *, dtype_backend: str | None = None) -> pd.DataFrame:
+    """Return the asset events that created a run, and those that it produced, one a row.
 
     Parameters
     ----------
     answer
-        What the stack answers.
+        The table that the stack returned.
     dtype_backend
         ``"pyarrow"`` for columns that Arrow holds; ``extra`` stays objects.
 
@@ -174,7 +182,7 @@ def assets_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None)
     -------
     pandas.DataFrame
         ``direction`` (``"consumed"`` or ``"produced"``), ``asset`` (its name), ``uri``, ``group``, ``timestamp``,
-        the producing ``task_id``, ``map_index``, ``source_dag_id`` and ``source_run_id`` (missing where no task
-        produced it), ``extra`` (dict), ``partition_key``.
+        the producing ``task_id``, ``map_index``, ``source_dag_id`` and ``source_run_id`` (missing if no task
+        produced the event), ``extra`` (dict), ``partition_key``.
     """
     return frame_of(answer["columns"], _ASSETS, dtype_backend)

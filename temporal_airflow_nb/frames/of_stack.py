@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from temporal_airflow_nb.frames.columns import (
     ANYTHING,
@@ -19,6 +18,8 @@ from temporal_airflow_nb.frames.columns import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from temporal_airflow_nb.messages.tables import Table
 
 _RUNS = {
     "dag_id": TEXT,
@@ -63,18 +64,18 @@ _POOLS = {
 }
 
 
-def runs_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) -> pd.DataFrame:
-    """Return what the stack answers about its runs as a frame; see :class:`temporal_airflow_nb.api.runs.RunCatalog`."""
+def runs_frame(answer: Table, *, dtype_backend: str | None = None) -> pd.DataFrame:
+    """Return the table of a stack's runs as a frame; see :class:`temporal_airflow_nb.api.runs.RunCatalog`."""
     frame = frame_of(answer["columns"], _RUNS, dtype_backend)
     frame["duration"] = (frame["end_date"] - frame["start_date"]).astype(frame["duration"].dtype)
     return frame
 
 
-def dags_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) -> pd.DataFrame:
-    """Return what the stack answers about its DAGs as a frame; see :func:`temporal_airflow_nb.dags`."""
+def dags_frame(answer: Table, *, dtype_backend: str | None = None) -> pd.DataFrame:
+    """Return the table of a stack's DAGs as a frame; see :func:`temporal_airflow_nb.dags`."""
     return frame_of(answer["columns"], _DAGS, dtype_backend)
 
 
-def pools_frame(answer: Mapping[str, Any], *, dtype_backend: str | None = None) -> pd.DataFrame:
-    """Return what the stack answers about its pools as a frame; see :func:`temporal_airflow_nb.pools`."""
+def pools_frame(answer: Table, *, dtype_backend: str | None = None) -> pd.DataFrame:
+    """Return the table of a stack's pools as a frame; see :func:`temporal_airflow_nb.pools`."""
     return frame_of(answer["columns"], _POOLS, dtype_backend)

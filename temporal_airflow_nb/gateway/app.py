@@ -1,4 +1,11 @@
-"""The HTTP door of a stack: notebooks and the command line ask a process that has Airflow loaded."""
+"""The gateway: an HTTP server through which notebooks and the command line use a process that has Airflow loaded.
+
+The gateway runs in a thread of the worker process, with its own event loop; the worker's loop is in the main thread.
+Routes that are plain functions run in the threads of FastAPI's pool, several at a time; what they share
+(:class:`Submissions`, the grid's views, the tails of logs) is safe in threads. Each request carries the stack's
+token, which is checked before the body is read. The shapes of requests and answers are in
+:mod:`temporal_airflow_nb.messages`.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +14,36 @@ import hmac
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any, Literal
 
 import structlog
 import uvicorn
-from airflow.models.serialized_dag import SerializedDagModel
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from temporalio.client import Client
 
 from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
 from temporal_airflow_nb.gateway import grid_routes, queries, run_actions, table_routes
 from temporal_airflow_nb.gateway.long_poll import long_poll
-from temporal_airflow_nb.gateway.submission import Submissions, import_stored, warnings_of
+from temporal_airflow_nb.gateway.routing import encoded, operation
+from temporal_airflow_nb.gateway.submission import Submissions
+from temporal_airflow_nb.messages.requests import (
+    CancelRun,
+    CheckFile,
+    ClearTasks,
+    ListRuns,
+    MarkTasks,
+    RespondToTask,
+    RunRef,
+    SubmitFile,
+    TryRef,
+    WatchRun,
+)
+from temporal_airflow_nb.messages.runs import RunList
+from temporal_airflow_nb.messages.services import Pong, Queues, Schedules
+from temporal_airflow_nb.messages.tasks import XComList
 from temporal_airflow_nb.orchestration.schedules import records
 from temporal_airflow_nb.orchestration.scheduling import airflow_queues
 from temporal_airflow_nb.orchestration.workflow.models import FINAL_RUN_STATES
@@ -36,230 +55,147 @@ log = structlog.get_logger(__name__)
 _STATUS = {1: 500, 2: 400, 3: 503}
 
 
-class _Path(BaseModel):
-    path: str
-
-
-class _Backfill(BaseModel):
-    start: AwareDatetime = Field(alias="from")
-    end: AwareDatetime = Field(alias="to")
-
-
-class _Submit(_Path):
-    dag_id: str | None = None
-    launch: bool = True
-    conf: dict[str, Any] | None = None
-    params: dict[str, Any] | None = None
-    worker_lost: Literal["rerun", "fail"] | None = None
-    backfill: _Backfill | None = None
-    run_id: str | None = None
-    logical_date: AwareDatetime | None = None
-    connections: str | None = None
-    variables: str | None = None
-
-
-class _RunRef(BaseModel):
-    dag_id: str
-    run_id: str
-
-
-class _Watch(_RunRef):
-    after: str | None = None
-    timeout: float = 30.0
-    until_ended: bool = False
-
-
-class _Logs(_RunRef):
-    task_id: str
-    map_index: int = -1
-    try_number: int | None = None
-
-
-class _Action(BaseModel):
-    dag_id: str
-    run_id: str | None = None
-    task_ids: list[str] | None = None
-    map_indexes: list[int] | None = None
-    upstream: bool = False
-    downstream: bool = False
-
-    @property
-    def tasks(self) -> run_actions.Tasks | None:
-        if self.task_ids is None:
-            return None
-        return run_actions.Tasks(
-            self.task_ids, self.map_indexes, upstream=self.upstream, downstream=self.downstream
-        )
-
-
-class _Mark(_Action):
-    state: str
-
-
-class _Clear(_Action):
-    only_failed: bool = False
-    latest_version: bool | None = None
-
-
-class _Respond(_RunRef):
-    task_id: str
-    map_index: int = -1
-    options: list[str]
-    params_input: dict[str, Any] = {}
-
-
-class _Runs(BaseModel):
-    dag_id: str | None = None
-    limit: int = 100
-
-
 def application(
     token: str,
     submissions: Submissions,
     pages: Callable[[], Mapping[str, str]],
     temporal: Client | None = None,
 ) -> FastAPI:
-    """Return the gateway as an application; every request has to carry ``token``."""
+    """Return the gateway's application.
+
+    Parameters
+    ----------
+    token
+        Every request must carry it.
+    submissions
+        Stores and runs DAG files.
+    pages
+        Returns the addresses of UIs, by name.
+    temporal
+        The worker's client of Temporal; None in a process that has no worker.
+    """
     app = FastAPI(openapi_url=None)
-    app.add_middleware(_Guard, token=token)
+    app.add_middleware(_TokenCheck, token=token)
+    _add_error_handlers(app)
 
-    @app.exception_handler(TemporalAirflowError)
-    def _known(_: Request, error: TemporalAirflowError) -> JSONResponse:
-        return JSONResponse({"error": error.to_dict()}, status_code=_STATUS[error.exit_code])
-
-    @app.exception_handler(RequestValidationError)
-    def _unfit(request: Request, unfit: RequestValidationError) -> JSONResponse:
-        wrong = unfit.errors()[0]
-        name = ".".join(str(part) for part in wrong["loc"][1:])
-        error = InvalidInputError(
-            f"`{request.url.path.rpartition('/')[2]}` can't take {wrong['input']!r} as {name}: {wrong['msg']}."
-        )
-        return JSONResponse({"error": error.to_dict()}, status_code=_STATUS[error.exit_code])
-
-    @app.exception_handler(Exception)
-    def _unknown(request: Request, error: Exception) -> JSONResponse:
-        log.error("Request failed", path=request.url.path, exc_info=error)
-        message = f"{type(error).__name__}: {error}"
-        hint = "This is a fault of temporal_airflow_nb; the worker's log has the details."
-        return JSONResponse({"error": {"code": "error", "message": message, "hint": hint}}, status_code=500)
-
-    @app.post("/v1/ping")
-    def ping() -> dict[str, Any]:
+    @operation(app, "ping")
+    def ping() -> Response:
         from airflow import __version__
 
-        return {"pid": os.getpid(), "airflow": __version__}
+        answer: Pong = {"pid": os.getpid(), "airflow": str(__version__)}
+        return encoded(answer)
 
-    @app.post("/v1/check")
-    def check(body: _Path) -> dict[str, Any]:
-        dags, findings = submissions.check(body.path)
-        return {
-            "dags": [
-                {
-                    "dag_id": dag.dag_id,
-                    "task_count": len(dag.data["dag"]["tasks"]),
-                    "serialized_hash": SerializedDagModel.hash(dag.data),
-                }
-                for dag in dags
-            ],
-            "warnings": warnings_of(dags),
-            "findings": [finding.to_dict() for finding in findings],
-        }
+    @operation(app, "check_file")
+    def check_file(request: CheckFile) -> Response:
+        return encoded(submissions.check(request.path))
 
-    @app.post("/v1/folders")
-    def folders() -> dict[str, Any]:
-        submissions.learn_folders()
-        return {}
+    @operation(app, "reload_folders")
+    def reload_folders() -> Response:
+        submissions.reload_folders()
+        return encoded({})
 
-    @app.post("/v1/submit")
-    def submit(body: _Submit) -> dict[str, Any]:
-        for kind in ("connections", "variables"):
-            if path := getattr(body, kind):
-                import_stored(kind, path)
-        chosen = {} if body.backfill else {"run_id": body.run_id, "logical_date": body.logical_date}
-        done = submissions.submit(
-            body.path,
-            dag_id=body.dag_id,
-            launch=body.launch,
-            backfill=(body.backfill.start, body.backfill.end) if body.backfill else None,
-            conf=body.conf,
-            params=body.params,
-            on_worker_lost=body.worker_lost,
-            **chosen,
-        )
-        first = done.run_ids[0] if done.run_ids else None
-        return {
-            **asdict(done),
-            "run_id": first,
-            "workflow_id": queries.workflow_id(done.dag_id, first) if first else None,
-        }
+    @operation(app, "submit_file")
+    def submit_file(request: SubmitFile) -> Response:
+        return encoded(submissions.submit(request))
 
-    @app.post("/v1/run")
-    def run(body: _RunRef) -> dict[str, Any]:
-        return queries.snapshot(body.dag_id, body.run_id, pages())
+    @operation(app, "get_run")
+    def get_run(request: RunRef) -> Response:
+        return encoded(queries.snapshot(request.dag_id, request.run_id, pages()))
 
-    @app.post("/v1/watch")
-    async def watch(body: _Watch) -> dict[str, Any]:
-        await long_poll(lambda: (None, _has_happened(body)), body.timeout)
-        return await run_in_threadpool(queries.snapshot, body.dag_id, body.run_id, pages())
+    @operation(app, "watch_run")
+    async def watch_run(request: WatchRun) -> Response:
+        await long_poll(lambda: (None, _has_changed(request)), request.timeout)
+        return await run_in_threadpool(get_run, request)
 
-    @app.post("/v1/runs")
-    def runs(body: _Runs) -> dict[str, Any]:
-        return {"runs": queries.runs(body.dag_id, body.limit)}
+    @operation(app, "list_runs")
+    def list_runs(request: ListRuns) -> Response:
+        answer: RunList = {"runs": queries.runs(request.dag_id, request.limit)}
+        return encoded(answer)
 
-    @app.post("/v1/xcoms")
-    def xcoms(body: _RunRef) -> dict[str, Any]:
-        return {"xcoms": queries.xcoms(body.dag_id, body.run_id)}
+    @operation(app, "list_xcoms")
+    def list_xcoms(request: RunRef) -> Response:
+        answer: XComList = {"xcoms": queries.xcoms(request.dag_id, request.run_id)}
+        return encoded(answer)
 
-    @app.post("/v1/logs")
-    def logs(body: _Logs) -> dict[str, Any]:
-        return queries.logs(body.dag_id, body.run_id, body.task_id, body.map_index, body.try_number)
+    @operation(app, "get_log")
+    def get_log(request: TryRef) -> Response:
+        return encoded(queries.log(request))
 
-    @app.post("/v1/queues")
-    async def waiting_queues() -> dict[str, Any]:
+    @operation(app, "get_queues")
+    async def get_queues() -> Response:
         waiting = await run_in_threadpool(airflow_queues.count_waiting_tasks)
         unserved = await airflow_queues.list_unserved(temporal, waiting) if temporal is not None else []
-        return {"waiting": waiting, "unserved": unserved}
+        answer: Queues = {"waiting": waiting, "unserved": unserved}
+        return encoded(answer)
 
-    @app.post("/v1/schedules")
-    def schedules() -> dict[str, Any]:
+    @operation(app, "get_schedules")
+    def get_schedules() -> Response:
         with reading() as session:
-            return {
+            answer: Schedules = {
                 "unscheduled": dict(records.list_unscheduled(session)),
                 "report": records.describe(session),
             }
+        return encoded(answer)
 
-    @app.post("/v1/respond")
-    def respond(body: _Respond) -> dict[str, Any]:
+    @operation(app, "respond_to_task")
+    def respond_to_task(request: RespondToTask) -> Response:
         from temporal_airflow_nb.gateway import human_input
 
-        return human_input.respond(**body.model_dump())
+        return encoded(human_input.respond(request))
 
-    @app.post("/v1/cancel")
-    def cancel(body: _Action) -> dict[str, Any]:
-        return asdict(run_actions.cancel(body.dag_id, body.run_id))
+    @operation(app, "cancel_run")
+    def cancel_run(request: CancelRun) -> Response:
+        return encoded(run_actions.cancel(request))
 
-    @app.post("/v1/mark")
-    def mark(body: _Mark) -> dict[str, Any]:
-        return asdict(run_actions.mark(body.dag_id, body.run_id, body.state, body.tasks))
+    @operation(app, "mark_tasks")
+    def mark_tasks(request: MarkTasks) -> Response:
+        return encoded(run_actions.mark(request))
 
-    @app.post("/v1/clear")
-    def clear(body: _Clear) -> dict[str, Any]:
-        done = run_actions.clear(
-            body.dag_id,
-            body.run_id,
-            body.tasks,
-            only_failed=body.only_failed,
-            latest_version=body.latest_version,
-        )
-        return asdict(done)
+    @operation(app, "clear_tasks")
+    def clear_tasks(request: ClearTasks) -> Response:
+        return encoded(run_actions.clear(request))
 
-    table_routes.routes(app, temporal)
-    grid_routes.routes(app, pages)
+    table_routes.add_routes(app, temporal)
+    grid_routes.add_routes(app, pages)
     return app
 
 
-class _Guard:
-    """Refuses who hasn't got the token before anything that he sends is read, be it a page that a browser shows."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Have errors answered as JSON, from which the client makes an instance of the error's own class."""
+
+    def known(_: Request, error: Exception) -> Response:
+        assert isinstance(error, TemporalAirflowError)
+        return _error_response(error)
+
+    def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        wrong = error.errors()[0]
+        name = ".".join(str(part) for part in wrong["loc"][1:])
+        called = request.url.path.rpartition("/")[2]
+        return _error_response(
+            InvalidInputError(f"`{called}` can't take {wrong['input']!r} as {name}: {wrong['msg']}.")
+        )
+
+    def unexpected(request: Request, error: Exception) -> Response:
+        log.error("Request failed", path=request.url.path, exc_info=error)
+        return _error_response(
+            TemporalAirflowError(
+                f"{type(error).__name__}: {error}",
+                hint="This is a fault of temporal_airflow_nb; the worker's log has the details.",
+            )
+        )
+
+    app.add_exception_handler(TemporalAirflowError, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _error_response(error: TemporalAirflowError, status: int | None = None) -> Response:
+    return JSONResponse({"error": error.to_dict()}, status_code=status or _STATUS[error.exit_code])
+
+
+class _TokenCheck:
+    """Refuses requests without the token, before their body is read; a page in a browser can send such requests."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -269,23 +205,20 @@ class _Guard:
         if scope["type"] == "http" and not hmac.compare_digest(
             dict(scope["headers"]).get(b"authorization", b""), self._expected
         ):
-            error = InvalidInputError(
-                "This stack belongs to somebody else.", hint="Use a state folder of your own."
-            )
-            refusal = JSONResponse({"error": error.to_dict()}, status_code=401)
-            await refusal(scope, receive, send)
+            error = InvalidInputError("This stack belongs to another user.", hint="Use another state folder.")
+            await _error_response(error, 401)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-def _has_happened(watch: _Watch) -> bool:
-    if watch.until_ended:
-        return queries.run_state(watch.dag_id, watch.run_id) in FINAL_RUN_STATES
-    return queries.version(watch.dag_id, watch.run_id) != watch.after
+def _has_changed(watched: WatchRun) -> bool:
+    if watched.until_ended:
+        return queries.run_state(watched.dag_id, watched.run_id) in FINAL_RUN_STATES
+    return queries.version(watched.dag_id, watched.run_id) != watched.after
 
 
 class Gateway:
-    """The application on a loopback port, in a thread of its own."""
+    """Serves the application on a loopback port, in its own thread."""
 
     def __init__(self, app: FastAPI, port: int) -> None:
         self._server = uvicorn.Server(
@@ -296,11 +229,12 @@ class Gateway:
         self._thread = threading.Thread(target=self._server.run, name="gateway", daemon=True)
 
     async def start(self) -> None:
-        """Serve; return when the port answers."""
+        """Start serving; return as soon as the port answers."""
         self._thread.start()
         while not self._server.started:
+            # uvicorn ends its thread if it can't bind the port.
             if not self._thread.is_alive():
-                raise InvalidInputError("the gateway's port is taken", hint="Start the stack again.")
+                raise InvalidInputError("The gateway's port is taken.", hint="Start the stack again.")
             await asyncio.sleep(0.01)
 
     def stop(self) -> None:

@@ -1,9 +1,8 @@
-"""Airflow's backfill, with its runs handed to Temporal: one run for each date of the schedule in a span of time."""
+"""Creates Airflow backfills, one run for each date of a DAG's schedule in a span, which Temporal executes."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from airflow.exceptions import AirflowException, DagNotFound
 from airflow.models import backfill as airflow_backfill
@@ -13,6 +12,7 @@ from airflow.models.dagrun import DagRun
 from sqlalchemy import select
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidConfError, InvalidInputError
+from temporal_airflow_nb.messages.requests import JsonObject
 from temporal_airflow_nb.orchestration.outbox import managed_runs, rollout
 from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.scheduling.airflow_scheduler import scheduler
@@ -21,9 +21,9 @@ from temporal_airflow_nb.tasks.database import block_other_writers, transaction
 _HINTS = {
     airflow_backfill.DagNonPeriodicScheduleException: 'Give it a schedule: @dag(schedule="@daily", start_date=…).',
     airflow_backfill.AlreadyRunningBackfill: "Wait for its runs to end, or cancel them.",
-    airflow_backfill.InvalidBackfillDateRange: "The first date comes first: --backfill START END.",
+    airflow_backfill.InvalidBackfillDateRange: "Give the earlier date first: --backfill START END.",
     airflow_backfill.InvalidBackfillDate: "Choose dates in the past.",
-    airflow_backfill.NoBackfillRunsToCreate: "Between these there is no date of the schedule whose interval is over.",
+    airflow_backfill.NoBackfillRunsToCreate: "The schedule has no date between these whose interval is over.",
 }
 
 
@@ -32,14 +32,14 @@ def create_backfill(
     *,
     start: datetime,
     end: datetime,
-    conf: dict[str, Any] | None = None,
+    conf: JsonObject | None = None,
     on_worker_lost: str | None = None,
 ) -> list[str]:
     """
-    Create a run for each date of a DAG's schedule from ``start`` to ``end``, both included, and launch them.
+    Create and launch a run for each date of a DAG's schedule from ``start`` to ``end``, both included.
 
-    Dates that have a run already are run again, on the DAG as it is now. As many run at a time as the DAG's
-    ``max_active_runs`` allows.
+    Dates that have a run already run again, with the latest version of the DAG. As many runs are active at a time as
+    the DAG's ``max_active_runs`` allows.
 
     Returns
     -------
@@ -49,30 +49,21 @@ def create_backfill(
     Raises
     ------
     InvalidInputError
-        The DAG has no schedule, the dates make no sense, or another backfill of the DAG goes on.
+        The DAG has no schedule, the dates can't be used, or another backfill of the DAG hasn't ended.
     InvalidConfError
         The DAG's params refuse ``conf``.
     """
     with transaction() as session:
         model = session.get(DagModel, dag_id)
         if model is None:
-            raise DagNotFoundError(f"no DAG {dag_id!r}", dag_id=dag_id)
+            raise DagNotFoundError(f"There is no DAG {dag_id!r}.", dag_id=dag_id)
         model.is_paused = False
         max_active_runs = model.max_active_runs
+        # Without a scheduler, nothing else completes the DAG's former backfill, and Airflow allows one at a time.
         if rollout.runs_without_airflow_scheduler():
             scheduler()._mark_backfills_complete(session=session)
     with block_other_writers():
-        created = _created(
-            dag_id=dag_id,
-            from_date=start,
-            to_date=end,
-            max_active_runs=max_active_runs,
-            reverse=False,
-            dag_run_conf=conf or {},
-            triggering_user_name=None,
-            reprocess_behavior=ReprocessBehavior.COMPLETED,
-            run_on_latest_version=True,
-        )
+        created = _create(dag_id, start, end, max_active_runs, conf or {})
     with transaction() as session:
         run_ids = list(
             session.scalars(
@@ -88,16 +79,25 @@ def create_backfill(
     return run_ids
 
 
-def _created(**backfill: Any) -> Backfill:
+def _create(dag_id: str, start: datetime, end: datetime, max_active_runs: int, conf: JsonObject) -> Backfill:
     try:
-        return airflow_backfill._create_backfill(**backfill)
+        # Airflow has no public function for this: its REST API and its command call the same one.
+        return airflow_backfill._create_backfill(
+            dag_id=dag_id,
+            from_date=start,
+            to_date=end,
+            max_active_runs=max_active_runs,
+            reverse=False,
+            dag_run_conf=conf,
+            triggering_user_name=None,
+            reprocess_behavior=ReprocessBehavior.COMPLETED,
+            run_on_latest_version=True,
+        )
     except DagNotFound:
-        raise DagNotFoundError(f"no DAG {backfill['dag_id']!r}", dag_id=backfill["dag_id"]) from None
+        raise DagNotFoundError(f"There is no DAG {dag_id!r}.", dag_id=dag_id) from None
     except airflow_backfill.InvalidBackfillConf as error:
-        raise InvalidConfError.of_params(backfill["dag_id"], error) from None
+        raise InvalidConfError.of_params(dag_id, error) from None
     except (AirflowException, ValueError) as error:
         raise InvalidInputError(
-            f"DAG {backfill['dag_id']!r} can't be backfilled: {error}",
-            hint=_HINTS.get(type(error), ""),
-            dag_id=backfill["dag_id"],
+            f"DAG {dag_id!r} can't be backfilled: {error}", hint=_HINTS.get(type(error), ""), dag_id=dag_id
         ) from None

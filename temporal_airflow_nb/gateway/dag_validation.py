@@ -1,11 +1,15 @@
-"""What Airflow makes of a DAG file before it runs: which of its errors, and what it names that isn't there."""
+"""Checks a parsed DAG file: Airflow's errors about it, and pools, connections and variables that don't exist.
+
+Runs in the threads of the gateway's pool, after the file was parsed in its zygote. Airflow reports errors of the import
+as the text of a traceback only, from which the error and its line are read.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -30,7 +34,7 @@ _REGISTER = (
 
 def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
     """
-    Return what stands against running the DAGs of a file, and what should be known of them.
+    Return errors that keep the DAGs of a file from running, and warnings.
 
     Parameters
     ----------
@@ -39,7 +43,7 @@ def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
     dags
         Its serialized DAGs.
     seconds
-        How long it took to parse.
+        How long the file took to parse.
     """
     tree = _tree(path)
     found = [*_missing_pools(dags, tree), *_future_starts(dags)]
@@ -52,16 +56,16 @@ def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
             Finding(
                 "warning",
                 "slow-import",
-                f"Importing the file took {seconds:.1f} s, and is done for each edit.",
+                f"Importing the file took {seconds:.1f} s, and happens after each edit.",
                 None,
-                "Move what is slow into a task.",
+                "Move the slow code into a task.",
             )
         )
     return sorted(found, key=lambda finding: finding.line or 0)
 
 
 def import_error(path: str, trace: str) -> DagFileError:
-    """Say what the import of a file raised, on which of its lines, and what to do."""
+    """Return the error that says what the import of a file raised, and on which line."""
     lines = [int(number) for number in re.findall(rf'File "{re.escape(path)}", line (\d+)', trace)]
     line = lines[-1] if lines else None
     what = next(
@@ -90,16 +94,16 @@ def _known_error(path: str, what: str, line: int | None) -> Finding | None:
     ) is not None:
         dag_id, task_id = found.groups()
         message = f"The tasks of DAG {dag_id!r} wait for each other: there is a cycle with {task_id!r} in it."
-        hint = "Take away one of the dependencies that close it."
+        hint = "Remove one of the dependencies that close it."
         return error("cycle", message, _line_of_task(tree, task_id), hint, dag_id=dag_id, task_id=task_id)
     if (found := re.search(r"SerializationError: Failed to serialize DAG '(.+?)': (.+)", what)) is not None:
         dag_id, why = found.groups()
         return _not_serializable(dag_id, why, tree)
     if (found := re.search(r"VARIABLE_NOT_FOUND: .*Variable (\S+) not found", what)) is not None:
-        message = f"Variable {found[1]!r} is read where the file is imported, and there is none."
+        message = f"Variable {found[1]!r} is read while the file is imported, and doesn't exist."
         return error("missing-variable", message, line, _fix("variable", found[1]))
     if (found := re.search(r"The conn_id `(.+)` isn't defined", what)) is not None:
-        message = f"Connection {found[1]!r} is read where the file is imported, and there is none."
+        message = f"Connection {found[1]!r} is read while the file is imported, and doesn't exist."
         return error("missing-connection", message, line, _fix("connection", found[1]))
     return None
 
@@ -133,7 +137,7 @@ def _missing_pools(dags: list[Any], tree: ast.Module | None) -> Iterator[Finding
                 "missing-pool",
                 f"There is no pool {pool!r}: task {task_id!r} would never start.",
                 _line_of_task(tree, task_id),
-                f"Create it: airflow pools set {pool} SLOTS DESCRIPTION; or take pool={pool!r} away.",
+                f"Create it: airflow pools set {pool} SLOTS DESCRIPTION; or remove pool={pool!r}.",
                 dag_id=dag_id,
                 task_id=task_id,
             )
@@ -148,11 +152,11 @@ def _future_starts(dags: list[Any]) -> Iterator[Finding]:
                 f"start_date {date} of DAG {dag.dag_id!r} is in the future: a run before it has no tasks."
             )
             yield Finding(
-                "warning", "future-start-date", message, None, "Take a date in the past.", dag_id=dag.dag_id
+                "warning", "future-start-date", message, None, "Choose a date in the past.", dag_id=dag.dag_id
             )
 
 
-def _missing(kind: str, named: dict[str, int], exists: Any) -> Iterator[Finding]:
+def _missing(kind: str, named: dict[str, int], exists: Callable[[str], bool]) -> Iterator[Finding]:
     for name, line in named.items():
         if not exists(name):
             yield Finding(
@@ -178,7 +182,7 @@ def _has_connection(conn_id: str) -> bool:
     except AirflowNotFoundException:
         return False
     except Exception:
-        # A backend that can't be asked here may answer the task.
+        # A secrets backend that fails here may still answer the task.
         return True
     return True
 
@@ -198,10 +202,10 @@ def _tree(path: str) -> ast.Module | None:
 
 
 def _line_of_task(tree: ast.Module | None, task_id: str) -> int | None:
-    """Return where a task is made: its function, or the call that names it."""
+    """Return the line that defines a task: its function, or the call with its task_id."""
     name = task_id.rpartition(".")[2]
 
-    def makes_it(node: ast.AST) -> bool:
+    def defines_it(node: ast.AST) -> bool:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             return node.name == name
         return isinstance(node, ast.Call) and any(
@@ -211,9 +215,9 @@ def _line_of_task(tree: ast.Module | None, task_id: str) -> int | None:
             for keyword in node.keywords
         )
 
-    return _line_of(tree, makes_it)
+    return _line_of(tree, defines_it)
 
 
-def _line_of(tree: ast.Module | None, wanted: Any) -> int | None:
+def _line_of(tree: ast.Module | None, wanted: Callable[[ast.AST], bool]) -> int | None:
     nodes: Collection[Any] = [] if tree is None else [node for node in ast.walk(tree) if wanted(node)]
     return min((node.lineno for node in nodes), default=None)

@@ -1,10 +1,9 @@
-"""Answers to tasks that wait for a person, given as Airflow's REST API takes them."""
+"""Answers tasks that wait for a person, by the function behind Airflow's REST API."""
 
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from airflow.api_fastapi.app import create_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -15,6 +14,8 @@ from pydantic import ValidationError
 
 from temporal_airflow_nb.errors import InvalidInputError, RunNotFoundError
 from temporal_airflow_nb.gateway.lookup import find_run, find_try
+from temporal_airflow_nb.messages.requests import RespondToTask
+from temporal_airflow_nb.messages.runs import HumanAnswer
 from temporal_airflow_nb.orchestration.outbox import outbox
 from temporal_airflow_nb.tasks.database import reading, transaction
 
@@ -22,16 +23,9 @@ _NOT_FOUND = 404
 _CONFLICT = 409
 
 
-def respond(
-    dag_id: str,
-    run_id: str,
-    task_id: str,
-    map_index: int,
-    options: Sequence[str],
-    params_input: Mapping[str, Any],
-) -> dict[str, Any]:
+def respond(request: RespondToTask) -> HumanAnswer:
     """
-    Answer the question of a task, in the name of the user who runs this process.
+    Answer a task, in the name of the user who runs this process.
 
     Returns
     -------
@@ -41,23 +35,27 @@ def respond(
     Raises
     ------
     RunNotFoundError
-        There is no such task, or it hasn't asked anything.
+        There is no such task, or it doesn't ask for an answer.
     InvalidInputError
-        The answer isn't one of those that the task allows, or it has one already.
+        The task doesn't take this answer, or has been answered already.
     """
+    dag_id, run_id, task_id = request.dag_id, request.run_id, request.task_id
     with reading() as session:
-        find_try(find_run(dag_id, run_id, session), task_id, map_index, None, session)
+        find_try(find_run(dag_id, run_id, session), task_id, request.map_index, None, session)
+    # The function asks the auth manager, which only Airflow's API server creates otherwise.
     create_auth_manager()
     user: Any = SimpleAuthManagerUser(username=getpass.getuser(), role="admin")
     where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
     try:
-        answer = UpdateHITLDetailPayload(chosen_options=list(options), params_input=dict(params_input))
+        answer = UpdateHITLDetailPayload(
+            chosen_options=list(request.options), params_input=request.params_input or {}
+        )
         with transaction() as session:
             recorded = update_hitl_detail(
                 dag_id=dag_id,
                 dag_run_id=run_id,
                 task_id=task_id,
-                map_index=map_index,
+                map_index=request.map_index,
                 update_hitl_detail_payload=answer,
                 user=user,
                 session=session,
@@ -65,24 +63,24 @@ def respond(
             outbox.notify(dag_id, run_id, outbox.RESYNC, session)
     except ValidationError:
         raise InvalidInputError(
-            f"task {task_id!r} needs at least one option as its answer",
+            f"Task {task_id!r} needs at least one option as its answer.",
             hint="Name one of its options.",
             **where,
         ) from None
     except HTTPException as error:
         if error.status_code == _NOT_FOUND:
             raise RunNotFoundError(
-                f"task {task_id!r} of run {run_id!r} doesn't ask anything",
+                f"Task {task_id!r} of run {run_id!r} doesn't ask for an answer.",
                 hint="It can be answered as soon as its state is awaiting_input.",
                 **where,
             ) from None
         if error.status_code == _CONFLICT:
             raise InvalidInputError(
-                f"task {task_id!r} has been answered already", hint="The first answer counts.", **where
+                f"Task {task_id!r} has been answered already.", hint="The first answer counts.", **where
             ) from None
         raise InvalidInputError(
-            f"task {task_id!r} doesn't take this answer: {error.detail}",
+            f"Task {task_id!r} doesn't take this answer: {error.detail}.",
             hint="Choose one of its options.",
             **where,
         ) from None
-    return recorded.model_dump(mode="json")
+    return cast("HumanAnswer", recorded.model_dump(mode="json"))

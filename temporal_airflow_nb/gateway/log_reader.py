@@ -1,4 +1,8 @@
-"""The log of one try: whole, its end, or only what was added since somebody looked."""
+"""Reads the log of a try: all of it, its end, or the lines after those that a caller has.
+
+Runs in the threads of the gateway's pool. A log whose files are on this machine is read here, from a byte offset;
+Airflow's own reader, which always reads a log from its beginning, reads all other logs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,9 @@ from airflow.utils.log.log_reader import TaskLogReader
 from airflow.utils.net import get_hostname
 
 from temporal_airflow_nb.gateway.lookup import Try, find_run, find_try
-from temporal_airflow_nb.logs.task_log import LogLine, log_lines
+from temporal_airflow_nb.logs.task_log import log_lines
+from temporal_airflow_nb.messages.requests import TailLog
+from temporal_airflow_nb.messages.tasks import LogLine, LogRecord, LogTail
 from temporal_airflow_nb.tasks.database import reading
 
 _CHUNK: Final = 1_000_000
@@ -24,18 +30,18 @@ _TAILS: Final = 256
 # A process that is ending may still write to the log of a try that is over.
 _ENDING: Final = timedelta(seconds=2)
 
-Record = dict[str, Any]
 Offsets = Mapping[Path, int]
+_TryKey = tuple[str, str, str, int, int]
 
 
-def records(row: Any, number: int) -> list[Record]:
-    """Return all that a try has logged, from wherever Airflow has it, the source's description first."""
+def records(row: Any, number: int) -> list[LogRecord]:
+    """Return the whole log of a try through Airflow's reader, the description of its source first."""
     stream, _ = TaskLogReader().read_log_chunks(row, number, {})
     return [json.loads(message.model_dump_json()) for message in stream]
 
 
-def last_records(one: Try) -> list[Record]:
-    """Return what a try has logged last: about a megabyte where the log is on this machine."""
+def last_records(one: Try) -> list[LogRecord]:
+    """Return the end of a try's log: about a megabyte if its files are on this machine, else all of it."""
     files = _files(one)
     if files is None:
         return records(one.row, one.number)
@@ -46,27 +52,27 @@ def last_records(one: Try) -> list[Record]:
 
 class LogTails:
     """
-    Logs that are read again and again while they grow.
+    Reads logs while they grow. Safe to use from several threads.
 
-    A log that is on this machine is read on from where the caller has got to. Safe in threads.
+    The byte offsets that belong to a number of lines are remembered, so that a caller with that number of lines is
+    answered without reading them again. ``_lock`` guards the offsets; files are read without it.
     """
 
     def __init__(self) -> None:
-        self._offsets: OrderedDict[tuple[Any, ...], Offsets] = OrderedDict()
+        self._offsets: OrderedDict[tuple[_TryKey, int], Offsets] = OrderedDict()
         self._lock = Lock()
 
-    def read(
-        self, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int | None, after: int
-    ) -> dict[str, Any]:
-        """Return the lines after the first ``after`` ones, and whether there can be no more."""
+    def read(self, request: TailLog) -> LogTail:
+        """Return the lines after those that the caller has, and whether more can follow."""
+        after = request.after
         with reading() as session:
-            dag_run = find_run(dag_id, run_id, session)
-            one = find_try(dag_run, task_id, map_index, try_number, session)
+            dag_run = find_run(request.dag_id, request.run_id, session)
+            one = find_try(dag_run, request.task_id, request.map_index, request.try_number, session)
             files = _files(one)
             if files is None:
                 lines, all_read = log_lines(records(one.row, one.number))[after:], True
             else:
-                key = (dag_id, run_id, task_id, map_index, one.number)
+                key = (request.dag_id, request.run_id, request.task_id, request.map_index, one.number)
                 lines, all_read = self._read_on(key, files, after, complete=one.is_over)
         quiet = one.row.end_date is None or datetime.now(timezone.utc) - one.row.end_date > _ENDING
         return {
@@ -76,15 +82,15 @@ class LogTails:
         }
 
     def _read_on(
-        self, key: tuple[Any, ...], files: list[Path], after: int, *, complete: bool
+        self, key: _TryKey, files: list[Path], after: int, *, complete: bool
     ) -> tuple[list[LogLine], bool]:
         with self._lock:
             known = self._offsets.get((key, after))
-        offsets, behind = (known, 0) if known is not None else ({}, after)
+        offsets, skipped = (known, 0) if known is not None else ({}, after)
         while True:
             raw, offsets = _read(files, offsets, complete=complete)
             lines = log_lines(_parsed(raw.values()))
-            lines, behind = lines[behind:], max(0, behind - len(lines))
+            lines, skipped = lines[skipped:], max(0, skipped - len(lines))
             all_read = all(offsets[path] >= path.stat().st_size for path in files)
             if lines or all_read or not any(raw.values()):
                 break
@@ -96,15 +102,17 @@ class LogTails:
 
 
 def _files(one: Try) -> list[Path] | None:
-    """Return the files of a try's log, if that is where all of it is; None if Airflow has to look for it."""
+    """Return the files of a try's log; None if they aren't, or may not be, on this machine."""
     if one.number < 1:
         return []
     handler = TaskLogReader().log_handler
     if not isinstance(handler, FileTaskHandler):
         return None
+    # With remote logging, local files may be gone or incomplete after the end of the try.
     if one.is_over and get_remote_task_log() is not None:
         return None
     base = Path(handler.local_base).resolve()
+    # Private: Airflow has no public function for the place of a try's log.
     path = Path(handler.local_base, handler._render_filename(one.row, one.number))
     files = [
         file for file in sorted(path.parent.glob(f"{path.name}*")) if file.resolve().is_relative_to(base)
@@ -114,7 +122,7 @@ def _files(one: Try) -> list[Path] | None:
 
 
 def _read(files: list[Path], offsets: Offsets, *, complete: bool) -> tuple[dict[Path, list[str]], Offsets]:
-    """Read on in files; a line that is still being written is left for the next time, unless it is ``complete``."""
+    """Read files from their offsets; return lines and new offsets. Unless ``complete``, an unfinished line is left."""
     texts, reached = {}, {}
     for path in files:
         with path.open("rb") as file:
@@ -128,7 +136,8 @@ def _read(files: list[Path], offsets: Offsets, *, complete: bool) -> tuple[dict[
     return texts, reached
 
 
-def _parsed(files: Iterable[list[str]]) -> list[Record]:
-    """Return lines of files as records, in the order of their times."""
+def _parsed(files: Iterable[list[str]]) -> list[LogRecord]:
+    """Return lines of files as records, in the order of their times, as Airflow's reader does."""
+    # Private: Airflow's reader merges the files of a try with it, by time.
     messages = _interleave_logs(*(iter(lines) for lines in files))
     return [json.loads(message.model_dump_json()) for message in messages]

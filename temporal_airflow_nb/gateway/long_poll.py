@@ -1,4 +1,4 @@
-"""Answers that are held back until something has changed in the database."""
+"""Holds back an answer until the database has changed."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from temporal_airflow_nb.tasks.database import commit_count
 T = TypeVar("T")
 
 _NOTICE_SECONDS = 0.05
-# What other processes write, a scheduler or another worker, is seen at this interval.
+# Changes by other processes, such as a scheduler or another worker, are seen at this interval.
 _WATCH_SECONDS = 1.0
-# A look that takes long, at a run with thousands of tasks, doesn't keep a core busy.
-_REST = 2.0
+# The pause after a slow reading, of a run with thousands of tasks for example, as a multiple of the reading's time.
+_PAUSES_PER_COST = 2.0
 
 
-async def long_poll(look: Callable[[], tuple[T, bool]], timeout: float) -> T:
+async def long_poll(read: Callable[[], tuple[T, bool]], timeout: float) -> T:
     """
-    Look whenever something may have changed; return what was seen when it was news, or after ``timeout``.
+    Read whenever something may have changed, until the result is new or ``timeout`` is over; return the result.
 
     Parameters
     ----------
-    look
-        Reads the database, in a thread; returns what it saw and whether that is news.
+    read
+        Reads the database, in a thread; returns the result and whether it is new.
     timeout
         Seconds.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + timeout
     while True:
+        # Before the reading: a commit during it is followed by another reading.
         seen, began = commit_count(), clock()
-        answer, is_news = await run_in_threadpool(look)
+        answer, is_news = await run_in_threadpool(read)
         ended = clock()
         if is_news or ended >= end:
             return answer
-        looks_again = ended + _WATCH_SECONDS
-        while commit_count() == seen and clock() < min(end, looks_again):
+        next_reading = ended + _WATCH_SECONDS
+        while commit_count() == seen and clock() < min(end, next_reading):
             await asyncio.sleep(_NOTICE_SECONDS)
-        # What follows at once goes into the same answer.
-        await asyncio.sleep(max(_NOTICE_SECONDS, min(_REST * (ended - began), _WATCH_SECONDS)))
+        # Commits in quick succession share the next reading.
+        await asyncio.sleep(max(_NOTICE_SECONDS, min(_PAUSES_PER_COST * (ended - began), _WATCH_SECONDS)))

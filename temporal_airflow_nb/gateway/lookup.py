@@ -1,4 +1,4 @@
-"""Finds what a user has named in Airflow's database, or says what there is instead."""
+"""Finds DAGs, runs and tries in Airflow's database; errors list what exists instead."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SHOWN = 5
 
 
 def check_dag(dag_id: str, session: Session) -> None:
-    """Refuse a DAG that Airflow doesn't know."""
+    """Raise if Airflow doesn't know a DAG."""
     if session.get(DagModel, dag_id) is None:
         known = session.scalars(select(DagModel.dag_id)).all()
         raise DagNotFoundError(
-            f"There is no DAG {dag_id!r}.", hint=meant_or_there(dag_id, known), dag_id=dag_id
+            f"There is no DAG {dag_id!r}.", hint=suggest_or_list(dag_id, known), dag_id=dag_id
         )
 
 
 def find_run(dag_id: str, run_id: str | None, session: Session) -> DagRun:
-    """Return a run of a DAG, the latest one where ``run_id`` is None."""
+    """Return a run of a DAG; the latest if ``run_id`` is None."""
     check_dag(dag_id, session)
     runs = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc())
     found = session.scalar(runs.limit(1) if run_id is None else runs.where(DagRun.run_id == run_id))
@@ -55,11 +55,11 @@ class Try:
     Attributes
     ----------
     ti : TaskInstance
-        The task instance; its ``task`` is that of the DAG, where it has one still.
+        The task instance; its ``task`` is set if the DAG still has it.
     row : TaskInstance or TaskInstanceHistory
-        What is recorded of the try.
+        Where the try is recorded.
     former : list of TaskInstanceHistory
-        The tries that are over, oldest first: also the latest one, while it waits to be tried again.
+        The tries that are over, oldest first; among them the latest, while the task waits for its next try.
     number : int
     """
 
@@ -70,14 +70,14 @@ class Try:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens in this try."""
+        """Whether the try has ended."""
         if self.row is not self.ti or any(row.try_number == self.number for row in self.former):
             return True
         return self.ti.state in State.finished or self.ti.state == TaskInstanceState.UP_FOR_RETRY
 
 
 def find_try(dag_run: DagRun, task_id: str, map_index: int, try_number: int | None, session: Session) -> Try:
-    """Return a try of a task instance, the latest one where ``try_number`` is None or 0."""
+    """Return a try of a task instance; the latest if ``try_number`` is None or 0."""
     where = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "task_id": task_id}
     options = joinedload(TI.dag_run), joinedload(TI.rendered_task_instance_fields)
     ti = session.scalar(select(TI).filter_by(**where, map_index=map_index).options(*options))
@@ -91,7 +91,9 @@ def find_try(dag_run: DagRun, task_id: str, map_index: int, try_number: int | No
         row = next((row for row in former if row.try_number == number), None)
         if row is None:
             raise RunNotFoundError(
-                f"task {task_id!r} has no try {number}", hint=f"It had {ti.try_number}.", task_id=task_id
+                f"Task {task_id!r} has no try {number}.",
+                hint=f"Its latest try is {ti.try_number}.",
+                task_id=task_id,
             )
     dag = dag_of_run(dag_run, session)
     if dag is not None and task_id in dag.task_dict:
@@ -103,20 +105,20 @@ def _no_task(dag_run: DagRun, task_id: str, map_index: int, session: Session) ->
     of_run = select(TI.task_id, TI.map_index).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id)
     instances = session.execute(of_run).tuples().all()
     indexes = [index for known, index in instances if known == task_id]
-    what = f"run {dag_run.run_id!r} has no task {task_id!r}"
+    what = f"Run {dag_run.run_id!r} has no task {task_id!r}"
     if not indexes:
-        hint = meant_or_there(task_id, {known for known, _ in instances})
+        hint = suggest_or_list(task_id, {known for known, _ in instances})
     elif max(indexes) < 0:
-        what, hint = f"{what} with map_index {map_index}", "It isn't mapped: leave the map_index out."
+        what, hint = f"{what} with map_index {map_index}", "It isn't mapped: omit the map_index."
     else:
         what = f"{what} with map_index {map_index}"
         hint = f"It is mapped: choose a map_index of {min(indexes)} to {max(indexes)}."
-    return RunNotFoundError(what, hint=hint, task_id=task_id)
+    return RunNotFoundError(f"{what}.", hint=hint, task_id=task_id)
 
 
-def meant_or_there(name: str, known: Iterable[str]) -> str:
-    """Return which of the known names may have been meant, else what there is, as a sentence."""
+def suggest_or_list(name: str, known: Iterable[str]) -> str:
+    """Return a suggestion of a known name that resembles ``name``, else a list of known names, as a sentence."""
     known = sorted(known)
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    there = f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none at all."
-    return did_you_mean(name, known, there)
+    listed = f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none."
+    return did_you_mean(name, known, listed)

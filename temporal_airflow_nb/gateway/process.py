@@ -1,6 +1,8 @@
-"""The process that has Airflow loaded: the Temporal worker and the gateway, with the zygotes as its children.
+"""The worker process: it has Airflow loaded, and runs the Temporal worker and the gateway.
 
-Run as ``python -m temporal_airflow_nb.gateway.process HOME``; the manager starts it.
+Run as ``python -m temporal_airflow_nb.gateway.process HOME``; the stack manager starts it. The zygotes, processes that
+have a DAG file's imports loaded and are forked for each try, are its children. The first of them is forked before this
+process has a second thread: a fork copies only the thread that calls it, and leaves the locks of others locked.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from temporal_airflow_nb.stack.endpoints import database_url
 from temporal_airflow_nb.stack.services.definitions import GATEWAY_ONLY, READY_FD
 from temporal_airflow_nb.stack.state_folder import read_ui_urls
 
-_SERVER_PATIENCE = 60.0
+_SERVER_SECONDS = 60.0
 
 
 def main(home: str) -> NoReturn:
-    """Serve until told to stop."""
+    """Serve until a signal asks the process to end."""
     try:
         asyncio.run(_serve(_prepare(Path(home)), Path(home)))
         code = 0
@@ -41,23 +43,23 @@ def main(home: str) -> NoReturn:
 
 
 def _prepare(home: Path) -> Any:
-    """Import Airflow, fork the zygote while there is one thread, and bring the database up to date."""
+    """Import Airflow, fork the first zygote while there is one thread, and migrate the database."""
     version = check_airflow()
     session_listeners.disable()
     embedded = GATEWAY_ONLY not in os.environ
     if embedded:
-        # One connection for each thread that supervises a task, and some for the gateway.
+        # A connection for each thread that supervises a task, and some for the gateway.
         os.environ.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "50")
-    # The user's own line is often further up than the two frames that Airflow keeps.
+    # Of an import error, Airflow keeps two frames by default; the user's own line is often further up.
     os.environ.setdefault("AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH", "50")
-    # Airflow leaves a DAG that it stored in the last 30 s as it is; one that somebody runs now is to be as it is now.
+    # Airflow doesn't store a DAG again within 30 s by default; a file that a user runs must be stored as it is now.
     os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
-    # Not at the top: the version is checked, and the settings are made, before Airflow is imported.
+    # Not at the top of the module: before Airflow is imported, its version is checked and its settings are made.
     try:
         from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
         zygotes = preload_and_fork()
-        _quieten()
+        _raise_log_levels()
         _prepare_database(home if embedded else None, version)
     except Exception as error:
         if embedded or (known := _database_error(error)) is None:
@@ -67,7 +69,7 @@ def _prepare(home: Path) -> Any:
 
 
 def _database_error(error: Exception) -> TemporalAirflowError | None:
-    """Return what is wrong with the database that somebody has configured, if that is what an exception is about."""
+    """Return the error to report if an exception is about the configured database, else None."""
     from sqlalchemy.exc import ArgumentError, OperationalError
 
     url = database_url(os.environ)
@@ -75,17 +77,20 @@ def _database_error(error: Exception) -> TemporalAirflowError | None:
     if isinstance(error, OperationalError):
         reason = str(error.orig).strip().splitlines()[0]
         return ServiceUnavailableError(
-            f"Airflow's database {url} can't be reached: {reason}", hint=hint, service="database", address=url
+            f"Airflow's database {url} can't be reached: {reason}.",
+            hint=hint,
+            service="database",
+            address=url,
         )
     if isinstance(error, (ArgumentError, ModuleNotFoundError)):
         return InvalidInputError(
-            f"Airflow's database setting {url} can't be used: {error}", hint=hint, address=url
+            f"Airflow's database setting {url} can't be used: {error}.", hint=hint, address=url
         )
     return None
 
 
-def _quieten() -> None:
-    """Keep the lines that Airflow writes for each request of a task out of the worker's log."""
+def _raise_log_levels() -> None:
+    """Keep Airflow's lines about each request of a task out of the worker's log."""
     from airflow._shared.logging.structlog import PER_LOGGER_LEVELS
 
     PER_LOGGER_LEVELS.update({"airflow": logging.WARNING})
@@ -94,7 +99,7 @@ def _quieten() -> None:
 
 
 def _prepare_database(home: Path | None, version: str) -> None:
-    """Migrate the embedded stack's database, once per version; create our tables in any."""
+    """Migrate an embedded stack's database, once per version; create this package's tables in any database."""
     from airflow import settings
     from airflow.utils.db import initdb
 
@@ -162,10 +167,10 @@ async def _serve(zygotes: Any, home: Path) -> None:
 
 
 async def _connect() -> Any:
-    """Connect to Temporal's server, which is started at the same time as this process."""
+    """Connect to Temporal's server, which the stack manager starts at the same time as this process."""
     from temporal_airflow_nb.config.temporal import connect_client
 
-    deadline = asyncio.get_running_loop().time() + _SERVER_PATIENCE
+    deadline = asyncio.get_running_loop().time() + _SERVER_SECONDS
     while True:
         try:
             return await connect_client()
@@ -175,7 +180,7 @@ async def _connect() -> Any:
             await asyncio.sleep(0.1)
 
 
-def _report(message: dict[str, Any]) -> None:
+def _report(message: dict[str, object]) -> None:
     if fd := os.environ.pop(READY_FD, None):
         with open(int(fd), "w") as pipe:
             pipe.write(json.dumps(message) + "\n")

@@ -1,4 +1,7 @@
-"""What the gateway reads from Airflow's database for a notebook or a terminal."""
+"""Reads runs, task instances, XComs and logs from Airflow's database. Each function is one read transaction.
+
+Runs in the threads of the gateway's pool.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,14 @@ from sqlalchemy import func, select
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.gateway import log_reader
 from temporal_airflow_nb.gateway.lookup import find_run, find_try
+from temporal_airflow_nb.messages.requests import TryRef
+from temporal_airflow_nb.messages.runs import Links, RunRow, RunSnapshot, TaskRow
+from temporal_airflow_nb.messages.tasks import Log, XCom
 from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading
 
-TASK_COLUMNS = (
+TASK_QUERY = (
     TI.task_id,
     TI.map_index,
     TI.state,
@@ -38,10 +44,11 @@ TASK_COLUMNS = (
     TI.pool,
     TI._rendered_map_index.label("label"),
 )
+"""What is read of a task instance for a :class:`TaskRow`; columns, because Airflow's objects are slow to load."""
 
 
 def version(dag_id: str, run_id: str) -> str:
-    """Return a text that changes whenever the run or one of its task instances does."""
+    """Return a text that changes whenever a run or one of its task instances changes."""
     with reading() as session:
         run = session.execute(
             select(DagRun._state, DagRun.updated_at, DagRun.clear_number).where(
@@ -55,13 +62,17 @@ def version(dag_id: str, run_id: str) -> str:
 
 
 def run_state(dag_id: str, run_id: str) -> str | None:
-    """Return the state of a run, or None where there is none."""
+    """Return the state of a run; None if there is no such run."""
     with reading() as session:
-        return session.scalar(select(DagRun._state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        state: str | None = session.scalar(
+            select(DagRun._state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+        )
+    return state
 
 
-def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, Any]:
+def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> RunSnapshot:
     """Return a run with all its task instances, in the order in which they can run; ``pages`` are addresses of UIs."""
+    # Before the rows: a change in between is then newer than the version, and the caller asks again.
     current = version(dag_id, run_id)
     with reading() as session:
         dag_run = find_run(dag_id, run_id, session)
@@ -70,8 +81,8 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, An
         groups = (
             {task_id: task.task_group for task_id, task in dag.task_dict.items()} if dag is not None else {}
         )
-        rows = session.execute(select(*TASK_COLUMNS).where(TI.dag_id == dag_id, TI.run_id == run_id)).all()
-    tasks = [_task(row, groups.get(row.task_id)) for row in rows]
+        rows = session.execute(select(*TASK_QUERY).where(TI.dag_id == dag_id, TI.run_id == run_id)).all()
+    tasks = [task_row(row, _group_id(groups.get(row.task_id))) for row in rows]
     tasks.sort(key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"]))
     return {
         "dag_id": dag_id,
@@ -87,26 +98,40 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, An
     }
 
 
-def links(dag_id: str, run_id: str, pages: Mapping[str, str]) -> dict[str, str]:
-    """Return the addresses of a run, by the names of the UIs that there are."""
+def links(dag_id: str, run_id: str, pages: Mapping[str, str]) -> Links:
+    """Return the addresses of a run in the UIs that are available, by the UI's name."""
     return {name: f"{pages[name]}/{path}" for name, path in _paths(dag_id, run_id) if name in pages}
 
 
 def _paths(dag_id: str, run_id: str) -> Iterator[tuple[str, str]]:
-    """Yield where a run is in each UI."""
+    """Yield the path of a run in each UI, with the UI's name."""
     dag, run, workflow = (quote(text, safe="") for text in (dag_id, run_id, workflow_id(dag_id, run_id)))
     namespace = os.environ.get("TEMPORAL_NAMESPACE") or "default"
     yield "temporal", f"namespaces/{namespace}/workflows/{workflow}"
     yield "airflow", f"dags/{dag}/runs/{run}"
 
 
-def _task(row: Any, group: Any) -> dict[str, Any]:
-    task = dict(row._mapping)
-    for column in ("start_date", "end_date", "queued_dttm"):
-        task[column] = iso(task[column])
-    task["state"] = None if row.state is None else str(row.state)
-    task["group"] = group.group_id if group is not None and group.group_id else None
-    return task
+def task_row(row: Any, group: str | None) -> TaskRow:
+    """Return a row of :data:`TASK_QUERY` as a task instance; ``group`` is the id of its task group."""
+    return {
+        "task_id": row.task_id,
+        "map_index": row.map_index,
+        "state": None if row.state is None else str(row.state),
+        "try_number": row.try_number,
+        "max_tries": row.max_tries,
+        "operator": row.operator,
+        "start_date": iso(row.start_date),
+        "end_date": iso(row.end_date),
+        "duration": row.duration,
+        "queued_dttm": iso(row.queued_dttm),
+        "pool": row.pool,
+        "label": row.label,
+        "group": group,
+    }
+
+
+def _group_id(group: Any) -> str | None:
+    return group.group_id if group is not None and group.group_id else None
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -114,7 +139,7 @@ def iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(timezone.utc).isoformat()
 
 
-def runs(dag_id: str | None, limit: int) -> list[dict[str, Any]]:
+def runs(dag_id: str | None, limit: int) -> list[RunRow]:
     """Return the latest runs, newest first."""
     query = select(DagRun).order_by(DagRun.id.desc()).limit(limit)
     if dag_id is not None:
@@ -134,8 +159,8 @@ def runs(dag_id: str | None, limit: int) -> list[dict[str, Any]]:
         ]
 
 
-def xcoms(dag_id: str, run_id: str) -> list[dict[str, Any]]:
-    """Return a run's XComs, deserialised; what JSON can't hold is given as text."""
+def xcoms(dag_id: str, run_id: str) -> list[XCom]:
+    """Return a run's XComs, deserialised; values that JSON can't hold are text."""
     with reading() as session:
         find_run(dag_id, run_id, session)
         rows = session.execute(
@@ -158,9 +183,10 @@ def xcoms(dag_id: str, run_id: str) -> list[dict[str, Any]]:
 
 
 def xcom_value(stored: Any) -> Any:
-    """Return a stored XCom's value; what JSON can't hold as text."""
+    """Return the value of a stored XCom; text if JSON can't hold it."""
     from airflow.sdk.execution_time.xcom import XCom
 
+    # A value whose class this process can't import, for example, is returned as it is stored.
     try:
         value = XCom.deserialize_value(SimpleNamespace(value=stored))
     except Exception:
@@ -168,9 +194,9 @@ def xcom_value(stored: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def logs(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int | None) -> dict[str, Any]:
-    """Return the log of one try of one task, as Airflow's UI reads it."""
+def log(request: TryRef) -> Log:
+    """Return the log of a try, as Airflow's UI reads it; of the latest if no try is named."""
     with reading() as session:
-        dag_run = find_run(dag_id, run_id, session)
-        one = find_try(dag_run, task_id, map_index, try_number, session)
+        dag_run = find_run(request.dag_id, request.run_id, session)
+        one = find_try(dag_run, request.task_id, request.map_index, request.try_number, session)
         return {"try_number": one.number, "lines": log_reader.records(one.row, one.number)}

@@ -1,6 +1,8 @@
-"""What a user does to a run: cancel, clear, mark. Each is what Airflow's REST API does, in one transaction.
+"""Cancels runs, clears tasks and marks their states, by the functions behind Airflow's REST API.
 
-The run's workflow is told to look again; a run that had ended is queued, and executed anew.
+Each action is one transaction, in a thread of the gateway's pool. The transaction also writes to the outbox, so that
+the run's workflow is notified if, and only if, the change is committed. A run that had ended is queued, and started
+again after the commit.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version
 from airflow.api_fastapi.core_api.datamodels.dag_run import DagRunMutableStates
@@ -23,7 +25,9 @@ from fastapi import HTTPException
 from sqlalchemy import select
 
 from temporal_airflow_nb.errors import DagNotFoundError, InvalidInputError, RunNotFoundError
-from temporal_airflow_nb.gateway.lookup import find_run, meant_or_there
+from temporal_airflow_nb.gateway.lookup import find_run, suggest_or_list
+from temporal_airflow_nb.messages.requests import CancelRun, ClearTasks, MarkTasks
+from temporal_airflow_nb.messages.runs import ActionResult
 from temporal_airflow_nb.orchestration.outbox import managed_runs, outbox, rollout
 from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
 from temporal_airflow_nb.orchestration.scheduling import past_dependencies
@@ -35,119 +39,116 @@ if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
 
+_CONFLICT = 409
 RUN_STATES = ("success", "failed")
 TASK_STATES = (*RUN_STATES, "skipped")
 
 
 @dataclass
-class ActionResult:
-    """What an action has done: to which run, which is in which state now, and to which task instances."""
+class _Action:
+    """The run that an action was done to, its state afterwards, and the task instances that were changed."""
 
     dag_id: str
     run_id: str
     state: str = ""
     affected: list[Key] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class Tasks:
-    """Tasks of a run, chosen by a user; ``map_indexes`` of one mapped task."""
-
-    task_ids: Sequence[str]
-    map_indexes: Sequence[int] | None = None
-    upstream: bool = False
-    downstream: bool = False
+    def result(self) -> ActionResult:
+        return {
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "state": self.state,
+            "affected": self.affected,
+        }
 
 
-def cancel(dag_id: str, run_id: str | None) -> ActionResult:
-    """End a run as "mark failed" does: running tasks are killed, waiting ones skipped, teardowns run."""
-    with _acting(dag_id, run_id) as (dag_run, session, done):
+def cancel(request: CancelRun) -> ActionResult:
+    """End a run as "mark failed" does: running tasks are killed, waiting tasks skipped, teardown tasks run."""
+    with _acting(request.dag_id, request.run_id) as (dag_run, session, action):
         if dag_run.state not in FINAL_RUN_STATES:
             _mark_run(dag_run, "failed", session)
-    return done
+    return action.result()
 
 
-def mark(dag_id: str, run_id: str | None, state: str, tasks: Tasks | None) -> ActionResult:
+def mark(request: MarkTasks) -> ActionResult:
     """
-    Set the state of a run or of some of its tasks, whatever they do now.
+    Set the state of a run or of some of its tasks, whatever their state is.
 
-    Marking a task lets those below it run that had failed because of it.
+    Marking a task lets the tasks below it run that had failed because of it.
 
     Raises
     ------
     InvalidInputError
         There is no such state, or the tasks are in it already.
     """
-    states = RUN_STATES if tasks is None else TASK_STATES
-    if state not in states:
-        what = "A run" if tasks is None else "A task"
+    states = RUN_STATES if request.task_ids is None else TASK_STATES
+    if request.state not in states:
+        what = "A run" if request.task_ids is None else "A task"
         raise InvalidInputError(
-            f"{what} can't be marked {state!r}.", hint=f"Choose one of: {', '.join(states)}.", state=state
+            f"{what} can't be marked {request.state!r}.",
+            hint=f"Choose one of: {', '.join(states)}.",
+            state=request.state,
         )
-    with _acting(dag_id, run_id) as (dag_run, session, done):
-        if tasks is None:
-            _mark_run(dag_run, state, session)
+    with _acting(request.dag_id, request.run_id) as (dag_run, session, action):
+        if request.task_ids is None:
+            _mark_run(dag_run, request.state, session)
         else:
-            _mark_tasks(dag_run, state, tasks, session)
-    return done
+            _mark_tasks(dag_run, request.task_ids, request, session)
+    return action.result()
 
 
-def clear(
-    dag_id: str,
-    run_id: str | None,
-    tasks: Tasks | None,
-    *,
-    only_failed: bool = False,
-    latest_version: bool | None = None,
-) -> ActionResult:
-    """
-    Forget what came of a run or of some of its tasks, so that they run again; a running one is killed first.
-
-    ``latest_version`` has the run use the DAG as it is now; where None, the DAG and Airflow's configuration decide.
-    """
-    with _acting(dag_id, run_id) as (dag_run, session, done):
-        dag = _known(dag_of_run(dag_run, session), dag_id)
-        chosen = None if tasks is None else _with_relatives(dag, dag_run, tasks, session)
+def clear(request: ClearTasks) -> ActionResult:
+    """Run a whole run, or some of its tasks, again; a running task is killed first."""
+    with _acting(request.dag_id, request.run_id) as (dag_run, session, action):
+        dag = _known(dag_of_run(dag_run, session), request.dag_id)
+        chosen = (
+            None
+            if request.task_ids is None
+            else _with_relatives(dag, dag_run, request.task_ids, request, session)
+        )
         clear_task_instances(
             dag.clear(
                 dry_run=True,
                 task_ids=chosen,
                 run_id=dag_run.run_id,
-                only_failed=only_failed,
+                only_failed=request.only_failed,
                 session=session,
             ),
             session,
             DagRunState.QUEUED,
-            run_on_latest_version=resolve_run_on_latest_version(latest_version, dag_id, session),
+            run_on_latest_version=resolve_run_on_latest_version(
+                request.latest_version, request.dag_id, session
+            ),
         )
-    return done
+    return action.result()
 
 
 @contextmanager
-def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, ActionResult]]:
-    """Find a run, the latest where none is named, and tell Temporal of what is done to it."""
+def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, _Action]]:
+    """Yield a run, the DAG's latest if ``run_id`` is None, in a transaction that also notifies its workflow."""
     with transaction() as session:
         dag_run = find_run(dag_id, run_id, session)
-        done = ActionResult(dag_id, dag_run.run_id)
+        action = _Action(dag_id, dag_run.run_id)
         before = _instances(dag_run, session)
-        yield dag_run, session, done
+        yield dag_run, session, action
         session.flush()
         after = _instances(dag_run, session)
-        done.affected = [key for key, instance in after.items() if before.get(key) != instance]
-        done.state = str(session.scalars(select(DagRun._state).where(DagRun.id == dag_run.id)).one())
+        action.affected = [key for key, instance in after.items() if before.get(key) != instance]
+        action.state = str(session.scalars(select(DagRun._state).where(DagRun.id == dag_run.id)).one())
         if managed_runs.is_managed(dag_id, dag_run.run_id, session):
             outbox.notify(dag_id, dag_run.run_id, outbox.RESYNC, session)
         if (dag := dag_of_run(dag_run, session)) is not None:
             past_dependencies.resync_later_runs(dag_run, dag, session)
-        if done.state == DagRunState.QUEUED and rollout.active_rollout() is None:
-            # No setting says whose it is: it stays with those who act on it.
+        if action.state == DagRunState.QUEUED and rollout.active_rollout() is None:
+            # No setting decides which DAGs are Temporal's: a run belongs to the stack through which a user acts on it.
             managed_runs.assign(dag_id, dag_run.run_id, session)
-    if done.state == DagRunState.QUEUED:
+    # After the commit: other transactions must see the queued run.
+    if action.state == DagRunState.QUEUED:
         start_queued_runs()
 
 
 def _instances(dag_run: DagRun, session: Session) -> dict[Key, Any]:
-    """Return each task instance's id, which another try has another of, and its state."""
+    """Return the id and the state of each task instance; Airflow gives it another id for each try."""
     rows = session.execute(
         select(TI.task_id, TI.map_index, TI.id, TI.state).where(
             TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id
@@ -161,49 +162,57 @@ def _mark_run(dag_run: DagRun, state: str, session: Session) -> None:
     patch_dag_run_state(dag=dag, dag_run=dag_run, state=DagRunMutableStates(state), session=session)
 
 
-def _mark_tasks(dag_run: DagRun, state: str, tasks: Tasks, session: Session) -> None:
+def _mark_tasks(dag_run: DagRun, task_ids: Sequence[str], request: MarkTasks, session: Session) -> None:
     dag = _known(dag_bag().get_latest_version_of_dag(dag_run.dag_id, session=session), dag_run.dag_id)
-    _check(dag, dag_run, tasks, session)
+    _check(dag, dag_run, task_ids, request.map_indexes, session)
     altered = False
-    for task_id in tasks.task_ids:
-        for map_index in tasks.map_indexes or (None,):
+    for task_id in task_ids:
+        for map_index in request.map_indexes or (None,):
             body = BulkTaskInstanceBody(
                 task_id=task_id,
                 map_index=map_index,
-                new_state=TaskInstanceState(state),
-                include_upstream=tasks.upstream,
-                include_downstream=tasks.downstream,
+                new_state=TaskInstanceState(request.state),
+                include_upstream=request.upstream,
+                include_downstream=request.downstream,
             )
             try:
+                # Private, but what the REST API calls: it also clears the tasks below that had failed because of this.
                 _patch_task_instance_state(
                     task_id, dag_run.run_id, dag, body, {"new_state": body.new_state}, session
                 )
                 altered = True
             except HTTPException as error:
-                if error.status_code != 409:
+                # Airflow answers 409 if the task is in this state already; others may still be changed.
+                if error.status_code != _CONFLICT:
                     raise
     if not altered:
         raise InvalidInputError(
-            f"{', '.join(tasks.task_ids)} of {dag_run.dag_id} {dag_run.run_id}: marked {state!r} already.",
+            f"{', '.join(task_ids)} of {dag_run.dag_id} {dag_run.run_id} is marked {request.state!r} already.",
             hint="Nothing was changed.",
-            state=state,
+            state=request.state,
         )
 
 
-def _with_relatives(dag: SerializedDAG, dag_run: DagRun, tasks: Tasks, session: Session) -> list[Any]:
-    """Return the tasks, and mapped instances, to clear with those that a user has named."""
-    _check(dag, dag_run, tasks, session)
-    indexes = tasks.map_indexes
-    mapped = {(task_id, index) for task_id in tasks.task_ids for index in indexes or ()}
-    whole = set() if indexes is not None else set(tasks.task_ids)
-    for direction, wanted in (("upstream", tasks.upstream), ("downstream", tasks.downstream)):
+def _with_relatives(
+    dag: SerializedDAG, dag_run: DagRun, task_ids: Sequence[str], request: ClearTasks, session: Session
+) -> list[str | tuple[str, int]]:
+    """Return the tasks and mapped instances to clear: those of the request and, if wanted, those around them."""
+    _check(dag, dag_run, task_ids, request.map_indexes, session)
+    indexes = request.map_indexes
+    mapped = {(task_id, index) for task_id in task_ids for index in indexes or ()}
+    whole = set() if indexes is not None else set(task_ids)
+    directions: tuple[tuple[Literal["upstream", "downstream"], bool], ...] = (
+        ("upstream", request.upstream),
+        ("downstream", request.downstream),
+    )
+    for direction, wanted in directions:
         if wanted:
             found = find_relevant_relatives(
                 whole,
                 mapped,
                 dag=dag,
                 run_id=dag_run.run_id,
-                direction=direction,  # type: ignore[arg-type]
+                direction=direction,
                 session=session,
             )
             whole |= {task for task in found if isinstance(task, str)}
@@ -219,13 +228,19 @@ def _known(dag: SerializedDAG | None, dag_id: str) -> SerializedDAG:
     return dag
 
 
-def _check(dag: SerializedDAG, dag_run: DagRun, tasks: Tasks, session: Session) -> None:
+def _check(
+    dag: SerializedDAG,
+    dag_run: DagRun,
+    task_ids: Sequence[str],
+    map_indexes: Sequence[int] | None,
+    session: Session,
+) -> None:
     """Refuse tasks and map indexes that the run doesn't have."""
-    for task_id in tasks.task_ids:
+    for task_id in task_ids:
         if not dag.has_task(task_id):
             raise RunNotFoundError(
                 f"DAG {dag_run.dag_id!r} has no task {task_id!r}.",
-                hint=meant_or_there(task_id, dag.task_ids),
+                hint=suggest_or_list(task_id, dag.task_ids),
                 dag_id=dag_run.dag_id,
                 task_id=task_id,
             )
@@ -236,7 +251,7 @@ def _check(dag: SerializedDAG, dag_run: DagRun, tasks: Tasks, session: Session) 
                 )
             )
         )
-        if missing := set(tasks.map_indexes or ()) - known:
+        if missing := set(map_indexes or ()) - known:
             hint = (
                 f"It has {min(known)} to {max(known)}." if known and max(known) >= 0 else "It isn't mapped."
             )

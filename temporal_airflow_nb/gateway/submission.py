@@ -1,4 +1,9 @@
-"""From a DAG file to a run: parse, check, store, launch. Runs in the gateway, beside the worker."""
+"""Makes runs of DAG files: parses, checks and stores a file, then creates runs of one of its DAGs.
+
+Runs in the threads of the gateway's pool, and in those of tasks that trigger a DAG which isn't stored yet. A file is
+parsed in its zygote, a process that has the file's imports loaded and is forked for each try. Storing a file is one
+transaction; creating a run is another.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +23,14 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.serialization.enums import Encoding
 from airflow.serialization.serialized_objects import BaseSerialization
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from sqlalchemy import func, select, update
 
 from temporal_airflow_nb.checks.preflight import Finding
+from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.errors import (
     DagFileError,
     DagNotFoundError,
@@ -32,6 +40,8 @@ from temporal_airflow_nb.errors import (
 )
 from temporal_airflow_nb.gateway import dag_validation
 from temporal_airflow_nb.gateway.backfill import create_backfill
+from temporal_airflow_nb.messages.files import FileCheck, Submitted
+from temporal_airflow_nb.messages.requests import JsonObject, SubmitFile
 from temporal_airflow_nb.orchestration.outbox import managed_runs, outbox
 from temporal_airflow_nb.orchestration.run_creation.launch import create_run
 from temporal_airflow_nb.stack.services import airflow_config
@@ -49,28 +59,19 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_AWARE: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 BUNDLES_VARIABLE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """What became of a file: the DAG that was chosen, all that are stored, what is said of them, and the new runs."""
-
-    dag_id: str
-    dag_ids: list[str]
-    findings: list[Finding]
-    run_ids: list[str] = field(default_factory=list)
-
-
 class Submissions:
-    """Takes DAG files; safe in threads.
+    """Takes DAG files. Safe to use from several threads.
 
     Parameters
     ----------
     zygotes, client
-        Where files are parsed, and what answers them while they are.
+        Parse files, and answer what a file asks for while it is parsed.
     home
-        The embedded stack's state folder; None where Airflow's own configuration names the bundles.
+        The embedded stack's state folder; None if Airflow's own configuration names the bundles.
     """
 
     def __init__(self, zygotes: Zygotes, client: DatabaseClient, home: Path | None) -> None:
@@ -79,76 +80,88 @@ class Submissions:
         self.home = home
         self._known_bundles = ""
         if home is not None:
-            self.learn_folders()
+            self.reload_folders()
             client.find_dag = self.find
         else:
             _store_bundles()
 
-    def check(self, path: str) -> tuple[list[Any], list[Finding]]:
-        """Parse a file; return its serialized DAGs, and what is to be said of them. Nothing is stored."""
-        return self._checked(self._find(path)[0])
+    def check(self, path: str) -> FileCheck:
+        """Parse and check a file; nothing is stored."""
+        dags, findings = self._checked(self._find(path)[0])
+        return {
+            "dags": [
+                {
+                    "dag_id": dag.dag_id,
+                    "task_count": len(dag.data["dag"]["tasks"]),
+                    "serialized_hash": SerializedDagModel.hash(dag.data),
+                }
+                for dag in dags
+            ],
+            "warnings": warnings_of(dags),
+            "findings": [finding.to_dict() for finding in findings],
+        }
 
-    def submit(
-        self,
-        path: str,
-        *,
-        dag_id: str | None = None,
-        launch: bool = True,
-        backfill: tuple[datetime, datetime] | None = None,
-        conf: dict[str, Any] | None = None,
-        params: dict[str, Any] | None = None,
-        on_worker_lost: str | None = None,
-        **run: Any,
-    ) -> Submitted:
-        """
-        Store a file's DAGs and launch a run of one, or one for each date of a ``backfill``.
-
-        Parameters
-        ----------
-        path, dag_id
-            Which file, and which of its DAGs.
-        launch
-            Whether to run it, once it is stored.
-        backfill
-            The first date and the last.
-        conf
-            The conf of the runs.
-        params
-            Values for the DAG's params, which have these names; they go before those in ``conf``.
-        on_worker_lost, **run
-            As for :func:`create_run`.
-        """
-        file, version_data = self._find(path)
+    def submit(self, request: SubmitFile) -> Submitted:
+        """Store a file's DAGs, and launch a run of one of them, or the runs of a backfill."""
+        for kind, stored in (("connections", request.connections), ("variables", request.variables)):
+            if stored:
+                import_stored(kind, stored)
+        file, version_data = self._find(request.path)
         # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
         threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags, findings = self._checked(file)
         dag_ids = [dag.dag_id for dag in dags]
-        chosen = _choose(dag_ids, dag_id, path) if launch or dag_id is not None else dag_ids[0]
-        if launch:
+        has_choice = request.launch or request.dag_id is not None
+        chosen = _choose(dag_ids, request.dag_id, request.path) if has_choice else dag_ids[0]
+        if request.launch:
             findings = [_seen_from(chosen, finding) for finding in findings]
         if wrong := [finding for finding in findings if finding.level == "error"]:
             raise PreflightError.of(wrong, file.path)
-        if params:
-            dag = next(dag for dag in dags if dag.dag_id == chosen)
-            _check_names(params, [name for name, _ in dag.data["dag"].get("params") or ()], chosen)
-            conf = {**(conf or {}), **params}
-        if launch:
-            _check_conf(conf or {}, next(dag for dag in dags if dag.dag_id == chosen))
+        dag = next(dag for dag in dags if dag.dag_id == chosen)
+        conf = request.conf
+        if request.params:
+            _check_names(request.params, [name for name, _ in dag.data["dag"].get("params") or ()], chosen)
+            conf = {**(conf or {}), **request.params}
+        if request.launch:
+            _check_conf(conf or {}, dag)
+        # Parsed before anything is stored: a date that can't be used creates nothing.
+        span = request.backfill and (
+            _moment(request.backfill.start, "backfill.start"),
+            _moment(request.backfill.end, "backfill.end"),
+        )
+        logical_date = request.logical_date and _moment(request.logical_date, "logical_date")
         self._store(file, dags, version_data)
-        if not launch:
-            return Submitted(chosen, dag_ids, findings)
-        if backfill is not None:
-            start, end = backfill
-            run_ids = create_backfill(chosen, start=start, end=end, conf=conf, on_worker_lost=on_worker_lost)
-        else:
-            run_ids = [create_run(chosen, conf=conf, on_worker_lost=on_worker_lost, **run)]
-        return Submitted(chosen, dag_ids, findings, run_ids)
+        run_ids = []
+        if request.launch and span:
+            start, end = span
+            run_ids = create_backfill(
+                chosen, start=start, end=end, conf=conf, on_worker_lost=request.worker_lost
+            )
+        elif request.launch:
+            run_ids = [
+                create_run(
+                    chosen,
+                    conf=conf,
+                    on_worker_lost=request.worker_lost,
+                    run_id=request.run_id,
+                    logical_date=logical_date or None,
+                )
+            ]
+        first = run_ids[0] if run_ids else None
+        return {
+            "dag_id": chosen,
+            "dag_ids": dag_ids,
+            "findings": [finding.to_dict() for finding in findings],
+            "run_ids": run_ids,
+            "run_id": first,
+            "workflow_id": workflow_id(chosen, first) if first else None,
+        }
 
     def find(self, dag_id: str) -> None:
         """
-        Look for a DAG that isn't stored, and that a task names, in the files beside those that were submitted.
+        Store a DAG that a task names, if it isn't stored yet and a file beside those that were submitted defines it.
 
-        Where a DAG processor runs, it would be stored already. Only files with the DAG's id in their text are parsed.
+        A DAG processor would have stored it already. Only files with the DAG's id in their text are parsed.
         """
         with reading() as session:
             if session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id, ~DagModel.is_stale)):
@@ -166,14 +179,14 @@ class Submissions:
                 except DagFileError as error:
                     log.warning("A file that names a DAG can't be used", dag_id=dag_id, error=str(error))
 
-    def _find(self, path: str) -> tuple[DagFile, dict[str, Any] | None]:
-        """Return a file in its bundle, and what a versioned bundle wants stored beside the version."""
+    def _find(self, path: str) -> tuple[DagFile, JsonObject | None]:
+        """Return a file in its bundle, and the data that a versioned bundle stores with a version."""
         found = Path(path)
         _check_source(found)
         resolved = found.resolve()
         if self.home is not None:
             name = airflow_config.register_folder(self.home, resolved.parent)
-            self.learn_folders()
+            self.reload_folders()
             folder = airflow_config.bundle_path(self.home, name).resolve()
             return DagFile(name, None, str(folder), str(resolved)), None
         for bundle in DagBundlesManager().get_all_dag_bundles():
@@ -182,13 +195,13 @@ class Submissions:
                 version, data = unpack_bundle_version(bundle.get_current_version(), bundle)
                 return DagFile(bundle.name, version, str(bundle.path.resolve()), str(resolved)), data
         raise DagFileError(
-            f"{path} isn't in any DAG bundle of this Airflow",
-            hint="Put it where the cluster's workers find it, and run it by its dag_id.",
+            f"{path} isn't in any DAG bundle of this Airflow.",
+            hint="Put it in a folder where the cluster's workers find DAGs, and run it by its dag_id.",
             path=path,
         )
 
-    def learn_folders(self) -> None:
-        """Have every process that is forked from now on, and this one, know the folders registered so far."""
+    def reload_folders(self) -> None:
+        """Make the registered folders known as bundles, to this process and to all that are forked from now on."""
         bundles = airflow_config.bundle_config_json(self.home)  # type: ignore[arg-type]
         if bundles == self._known_bundles:
             return
@@ -197,11 +210,11 @@ class Submissions:
         self._known_bundles = bundles
 
     def _checked(self, file: DagFile) -> tuple[list[Any], list[Finding]]:
-        begun = time.monotonic()
+        began = time.monotonic()
         dags = self._parse(file)
-        findings = dag_validation.check(file.path, dags, time.monotonic() - begun)
+        findings = dag_validation.check(file.path, dags, time.monotonic() - began)
         ignored = [
-            Finding("warning", "executor-setting", text, None, "Take it away, or choose workers by `queue`.")
+            Finding("warning", "executor-setting", text, None, "Remove it, or choose workers by `queue`.")
             for text in warnings_of(dags)
         ]
         return dags, [*findings, *ignored]
@@ -219,7 +232,7 @@ class Submissions:
         ).parsing_result
         if result is None:
             raise DagFileError(
-                f"{file.path} ended the process that was parsing it",
+                f"{file.path} ended the process that was parsing it.",
                 hint="Look for sys.exit() or os._exit() at its top level.",
                 path=file.path,
                 line=None,
@@ -228,17 +241,18 @@ class Submissions:
             raise dag_validation.import_error(file.path, "\n".join(result.import_errors.values()))
         if not result.serialized_dags:
             raise DagFileError(
-                f"{file.path} defines no DAG",
+                f"{file.path} defines no DAG.",
                 hint="Call the function decorated with @dag at the end of the file, or use `with DAG(...)`.",
                 path=file.path,
                 line=None,
             )
-        return result.serialized_dags
+        return list(result.serialized_dags)
 
-    def _store(self, file: DagFile, dags: list[Any], version_data: dict[str, Any] | None) -> None:
+    def _store(self, file: DagFile, dags: list[Any], version_data: JsonObject | None) -> None:
         rel_path = os.path.relpath(file.path, file.bundle_path)
         errors: dict[tuple[str, str], str] = {}
         dag_ids = [dag.dag_id for dag in dags]
+        # One transaction: the DAGs, and the messages to workflows of runs whose DAG has a new version.
         with transaction() as session:
             before = _versions(dag_ids, session)
             update_dag_parsing_results_in_db(
@@ -254,7 +268,7 @@ class Submissions:
             )
             if errors:
                 raise dag_validation.import_error(file.path, "\n".join(errors.values()))
-            # A DAG that has another id now is gone under the former, as Airflow's DAG processor has it.
+            # As Airflow's DAG processor does: a DAG whose id has changed is stale under its former id.
             session.execute(
                 update(DagModel)
                 .where(
@@ -276,20 +290,20 @@ def _versions(dag_ids: list[str], session: Session) -> dict[str, int]:
 
 
 def _seen_from(dag_id: str, finding: Finding) -> Finding:
-    """Return a finding as a run of one of the file's DAGs is concerned: what is wrong with another doesn't stop it."""
+    """Return a finding as it concerns a run of one DAG: an error in another DAG of the file is a warning."""
     if finding.dag_id in (None, dag_id):
         return finding
     return replace(finding, level="warning")
 
 
 def _store_bundles() -> None:
-    """Have the configured bundles in the database, where their DAGs refer to them."""
+    """Store the configured bundles in the database, where rows of DAGs refer to them."""
     with transaction() as session:
         DagBundlesManager().sync_bundles_to_db(deactivate_missing=False, session=session)
 
 
 def warnings_of(dags: list[Any]) -> list[str]:
-    """Return what the user should know of DAGs that can be run all the same."""
+    """Return warnings about settings of tasks that have no effect here."""
     found = []
     for dag in dags:
         tasks = [task[Encoding.VAR] for task in dag.data["dag"]["tasks"]]
@@ -305,30 +319,30 @@ def warnings_of(dags: list[Any]) -> list[str]:
 def _check_source(path: Path) -> None:
     if not path.exists():
         similar = sorted(p.name for p in path.parent.glob("*.py"))[:5] if path.parent.is_dir() else []
-        hint = f"In {path.parent} there are: {', '.join(similar)}." if similar else "Check the path."
-        raise DagFileError(f"there is no file {path}", hint=hint, path=str(path), line=None)
+        hint = f"{path.parent} has: {', '.join(similar)}." if similar else "Check the path."
+        raise DagFileError(f"There is no file {path}.", hint=hint, path=str(path), line=None)
     if path.is_dir():
-        raise DagFileError(f"{path} is a folder", hint="Name one DAG file.", path=str(path), line=None)
+        raise DagFileError(f"{path} is a folder.", hint="Name one DAG file.", path=str(path), line=None)
     if path.suffix not in (".py", ".zip"):
         raise DagFileError(
-            f"{path} isn't a Python file", hint="A DAG file's name ends in .py.", path=str(path), line=None
+            f"{path} isn't a Python file.", hint="A DAG file's name ends in .py.", path=str(path), line=None
         )
     if path.suffix == ".zip":
         return
     try:
-        # Not ast.parse: in Python 3.11 it fails now and then where several threads use it.
+        # Not ast.parse: in Python 3.11 it fails now and then if several threads use it.
         compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
         place = f"{path}, line {error.lineno}" if error.lineno else str(path)
         raise DagFileError(
-            f"{place}: {error.msg}",
+            f"{place}: {error.msg}.",
             hint=(error.text or "").strip() or "Correct the syntax.",
             path=str(path),
             line=error.lineno,
         ) from None
     except (ValueError, OSError) as error:
         raise DagFileError(
-            f"{path} can't be read: {error}", hint="Check the file.", path=str(path), line=None
+            f"{path} can't be read: {error}.", hint="Check the file.", path=str(path), line=None
         ) from None
 
 
@@ -338,13 +352,13 @@ def _choose(dag_ids: list[str], dag_id: str | None, path: str) -> str:
     known = ", ".join(sorted(dag_ids))
     if dag_id is None:
         raise DagNotFoundError(
-            f"{path} defines {len(dag_ids)} DAGs: {known}",
+            f"{path} defines {len(dag_ids)} DAGs: {known}.",
             hint=f"Choose one: --dag-id {sorted(dag_ids)[0]}",
             dag_ids=sorted(dag_ids),
         )
     if dag_id not in dag_ids:
         raise DagNotFoundError(
-            f"{path} defines no DAG {dag_id!r}",
+            f"{path} defines no DAG {dag_id!r}.",
             hint=f"It defines: {known}.",
             dag_id=dag_id,
             dag_ids=sorted(dag_ids),
@@ -353,7 +367,7 @@ def _choose(dag_ids: list[str], dag_id: str | None, path: str) -> str:
 
 
 def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
-    """Refuse names that aren't those of the DAG's params; Airflow would pass them by."""
+    """Refuse names that the DAG's params don't have; Airflow would ignore them."""
     for name in params:
         if name in known:
             continue
@@ -366,8 +380,9 @@ def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
         )
 
 
-def _check_conf(conf: dict[str, Any], dag: LazyDeserializedDAG) -> None:
-    """Refuse what Airflow would refuse when it makes the run: now, before anything is stored."""
+def _check_conf(conf: JsonObject, dag: LazyDeserializedDAG) -> None:
+    """Refuse a conf that Airflow would refuse when the run is created, before anything is stored."""
+    # Private: the public way deserialises the whole DAG.
     params = BaseSerialization._deserialize_params_dict(dag.data["dag"].get("params") or [])
     try:
         params.deep_merge(conf).validate()
@@ -375,16 +390,27 @@ def _check_conf(conf: dict[str, Any], dag: LazyDeserializedDAG) -> None:
         raise InvalidConfError.of_params(dag.dag_id, error) from None
 
 
+def _moment(text: str, name: str) -> datetime:
+    try:
+        return _AWARE.validate_python(text)
+    except ValidationError as error:
+        raise InvalidInputError(
+            f"`submit_file` can't take {text!r} as {name}: {error.errors()[0]['msg']}.",
+            hint="Give a date and a time with a time zone, as 2026-01-31T00:00:00+00:00.",
+        ) from None
+
+
 def import_stored(kind: str, path: str) -> None:
-    """Import a file of connections or variables, as ``airflow connections import`` and its sibling do."""
+    """Import a file as ``airflow connections import`` and ``airflow variables import`` do."""
     from airflow.cli.commands.connection_command import _import_helper as import_connections
     from airflow.models import Variable
     from airflow.secrets.local_filesystem import load_variables
 
     if not Path(path).is_file():
         raise InvalidInputError(
-            f"there is no file {path}", hint=f"Name a JSON, YAML or env file of {kind}.", path=path
+            f"There is no file {path}.", hint=f"Name a JSON, YAML or env file of {kind}.", path=path
         )
+    # Airflow's commands end the process with SystemExit on a wrong file.
     try:
         if kind == "connections":
             import_connections(path, overwrite=True)
@@ -393,7 +419,7 @@ def import_stored(kind: str, path: str) -> None:
                 Variable.set(key, value if isinstance(value, str) else json.dumps(value))
     except (SystemExit, Exception) as error:
         raise InvalidInputError(
-            f"{path} can't be imported as {kind}: {error}",
+            f"{path} can't be imported as {kind}: {error}.",
             hint="See Airflow's documentation of the format.",
             path=path,
         ) from None

@@ -1,6 +1,6 @@
-"""Tables of the gateway's answers, column by column: what a notebook makes frames of.
+"""The gateway's tables, column by column, from which a notebook makes frames. One read transaction for each.
 
-Rows are read without Airflow's objects, and times as text: a run may have a hundred thousand task instances.
+A run may have 100,000 task instances: rows are read without making Airflow's objects, and the database formats times.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from airflow.models.asset import AssetEvent, AssetModel, association_table
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dag_version import DagVersion
@@ -17,7 +16,6 @@ from airflow.models.pool import Pool
 from airflow.models.taskinstance import TaskInstance as TI
 from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
 from fastapi import FastAPI, Response
-from pydantic import BaseModel
 from sqlalchemy import String, cast, exists, func, literal, select, union_all
 from sqlalchemy.orm import Session
 from temporalio.client import Client
@@ -25,6 +23,9 @@ from temporalio.client import Client
 from temporal_airflow_nb.client.rows import check_run_state
 from temporal_airflow_nb.client.temporal.history import History
 from temporal_airflow_nb.gateway.lookup import check_dag, find_run
+from temporal_airflow_nb.gateway.routing import encoded, operation
+from temporal_airflow_nb.messages.requests import GetRunsTable, RunRef
+from temporal_airflow_nb.messages.tables import Table
 from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
 from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import reading
@@ -32,63 +33,47 @@ from temporal_airflow_nb.tasks.database import reading
 Columns = dict[str, list[Any]]
 
 
-class _RunRef(BaseModel):
-    dag_id: str
-    run_id: str
+def add_routes(app: FastAPI, temporal: Client | None) -> None:
+    """Add the operations; ``temporal`` is the worker's client of Temporal, if None, one is made when it is needed."""
+    history = History(temporal, _check_run)
 
+    @operation(app, "get_tasks_table")
+    def get_tasks_table(request: RunRef) -> Response:
+        return _answer(tasks(request.dag_id, request.run_id))
 
-class _Runs(BaseModel):
-    dag_id: str | None = None
-    state: str | None = None
-    limit: int | None = 100
+    @operation(app, "get_tries_table")
+    def get_tries_table(request: RunRef) -> Response:
+        return _answer(tries(request.dag_id, request.run_id))
 
+    @operation(app, "get_assets_table")
+    def get_assets_table(request: RunRef) -> Response:
+        return _answer(assets(request.dag_id, request.run_id))
 
-class _Nothing(BaseModel):
-    pass
+    @operation(app, "get_events_table")
+    async def get_events_table(request: RunRef) -> Response:
+        return encoded(await history.events(request.dag_id, request.run_id))
 
+    @operation(app, "get_runs_table")
+    def get_runs_table(request: GetRunsTable) -> Response:
+        return _answer(runs(request.dag_id, request.state, request.limit))
 
-def routes(app: FastAPI, temporal: Client | None) -> None:
-    """Add the operations. ``temporal`` is the client that the process has; one is made where it has none."""
-    history = History(temporal, _check)
-
-    @app.post("/v1/tasks_columns")
-    def tasks_columns(body: _RunRef) -> Response:
-        return _answer(tasks(body.dag_id, body.run_id))
-
-    @app.post("/v1/tries")
-    def tries_columns(body: _RunRef) -> Response:
-        return _answer(tries(body.dag_id, body.run_id))
-
-    @app.post("/v1/assets")
-    def assets_columns(body: _RunRef) -> Response:
-        return _answer(assets(body.dag_id, body.run_id))
-
-    @app.post("/v1/events")
-    async def events_columns(body: _RunRef) -> Response:
-        return _answer(await history.events(body.dag_id, body.run_id))
-
-    @app.post("/v1/runs_columns")
-    def runs_columns(body: _Runs) -> Response:
-        return _answer(runs(body.dag_id, body.state, body.limit))
-
-    @app.post("/v1/dags")
-    def dags_columns(_: _Nothing) -> Response:
+    @operation(app, "get_dags_table")
+    def get_dags_table() -> Response:
         return _answer(dags())
 
-    @app.post("/v1/pools")
-    def pools_columns(_: _Nothing) -> Response:
+    @operation(app, "get_pools_table")
+    def get_pools_table() -> Response:
         return _answer(pools())
 
 
-def _check(dag_id: str, run_id: str) -> None:
+def _check_run(dag_id: str, run_id: str) -> None:
     with reading() as session:
         find_run(dag_id, run_id, session)
 
 
 def _answer(columns: Columns) -> Response:
-    rows = len(next(iter(columns.values())))
-    content = msgspec.json.encode({"columns": columns, "rows": rows})
-    return Response(content, media_type="application/json")
+    table: Table = {"columns": columns, "rows": len(next(iter(columns.values())))}
+    return encoded(table)
 
 
 def tasks(dag_id: str, run_id: str) -> Columns:
@@ -115,7 +100,7 @@ def tasks(dag_id: str, run_id: str) -> Columns:
 
 
 def tries(dag_id: str, run_id: str) -> Columns:
-    """Return every try of a run's task instances, also those before the run, or a task of it, was cleared."""
+    """Return every try of a run's task instances, including those before the run or a task was cleared."""
 
     def of(model: Any, session: Session) -> Any:
         return select(
@@ -133,7 +118,7 @@ def tries(dag_id: str, run_id: str) -> Columns:
             model.queue,
         ).where(model.dag_id == dag_id, model.run_id == run_id)
 
-    # A try that is recorded as a former one stays on the task instance until the next one begins.
+    # A try that the history has stays in the row of the task instance until the next try begins.
     recorded = exists().where(
         TIH.dag_id == TI.dag_id,
         TIH.run_id == TI.run_id,
@@ -148,7 +133,7 @@ def tries(dag_id: str, run_id: str) -> Columns:
 
 
 def assets(dag_id: str, run_id: str) -> Columns:
-    """Return the asset events that the run's tasks produced, and those that the run was created by."""
+    """Return the asset events that created a run, and those that its tasks produced."""
     with reading() as session:
         dag_run = find_run(dag_id, run_id, session)
 
@@ -214,7 +199,7 @@ def runs(dag_id: str | None, state: str | None, limit: int | None) -> Columns:
 
 
 def dags() -> Columns:
-    """Return the DAGs that Airflow knows and still finds, by id."""
+    """Return the DAGs that Airflow knows, except stale ones, by id."""
     latest = select(func.max(DagRun.id)).group_by(DagRun.dag_id)
     versions = (
         select(DagVersion.dag_id, func.max(DagVersion.version_number).label("version"))
@@ -226,7 +211,7 @@ def dags() -> Columns:
             select(
                 DagModel.dag_id,
                 DagModel.is_paused,
-                # A DAG without a schedule has the word there.
+                # Airflow stores the word for a DAG without a schedule.
                 func.nullif(DagModel.timetable_summary, "None").label("schedule"),
                 _text(DagModel.next_dagrun_create_after, session).label("next_run"),
                 DagModel.owners,
@@ -262,12 +247,12 @@ def pools() -> Columns:
         )
     used = [stats[name] for name in columns["pool"]]
     for name in ("running", "queued", "scheduled", "deferred", "open"):
-        columns[name] = [None if of[name] == float("inf") else of[name] for of in used]  # type: ignore[literal-required]
+        columns[name] = [None if of[name] == float("inf") else of[name] for of in used]
     return columns
 
 
 def _places(dag_id: str, run_id: str, session: Session) -> tuple[Mapping[str, int], Mapping[str, str | None]]:
-    """Return the place of each task in topological order, and the id of its group, as far as the DAG is known."""
+    """Return the place of each task in topological order, and the id of its group; empty if the DAG isn't stored."""
     dag = dag_of_run(find_run(dag_id, run_id, session), session)
     if dag is None:
         return {}, {}
@@ -280,11 +265,11 @@ def _operator(model: Any) -> Any:
 
 
 def _text(column: Any, session: Session) -> Any:
-    """Return a column of times as ISO 8601 text in UTC, made by the database."""
+    """Return a column of times as an expression that the database formats as ISO 8601 text in UTC."""
     if session.get_bind().dialect.name == "postgresql":
         text: Any = func.to_char(func.timezone("UTC", column), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     else:
-        # Airflow has UTC stored, without saying so.
+        # Airflow stores UTC without a time zone.
         text = func.replace(cast(column, String), " ", "T") + "Z"
     return text.label(column.key)
 
@@ -295,7 +280,8 @@ def _columns(session: Session, query: Any) -> Columns:
 
 
 def _many(session: Session, query: Any, order: Mapping[str, int]) -> Columns:
-    """Return text and numbers as the database's driver gives them: no object of SQLAlchemy's for each row."""
+    """Return columns from the rows of the database's driver, in topological order; SQLAlchemy makes no row objects."""
+    # The driver's cursor, because SQLAlchemy would make an object for each row.
     result = session.connection().execute(query)
     last = len(order)
     rows = sorted(result.cursor.fetchall(), key=lambda row: (order.get(row[0], last), row[1]))

@@ -1,4 +1,8 @@
-"""One try of one task in detail: what it was given, what it left, and why it failed."""
+"""A try of a task in detail: its rendered fields, its XComs, its error, and the end of its log.
+
+Runs in the threads of the gateway's pool; one read transaction for each request. Frames of an error are shown with
+the code that was executed: the text of a file that has changed since is not shown.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,9 @@ from temporal_airflow_nb.gateway import log_reader
 from temporal_airflow_nb.gateway.lookup import Try, find_run, find_try
 from temporal_airflow_nb.gateway.queries import iso, xcom_value
 from temporal_airflow_nb.logs import task_error
-from temporal_airflow_nb.logs.task_log import seconds
+from temporal_airflow_nb.logs.task_log import Record, seconds
+from temporal_airflow_nb.messages.requests import TryRef
+from temporal_airflow_nb.messages.tasks import ErrorDetails, ErrorFrame, ShownXCom, TaskDetails, TryRow
 from temporal_airflow_nb.tasks.database import reading
 
 _XCOM_CHARS: Final = 2_000
@@ -34,18 +40,18 @@ _FAILED = frozenset({TaskInstanceState.FAILED, TaskInstanceState.UP_FOR_RETRY})
 _NOT_THE_USERS = (sysconfig.get_path("stdlib"), str(Path(errors.__file__).parent))
 
 
-def task(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int | None) -> dict[str, Any]:
-    """Return what is known of a try of a task, the latest one where ``try_number`` is None."""
+def task(request: TryRef) -> TaskDetails:
+    """Return a try of a task in detail; the latest if no try is named."""
     with reading() as session:
-        dag_run = find_run(dag_id, run_id, session)
-        one = find_try(dag_run, task_id, map_index, try_number, session)
+        dag_run = find_run(request.dag_id, request.run_id, session)
+        one = find_try(dag_run, request.task_id, request.map_index, request.try_number, session)
         state = _try_state(one)
         logged = log_reader.last_records(one)
         failure = task_error.find_failure(logged) if state in _FAILED else None
         fields = one.ti.rendered_task_instance_fields
         return {
-            "task_id": task_id,
-            "map_index": map_index,
+            "task_id": request.task_id,
+            "map_index": request.map_index,
             "try_number": one.number,
             "state": state,
             "operator": one.ti.custom_operator_name or one.ti.operator,
@@ -62,7 +68,7 @@ def _try_state(one: Try) -> str | None:
     return None if one.row.state is None else str(one.row.state)
 
 
-def _xcoms(ti: TI, session: Session) -> Iterator[dict[str, str]]:
+def _xcoms(ti: TI, session: Session) -> Iterator[ShownXCom]:
     query = select(XComModel.key, XComModel.value).filter_by(
         dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index
     )
@@ -71,17 +77,22 @@ def _xcoms(ti: TI, session: Session) -> Iterator[dict[str, str]]:
         yield {"key": key, "value": shorten(value if isinstance(value, str) else repr(value), _XCOM_CHARS)}
 
 
-def _tries(one: Try) -> Iterator[dict[str, Any]]:
-    before: dict[str, Any] = {"try_number": 0, "queued_dttm": None, "start_date": None}
+def _tries(one: Try) -> Iterator[TryRow]:
+    before: TryRow | None = None
     for row in one.former:
         before = _try(row)
         yield before
-    if one.ti.try_number > before["try_number"]:
-        latest = _try(one.ti)
-        yield latest | own_times(latest, before["queued_dttm"], before["start_date"])
+    latest = _try(one.ti)
+    number, queued, start = (
+        (0, None, None)
+        if before is None
+        else (before["try_number"], before["queued_dttm"], before["start_date"])
+    )
+    if latest["try_number"] > number:
+        yield {**latest, **own_times(latest, queued, start)}
 
 
-def _try(row: Any) -> dict[str, Any]:
+def _try(row: Any) -> TryRow:
     return {
         "try_number": row.try_number,
         "state": None if row.state is None else str(row.state),
@@ -99,16 +110,23 @@ def _next_retry(ti: TI) -> str | None:
     return iso(ti.next_retry_datetime())
 
 
-def _error(failure: Mapping[str, Any] | None, one: Try, session: Session) -> dict[str, Any] | None:
+def _error(failure: Record | None, one: Try, session: Session) -> ErrorDetails | None:
     if failure is None:
         return _worker_lost(one, session)
     at, sources = seconds(failure), _Sources(one, session)
     frames = [_frame(frame, at, sources) for frame in task_error.failure_frames(failure)]
-    return {**task_error.describe_failure(failure), "frames": frames}
+    error = task_error.describe_failure(failure)
+    return {
+        "type": error["type"],
+        "value": error["value"],
+        "more": error["more"],
+        "text": error["text"],
+        "frames": frames,
+    }
 
 
-def _worker_lost(one: Try, session: Session) -> dict[str, Any] | None:
-    """Return what was recorded of a try that its worker could tell nothing of."""
+def _worker_lost(one: Try, session: Session) -> ErrorDetails | None:
+    """Return what was recorded of a try whose worker was lost, and logged no error."""
     ti = one.ti
     which = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
     query = select(Log.extra).filter_by(event="worker lost", try_number=one.number, **which)
@@ -118,24 +136,25 @@ def _worker_lost(one: Try, session: Session) -> dict[str, Any] | None:
     return {"type": "Worker lost", "value": reason, "more": [], "text": "", "frames": []}
 
 
-def _frame(frame: Mapping[str, Any], at: float | None, sources: _Sources) -> dict[str, Any]:
-    filename, lineno = str(frame.get("filename")), int(frame.get("lineno") or 0)
-    told = {
+def _frame(frame: Mapping[str, object], at: float | None, sources: _Sources) -> ErrorFrame:
+    filename, lineno, name = str(frame.get("filename")), frame.get("lineno"), frame.get("name")
+    lineno = lineno if isinstance(lineno, int) else 0
+    shown: ErrorFrame = {
         "filename": filename,
         "lineno": lineno,
-        "name": frame.get("name"),
+        "name": None if name is None else str(name),
         "line": "",
         "cell": None,
         "user": _is_users(filename),
     }
-    if told["user"]:
+    if shown["user"]:
         source = sources.of(filename, at)
         lines = split_lines(source)
-        told["context"] = lines_around(source, lineno, _AROUND)
-        told["line"] = lines[lineno - 1].strip() if 0 < lineno <= len(lines) else ""
+        shown["context"] = lines_around(source, lineno, _AROUND)
+        shown["line"] = lines[lineno - 1].strip() if 0 < lineno <= len(lines) else ""
         cell = find_cell(source, lineno)
-        told["cell"] = None if cell is None else str(cell)
-    return told
+        shown["cell"] = None if cell is None else str(cell)
+    return shown
 
 
 def _is_users(filename: str) -> bool:
@@ -143,7 +162,7 @@ def _is_users(filename: str) -> bool:
 
 
 class _Sources:
-    """The text of files as they were executed by a try, as far as that can be known."""
+    """The text of files as a try executed them, as far as that is known."""
 
     def __init__(self, one: Try, session: Session) -> None:
         self._code = session.scalar(select(DagCode).where(DagCode.dag_version_id == one.row.dag_version_id))
@@ -152,7 +171,8 @@ class _Sources:
         )
 
     def of(self, filename: str, at: float | None) -> str:
-        """Return the text of a file at a moment, seconds since the epoch; nothing if it has changed since."""
+        """Return the text of a file at a time, in seconds since the epoch; empty if the file has changed since."""
+        # The code of the try's DAG version, if it was stored before the error.
         if self._code is not None and self._is_dag_file(filename, self._code):
             return self._code.source_code if at is None or self._code.last_updated.timestamp() <= at else ""
         path = Path(filename)

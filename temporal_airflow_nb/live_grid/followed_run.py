@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from temporal_airflow_nb.client.protocol import Client, Snapshot
+from temporal_airflow_nb.client.protocol import StackClient
+from temporal_airflow_nb.messages.runs import RunSnapshot
 
 
 class FollowedRun(Protocol):
@@ -15,10 +16,12 @@ class FollowedRun(Protocol):
     run_id: str
 
     @property
-    def client(self) -> Client:
+    def client(self) -> StackClient:
         """The client of the run's stack."""
+        ...
 
     def subscribe(
-        self, listener: Callable[[Snapshot], None], *, every_change: bool = True
+        self, listener: Callable[[RunSnapshot], None], *, every_change: bool = True
     ) -> Callable[[], None]:
         """Call ``listener`` with snapshots of the run; return a function that ends the calls."""
+        ...

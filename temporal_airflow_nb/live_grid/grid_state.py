@@ -13,9 +13,10 @@ from typing import Any
 
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, PRIORITY, STATE_STYLES, format_state
+from temporal_airflow_nb.messages.grid import Counts, GridChanges, GridRun, GridTask, Structure, TaskKey
 
-Answer = Mapping[str, Any]
 Delta = dict[str, Any]
+"""A change as a page takes it: its ``type``, and what has changed by name."""
 
 _PAGE_STYLES = {
     state: {"color": style.color, "sign": style.sign, "words": format_state(state)}
@@ -51,27 +52,27 @@ class GridState:
         self.links: Mapping[str, str] = {}
         self._now: str | None = None
         self._received_at = 0.0
-        self._structure: Mapping[str, Any] | None = None
-        self._runs: dict[str, Mapping[str, Any]] = {}
-        self._tasks: dict[tuple[str, int], Mapping[str, Any]] = {}
-        self._cells: dict[str, dict[str, Mapping[str, int]]] = {}
+        self._structure: Structure | None = None
+        self._runs: dict[str, GridRun] = {}
+        self._tasks: dict[TaskKey, GridTask] = {}
+        self._cells: dict[str, dict[str, Counts]] = {}
 
     @property
-    def run(self) -> Mapping[str, Any]:
-        """The run in focus."""
-        return self._runs.get(self.run_id, {})
+    def run(self) -> GridRun | None:
+        """The run in focus; None before the first answer."""
+        return self._runs.get(self.run_id)
 
     @property
     def ended(self) -> bool:
         """Whether the run in focus has ended."""
-        return self.run.get("state") in FINAL_RUN_STATES
+        return self.run is not None and self.run["state"] in FINAL_RUN_STATES
 
     @property
-    def failed(self) -> list[Mapping[str, Any]]:
+    def failed(self) -> list[GridTask]:
         """The failed task instances of the run."""
         return [task for task in self._tasks.values() if task["state"] == "failed"]
 
-    def apply(self, answer: Answer) -> Delta | None:
+    def apply(self, answer: GridChanges) -> Delta | None:
         """Merge the stack's answer.
 
         Returns
@@ -83,7 +84,7 @@ class GridState:
         self.cursor = answer["cursor"]
         self._now = answer["now"]
         self._received_at = time.monotonic()
-        self.links = answer.get("links") or self.links
+        self.links = answer["links"] or self.links
         if answer["full"]:
             self._replace(answer)
             self.seq += 1
@@ -97,7 +98,7 @@ class GridState:
         sent = {name: value for name, value in answer.items() if name not in _NOT_FOR_PAGES}
         return {"type": "delta", "seq": self.seq, **sent, "runs": runs}
 
-    def full_state(self) -> dict[str, Any]:
+    def full_state(self) -> dict[str, object]:
         """Return the whole state for the page."""
         return {
             "seq": self.seq,
@@ -114,15 +115,15 @@ class GridState:
             "state_order": [*PRIORITY],
         }
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, object]:
         """Return the run in focus as input for :func:`temporal_airflow_nb.display.model.grid`."""
         run = self.run
         return {
             "dag_id": self.dag_id,
             "run_id": self.run_id,
-            "state": run.get("state"),
-            "start_date": run.get("start_date"),
-            "end_date": run.get("end_date"),
+            "state": None if run is None else run["state"],
+            "start_date": None if run is None else run["start_date"],
+            "end_date": None if run is None else run["end_date"],
             "tasks": self._tasks_in_order(),
             "links": dict(self.links),
         }
@@ -134,13 +135,13 @@ class GridState:
         elapsed = timedelta(seconds=time.monotonic() - self._received_at)
         return (datetime.fromisoformat(self._now) + elapsed).isoformat()
 
-    def _replace(self, answer: Answer) -> None:
+    def _replace(self, answer: GridChanges) -> None:
         self._structure = answer["structure"]
         self._runs = {run["run_id"]: run for run in answer["runs"]}
         self._tasks = {_key(task): task for task in answer["tasks"]}
         self._cells = {run_id: dict(cells) for run_id, cells in answer["cells"].items()}
 
-    def _merge(self, answer: Answer) -> None:
+    def _merge(self, answer: GridChanges) -> None:
         self._structure = answer["structure"] or self._structure
         for run in answer["runs"]:
             self._runs[run["run_id"]] = run
@@ -154,16 +155,16 @@ class GridState:
             self._runs.pop(run_id, None)
             self._cells.pop(run_id, None)
 
-    def _tasks_in_order(self) -> list[Mapping[str, Any]]:
-        nodes = (self._structure or {}).get("nodes") or ()
+    def _tasks_in_order(self) -> list[GridTask]:
+        nodes = [] if self._structure is None else self._structure["nodes"]
         order = {node["id"]: position for position, node in enumerate(nodes)}
         return sorted(
             self._tasks.values(), key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"])
         )
 
-    def _runs_newest_first(self) -> list[Mapping[str, Any]]:
-        return sorted(self._runs.values(), key=lambda run: str(run.get("run_after") or ""), reverse=True)
+    def _runs_newest_first(self) -> list[GridRun]:
+        return sorted(self._runs.values(), key=lambda run: run["run_after"] or "", reverse=True)
 
 
-def _key(task: Mapping[str, Any]) -> tuple[str, int]:
+def _key(task: GridTask) -> TaskKey:
     return task["task_id"], task["map_index"]

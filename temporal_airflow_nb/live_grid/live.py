@@ -29,6 +29,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from temporal_airflow_nb.client.capabilities import Operation
 from temporal_airflow_nb.display import ipython
 from temporal_airflow_nb.display.failures import SHOWN
 from temporal_airflow_nb.display.model import Instance, build_grid, format_duration, parse_time
@@ -39,9 +40,11 @@ from temporal_airflow_nb.live_grid.output import METADATA, Document, current_cel
 from temporal_airflow_nb.live_grid.poller import GridPoller
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.client.protocol import Snapshot
     from temporal_airflow_nb.live_grid.followed_run import FollowedRun
+    from temporal_airflow_nb.live_grid.grid_state import Delta
     from temporal_airflow_nb.live_grid.widget import RunWidget
+    from temporal_airflow_nb.messages.runs import RunSnapshot
+    from temporal_airflow_nb.messages.tasks import TaskDetails
 
 __all__ = ["METADATA", "LiveGrid", "close_all", "make_widget", "show"]
 
@@ -57,8 +60,14 @@ _MAX_OPEN = 50
 _LOST = "The connection to the stack is lost. Trying again; the run continues as soon as its worker is back."
 _REFUSED = "The stack can't report the progress of the run. Trying again."
 
-# The names that pages use for operations, where they differ.
-_PAGE_NAMES = {"log_tail": "log"}
+# The operations that a page asks for, by the names that the page has for them.
+_PAGE_OPERATIONS: Mapping[Operation, str] = {
+    "cancel_run": "cancel",
+    "clear_tasks": "clear",
+    "mark_tasks": "mark",
+    "get_task": "task",
+    "tail_log": "log",
+}
 
 # Changed without a lock: appending and removing are atomic, and loops go over a copy.
 _open: list[LiveGrid] = []
@@ -129,7 +138,7 @@ class LiveGrid:
         self._note = ""
         self._changed_at = time.monotonic()
         # Try number and details of failed task instances, by task id and map index.
-        self._details: dict[tuple[str, int], tuple[int, Mapping[str, Any]]] = {}
+        self._details: dict[tuple[str, int], tuple[int, TaskDetails]] = {}
         self._details_seq: int | None = None
         self._details_lock = threading.Lock()
 
@@ -172,7 +181,7 @@ class LiveGrid:
         view
             The view that the widget shows first: ``"grid"``, ``"graph"`` or ``"gantt"``.
         """
-        self.address = self.address or getattr(run.client, "address", None)
+        self.address = self.address or run.client.address
         self.poller = GridPoller(run.client, run.dag_id, run.run_id)
         self._view = view
         self._run = run
@@ -218,18 +227,20 @@ class LiveGrid:
             with suppress(Exception):
                 self.widget.close()
 
-    def full_state(self) -> dict[str, Any]:
+    def full_state(self) -> dict[str, object]:
         """Return the whole state for the page."""
         with self.poller.lock:
             state = self.poller.state.full_state()
+        client = self.poller.client
         return {
             **state,
-            "connection": {"ok": self.poller.connected, "text": "" if self.poller.connected else _LOST},
-            "production": getattr(self.poller.client, "production", None),
-            "can_act": getattr(self.poller.client, "can_act", True),
+            "connection": {"ok": self.poller.is_connected, "text": "" if self.poller.is_connected else _LOST},
+            "production": client.production,
+            "can_act": not ({"clear_tasks", "mark_tasks"} & client.refusals.keys()),
             "refused": {
-                _PAGE_NAMES.get(op, op): reason
-                for op, reason in getattr(self.poller.client, "refused", {}).items()
+                name: client.refusals[operation].reason
+                for operation, name in _PAGE_OPERATIONS.items()
+                if operation in client.refusals
             },
             "follows": not self._closed.is_set(),
         }
@@ -251,7 +262,7 @@ class LiveGrid:
         """Poll for changes now."""
         self._wake_event.set()
 
-    def _answer(self, request: Mapping[str, Any]) -> Any:
+    def _answer(self, request: page_requests.Request) -> Any:
         self._document.is_mounted = True
         return page_requests.answer(self, request)
 
@@ -320,11 +331,12 @@ class LiveGrid:
         if self._is_outdated():
             return max(0.05, self._document.seconds_until_due)
         if self._document.needs_new_clocks and not self.poller.state.ended:
-            start = parse_time(self.poller.state.run.get("start_date"))
+            run = self.poller.state.run
+            start = parse_time(run["start_date"] if run else None)
             return max(self._document.seconds_until_due, _clock_interval(start))
         return _LONG_POLL
 
-    def _send_change(self, delta: dict[str, Any] | None) -> None:
+    def _send_change(self, delta: Delta | None) -> None:
         if delta is None:
             return
         self._changed_at = time.monotonic()
@@ -345,7 +357,7 @@ class LiveGrid:
         if info.cell_id == self.cell:
             self.close()
 
-    def _on_run_end(self, snapshot: Snapshot) -> None:
+    def _on_run_end(self, snapshot: RunSnapshot) -> None:
         # Called by the thread that waits for the run. It publishes the end itself, before the other thread does: its
         # cell may be the last one of the notebook, and nbclient records no update after the last cell.
         if self.poller.state.run_id != snapshot["run_id"]:
@@ -400,17 +412,14 @@ class LiveGrid:
                 if details.get(key, (None,))[0] == instance.try_number:
                     continue
                 with suppress(TemporalAirflowError):
-                    answer = self.poller.call(
-                        "task",
-                        timeout=_DETAILS_TIMEOUT,
-                        task_id=instance.task_id,
-                        map_index=instance.map_index,
-                    )
+                    client = self.poller.client.with_limits(timeout=_DETAILS_TIMEOUT)
+                    followed = self.poller.state
+                    answer = client.get_task(followed.dag_id, followed.run_id, *key)
                     details[key] = (instance.try_number, answer)
             if len(self._known_details(failures)) == len(failures):
                 self._details_seq = seq
 
-    def _known_details(self, failed: list[Instance]) -> dict[tuple[str, int], Mapping[str, Any]]:
+    def _known_details(self, failed: list[Instance]) -> dict[tuple[str, int], TaskDetails]:
         """Return the details of the first failures, as far as they are known."""
         details = self._details
         keys = [(instance.task_id, instance.map_index) for instance in failed[:SHOWN]]

@@ -7,17 +7,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.display.commands import suggest_commands
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.live_grid.poller import GridPoller
+from temporal_airflow_nb.messages.requests import ClearTasks, MarkTasks
 
-_ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "cancel": (),
-    "mark": ("state", "task_ids", "map_indexes", "upstream", "downstream"),
-    "clear": ("task_ids", "map_indexes", "upstream", "downstream", "only_failed"),
-}
+if TYPE_CHECKING:
+    from temporal_airflow_nb.client.protocol import StackClient
+    from temporal_airflow_nb.messages.runs import ActionResult
+    from temporal_airflow_nb.messages.tasks import LogTail
+
+Request = Mapping[str, Any]
+"""A page's request: ``op``, and arguments by name."""
+
+_ACTION_SECONDS = 60.0
 
 
 class PageOwner(Protocol):
@@ -25,7 +30,7 @@ class PageOwner(Protocol):
 
     poller: GridPoller
 
-    def full_state(self) -> dict[str, Any]:
+    def full_state(self) -> dict[str, object]:
         """Return the whole state for the page."""
 
     def focus(self, run_id: str) -> None:
@@ -38,7 +43,7 @@ class PageOwner(Protocol):
         """Poll for changes now."""
 
 
-def answer(live: PageOwner, request: Mapping[str, Any]) -> Any:
+def answer(live: PageOwner, request: Request) -> Any:
     """Return the answer to a request.
 
     Raises
@@ -53,59 +58,103 @@ def answer(live: PageOwner, request: Mapping[str, Any]) -> Any:
     return handler(live, request)
 
 
-def _mounted(live: PageOwner, _: Mapping[str, Any]) -> dict[str, Any]:
+def _mounted(live: PageOwner, _: Request) -> dict[str, object]:
     live.wake()
     with live.poller.lock:
         return {"seq": live.poller.state.seq}
 
 
-def _full(live: PageOwner, _: Mapping[str, Any]) -> dict[str, Any]:
+def _full(live: PageOwner, _: Request) -> dict[str, object]:
     return live.full_state()
 
 
-def _task(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
-    instance = _instance(request)
-    details = live.poller.call("task", **instance, try_number=request.get("try_number"))
-    next_calls = suggest_commands(instance["task_id"], instance["map_index"], details.get("state"))
-    return {**details, "commands": next_calls}
+def _task(live: PageOwner, request: Request) -> dict[str, object]:
+    state, which = live.poller.state, _instance(request)
+    details = live.poller.client.get_task(
+        state.dag_id, state.run_id, *which, try_number=request.get("try_number")
+    )
+    return {**details, "commands": suggest_commands(*which, details["state"])}
 
 
-def _log(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
-    return live.poller.call(
-        "log_tail",
-        **_instance(request),
+def _log(live: PageOwner, request: Request) -> LogTail:
+    state = live.poller.state
+    return live.poller.client.tail_log(
+        state.dag_id,
+        state.run_id,
+        *_instance(request),
         try_number=request.get("try_number"),
         after=request.get("after") or 0,
     )
 
 
-def _act(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
-    action = str(request.get("action"))
-    if action not in _ACTIONS:
+def _act(live: PageOwner, request: Request) -> dict[str, int]:
+    name = str(request.get("action"))
+    action = _ACTIONS.get(name)
+    if action is None:
         raise InvalidInputError(
-            f"There is no action {action!r}.", hint=f"The actions are {', '.join(sorted(_ACTIONS))}."
+            f"There is no action {name!r}.", hint=f"The actions are {', '.join(sorted(_ACTIONS))}."
         )
-    body = {name: request[name] for name in _ACTIONS[action] if request.get(name) is not None}
-    result = live.poller.call(action, timeout=60.0, **body)
+    state = live.poller.state
+    client = live.poller.client.with_limits(timeout=_ACTION_SECONDS)
+    result = action(client, state.dag_id, state.run_id, request)
     live.wake()
     return {"affected": len(result["affected"])}
 
 
-def _focus(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+def _cancel(client: StackClient, dag_id: str, run_id: str, _: Request) -> ActionResult:
+    return client.cancel_run(dag_id, run_id)
+
+
+def _clear(client: StackClient, dag_id: str, run_id: str, request: Request) -> ActionResult:
+    return client.clear_tasks(
+        ClearTasks(
+            dag_id,
+            run_id,
+            request.get("task_ids"),
+            request.get("map_indexes"),
+            upstream=bool(request.get("upstream")),
+            downstream=bool(request.get("downstream")),
+            only_failed=bool(request.get("only_failed")),
+        )
+    )
+
+
+def _mark(client: StackClient, dag_id: str, run_id: str, request: Request) -> ActionResult:
+    return client.mark_tasks(
+        MarkTasks(
+            dag_id,
+            run_id,
+            str(request.get("state")),
+            request.get("task_ids"),
+            request.get("map_indexes"),
+            upstream=bool(request.get("upstream")),
+            downstream=bool(request.get("downstream")),
+        )
+    )
+
+
+_ACTIONS: Mapping[str, Callable[[StackClient, str, str, Request], ActionResult]] = {
+    "cancel": _cancel,
+    "clear": _clear,
+    "mark": _mark,
+}
+
+
+def _focus(live: PageOwner, request: Request) -> dict[str, object]:
     live.focus(str(request["run_id"]))
     return {}
 
 
-def _view(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+def _view(live: PageOwner, request: Request) -> dict[str, object]:
     live.show_view(str(request["view"]))
     return {}
 
 
-def _instance(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {"task_id": str(request["task_id"]), "map_index": int(request.get("map_index", -1))}
+def _instance(request: Request) -> tuple[str, int]:
+    return str(request["task_id"]), int(request.get("map_index", -1))
 
 
-_HANDLERS: Mapping[str, Callable[[PageOwner, Mapping[str, Any]], Any]] = {
+_HANDLERS: Mapping[str, Callable[[PageOwner, Request], Any]] = {
     "mounted": _mounted,
     "full": _full,
     "task": _task,

@@ -7,17 +7,17 @@ while it waits for the stack, and no thread takes another lock while it holds th
 
 from __future__ import annotations
 
-import copy
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from temporal_airflow_nb.errors import ServiceUnavailableError
 from temporal_airflow_nb.live_grid.grid_state import Delta, GridState
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.client.protocol import StackClient
+    from temporal_airflow_nb.messages.grid import GridChanges
 
-_RUNS = 14
+_ANSWER_SECONDS = 20.0
 
 
 class GridPoller:
@@ -26,24 +26,25 @@ class GridPoller:
     Parameters
     ----------
     client
-        Asks the stack.
+        The client of the stack.
     dag_id, run_id
         The run whose task instances are fetched first.
 
     Attributes
     ----------
-    connected : bool
+    client : StackClient
+        Asks once, without retries.
+    is_connected : bool
         Whether the last poll reached the stack.
     lock : threading.RLock
         Protects ``state``.
     """
 
-    def __init__(self, client: Client, dag_id: str, run_id: str) -> None:
+    def __init__(self, client: StackClient, dag_id: str, run_id: str) -> None:
         self._retrying_client = client
         # Without retries, so that a lost connection is shown at once.
-        self.client = copy.copy(client)
-        self.client.patience = 0.0
-        self.connected = True
+        self.client = client.without_retries(timeout=_ANSWER_SECONDS)
+        self.is_connected = True
         self.lock = threading.RLock()
         self.state = GridState(dag_id, run_id)
         # Counts the answers. An answer to an older question would undo changes that a later one brought.
@@ -76,9 +77,9 @@ class GridPoller:
         try:
             answer = self._request(self._retrying_client if retry else self.client, run_id, cursor, timeout)
         except ServiceUnavailableError:
-            self.connected = False
+            self.is_connected = False
             raise
-        self.connected = True
+        self.is_connected = True
         with self.lock:
             if epoch != self._epoch:
                 return None
@@ -99,13 +100,5 @@ class GridPoller:
             self.state.focus(run_id)
             return self.state.apply(answer)
 
-    def _request(self, client: Client, run_id: str, after: str | None, timeout: float) -> dict[str, Any]:
-        return client.call(
-            "feed", timeout=timeout, dag_id=self.state.dag_id, run_id=run_id, runs=_RUNS, after=after
-        )
-
-    def call(self, op: str, *, timeout: float = 20.0, **body: Any) -> dict[str, Any]:
-        """Call an operation on the run that the state shows."""
-        return self.client.call(
-            op, timeout=timeout, dag_id=self.state.dag_id, run_id=self.state.run_id, **body
-        )
+    def _request(self, client: StackClient, run_id: str, after: str | None, timeout: float) -> GridChanges:
+        return client.get_grid_changes(self.state.dag_id, run_id, after=after, timeout=timeout)

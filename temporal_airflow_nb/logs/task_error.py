@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypedDict
+from typing import Final
 
 from temporal_airflow_nb.logs.task_log import Record, TaskLog, seconds, traceback_lines
-
-
-class FailureText(TypedDict):
-    """The reason of a failure as text."""
-
-    type: str | None
-    """Class of the exception, or the event that a process's end is logged as."""
-    value: str | None
-    """Message of the exception, or how the process ended."""
-    more: list[str]
-    """One line each for the exception's notes, its causes, and the members of an exception group."""
-    text: str
-    """The traceback."""
-
+from temporal_airflow_nb.messages.tasks import ErrorSummary
 
 _TASK_FAILED: Final = "Task failed with exception"
 # Events that Airflow logs when a process ends without an exception, and the fields of these records that are shown.
@@ -44,7 +31,7 @@ def find_failure(records: Sequence[Record]) -> Record | None:
     return next(reversed(of_task or ended or raised), None)
 
 
-def describe_failure(record: Record) -> FailureText:
+def describe_failure(record: Record) -> ErrorSummary:
     """Return the record that :func:`find_failure` has found, in a form to show.
 
     Returns
@@ -90,7 +77,7 @@ def last_lines(
     return TaskLog(shown, number).splitlines()[-most:]
 
 
-def _describe_exit(record: Record) -> FailureText:
+def _describe_exit(record: Record) -> ErrorSummary:
     what, _, rest = str(record.get("event")).partition(". ")
     how = (f"{prefix}{record[name]}" for name, prefix in _EXIT_FIELDS.items() if record.get(name) is not None)
     return {"type": what, "value": ". ".join(part for part in (*how, rest) if part), "more": [], "text": ""}

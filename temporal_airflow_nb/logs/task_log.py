@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, TypedDict
+from typing import Any
 
 from temporal_airflow_nb.cells.line_map import replace_files_with_cells
 from temporal_airflow_nb.display.model import shorten
+from temporal_airflow_nb.messages.tasks import LogLine
 
 Record = Mapping[str, Any]
 """A log record of Airflow as structlog has written it, with any fields."""
@@ -23,14 +24,6 @@ _VALUE_WIDTH = 60
 _CAUSE_LINE = "The above exception was the direct cause of the following exception:"
 _CONTEXT_LINE = "During handling of the above exception, another exception occurred:"
 _INSIDE_AIRFLOW = re.compile(r"site-packages[/\\]airflow[/\\]")
-
-
-class LogLine(TypedDict):
-    """A record of a log as it is shown."""
-
-    time: str | None
-    level: str
-    text: str
 
 
 class TaskLog(str):

@@ -8,7 +8,6 @@ an old one, and the next completion the new one.
 from __future__ import annotations
 
 import argparse
-import copy
 import re
 import threading
 import time
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 _MAX_WAIT = 0.08
 _FRESH_SECONDS = 2.0
 _MAX_RUNS = 200
+_ANSWER_SECONDS = 1.0
 
 _MAGIC = re.compile(r"\s*%%?(temporal_\w+)\s+(.*)$", re.DOTALL)
 _TASK = re.compile(
@@ -167,7 +167,7 @@ def _complete_task(name: str, method: str, line: str) -> list[str]:
 
 
 def _request_task_ids(run: Run) -> list[str]:
-    known = run._impatient_client.call("run", timeout=1.0, dag_id=run.dag_id, run_id=run.run_id)
+    known = run.client.without_retries(timeout=_ANSWER_SECONDS).get_run(run.dag_id, run.run_id)
     return [task["task_id"] for task in known["tasks"]]
 
 
@@ -177,8 +177,6 @@ def _list_ids(*, with_runs: bool) -> list[str]:
 
 
 def _request_ids(*, with_runs: bool) -> list[str]:
-    client = copy.copy(current.client())
-    client.patience = 0.0
-    known = client.call("runs", timeout=1.0, limit=_MAX_RUNS)["runs"]
+    known = current.client().without_retries(timeout=_ANSWER_SECONDS).list_runs(limit=_MAX_RUNS)
     dag_ids = [run["dag_id"] for run in known]
     return [*dag_ids, *(run["run_id"] for run in known)] if with_runs else dag_ids

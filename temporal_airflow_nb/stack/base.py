@@ -1,4 +1,4 @@
-"""What every kind of stack offers: runs of DAG files, by way of its gateway."""
+"""The base of all stacks: services that run DAGs, and the client that asks them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from temporal_airflow_nb.dag_runs.conf import checked_conf
 from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.messages.requests import SubmitFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.client.protocol import StackClient
     from temporal_airflow_nb.dag_runs.run import Run
+    from temporal_airflow_nb.messages.requests import WorkerLost
 
 MODES = ("deep",)
 
 
 class Stack(ABC):
-    """Services that run DAGs. A context manager: entering starts, leaving ends what entering started."""
+    """Services that run DAGs. A context manager: entering starts them, leaving ends what entering started."""
 
     @property
     @abstractmethod
-    def client(self) -> Client:
-        """What operations are called through: the client of the stack's gateway, mostly."""
+    def client(self) -> StackClient:
+        """The client that carries out operations of this stack."""
 
     @property
     @abstractmethod
@@ -73,33 +75,33 @@ class Stack(ABC):
         path
             The DAG file.
         dag_id
-            Which of the file's DAGs; may be left out where there is one.
+            Which of the file's DAGs; may be omitted if there is one.
         conf
             The run's ``conf``: values for the DAG's params.
         params
-            The same, but that a name which the DAG hasn't got is an error.
+            As ``conf``, but a name that the DAG's params don't have is an error.
         mode
             ``"deep"``: on Airflow's metadata database.
         run_id
-            Id of the run; made from the time where left out.
+            Id of the run; made from the time if omitted.
         logical_date
-            The run's logical date, with a time zone; now where left out.
+            The run's logical date, with a time zone; now if omitted.
         connections, variables
-            Files with the connections and variables that the tasks ask for, as ``airflow connections export``
-            and ``airflow variables export`` write them.
+            Files with connections and variables for the tasks, as ``airflow connections export`` and ``airflow
+            variables export`` write them.
         worker_lost
-            What becomes of a try whose worker was lost: ``"rerun"`` or ``"fail"``; as the worker is set if None.
+            What to do with a try whose worker was lost: ``"rerun"`` or ``"fail"``; the worker's setting if None.
 
         Raises
         ------
         DagFileError
             The file is missing or can't be imported.
         DagNotFoundError
-            It has no such DAG, or several and ``dag_id`` doesn't say which.
+            It has no such DAG, or has several and ``dag_id`` is omitted.
         InvalidConfError
             The DAG's params refuse ``conf`` or ``params``.
         PreflightError
-            The DAG can't be run as it is.
+            A check found an error in the DAG.
 
         Examples
         --------
@@ -110,19 +112,22 @@ class Stack(ABC):
         from temporal_airflow_nb.dag_runs.run import Run
 
         _check_mode(mode)
-        answer = self.client.call(
-            "submit",
-            path=_absolute(path, "path"),
-            dag_id=dag_id,
-            conf=checked_conf(conf),
-            params=checked_conf(params, "params"),
-            worker_lost=worker_lost,
-            run_id=run_id,
-            logical_date=_checked_date(logical_date),
-            connections=None if connections is None else _absolute(connections, "connections"),
-            variables=None if variables is None else _absolute(variables, "variables"),
+        client = self.client
+        submitted = client.submit_file(
+            SubmitFile(
+                _absolute(path, "path"),
+                dag_id,
+                conf=checked_conf(conf),
+                params=checked_conf(params, "params"),
+                # The gateway refuses other values.
+                worker_lost=cast("WorkerLost | None", worker_lost),
+                run_id=run_id,
+                logical_date=_checked_date(logical_date),
+                connections=None if connections is None else _absolute(connections, "connections"),
+                variables=None if variables is None else _absolute(variables, "variables"),
+            )
         )
-        return Run(self.client, answer["dag_id"], answer["run_id"])
+        return Run(client, submitted["dag_id"], submitted["run_ids"][0])
 
 
 def _check_mode(mode: str) -> None:

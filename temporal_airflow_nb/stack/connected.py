@@ -1,4 +1,8 @@
-"""Doors to a configured Airflow and Temporal: by Airflow's database, by its REST API, or by Temporal alone."""
+"""Connections to a configured Airflow and Temporal, in the place of an embedded stack.
+
+A connection has one of three clients: that of a gateway on Airflow's database, in a private process; that of
+Airflow's REST API; or that of Temporal alone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +22,7 @@ from temporal_airflow_nb.config.temporal import (
     connect_settings,
     is_configured,
 )
-from temporal_airflow_nb.errors import ServiceUnavailableError, UnavailableHereError
+from temporal_airflow_nb.errors import ServiceUnavailableError
 from temporal_airflow_nb.stack import current, endpoints, processes, state_folder
 from temporal_airflow_nb.stack.base import Stack
 from temporal_airflow_nb.stack.manager import control
@@ -27,21 +31,24 @@ from temporal_airflow_nb.stack.state_folder import ServiceRow
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.client.protocol import StackClient
     from temporal_airflow_nb.dag_runs.run import Run
+    from temporal_airflow_nb.messages.tables import Table
 
-_PATIENCE = 10.0
-_NONE = "none: Temporal only"
+_CONNECT_SECONDS = 10.0
+_NO_AIRFLOW = "none: Temporal only"
 
 
-class _Gateway:
+class _PrivateGateway:
     """A private process that has Airflow loaded, on the database that the environment configures."""
 
     def __init__(self, profile: str | None) -> None:
         self._home: Path | None = None
         self._ownership: control.StackOwnership | None = None
-        # Without it, a host that swallows packets is waited for for minutes.
-        self._settings = {"PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT") or f"{_PATIENCE:.0f}"}
+        # Without it, libpq waits for minutes for a server that drops packets.
+        self._settings = {
+            "PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT") or f"{_CONNECT_SECONDS:.0f}"
+        }
         if profile is not None:
             self._settings["TEMPORAL_PROFILE"] = profile
 
@@ -65,19 +72,19 @@ class _Gateway:
         return state_folder.read_stack(self._home).get("services", []) if self._home else []
 
     @property
-    def client(self) -> Client | None:
+    def client(self) -> StackClient | None:
         if self._home is None or not state_folder.manager_is_running(self._home):
             return None
         gateway = state_folder.read_stack(self._home)["gateway"]
         return GatewayClient(gateway["address"], gateway["token"])
 
 
-class _Direct:
-    """A client in this process: the REST API's, or Temporal's."""
+class _DirectClient:
+    """A client in this process: that of the REST API, or that of Temporal."""
 
-    def __init__(self, name: str, address: str, make: Any) -> None:
+    def __init__(self, name: str, address: str, make: Callable[[], StackClient]) -> None:
         self._name, self._address, self._make = name, address, make
-        self.client: Any = None
+        self.client: StackClient | None = None
 
     def open(self) -> None:
         self.client = self._make()
@@ -89,8 +96,8 @@ class _Direct:
 
     @property
     def services(self) -> list[ServiceRow]:
-        told = "running" if self.client is not None else "stopped"
-        return [{"name": self._name, "state": told, "address": self._address, "pid": None}]
+        state = "running" if self.client is not None else "stopped"
+        return [{"name": self._name, "state": state, "address": self._address, "pid": None}]
 
 
 class ConnectedStack(Stack):
@@ -103,7 +110,7 @@ class ConnectedStack(Stack):
     airflow
         Address of Airflow's REST API.
     production
-        Patterns of profiles, namespaces and addresses that are production; as configured where left out.
+        Patterns of profiles, namespaces and addresses that are production; as configured if omitted.
     """
 
     def __init__(
@@ -116,7 +123,7 @@ class ConnectedStack(Stack):
         self._profile = profile
         self._settings = connect_settings(profile)
         address, namespace = self._settings["target_host"], self._settings["namespace"]
-        door: _Gateway | _Direct
+        service: _PrivateGateway | _DirectClient
         named = True
         if airflow is not None:
             from temporal_airflow_nb.client.rest.client import RestClient, base_address
@@ -124,17 +131,19 @@ class ConnectedStack(Stack):
             url = base_address(airflow)
             self._airflow, names = f"REST {endpoints.masked(url)}", endpoints.endpoint_names(url)
             named = is_configured(profile)
-            history = self._history if named else None
-            door = _Direct("airflow", endpoints.masked(url), lambda: RestClient(airflow, history=history))
+            events = self._events if named else None
+            service = _DirectClient(
+                "airflow", endpoints.masked(url), lambda: RestClient(airflow, events=events)
+            )
         elif endpoints.database_is_configured(os.environ):
             url = endpoints.database_url(os.environ)
             self._airflow, names = f"database {url}", endpoints.endpoint_names(url)
-            door = _Gateway(profile)
+            service = _PrivateGateway(profile)
         else:
-            self._airflow, names = _NONE, []
-            door = _Direct("temporal", address, self._temporal_door)
-        self._door = door
-        self._temporal_client: Any = None
+            self._airflow, names = _NO_AIRFLOW, []
+            service = _DirectClient("temporal", address, self._connect_temporal)
+        self._service = service
+        self._temporal_client: StackClient | None = None
         self._temporal = f"{address} / {namespace}" if named else "not configured"
         chosen = endpoints.profile_in_use(profile)
         self._where = {
@@ -147,14 +156,14 @@ class ConnectedStack(Stack):
         }
 
     def __repr__(self) -> str:
-        if self._door.client is None:
+        if self._service.client is None:
             return "ConnectedStack(closed)"
         profile = f", profile {self._where['profile']!r}" if self._where["profile"] else ""
         alarm = ", production" if self._where["production"] else ""
         return f"ConnectedStack(Airflow {self._airflow}, Temporal {self._temporal}{profile}{alarm})"
 
     def start(self) -> Self:
-        """Connect; functions and magics work with this connection from now on.
+        """Connect; functions and magics use this connection from now on.
 
         Raises
         ------
@@ -163,23 +172,23 @@ class ConnectedStack(Stack):
         InvalidInputError
             A setting can't be used, or the REST API refuses the token.
         """
-        if self._door.client is None:
-            if isinstance(self._door, _Gateway):
+        if self._service.client is None:
+            if isinstance(self._service, _PrivateGateway):
                 _check_temporal(self._profile)
-            self._door.open()
+            self._service.open()
         current.use(self)
         return self
 
     def stop(self) -> None:
-        """Close the connection. The cluster and its runs go on."""
-        self._door.close()
+        """Close the connection. The cluster and its runs continue."""
+        self._service.close()
         if self._temporal_client is not None:
             self._temporal_client.close()
         if current.is_connected() and current.current() is self:
             current.use(None)
 
     def status(self) -> dict[str, Any]:
-        """Return the state of what the connection consists of, :attr:`where` it leads, and the variables it is from."""
+        """Return the connection's services with their states, :attr:`where` it leads, and the variables it uses."""
         names = (
             "AIRFLOW_HOME",
             "AIRFLOW_CONFIG",
@@ -191,7 +200,7 @@ class ConnectedStack(Stack):
         if self._profile is not None:
             env["TEMPORAL_PROFILE"] = self._profile
         return {
-            "services": self._door.services,
+            "services": self._service.services,
             "env": {**env, "TEMPORAL_TASK_QUEUE": environment.task_queue()},
             "where": self.where,
         }
@@ -202,7 +211,7 @@ class ConnectedStack(Stack):
         return dict(self._where)
 
     @property
-    def client(self) -> Client:
+    def client(self) -> StackClient:
         """The open connection.
 
         Raises
@@ -210,7 +219,7 @@ class ConnectedStack(Stack):
         ServiceUnavailableError
             It isn't open.
         """
-        client = self._door.client
+        client = self._service.client
         if client is None:
             raise ServiceUnavailableError(
                 "Not connected.", hint="Use connect() to connect to the cluster.", service="worker"
@@ -222,25 +231,29 @@ class ConnectedStack(Stack):
     def trigger(
         self, dag_id: str, *, conf: Mapping[str, Any] | None = None, run_id: str | None = None
     ) -> Run:
-        """Run a DAG that Airflow knows already; by the REST API alone.
+        """Run a DAG that Airflow knows already, through the REST API.
+
+        Parameters
+        ----------
+        dag_id
+            The DAG.
+        conf
+            The run's ``conf``.
+        run_id
+            Id of the run; made by Airflow if None.
 
         Raises
         ------
         DagNotFoundError
             Airflow has no such DAG.
         UnavailableHereError
-            The connection isn't one by the REST API.
+            The connection doesn't use the REST API.
         """
         from temporal_airflow_nb.dag_runs.run import Run
 
-        if not self._airflow.startswith("REST "):
-            raise UnavailableHereError(
-                "A DAG is triggered by its id through Airflow's REST API alone.",
-                hint='Run its file, or connect with connect(airflow="https://…").',
-                op="trigger",
-            )
-        answer = self.client.call("submit", dag_id=dag_id, conf=dict(conf or {}), run_id=run_id)
-        return Run(self.client, answer["dag_id"], answer["run_id"])
+        client = self.client
+        created = client.trigger_dag(dag_id, conf=dict(conf or {}), run_id=run_id)
+        return Run(client, created["dag_id"], created["run_id"])
 
     @property
     def links(self) -> dict[str, str]:
@@ -249,36 +262,36 @@ class ConnectedStack(Stack):
             return {}
         return {"airflow": self.client.address}
 
-    def _history(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return a run's events, for a door that has none."""
+    def _events(self, dag_id: str, run_id: str) -> Table:
+        """Return a run's events from Temporal, which the REST API doesn't have."""
         if self._temporal_client is None:
-            self._temporal_client = self._temporal_door()
-        return self._temporal_client.call("events", dag_id=dag_id, run_id=run_id)
+            self._temporal_client = self._connect_temporal()
+        return self._temporal_client.get_events_table(dag_id, run_id)
 
-    def _temporal_door(self) -> Any:
+    def _connect_temporal(self) -> StackClient:
         from temporal_airflow_nb.client.temporal.client import WorkflowClient
 
-        door = WorkflowClient(self._profile)
-        door.connect()
-        return door
+        client = WorkflowClient(self._profile)
+        client.connect()
+        return client
 
 
 def connect(profile: str | None = None, *, airflow: str | None = None) -> ConnectedStack:
     """Connect to a configured Airflow and Temporal, in place of an embedded stack.
 
-    Airflow is reached by its REST API where ``airflow`` names one; else by its database, where one is configured as
-    for Airflow's own command line (``AIRFLOW_CONFIG``, ``AIRFLOW_HOME`` with an ``airflow.cfg``,
-    ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN``); else not at all: runs are followed through Temporal then. Runs are
-    executed by the cluster's workers.
+    Airflow is reached through its REST API if ``airflow`` is given; else through its database, if one is configured
+    as for Airflow's own command line (``AIRFLOW_CONFIG``, ``AIRFLOW_HOME`` with an ``airflow.cfg``,
+    ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN``); else not at all: runs are followed through Temporal then. The cluster's
+    workers execute the runs.
 
     Parameters
     ----------
     profile
         A profile of ``temporal.toml``, with address, namespace, TLS or an API key; ``$TEMPORAL_PROFILE``, or
-        ``default``, where left out. ``TEMPORAL_*`` variables come before it.
+        ``default``, if omitted. ``TEMPORAL_*`` variables take precedence.
     airflow
-        Address of Airflow: ``"https://airflow.example.com"``. The token is ``$AIRFLOW_API_TOKEN``, or is asked for
-        with ``$AIRFLOW_API_USER`` and ``$AIRFLOW_API_PASSWORD``.
+        Address of Airflow: ``"https://airflow.example.com"``. The token is ``$AIRFLOW_API_TOKEN``, or Airflow is
+        asked for one with ``$AIRFLOW_API_USER`` and ``$AIRFLOW_API_PASSWORD``.
 
     Returns
     -------
@@ -313,19 +326,19 @@ def _patterns() -> Sequence[str]:
 
 
 def _check_temporal(profile: str | None) -> None:
-    """Refuse a Temporal that doesn't answer. In a thread: a notebook's own loop runs in this one."""
+    """Raise if Temporal doesn't answer. Asks in another thread: a notebook's event loop runs in this one."""
     failure: list[BaseException] = []
 
     async def ask() -> None:
-        await check_namespace(await connect_client(profile=profile, timeout=_PATIENCE))
+        await check_namespace(await connect_client(profile=profile, timeout=_CONNECT_SECONDS))
 
-    def look() -> None:
+    def run() -> None:
         try:
             asyncio.run(ask())
         except BaseException as error:
             failure.append(error)
 
-    thread = threading.Thread(target=look, name="temporal-airflow-connect")
+    thread = threading.Thread(target=run, name="temporal-airflow-connect")
     thread.start()
     thread.join()
     if failure:

@@ -17,7 +17,7 @@ from temporal_airflow_nb.config.environment import home_path
 from temporal_airflow_nb.errors import TemporalAirflowError, interruptible
 
 if TYPE_CHECKING:
-    from temporal_airflow_nb.client.protocol import Client
+    from temporal_airflow_nb.client.protocol import StackClient
     from temporal_airflow_nb.stack.base import Stack
     from temporal_airflow_nb.stack.local import LocalStack
 
@@ -57,7 +57,7 @@ def is_connected() -> bool:
     return _in_use is not None
 
 
-def client(home: str | os.PathLike[str] | None = None) -> Client:
+def client(home: str | os.PathLike[str] | None = None) -> StackClient:
     """Return the client of the stack in use.
 
     Raises

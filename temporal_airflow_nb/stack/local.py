@@ -230,7 +230,7 @@ class LocalStack(Stack):
         before = airflow_config.watched_bundles(self.home)
         name = airflow_config.watch_folder(self.home, folder)
         if name not in before and self._attach():
-            self.client.call("folders")
+            self.client.reload_folders()
             control.reload_folders(self.home)
         return name
 

@@ -1,1 +1,1 @@
-"""rest."""
+"""The client of Airflow's REST API."""

@@ -1,225 +1,288 @@
-"""A client of a configured Airflow that asks its REST API instead of a gateway."""
+"""The client of a configured Airflow, through its REST API instead of a gateway.
+
+Runs in the user's process. A lock guards the list of grids; each grid has its own lock, which is never taken
+while the list is locked.
+"""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from threading import Lock
-from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from temporal_airflow_nb.client.capabilities import Backend, refusals_of
+from temporal_airflow_nb.client.protocol import StackClient
 from temporal_airflow_nb.client.rest import actions, logs, tables, tasks
 from temporal_airflow_nb.client.rest.grid import RestGrid
 from temporal_airflow_nb.client.rest.http import RestApi, base_address, path_of
 from temporal_airflow_nb.client.rest.logs import RestLogTails
-from temporal_airflow_nb.client.rows import TASK_COLUMNS, as_columns
+from temporal_airflow_nb.client.rows import as_table
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
-from temporal_airflow_nb.errors import UnavailableHereError
+from temporal_airflow_nb.messages.grid import GridChanges
+from temporal_airflow_nb.messages.requests import (
+    GRID_RUNS,
+    ClearTasks,
+    JsonObject,
+    MarkTasks,
+    RespondToTask,
+)
+from temporal_airflow_nb.messages.runs import ActionResult, HumanAnswer, RunRow, RunSnapshot, Triggered
+from temporal_airflow_nb.messages.services import Pong
+from temporal_airflow_nb.messages.tables import TASK_COLUMNS, Table
+from temporal_airflow_nb.messages.tasks import Log, LogTail, TaskDetails, XCom
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["RestClient", "base_address"]
 
+T = TypeVar("T")
+
 _INTERVAL: Final = 1.0
 _GRIDS: Final = 16
-_WINDOW: Final = 14
-_LOOKS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
-    "xcoms": tasks.xcoms,
-    "logs": logs.logs,
-    "task": tasks.task,
-    "runs": tables.runs,
-    "runs_columns": tables.runs_columns,
-    "assets": tables.assets,
-    "dags": tables.dags,
-    "pools": tables.pools,
-}
-_ACTIONS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
-    "submit": actions.submit,
-    "cancel": actions.cancel,
-    "mark": actions.mark,
-    "clear": actions.clear,
-    "respond": actions.respond,
-}
 
 
-class RestClient:
+class RestClient(StackClient):
     """
-    Answers the operations of a gateway from Airflow's REST API. Safe in threads.
+    Carries out operations through Airflow's REST API. Safe to use from several threads.
+
+    The API has no long polls: whoever waits for a change asks once a second. Callers and copies share what is known of
+    a run's grid, so that a second caller costs nothing.
 
     Parameters
     ----------
     address
         Of Airflow, as in a browser.
-    patience
-        Seconds for which a question is asked again where nobody listens.
-    history
-        Returns the events of a run, by DAG id and run id, where Temporal is in reach too.
+    retry_for
+        Seconds for which a question is asked again if Airflow can't be reached. Actions are sent once.
+    events
+        Returns a run's events, by DAG id and run id, if Temporal is configured too.
 
     Raises
     ------
     ServiceUnavailableError
-        Nobody answers there.
+        Nothing answers at the address.
     InvalidInputError
-        What answers isn't Airflow, or refuses the token.
+        The server that answers isn't Airflow, or refuses the token.
     """
 
-    refused: Final = MappingProxyType(
-        {"submit": "A cell's file can't be handed to Airflow through its REST API."}
-    )
-    """What can't be asked for, by operation, and why."""
+    timeout: float = 60.0
+    """Not used: each request to Airflow may take 15 s."""
 
     def __init__(
         self,
         address: str,
         *,
-        patience: float = 10.0,
-        history: Callable[[str, str], dict[str, Any]] | None = None,
+        retry_for: float = 10.0,
+        events: Callable[[str, str], Table] | None = None,
     ) -> None:
-        self._api = RestApi(address, patience=patience)
-        self._history = history
+        self._api = RestApi(address, retry_for=retry_for)
+        self._events = events
         self.production: str | None = None
+        self.refusals = {
+            operation: refusal
+            for operation, refusal in refusals_of(Backend.REST).items()
+            if not (refusal.is_conditional and events is not None)
+        }
         self._tails = RestLogTails()
         self._grids: OrderedDict[tuple[str, str, int], RestGrid] = OrderedDict()
         self._lock = Lock()
+        # Raises if the address or the token is wrong.
         self._api.get("dags", limit=1)
 
     def __repr__(self) -> str:
         return f"RestClient({self.address!r})"
 
-    def __copy__(self) -> RestClient:
+    def __copy__(self) -> Self:
+        """Return a client that shares the token and the grids, but can have another ``retry_for``."""
         other = object.__new__(type(self))
-        other.__dict__ = {**self.__dict__, "_api": self._api.with_patience(self.patience)}
+        other.__dict__ = {**self.__dict__, "_api": copy.copy(self._api)}
         return other
 
     @property
     def address(self) -> str:
-        """Where Airflow is."""
+        """Airflow's address."""
         return self._api.address
 
     @property
-    def patience(self) -> float:
-        """Seconds for which a question is asked again where nobody listens."""
-        return self._api.patience
+    def retry_for(self) -> float:
+        """Seconds for which a question is asked again if Airflow can't be reached."""
+        return self._api.retry_for
 
-    @patience.setter
-    def patience(self, seconds: float) -> None:
-        self._api.patience = seconds
+    @retry_for.setter
+    def retry_for(self, seconds: float) -> None:
+        self._api.retry_for = seconds
 
     def close(self) -> None:
-        """Do nothing: no connection is kept open."""
+        """Do nothing: the client keeps no connection open."""
 
-    def call(self, op: str, *, timeout: float = 60.0, **body: Any) -> dict[str, Any]:
-        """Answer an operation as the gateway does; ``timeout`` is for how long ``watch`` and ``feed`` may wait.
+    def trigger_dag(
+        self, dag_id: str, *, conf: JsonObject | None = None, run_id: str | None = None
+    ) -> Triggered:
+        """Create a run of a DAG that Airflow knows already."""
+        return self._acted_on(dag_id, actions.trigger(self._api, dag_id, conf, run_id))
 
-        Raises
-        ------
-        UnavailableHereError
-            The REST API can't answer this operation.
-        TemporalAirflowError
-            What else Airflow refuses.
-        """
-        answer = getattr(self, f"_op_{op}", None)
-        if op in _LOOKS:
-            return _LOOKS[op](self._api, **body)
-        if op in _ACTIONS:
-            done = _ACTIONS[op](self._api, **body)
-            self._expire(body.get("dag_id"))
-            return done
-        if answer is None:
-            raise UnavailableHereError(
-                f"Airflow's REST API can't answer `{op}`.",
-                hint="Connect to Airflow's database for that: configure it as for Airflow's command line.",
-                op=op,
-            )
-        if op in ("watch", "feed"):
-            body["timeout"] = timeout
-        return answer(**body)
-
-    def _expire(self, dag_id: str | None) -> None:
-        with self._lock:
-            grids = [grid for grid in self._grids.values() if grid.dag_id == dag_id]
-        for grid in grids:
-            grid.expire()
-
-    def _op_ping(self) -> dict[str, Any]:
-        return {"airflow": self._api.get("version")["version"]}
-
-    def _op_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+    def get_run(self, dag_id: str, run_id: str) -> RunSnapshot:
+        """Return a run with all its task instances."""
         grid = self._grid(dag_id, run_id, 1)
         grid.refresh(self._api)
         instances, run = grid.tasks(), grid.run
-        told = {
+        snapshot: RunSnapshot = {
             "dag_id": dag_id,
             "run_id": run_id,
             "workflow_id": workflow_id(dag_id, run_id),
             "state": run["state"],
             "start_date": run["start_date"],
             "end_date": run["end_date"],
+            "version": "",
             "airflow_state_counts": dict(Counter(task["state"] or "none" for task in instances)),
-            "tasks": [{name: task[name] for name in TASK_COLUMNS} for task in instances],
+            "tasks": instances,
+            "links": {},
         }
-        digest = hashlib.sha1(json.dumps(told).encode(), usedforsecurity=False).hexdigest()[:16]
-        return {**told, "version": digest, "links": grid.links}
+        digest = hashlib.sha1(json.dumps(snapshot).encode(), usedforsecurity=False).hexdigest()[:16]
+        return {**snapshot, "version": digest, "links": grid.links}
 
-    def _op_watch(
+    def watch_run(
         self,
         dag_id: str,
         run_id: str,
-        timeout: float,
+        *,
         after: str | None = None,
         until_ended: bool = False,
-    ) -> dict[str, Any]:
-        def look() -> tuple[dict[str, Any], bool]:
-            told = self._op_run(dag_id, run_id)
-            ended = told["state"] in FINAL_RUN_STATES
-            return told, ended if until_ended else told["version"] != after
+        timeout: float = 30.0,
+    ) -> RunSnapshot:
+        """Wait for a run to change, or to end; see :meth:`StackClient.watch_run`."""
 
-        return self._until_news(look, timeout)
+        def ask() -> tuple[RunSnapshot, bool]:
+            snapshot = self.get_run(dag_id, run_id)
+            if until_ended:
+                return snapshot, snapshot["state"] in FINAL_RUN_STATES
+            return snapshot, snapshot["version"] != after
 
-    def _op_feed(
-        self, dag_id: str, run_id: str, timeout: float, runs: int = _WINDOW, after: str | None = None
-    ) -> dict[str, Any]:
+        return _ask_until_news(ask, timeout)
+
+    def list_runs(self, dag_id: str | None = None, *, limit: int = 100) -> list[RunRow]:
+        """Return the latest runs, newest first."""
+        return tables.runs(self._api, dag_id, limit)
+
+    def get_grid_changes(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        after: str | None = None,
+        runs: int = GRID_RUNS,
+        timeout: float = 30.0,
+    ) -> GridChanges:
+        """Wait for a DAG's grid to change; see :meth:`StackClient.get_grid_changes`."""
         grid = self._grid(dag_id, run_id, runs)
 
-        def look() -> tuple[dict[str, Any], bool]:
+        def ask() -> tuple[GridChanges, bool]:
             grid.refresh(self._api)
             return grid.answer(after)
 
-        return self._until_news(look, timeout)
+        return _ask_until_news(ask, timeout)
 
-    def _until_news(self, look: Callable[[], tuple[dict[str, Any], bool]], timeout: float) -> dict[str, Any]:
-        end = time.monotonic() + timeout
-        while True:
-            answer, is_news = look()
-            left = end - time.monotonic()
-            if is_news or left <= 0:
-                return answer
-            time.sleep(min(_INTERVAL, left))
-
-    def _op_tasks_columns(self, dag_id: str, run_id: str) -> dict[str, Any]:
+    def get_tasks_table(self, dag_id: str, run_id: str) -> Table:
+        """Return a run's task instances, in an order in which they can run."""
         grid = self._grid(dag_id, run_id, 1)
         grid.refresh(self._api)
-        return as_columns(grid.tasks(), TASK_COLUMNS)
+        return as_table(grid.tasks(), TASK_COLUMNS)
 
-    def _op_tries(self, dag_id: str, run_id: str) -> dict[str, Any]:
+    def get_runs_table(
+        self, dag_id: str | None = None, *, state: str | None = None, limit: int | None = 100
+    ) -> Table:
+        """Return the latest runs, newest first; all of them if ``limit`` is None."""
+        return tables.runs_table(self._api, dag_id, state, limit)
+
+    def get_tries_table(self, dag_id: str, run_id: str) -> Table:
+        """Return every try of a run's task instances."""
         grid = self._grid(dag_id, run_id, 1)
         grid.refresh(self._api)
-        return tables.tries(self._api, grid.task_instances())
+        return tables.tries_table(self._api, grid.task_instances())
 
-    def _op_log_tail(self, **body: Any) -> dict[str, Any]:
-        return self._tails.read(self._api, **body)
+    def cancel_run(self, dag_id: str, run_id: str | None = None) -> ActionResult:
+        """End a run as Airflow's "mark failed" does; the DAG's latest if ``run_id`` is None."""
+        return self._acted_on(dag_id, actions.cancel(self._api, dag_id, run_id))
 
-    def _op_events(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        if self._history is None:
-            raise UnavailableHereError(
-                "A run's events are in Temporal, which isn't configured here.",
-                hint="Set TEMPORAL_ADDRESS, or choose a profile: connect(profile=…, airflow=…).",
-                op="events",
-            )
+    def clear_tasks(self, request: ClearTasks) -> ActionResult:
+        """Run tasks, or a whole run, again."""
+        return self._acted_on(request.dag_id, actions.clear(self._api, request))
+
+    def mark_tasks(self, request: MarkTasks) -> ActionResult:
+        """Set the state of tasks, or of a run."""
+        return self._acted_on(request.dag_id, actions.mark(self._api, request))
+
+    def respond_to_task(self, request: RespondToTask) -> HumanAnswer:
+        """Answer a task that waits for a person."""
+        return self._acted_on(request.dag_id, actions.respond(self._api, request))
+
+    def get_log(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int | None = None
+    ) -> Log:
+        """Return the log of a try; of the latest if ``try_number`` is None."""
+        return logs.log(self._api, dag_id, run_id, task_id, map_index, try_number)
+
+    def tail_log(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        map_index: int = -1,
+        try_number: int | None = None,
+        *,
+        after: int = 0,
+    ) -> LogTail:
+        """Return the lines of a log after the first ``after`` ones, and whether more can follow."""
+        return self._tails.read(self._api, dag_id, run_id, task_id, map_index, try_number, after)
+
+    def list_xcoms(self, dag_id: str, run_id: str) -> list[XCom]:
+        """Return a run's XComs, as Airflow's API deserialises them."""
+        return tasks.xcoms(self._api, dag_id, run_id, "~")
+
+    def get_task(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, try_number: int | None = None
+    ) -> TaskDetails:
+        """Return a try in detail: rendered fields, XComs, error, end of the log."""
+        return tasks.task(self._api, dag_id, run_id, task_id, map_index, try_number)
+
+    def get_events_table(self, dag_id: str, run_id: str) -> Table:
+        """Return the history of a run's workflow in Temporal, if that is configured too."""
+        if self._events is None:
+            return super().get_events_table(dag_id, run_id)
+        # Raises if Airflow has no such run.
         self._api.get(path_of("dags", dag_id, "dagRuns", run_id))
-        return self._history(dag_id, run_id)
+        return self._events(dag_id, run_id)
+
+    def get_assets_table(self, dag_id: str, run_id: str) -> Table:
+        """Return the asset events that created a run, and those that its tasks produced."""
+        return tables.assets_table(self._api, dag_id, run_id)
+
+    def get_dags_table(self) -> Table:
+        """Return the DAGs that Airflow knows."""
+        return tables.dags_table(self._api)
+
+    def get_pools_table(self) -> Table:
+        """Return Airflow's pools and how their slots are used."""
+        return tables.pools_table(self._api)
+
+    def ping(self) -> Pong:
+        """Return Airflow's version."""
+        return {"airflow": self._api.get("version")["version"]}
+
+    def _acted_on(self, dag_id: str, answer: T) -> T:
+        """Have the DAG's grids read again at once, after an action; return the action's answer."""
+        with self._lock:
+            grids = [grid for grid in self._grids.values() if grid.dag_id == dag_id]
+        for grid in grids:
+            grid.expire()
+        return answer
 
     def _grid(self, dag_id: str, run_id: str, window: int) -> RestGrid:
         key = (dag_id, run_id, window)
@@ -229,3 +292,14 @@ class RestClient:
             while len(self._grids) > _GRIDS:
                 self._grids.popitem(last=False)
         return grid
+
+
+def _ask_until_news(ask: Callable[[], tuple[T, bool]], timeout: float) -> T:
+    """Ask once a second until the answer is new, for ``timeout`` seconds at most; return the answer."""
+    end = time.monotonic() + timeout
+    while True:
+        answer, is_news = ask()
+        left = end - time.monotonic()
+        if is_news or left <= 0:
+            return answer
+        time.sleep(min(_INTERVAL, left))

@@ -1,30 +1,36 @@
-"""The grid of a DAG's runs, read through Airflow's REST API."""
+"""The grid of a DAG's runs, read through Airflow's REST API.
+
+The client of the REST API has a grid for each run that is followed; callers in several threads share it. A lock is
+held while a grid is read, so that callers who wait share the answers of Airflow.
+"""
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Final, cast
 
-from temporal_airflow_nb.client.change_tracker import Changes, cells_since
-from temporal_airflow_nb.client.rest.http import RestApi, path_of
+from temporal_airflow_nb.client.grid_tracker import GridTracker
+from temporal_airflow_nb.client.rest.http import ApiObject, RestApi, path_of
 from temporal_airflow_nb.client.rest.structure import structure_of, topological
 from temporal_airflow_nb.client.rows import own_times
-from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS
 from temporal_airflow_nb.errors import ServiceUnavailableError, TemporalAirflowError
+from temporal_airflow_nb.messages.grid import Counts, FormerTry, GridChanges, GridRun, GridTask, TaskKey
+from temporal_airflow_nb.messages.runs import TaskRow
 
+# The server's clock is known to the second, and a row becomes visible later than its `updated_at`, by the time that
+# the rest of its transaction takes.
 _OVERLAP: Final = timedelta(seconds=6)
-_LOOK_SECONDS: Final = 0.5
+_READ_SECONDS: Final = 0.5
+# All task instances are read again at this interval, or more rarely if that takes long.
 _SCAN_SECONDS: Final = 15.0
 _SCANS_PER_COST: Final = 20
 _COUNT_SECONDS: Final = 5.0
 
-# The rest, rendered fields say, would be kept for nothing.
+# The other fields of a task instance aren't needed; its rendered fields may be large.
 _KEPT: Final = (
     "dag_id",
     "dag_run_id",
@@ -45,12 +51,9 @@ _KEPT: Final = (
     "queue",
 )
 
-Key = tuple[str, int]
-Task = TypeVar("Task", bound=Mapping[str, Any])
-
 
 def moment(text: str | None) -> str | None:
-    """Return a time as the gateway writes it.
+    """Return a time of the API as the gateway writes it.
 
     >>> moment("2026-01-01T00:00:00Z")
     '2026-01-01T00:00:00+00:00'
@@ -60,8 +63,8 @@ def moment(text: str | None) -> str | None:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc).isoformat()
 
 
-def task_row(ti: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task instance as the gateway tells it, but for its group and its former tries."""
+def task_row(ti: ApiObject, group: str | None = None) -> TaskRow:
+    """Return a task instance as the gateway describes it."""
     label = ti.get("rendered_map_index")
     return {
         "task_id": ti["task_id"],
@@ -75,13 +78,14 @@ def task_row(ti: Mapping[str, Any]) -> dict[str, Any]:
         "duration": ti["duration"],
         "queued_dttm": moment(ti["queued_when"]),
         "pool": ti["pool"],
-        # Without a template for it, the API gives the map index.
+        # Without a template for the label, the API returns the map index.
         "label": None if label == str(ti["map_index"]) else label,
+        "group": group,
     }
 
 
-def run_row(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run as the gateway tells it."""
+def run_row(run: ApiObject) -> GridRun:
+    """Return a run as the gateway describes it."""
     versions = [version["version_number"] for version in run.get("dag_versions") or ()]
     return {
         "run_id": run["dag_run_id"],
@@ -98,7 +102,7 @@ def run_row(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RestGrid:
-    """What is known of a DAG's latest runs, and of the task instances of one of them. Safe in threads."""
+    """A DAG's latest runs, and the task instances of one of them. Safe to use from several threads."""
 
     def __init__(self, address: str, dag_id: str, run_id: str, window: int) -> None:
         self.dag_id = dag_id
@@ -106,115 +110,93 @@ class RestGrid:
         self._address = address
         self._window = window
         self._lock = Lock()
-        self._name = secrets.token_hex(4)
-        self._look = 0
-        self._looked = self._scanned = self._scan_cost = 0.0
+        self._tracker = GridTracker(dag_id, run_id)
+        # Monotonic times of the latest reading and of the latest scan.
+        self._read_at = self._scanned = self._scan_cost = 0.0
         self._since: datetime | None = None
-        self._structure: dict[str, Any] | None = None
-        self._structure_look = 0
-        self._order: list[str] = []
-        self._places: dict[str, tuple[int, str | None]] = {}
-        self._runs, self._tasks, self._cells = Changes(), Changes(), Changes()
         self._groups: set[str] = set()
         self._retries: dict[str, int] = {}
-        self._told: dict[Key, Mapping[str, Any]] = {}
-        self._counted: dict[str, tuple[Any, float]] = {}
+        self._instances: dict[TaskKey, ApiObject] = {}
+        self._counted: dict[str, tuple[GridRun, float]] = {}
 
     @property
-    def run(self) -> dict[str, Any]:
+    def run(self) -> GridRun:
         """The run in focus."""
-        return self._runs.values[self.run_id]
+        return self._tracker.run
 
     @property
     def links(self) -> dict[str, str]:
-        """Where the run is in Airflow's UI."""
+        """The address of the run in Airflow's UI."""
         path = path_of("dags", self.dag_id, "runs", self.run_id)
         return {"airflow": f"{self._address}/{path}"}
 
     def refresh(self, api: RestApi) -> None:
-        """Ask what has changed, unless that was asked just now."""
+        """Read what has changed, unless that was done just now."""
         with self._lock:
             now = time.monotonic()
-            if self._looked and now - self._looked < _LOOK_SECONDS:
+            # Another caller has read it just now, while this one waited for the lock.
+            if self._read_at and now - self._read_at < _READ_SECONDS:
                 return
-            self._look += 1
+            self._tracker.reading += 1
             ended = self._read_runs(api)
             since = api.server_time - _OVERLAP
-            if self._structure is None or self._structure["version"] != self.run["version"]:
+            structure = self._tracker.structure
+            if structure is None or structure["version"] != self.run["version"]:
                 self._read_structure(api)
             scan = ended or now - self._scanned > max(_SCAN_SECONDS, _SCANS_PER_COST * self._scan_cost)
             self._read_tasks(api, None if scan else self._since)
             self._read_cells(api, now)
-            self._looked, self._since = now, since
+            self._read_at, self._since = now, since
             if scan:
                 self._scanned, self._scan_cost = now, time.monotonic() - now
 
     def expire(self) -> None:
-        """Have the next refresh ask in any case: somebody has changed a run here."""
+        """Have the next refresh read in any case: this client has changed a run."""
         with self._lock:
-            self._looked = 0.0
+            self._read_at = 0.0
 
-    def answer(self, after: str | None) -> tuple[dict[str, Any], bool]:
+    def answer(self, after: str | None) -> tuple[GridChanges, bool]:
         """Return what has changed after the cursor ``after``, and whether anything has."""
         with self._lock:
-            name, _, number = (after or "").partition(".")
-            full = name != self._name or not number.isdigit()
-            known = 0 if full else int(number)
-            changed = {run_id for run_id, _ in self._runs.since(known)}
-            news: dict[str, Any] = {
-                "structure": self._structure if self._structure_look > known else None,
-                "tasks": self._sorted(task for _, task in self._tasks.since(known)),
-                "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
-                "cells": cells_since(known, self._cells, self._runs),
-                "dropped": [] if full else self._runs.lost_since(known),
-            }
-            shown = [run for run in self._order if run in changed or run == self.run_id]
-            answer = {
-                "cursor": f"{self._name}.{self._look}",
-                "full": full,
-                "now": datetime.now(timezone.utc).isoformat(),
-                "dag_id": self.dag_id,
-                "run_id": self.run_id,
-                "workflow_id": workflow_id(self.dag_id, self.run_id),
-                "links": self.links,
-                "runs": [self._runs.values[run] for run in shown],
-                **news,
-            }
-            return answer, bool(full or changed or any(news.values()))
+            return self._tracker.answer(after, self.links)
 
-    def tasks(self) -> list[dict[str, Any]]:
-        """Return the task instances of the run in focus as Airflow has them, in an order in which they can run."""
+    def tasks(self) -> list[TaskRow]:
+        """Return the task instances of the run in focus, in an order in which they can run."""
         with self._lock:
-            told = [{**task_row(ti), "group": self._group(ti["task_id"])} for ti in self._told.values()]
-            turns = {task_id: turn for turn, task_id in enumerate(topological(self._structure or {}))}
-        return sorted(told, key=lambda task: (turns.get(task["task_id"], len(turns)), task["map_index"]))
+            tasks = [task_row(ti, self._tracker.group_of(ti["task_id"])) for ti in self._instances.values()]
+            structure = self._tracker.structure
+            order = (
+                topological([node["id"] for node in structure["nodes"]], structure["edges"])
+                if structure is not None
+                else []
+            )
+        places = {task_id: place for place, task_id in enumerate(order)}
+        return sorted(tasks, key=lambda task: (places.get(task["task_id"], len(places)), task["map_index"]))
 
-    def task_instances(self) -> list[tuple[Mapping[str, Any], bool]]:
-        """Return the task instances as the API tells them, in the grid's order, and whether each was tried before."""
+    def task_instances(self) -> list[tuple[ApiObject, bool]]:
+        """Return the API's task instances in the grid's order, each with whether it was tried before."""
         with self._lock:
-            told = self._sorted(self._told.values())
-            return [(ti, was_tried_before(ti, self._retries.get(ti["task_id"], 0))) for ti in told]
+            order = self._tracker.in_order(map(task_row, self._instances.values()))
+            found = [self._instances[task["task_id"], task["map_index"]] for task in order]
+            return [(ti, self._was_tried_before(ti)) for ti in found]
 
-    def _group(self, task_id: str) -> str | None:
-        return self._places.get(task_id, (0, None))[1]
-
-    def _sorted(self, tasks: Iterable[Task]) -> list[Task]:
-        last = (len(self._places), None)
-        return sorted(tasks, key=lambda task: (self._places.get(task["task_id"], last)[0], task["map_index"]))
+    def _was_tried_before(self, ti: ApiObject) -> bool:
+        return was_tried_before(ti, self._retries.get(ti["task_id"], 0))
 
     def _read_runs(self, api: RestApi) -> bool:
-        """Read the runs that are shown; return whether the one in focus has just ended, or begun anew."""
+        """Read the runs that are shown; return whether the run in focus has just ended or begun again."""
+        tracker = self._tracker
         runs = path_of("dags", self.dag_id, "dagRuns")
         found = api.get(runs, limit=self._window, order_by="-run_after")["dag_runs"]
         rows = [run_row(run) for run in found]
         if all(row["run_id"] != self.run_id for row in rows):
             rows.append(run_row(api.get(f"{runs}/{path_of(self.run_id)}")))
-        before = self._runs.values.get(self.run_id, {}).get("state")
+        known = tracker.runs.values.get(self.run_id)
         for row in rows:
-            self._runs.put(row["run_id"], row, self._look)
-        self._order = [row["run_id"] for row in rows]
-        self._runs.keep(self._order, self._look)
-        return before != self.run["state"]
+            tracker.runs.put(row["run_id"], row, tracker.reading)
+        tracker.order = [row["run_id"] for row in rows]
+        tracker.runs.keep(tracker.order, tracker.reading)
+        return known is None or known["state"] != self.run["state"]
 
     def _read_structure(self, api: RestApi) -> None:
         tasks = api.get(path_of("dags", self.dag_id, "tasks"))["tasks"]
@@ -223,72 +205,72 @@ class RestGrid:
         except ServiceUnavailableError:
             raise
         except TemporalAirflowError:
+            # This API is private to Airflow's own grid: another version of Airflow may not have it.
             grid = None
-        self._structure = {"version": self.run["version"], **structure_of(tasks, grid)}
-        self._structure_look = self._look
-        self._places = {
-            node["id"]: (place, node["parent"]) for place, node in enumerate(self._structure["nodes"])
-        }
-        self._groups = {node["id"] for node in self._structure["nodes"] if node["kind"] == "group"}
-        self._retries = {node["id"]: node["retries"] for node in self._structure["nodes"]}
+        edges = structure_of(tasks, grid)
+        self._tracker.set_structure({"version": self.run["version"], **edges})
+        self._groups = {node["id"] for node in edges["nodes"] if node["kind"] == "group"}
+        self._retries = {node["id"]: node["retries"] for node in edges["nodes"]}
 
     def _read_tasks(self, api: RestApi, since: datetime | None) -> None:
+        tracker = self._tracker
         path = path_of("dags", self.dag_id, "dagRuns", self.run_id, "taskInstances")
         recent = None if since is None else since.isoformat()
         seen = []
-        for told in api.pages(path, "task_instances", updated_at_gte=recent, order_by="id"):
-            ti = {name: told[name] for name in _KEPT}
+        for found in api.pages(path, "task_instances", updated_at_gte=recent, order_by="id"):
+            ti = {name: found[name] for name in _KEPT}
             key = (ti["task_id"], ti["map_index"])
             seen.append(key)
-            if self._told.get(key) == ti:
+            if self._instances.get(key) == ti:
                 continue
-            task = task_row(ti)
-            task["group"] = self._group(ti["task_id"])
-            task["tries"] = (
-                former_tries(api, ti) if was_tried_before(ti, self._retries.get(ti["task_id"], 0)) else []
-            )
-            if task["tries"] and ti["state"] != "up_for_retry":
-                _, _, queued, start, _ = task["tries"][-1]
-                task |= own_times(task, queued, start)
-            self._tasks.put(key, task, self._look)
-            self._told[key] = ti
+            tracker.tasks.put(key, self._task(api, ti), tracker.reading)
+            self._instances[key] = ti
         if since is None:
-            self._tasks.keep(seen, self._look)
-            self._told = {key: self._told[key] for key in seen}
+            tracker.tasks.keep(seen, tracker.reading)
+            self._instances = {key: self._instances[key] for key in seen}
+
+    def _task(self, api: RestApi, ti: ApiObject) -> GridTask:
+        task = task_row(ti, self._tracker.group_of(ti["task_id"]))
+        tries = former_tries(api, ti) if self._was_tried_before(ti) else []
+        if tries and ti["state"] != "up_for_retry":
+            _, _, queued, start, _ = tries[-1]
+            return {**task, **own_times(task, queued, start), "tries": tries}
+        return {**task, "tries": tries}
 
     def _read_cells(self, api: RestApi, now: float) -> None:
-        """Count the states of other runs: once of those that have ended, now and then of those that go on."""
+        """Count the states of other runs: of an ended run once, of an unfinished run now and then."""
+        tracker = self._tracker
         wanted = []
-        for run_id in self._order:
-            row = self._runs.values[run_id]
+        for run_id in tracker.order:
+            row = tracker.runs.values[run_id]
             counted, at = self._counted.get(run_id, (None, 0.0))
-            goes_on = row["state"] not in FINAL_RUN_STATES and now - at >= _COUNT_SECONDS
-            if run_id != self.run_id and (goes_on or counted != row):
+            is_due = row["state"] not in FINAL_RUN_STATES and now - at >= _COUNT_SECONDS
+            if run_id != self.run_id and (is_due or counted != row):
                 wanted.append(run_id)
         counts = self._counts(api, wanted)
-        self._counted |= {run_id: (self._runs.values[run_id], now) for run_id in wanted}
+        self._counted |= {run_id: (tracker.runs.values[run_id], now) for run_id in wanted}
         for key, states in counts.items():
-            self._cells.put(key, states, self._look)
-        untouched = [key for key in self._cells.values if key[0] in self._order and key[0] not in wanted]
-        self._cells.keep([*counts, *untouched], self._look)
+            tracker.cells.put(key, states, tracker.reading)
+        untouched = [key for key in tracker.cells.values if key[0] in tracker.order and key[0] not in wanted]
+        tracker.cells.keep([*counts, *untouched], tracker.reading)
 
-    def _counts(self, api: RestApi, run_ids: list[str]) -> dict[tuple[str, str], dict[str, int]]:
-        """Return how many task instances are in each state, by run and task."""
+    def _counts(self, api: RestApi, run_ids: list[str]) -> dict[tuple[str, str], Counts]:
+        """Return the number of task instances in each state, by run and task."""
         counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         if not run_ids:
             return {}
         try:
-            told = api.get(path_of("grid", "ti_summaries", self.dag_id), root="ui", run_ids=run_ids)
+            runs = api.get(path_of("grid", "ti_summaries", self.dag_id), root="ui", run_ids=run_ids)
         except ServiceUnavailableError:
             raise
         except TemporalAirflowError:
-            # What Airflow's own grid is made of isn't promised to anybody else.
+            # This API is private to Airflow's own grid: another version of Airflow may not have it.
             for run_id in run_ids:
                 path = path_of("dags", self.dag_id, "dagRuns", run_id, "taskInstances")
                 for ti in api.pages(path, "task_instances", order_by="id"):
                     counts[run_id, ti["task_id"]][ti["state"] or NO_STATUS] += 1
         else:
-            for run in told:
+            for run in runs:
                 for task in run["task_instances"]:
                     if task["task_id"] not in self._groups:
                         states = task["child_states"] or {task["state"] or "none": 1}
@@ -298,14 +280,15 @@ class RestGrid:
         return {key: dict(states) for key, states in counts.items()}
 
 
-def was_tried_before(ti: Mapping[str, Any], retries: int) -> bool:
-    """Return whether a task instance may have been tried before: one that was cleared is allowed more tries."""
-    return ti["try_number"] > 1 or (ti["try_number"] > 0 and ti["max_tries"] > retries)
+def was_tried_before(ti: ApiObject, retries: int) -> bool:
+    """Return whether a task instance may have been tried before: clearing it allows more tries than its retries."""
+    tries = int(ti["try_number"])
+    return tries > 1 or (tries > 0 and int(ti["max_tries"]) > retries)
 
 
-def former_tries(api: RestApi, ti: Mapping[str, Any]) -> list[list[Any]]:
+def former_tries(api: RestApi, ti: ApiObject) -> list[FormerTry]:
     """Return the tries of a task instance that are over, as the grid has them."""
-    told, waits = _tries(api, ti), ti["state"] == "up_for_retry"
+    tries, waits = _tries(api, ti), ti["state"] == "up_for_retry"
     return [
         [
             one["try_number"],
@@ -314,23 +297,23 @@ def former_tries(api: RestApi, ti: Mapping[str, Any]) -> list[list[Any]]:
             moment(one["start_date"]),
             moment(one["end_date"]),
         ]
-        for one in (told if waits else told[:-1])
+        for one in (tries if waits else tries[:-1])
         if 0 < one["try_number"] < ti["try_number"] + (not waits)
     ]
 
 
-def tries_of(api: RestApi, ti: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the tries of a task instance as the API tells them, the first one first."""
-    found: dict[int, Mapping[str, Any]] = {}
+def tries_of(api: RestApi, ti: ApiObject) -> list[ApiObject]:
+    """Return the tries of a task instance from the API, the first one first."""
+    found: dict[int, ApiObject] = {}
     for one in _tries(api, ti):
         found.setdefault(one["try_number"], one)
     return [found[number] for number in sorted(found) if number > 0]
 
 
-def _tries(api: RestApi, ti: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the recorded tries, then the task instance as it is, unless it waits to be tried again."""
+def _tries(api: RestApi, ti: ApiObject) -> list[ApiObject]:
+    """Return the recorded tries, then the task instance as it is, unless it waits for its next try."""
     mapped = (str(ti["map_index"]),) if ti["map_index"] >= 0 else ()
     path = path_of(
         "dags", ti["dag_id"], "dagRuns", ti["dag_run_id"], "taskInstances", ti["task_id"], *mapped, "tries"
     )
-    return api.get(path)["task_instances"]
+    return cast("list[ApiObject]", api.get(path)["task_instances"])

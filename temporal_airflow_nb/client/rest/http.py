@@ -1,8 +1,11 @@
-"""Airflow's REST API over HTTP. Standard library only."""
+"""Airflow's REST API over HTTP. Standard library only.
+
+Callers in several threads share the token. Two threads may ask for a new token at the same time: each token is valid,
+and the later one stays.
+"""
 
 from __future__ import annotations
 
-import copy
 import http.client
 import json
 import os
@@ -23,6 +26,9 @@ from temporal_airflow_nb.errors import (
     TemporalAirflowError,
 )
 
+ApiObject = Mapping[str, Any]
+"""A JSON object as Airflow's API returns it; Airflow documents its keys."""
+
 _PAGE = 100
 _TIMEOUT = 15.0
 _TOKEN, _USER, _PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD"
@@ -31,7 +37,7 @@ _REDIRECTIONS = (301, 302, 303, 307, 308)
 
 
 def base_address(text: str) -> str:
-    """Return the address of an Airflow from what a user gave: without the API's path, or a slash at its end.
+    """Return the address of an Airflow from a user's text, without the API's path and a slash at the end.
 
     >>> base_address("https://airflow.example.com/api/v2/")
     'https://airflow.example.com'
@@ -58,7 +64,7 @@ def base_address(text: str) -> str:
 
 
 def path_of(*parts: str) -> str:
-    """Return a path of which each part is quoted.
+    """Return a path, each part quoted.
 
     >>> path_of("dags", "a b", "dagRuns", "manual__2026-01-01T00:00:00+00:00")
     'dags/a%20b/dagRuns/manual__2026-01-01T00%3A00%3A00%2B00%3A00'
@@ -66,70 +72,65 @@ def path_of(*parts: str) -> str:
     return "/".join(quote(part, safe="~") for part in parts)
 
 
-class _Shared:
-    """What all who ask the same Airflow share."""
+class _Session:
+    """The token and the server's clock, which all copies of an API share."""
 
     def __init__(self) -> None:
         self.token: str | None = None
         self.server_time = datetime.now(timezone.utc)
 
 
-class _Straight(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: it would take the token elsewhere, and make a GET of a POST."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: it would send the token to another server, and turn a POST into a GET."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
-_opener = urllib.request.build_opener(_Straight)
+_opener = urllib.request.build_opener(_NoRedirects)
 
 
 class RestApi:
     """
     Calls ``/api/v2`` of an Airflow.
 
-    The token is ``$AIRFLOW_API_TOKEN``; where that isn't set, it is asked for with ``$AIRFLOW_API_USER`` and
-    ``$AIRFLOW_API_PASSWORD``, or without them of an Airflow that lets everybody in. Safe in threads.
+    The token is ``$AIRFLOW_API_TOKEN``; if that isn't set, Airflow is asked for a token with ``$AIRFLOW_API_USER`` and
+    ``$AIRFLOW_API_PASSWORD``, or without them if it lets everybody in. Safe to use from several threads; a copy shares
+    the token, and can have another ``retry_for``.
 
     Parameters
     ----------
     address
         As in a browser.
-    patience
-        Seconds for which a question that changes nothing is asked again where nobody listens.
+    retry_for
+        Seconds for which a question that changes nothing is asked again if Airflow can't be reached.
     """
 
-    def __init__(self, address: str, *, patience: float = 10.0) -> None:
+    def __init__(self, address: str, *, retry_for: float = 10.0) -> None:
         self.address = base_address(address)
-        self.patience = patience
-        self._shared = _Shared()
-
-    def with_patience(self, patience: float) -> RestApi:
-        """Return the same API, asked with another patience."""
-        other = copy.copy(self)
-        other.patience = patience
-        return other
+        self.retry_for = retry_for
+        self._session = _Session()
 
     @property
     def server_time(self) -> datetime:
-        """When the server sent its latest answer, by its own clock, to the second."""
-        return self._shared.server_time
+        """When the server sent its latest answer, by the server's clock, to the second."""
+        return self._session.server_time
 
     def get(self, path: str, *, root: str = "api/v2", **query: Any) -> Any:
-        """Return what a path holds."""
+        """Return the JSON at a path."""
         given = {name: value for name, value in query.items() if value is not None}
         address = f"{path}?{urlencode(given, doseq=True)}" if given else path
-        give_up = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.retry_for
         while True:
             try:
                 return self.call("GET", address, root=root)
             except ServiceUnavailableError:
-                if time.monotonic() + _PAUSE > give_up:
+                if time.monotonic() + _PAUSE > deadline:
                     raise
                 time.sleep(_PAUSE)
 
     def pages(self, path: str, key: str, *, most: int | None = None, **query: Any) -> Iterator[Any]:
-        """Yield all that a path holds, or the first ``most`` of it, page by page."""
+        """Yield the items at a path, or the first ``most`` of them, page by page."""
         offset = 0
         while most is None or offset < most:
             limit = _PAGE if most is None else min(_PAGE, most - offset)
@@ -139,33 +140,31 @@ class RestApi:
             if not answer[key] or offset >= (answer.get("total_entries") or 0):
                 return
 
-    def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, root: str = "api/v2"
-    ) -> Any:
+    def call(self, method: str, path: str, body: ApiObject | None = None, *, root: str = "api/v2") -> Any:
         """
         Send a request; return its answer.
 
         Raises
         ------
         ServiceUnavailableError
-            Nobody answers.
+            Nothing answers.
         RunNotFoundError
-            There is no such thing.
+            Airflow doesn't have what the path names.
         InvalidInputError
-            The token is refused, or what was asked for is.
+            Airflow refuses the token or the request.
         """
-        known = self._shared.token
+        known = self._session.token
         token = known or self._new_token()
-        self._shared.token = token
+        self._session.token = token
         try:
             return self._send(method, f"{root}/{path}", body, token)
         except urllib.error.HTTPError as error:
             reason = _reason(error)
-            # One that was asked for may have expired, and there may be a new one in the environment.
+            # The token may have expired, and the environment may have a new one.
             if _is_about_token(error, reason) and known and known != os.environ.get(_TOKEN):
-                self._shared.token = None
+                self._session.token = None
                 return self.call(method, path, body, root=root)
-            self._refused(error, reason)
+            self._raise_refusal(error, reason)
 
     def _new_token(self) -> str:
         if token := os.environ.get(_TOKEN):
@@ -176,11 +175,11 @@ class RestApi:
                 answer = self._send("POST", "auth/token", {"username": user, "password": password})
             else:
                 answer = self._send("GET", "auth/token")
-            return answer["access_token"]
+            return str(answer["access_token"])
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _REDIRECTIONS:
-                self._refused(error, "")
+                self._raise_refusal(error, "")
             if error.code == http.client.NOT_FOUND:
                 raise self._no_airflow("auth/token") from None
             raise InvalidInputError(
@@ -191,9 +190,7 @@ class RestApi:
         except (KeyError, TypeError):
             raise self._no_airflow("auth/token") from None
 
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None
-    ) -> Any:
+    def _send(self, method: str, path: str, body: ApiObject | None = None, token: str | None = None) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -204,7 +201,7 @@ class RestApi:
                 text = response.read()
                 by_line = response.headers.get_content_type() == "application/x-ndjson"
                 if sent := response.headers.get("Date"):
-                    self._shared.server_time = parsedate_to_datetime(sent)
+                    self._session.server_time = parsedate_to_datetime(sent)
         except urllib.error.HTTPError as error:
             if error.code in (502, 503, 504):
                 raise self._unavailable(f"HTTP {error.code}") from None
@@ -213,7 +210,7 @@ class RestApi:
             raise self._unavailable(f"no answer in {_TIMEOUT:.0f} s") from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise self._unavailable(str(reason), _encryption_hint(reason)) from None
+            raise self._unavailable(str(reason), _tls_hint(reason)) from None
         try:
             if by_line:
                 return [json.loads(line) for line in text.splitlines()]
@@ -221,11 +218,11 @@ class RestApi:
         except ValueError:
             raise self._no_airflow(path) from None
 
-    def _refused(self, error: urllib.error.HTTPError, reason: str) -> NoReturn:
+    def _raise_refusal(self, error: urllib.error.HTTPError, reason: str) -> NoReturn:
         if error.code in _REDIRECTIONS:
             raise InvalidInputError(
-                f"Airflow at {self.address} isn't there: it redirects to {_place(error.headers['Location'])}.",
-                hint="Give that address, if it is the Airflow's; a login page in between needs another way in.",
+                f"Airflow at {self.address} redirects to {_place(error.headers['Location'])}.",
+                hint="Give that address if it is Airflow's. A login page in between can't be passed.",
                 address=self.address,
             ) from None
         if _is_about_token(error, reason):
@@ -267,23 +264,23 @@ class RestApi:
 
 
 def _place(location: str | None) -> str:
-    """Return where a redirection leads, without what it says there: that may be secret."""
+    """Return where a redirection leads, without its query, which may hold secrets."""
     parts = urlsplit(location or "")
     return f"{parts.scheme}://{parts.hostname}{parts.path}" if parts.hostname else parts.path or "nowhere"
 
 
-def _encryption_hint(reason: Any) -> str:
+def _tls_hint(reason: Any) -> str:
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return "Have the authority that signed its certificate trusted: SSL_CERT_FILE=/path/to/ca.pem"
+        return "Trust the authority that signed its certificate: SSL_CERT_FILE=/path/to/ca.pem"
     if isinstance(reason, ssl.SSLError):
-        return "If it isn't encrypted, its address begins with http://."
+        return "If Airflow doesn't use TLS, its address begins with http://."
     if isinstance(reason, (http.client.BadStatusLine, ConnectionResetError)):
-        return "If it is encrypted, its address begins with https://."
+        return "If Airflow uses TLS, its address begins with https://."
     return ""
 
 
 def _is_about_token(error: urllib.error.HTTPError, reason: str) -> bool:
-    """Return whether an answer says that the token is none, or isn't valid any more."""
+    """Return whether an answer says that the token is missing or invalid."""
     return error.code == http.client.UNAUTHORIZED or (error.code == http.client.FORBIDDEN and "JWT" in reason)
 
 

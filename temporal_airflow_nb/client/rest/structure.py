@@ -1,20 +1,31 @@
-"""A DAG's nodes and edges, as Airflow's REST API tells them."""
+"""The structure of a DAG, its nodes and edges, from Airflow's REST API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from graphlib import TopologicalSorter
-from typing import Any, Final
+from typing import Final
+
+from temporal_airflow_nb.client.rest.http import ApiObject
+from temporal_airflow_nb.messages.grid import Edges, Node
 
 _DOC: Final = 2_000
 
 
-def structure_of(tasks: list[Mapping[str, Any]], grid: list[Mapping[str, Any]] | None) -> dict[str, Any]:
-    """Return a DAG's structure from its tasks and, for groups and order, from what Airflow's own grid is made of."""
-    known = {task["task_id"]: task for task in tasks}
-    nodes: list[dict[str, Any]] = []
+def structure_of(tasks: Sequence[ApiObject], grid: Sequence[ApiObject] | None) -> Edges:
+    """Return the structure of a DAG.
 
-    def add(children: Iterable[Mapping[str, Any]], parent: str | None) -> None:
+    Parameters
+    ----------
+    tasks
+        The DAG's tasks, from the public API.
+    grid
+        Groups and order, from the API of Airflow's own grid; None if that can't be asked.
+    """
+    known = {task["task_id"]: task for task in tasks}
+    nodes: list[Node] = []
+
+    def add(children: Iterable[ApiObject], parent: str | None) -> None:
         for child in children:
             if child["id"] in known:
                 nodes.append(_task_node(known[child["id"]], child, parent))
@@ -26,21 +37,21 @@ def structure_of(tasks: list[Mapping[str, Any]], grid: list[Mapping[str, Any]] |
         [task_id, below] for task_id, task in known.items() for below in task["downstream_task_ids"] or ()
     )
     if grid is None:
-        order = topological({"nodes": [{"id": task_id} for task_id in known], "edges": edges})
+        order = topological(known, edges)
         grid = [{"id": task_id, "label": known[task_id]["task_display_name"]} for task_id in order]
     add(grid, None)
     return {"nodes": nodes, "edges": edges}
 
 
-def topological(structure: Mapping[str, Any]) -> list[str]:
-    """Return the ids of a structure's nodes, those of tasks in an order in which these can run."""
-    above: dict[str, list[str]] = {node["id"]: [] for node in structure.get("nodes", ())}
-    for task_id, below in structure.get("edges", ()):
+def topological(node_ids: Iterable[str], edges: Iterable[Sequence[str]]) -> list[str]:
+    """Return the ids of nodes, those of tasks in an order in which they can run."""
+    above: dict[str, list[str]] = {node_id: [] for node_id in node_ids}
+    for task_id, below in edges:
         above.setdefault(below, []).append(task_id)
     return list(TopologicalSorter(above).static_order())
 
 
-def _task_node(task: Mapping[str, Any], shown: Mapping[str, Any], parent: str | None) -> dict[str, Any]:
+def _task_node(task: ApiObject, shown: ApiObject, parent: str | None) -> Node:
     doc = task.get("doc_md")
     return {
         "id": task["task_id"],
@@ -57,7 +68,7 @@ def _task_node(task: Mapping[str, Any], shown: Mapping[str, Any], parent: str | 
     }
 
 
-def _group_node(group: Mapping[str, Any], parent: str | None) -> dict[str, Any]:
+def _group_node(group: ApiObject, parent: str | None) -> Node:
     return {
         "id": group["id"],
         "label": group["label"],

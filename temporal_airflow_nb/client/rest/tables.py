@@ -1,13 +1,13 @@
-"""Tables for frames, through Airflow's REST API."""
+"""Lists and tables of runs, tries, assets, DAGs and pools, through Airflow's REST API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from itertools import chain
 
 from temporal_airflow_nb.client.rest.grid import moment, run_row, task_row, tries_of
-from temporal_airflow_nb.client.rest.http import RestApi, path_of
-from temporal_airflow_nb.client.rows import as_columns, check_run_state
+from temporal_airflow_nb.client.rest.http import ApiObject, RestApi, path_of
+from temporal_airflow_nb.client.rows import as_table, check_run_state
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.errors import (
     DagNotFoundError,
@@ -15,127 +15,69 @@ from temporal_airflow_nb.errors import (
     ServiceUnavailableError,
     TemporalAirflowError,
 )
-
-_RUNS: Final = (
-    "dag_id",
-    "run_id",
-    "state",
-    "run_type",
-    "logical_date",
-    "run_after",
-    "queued_at",
-    "start_date",
-    "end_date",
-    "version",
-    "note",
-)
-_TRIES: Final = (
-    "task_id",
-    "map_index",
-    "try_number",
-    "state",
-    "operator",
-    "queued_dttm",
-    "start_date",
-    "end_date",
-    "duration",
-    "hostname",
-    "pool",
-    "queue",
-)
-_ASSETS: Final = (
-    "direction",
-    "asset",
-    "uri",
-    "group",
-    "timestamp",
-    "task_id",
-    "map_index",
-    "source_dag_id",
-    "source_run_id",
-    "extra",
-    "partition_key",
-)
-_DAGS: Final = (
-    "dag_id",
-    "is_paused",
-    "schedule",
-    "next_run",
-    "tags",
-    "owners",
-    "file",
-    "bundle",
-    "version",
-    "last_run_id",
-    "last_run_state",
-    "last_run_start",
-    "has_import_errors",
-    "description",
-)
-_POOLS: Final = (
-    "pool",
-    "slots",
-    "running",
-    "queued",
-    "scheduled",
-    "deferred",
-    "open",
-    "include_deferred",
-    "description",
+from temporal_airflow_nb.messages.runs import RunRow
+from temporal_airflow_nb.messages.tables import (
+    ASSET_COLUMNS,
+    DAG_COLUMNS,
+    POOL_COLUMNS,
+    RUN_COLUMNS,
+    TRY_COLUMNS,
+    Table,
 )
 
 
-def runs(api: RestApi, dag_id: str | None = None, limit: int | None = 100) -> dict[str, Any]:
+def runs(api: RestApi, dag_id: str | None, limit: int) -> list[RunRow]:
     """Return the latest runs, newest first."""
-    names = ("dag_id", "run_id", "state", "run_type", "start_date", "end_date")
-    found = [
-        {**{name: row[name] for name in names}, "workflow_id": workflow_id(row["dag_id"], row["run_id"])}
-        for row in _runs(api, dag_id, None, limit)
+    return [
+        {
+            "dag_id": owner,
+            "run_id": row["run_id"],
+            "workflow_id": workflow_id(owner, row["run_id"]),
+            "state": row["state"],
+            "run_type": row["run_type"],
+            "start_date": row["start_date"],
+            "end_date": row["end_date"],
+        }
+        for owner, row in ((run["dag_id"], run_row(run)) for run in _read_runs(api, dag_id, None, limit))
     ]
-    return {"runs": found}
 
 
-def runs_columns(
-    api: RestApi, dag_id: str | None = None, state: str | None = None, limit: int | None = 100
-) -> dict[str, Any]:
-    """Return the latest runs, newest first, column by column."""
+def runs_table(api: RestApi, dag_id: str | None, state: str | None, limit: int | None) -> Table:
+    """Return the latest runs, newest first."""
     check_run_state(state)
     try:
-        return as_columns(_runs(api, dag_id, state, limit), _RUNS)
+        rows = [{"dag_id": run["dag_id"], **run_row(run)} for run in _read_runs(api, dag_id, state, limit)]
     except RunNotFoundError as error:
-        raise DagNotFoundError(
-            error.message, hint="`ta.dags()` lists those that there are.", dag_id=dag_id
-        ) from None
+        raise DagNotFoundError(error.message, hint="`ta.dags()` lists the DAGs.", dag_id=dag_id) from None
+    return as_table(rows, RUN_COLUMNS)
 
 
-def _runs(api: RestApi, dag_id: str | None, state: str | None, limit: int | None) -> list[dict[str, Any]]:
+def _read_runs(api: RestApi, dag_id: str | None, state: str | None, limit: int | None) -> Iterable[ApiObject]:
     path = path_of("dags", dag_id or "~", "dagRuns")
-    found = api.pages(path, "dag_runs", most=limit, order_by="-id", state=state)
-    return [{"dag_id": run["dag_id"], **run_row(run)} for run in found]
+    return api.pages(path, "dag_runs", most=limit, order_by="-id", state=state)
 
 
-def tries(api: RestApi, instances: Iterable[tuple[Mapping[str, Any], bool]]) -> dict[str, Any]:
-    """Return all tries of task instances; each comes with whether it was tried before."""
-    rows = []
-    for ti, tried_before in instances:
-        if ti["try_number"] > 0:
-            told = tries_of(api, ti) if tried_before else [ti]
-            rows += [{**task_row(one), "hostname": one["hostname"], "queue": one["queue"]} for one in told]
-    return as_columns(rows, _TRIES)
+def tries_table(api: RestApi, instances: Iterable[tuple[ApiObject, bool]]) -> Table:
+    """Return all tries of task instances, of which each comes with whether it was tried before."""
+    tries = chain.from_iterable(
+        tries_of(api, ti) if was_tried else [ti] for ti, was_tried in instances if ti["try_number"] > 0
+    )
+    rows = [{**task_row(one), "hostname": one["hostname"], "queue": one["queue"]} for one in tries]
+    return as_table(rows, TRY_COLUMNS)
 
 
-def assets(api: RestApi, dag_id: str, run_id: str) -> dict[str, Any]:
-    """Return the asset events that a run was created by, and those that its tasks produced."""
+def assets_table(api: RestApi, dag_id: str, run_id: str) -> Table:
+    """Return the asset events that created a run, and those that its tasks produced."""
     run = path_of("dags", dag_id, "dagRuns", run_id, "upstreamAssetEvents")
     consumed = api.get(run)["asset_events"]
     produced = api.pages(
         "assets/events", "asset_events", source_dag_id=dag_id, source_run_id=run_id, order_by="timestamp"
     )
     rows = [_event("consumed", event) for event in sorted(consumed, key=lambda event: event["id"])]
-    return as_columns([*rows, *(_event("produced", event) for event in produced)], _ASSETS)
+    return as_table([*rows, *(_event("produced", event) for event in produced)], ASSET_COLUMNS)
 
 
-def _event(direction: str, event: Mapping[str, Any]) -> dict[str, Any]:
+def _event(direction: str, event: ApiObject) -> dict[str, object]:
     return {
         "direction": direction,
         "asset": event["name"],
@@ -151,8 +93,8 @@ def _event(direction: str, event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def dags(api: RestApi) -> dict[str, Any]:
-    """Return the DAGs that Airflow knows and still finds, by id."""
+def dags_table(api: RestApi) -> Table:
+    """Return the DAGs that Airflow knows, except stale ones, by id."""
     versions: dict[str, int] = {}
     for version in api.pages(path_of("dags", "~", "dagVersions"), "dag_versions", order_by="id"):
         known = versions.get(version["dag_id"], 0)
@@ -176,25 +118,26 @@ def dags(api: RestApi) -> dict[str, Any]:
                 "last_run_start": moment(run.get("start_date")),
             }
         )
-    return as_columns(rows, _DAGS)
+    return as_table(rows, DAG_COLUMNS)
 
 
-def _latest_runs(api: RestApi) -> dict[str, Mapping[str, Any]]:
-    """Return the latest run of each DAG, as far as what Airflow's own list of DAGs is made of tells it."""
+def _latest_runs(api: RestApi) -> dict[str, ApiObject]:
+    """Return the latest run of each DAG, from the API of Airflow's own list of DAGs; none if that can't be asked."""
     try:
         found = list(api.pages("dags", "dags", root="ui", dag_runs_limit=1, order_by="dag_id"))
     except ServiceUnavailableError:
         raise
     except TemporalAirflowError:
+        # That API is private: another version of Airflow may not have it.
         return {}
     return {dag["dag_id"]: run for dag in found for run in dag["latest_dag_runs"]}
 
 
-def pools(api: RestApi) -> dict[str, Any]:
+def pools_table(api: RestApi) -> Table:
     """Return the pools and how their slots are used."""
-    rows = []
+    rows: list[ApiObject] = []
     for pool in api.pages("pools", "pools", order_by="id"):
         used = {name: pool[f"{name}_slots"] for name in ("running", "queued", "scheduled", "deferred")}
         open_slots = None if pool["slots"] < 0 else pool["open_slots"]
         rows.append({**pool, **used, "pool": pool["name"], "open": open_slots})
-    return as_columns(sorted(rows, key=lambda row: row["pool"]), _POOLS)
+    return as_table(sorted(rows, key=lambda row: str(row["pool"])), POOL_COLUMNS)

@@ -1,1 +1,1 @@
-"""temporal."""
+"""The client of Temporal, if Airflow can't be reached."""

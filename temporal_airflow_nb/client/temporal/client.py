@@ -1,4 +1,8 @@
-"""The door to runs through Temporal alone, where Airflow's database and API are out of reach."""
+"""The client of runs through Temporal alone, if Airflow's database and its API can't be reached.
+
+Runs in the user's process. Callers in any thread pass coroutines to one event loop in a thread of its own; the views
+of runs belong to that loop and need no locks against other threads.
+"""
 
 from __future__ import annotations
 
@@ -6,78 +10,68 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_airflow_nb.client.rows import TASK_COLUMNS, as_columns, check_run_state
+from temporal_airflow_nb.client.capabilities import Backend, refusals_of
+from temporal_airflow_nb.client.protocol import StackClient
+from temporal_airflow_nb.client.rows import as_table, check_run_state
 from temporal_airflow_nb.client.temporal.event_loop import EventLoopThread
-from temporal_airflow_nb.client.temporal.executions import check_dag, described, executions, ids_of, no_run
+from temporal_airflow_nb.client.temporal.executions import check_dag, describe, executions, ids_of, no_run
 from temporal_airflow_nb.client.temporal.history import events_of
 from temporal_airflow_nb.client.temporal.run_view import RunView
 from temporal_airflow_nb.config.environment import workflow_id
-from temporal_airflow_nb.config.temporal import check_namespace
-from temporal_airflow_nb.errors import ServiceUnavailableError, UnavailableHereError
+from temporal_airflow_nb.config.temporal import check_namespace, connect_settings
+from temporal_airflow_nb.errors import ServiceUnavailableError
+from temporal_airflow_nb.messages.grid import GridChanges, GridTask
+from temporal_airflow_nb.messages.requests import GRID_RUNS
+from temporal_airflow_nb.messages.runs import ActionResult, RunRow, RunSnapshot, TaskRow
+from temporal_airflow_nb.messages.tables import TASK_COLUMNS, Table
 from temporal_airflow_nb.orchestration.workflow.models import FINAL_RUN_STATES
 
-_VIEWS = 16
-_RUN_COLUMNS = ("dag_id", "run_id", "state", "run_type", "start_date", "end_date")
-_NEEDED = {
-    "submit": "To run a DAG",
-    "logs": "To read a log",
-    "log_tail": "To read a log",
-    "xcoms": "To read XComs",
-    "task": "To look at a task's fields, XComs and log",
-    "tries": "To list all tries",
-    "assets": "To list asset events",
-    "dags": "To list DAGs",
-    "pools": "To list pools",
-    "clear": "To clear tasks",
-    "mark": "To set a state",
-    "respond": "To answer a task",
-}
+T = TypeVar("T")
+
+_VIEWS: Final = 16
+_COLUMNS: Final = ("dag_id", "run_id", "state", "run_type", "start_date", "end_date")
+_CANCEL_SECONDS: Final = 60.0
 
 
-class WorkflowClient:
+class WorkflowClient(StackClient):
     """
-    Calls the operations that Temporal alone can answer; a client like ``GatewayClient``.
+    Carries out the operations that Temporal alone can answer.
 
-    Everything comes from the memory of the runs' workflows, so it is what Airflow's database holds, except that
+    All answers come from the memory of the runs' workflows. They agree with Airflow's database, except that
 
-    - a run appears when its workflow starts: there are no queued ones, and none that Temporal has dropped; the latest
-      are those whose workflows started last;
+    - a run appears when its workflow starts: there are no queued runs, and no runs that Temporal has dropped; the
+      latest runs are those whose workflows started last;
     - tasks have no pool, nodes no documentation, runs no note, and there are no links;
     - a duration is the end minus the start of a try, which Airflow rounds to milliseconds on SQLite;
-    - a task is running from when it is handed to the workers; the exact times of a try are told at its end;
-    - what is changed in Airflow shows when its workflow has been told, at the latest with its next look;
-    - of runs by the list alone, ``start_date`` and ``end_date`` are those of the workflow;
-    - of a DAG with very many tasks (300 kB of structure, compressed) the grid is flat, in alphabetical order; of
-      more than 25,000 task instances, or about 10,000 that change at once, the times aren't told.
+    - a task is running as soon as it is handed to the workers; the exact times of a try are known at its end;
+    - a change made in Airflow shows after the workflow was notified of it, at the latest with its next pass;
+    - in lists of runs, ``start_date`` and ``end_date`` are those of the workflow;
+    - the grid of a DAG with very many tasks (300 kB of structure, compressed) is flat, in alphabetical order; times
+      are missing in runs with more than 25,000 task instances, or about 10,000 that change at once.
 
-    Safe to use from several threads. No Airflow is needed.
+    Safe to use from several threads: everything that asks Temporal runs in one event loop, which copies share. No
+    Airflow is needed.
 
     Parameters
     ----------
     profile
-        Name of a profile of Temporal's configuration file; ``$TEMPORAL_PROFILE``, or the default one, if None.
-    patience
-        Seconds for which a Temporal or a worker that doesn't answer is tried again.
+        Name of a profile of Temporal's configuration file; ``$TEMPORAL_PROFILE``, or the default profile, if None.
+    retry_for
+        Seconds for which a Temporal server or a worker that doesn't answer is tried again.
+    timeout
+        Seconds to wait for an answer.
     """
 
-    can_act = False
-    """Whether a page offers buttons that clear and mark tasks."""
-    refused: Final = MappingProxyType(
-        {
-            op: f"{_NEEDED[op]}, Airflow's database or its API is needed."
-            for op in ("submit", "clear", "mark", "task", "log_tail")
-        }
-    )
-    """What can't be asked for, by operation, and why."""
+    refusals = refusals_of(Backend.TEMPORAL)
 
-    def __init__(self, profile: str | None = None, *, patience: float = 20.0) -> None:
-        self.patience = patience
+    def __init__(self, profile: str | None = None, *, retry_for: float = 20.0, timeout: float = 60.0) -> None:
+        self.retry_for = retry_for
+        self.timeout = timeout
         self.production: str | None = None
         self.profile = profile
         self._loop = EventLoopThread(**({} if profile is None else {"profile": profile}))
@@ -85,6 +79,11 @@ class WorkflowClient:
 
     def __repr__(self) -> str:
         return f"WorkflowClient({self.profile!r})" if self.profile else "WorkflowClient()"
+
+    @property
+    def address(self) -> str:
+        """``host:port`` of Temporal's server."""
+        return str(connect_settings(self.profile)["target_host"])
 
     def connect(self) -> None:
         """Connect now.
@@ -96,73 +95,48 @@ class WorkflowClient:
         ServiceUnavailableError
             Temporal can't be reached.
         """
-
         self._loop.run(check_namespace, 10.0)
 
     def close(self) -> None:
-        """Drop the connection; the next call makes a new one."""
+        """Close the connection; the next operation opens another."""
         self._views.clear()
         self._loop.close()
 
-    def call(self, op: str, *, timeout: float = 60.0, **body: Any) -> dict[str, Any]:
-        """Call an operation and return its answer, as the gateway gives it.
+    def get_run(self, dag_id: str, run_id: str) -> RunSnapshot:
+        """Return a run with all its task instances."""
 
-        Parameters
-        ----------
-        op
-            ``run``, ``watch``, ``feed``, ``runs``, ``runs_columns``, ``tasks_columns``, ``events`` or ``cancel``.
-        timeout
-            Seconds to wait for the answer; for ``watch`` and ``feed``, how long it may be held back.
-        **body
-            Arguments of the operation.
+        async def ask(client: Client) -> RunSnapshot:
+            view = self._view(client, dag_id, run_id)
+            await view.refresh()
+            return _snapshot(view)
 
-        Raises
-        ------
-        UnavailableHereError
-            Temporal alone can't answer it.
-        RunNotFoundError, DagNotFoundError
-            Temporal knows no such run, or no run of such a DAG.
-        ServiceUnavailableError
-            Temporal can't be reached, or no worker answers.
-        """
-        operation: Callable[..., Coroutine[Any, Any, dict[str, Any]]] | None = getattr(
-            self, f"_op_{op}", None
+        return self._run(ask)
+
+    def watch_run(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        after: str | None = None,
+        until_ended: bool = False,
+        timeout: float = 30.0,
+    ) -> RunSnapshot:
+        """Wait for a run to change, or to end; see :meth:`StackClient.watch_run`."""
+        return self._run(
+            lambda client: self._watch(client, dag_id, run_id, timeout, after, until_ended=until_ended),
+            timeout,
         )
-        if operation is None:
-            raise UnavailableHereError(
-                f"{_NEEDED.get(op, f'For `{op}`')}, Airflow's database or its API is needed; this process is "
-                "connected to Temporal alone.",
-                hint='Set AIRFLOW_HOME or AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, or use connect(airflow="https://…").',
-                op=op,
-            )
-        if op in ("watch", "feed"):
-            body["timeout"] = timeout
-        give_up = time.monotonic() + self.patience
-        pause = 0.1
-        while True:
-            try:
-                return self._loop.run(lambda client: operation(client, **body), timeout)
-            except ServiceUnavailableError:
-                if time.monotonic() + pause > give_up:
-                    raise
-            time.sleep(pause)
-            pause = min(pause * 2, 1.0)
 
-    async def _op_run(self, client: Client, *, dag_id: str, run_id: str) -> dict[str, Any]:
-        view = self._view(client, dag_id, run_id)
-        await view.refresh()
-        return _snapshot(view)
-
-    async def _op_watch(
+    async def _watch(
         self,
         client: Client,
-        *,
         dag_id: str,
         run_id: str,
         timeout: float,
         after: str | None = None,
+        *,
         until_ended: bool = False,
-    ) -> dict[str, Any]:
+    ) -> RunSnapshot:
         view = self._view(client, dag_id, run_id)
         clock = asyncio.get_running_loop().time
         end = clock() + timeout
@@ -173,74 +147,114 @@ class WorkflowClient:
                 return _snapshot(view)
             await view.wait(end - clock())
 
-    async def _op_feed(
+    def list_runs(self, dag_id: str | None = None, *, limit: int = 100) -> list[RunRow]:
+        """Return the latest runs, newest first."""
+
+        async def ask(client: Client) -> list[RunRow]:
+            return [describe(execution) for execution in await executions(client, dag_id, limit)]
+
+        return self._run(ask)
+
+    def get_grid_changes(
         self,
-        client: Client,
-        *,
         dag_id: str,
         run_id: str,
-        timeout: float,
-        runs: int = 14,
+        *,
         after: str | None = None,
-    ) -> dict[str, Any]:
-        view = self._view(client, dag_id, run_id)
-        clock = asyncio.get_running_loop().time
-        end = clock() + timeout
-        while True:
-            await view.refresh(runs)
-            answer, is_news = view.changes(after)
-            if is_news or clock() >= end:
-                return answer
-            await view.wait(end - clock())
+        runs: int = GRID_RUNS,
+        timeout: float = 30.0,
+    ) -> GridChanges:
+        """Wait for a DAG's grid to change; see :meth:`StackClient.get_grid_changes`."""
 
-    async def _op_tasks_columns(self, client: Client, *, dag_id: str, run_id: str) -> dict[str, Any]:
-        grid = await self._view(client, dag_id, run_id).refresh()
-        return as_columns(grid.in_topological_order(), TASK_COLUMNS)
+        async def ask(client: Client) -> GridChanges:
+            view = self._view(client, dag_id, run_id)
+            clock = asyncio.get_running_loop().time
+            end = clock() + timeout
+            while True:
+                await view.refresh(runs)
+                answer, is_news = view.changes(after)
+                if is_news or clock() >= end:
+                    return answer
+                await view.wait(end - clock())
 
-    async def _op_runs(self, client: Client, *, dag_id: str | None = None, limit: int = 20) -> dict[str, Any]:
-        return {"runs": [described(execution) for execution in await executions(client, dag_id, limit)]}
+        return self._run(ask, timeout)
 
-    async def _op_runs_columns(
-        self, client: Client, *, dag_id: str | None = None, state: str | None = None, limit: int | None = 100
-    ) -> dict[str, Any]:
+    def get_tasks_table(self, dag_id: str, run_id: str) -> Table:
+        """Return a run's task instances, in an order in which they can run."""
+
+        async def ask(client: Client) -> Table:
+            grid = await self._view(client, dag_id, run_id).refresh()
+            return as_table(grid.in_topological_order(), TASK_COLUMNS)
+
+        return self._run(ask)
+
+    def get_runs_table(
+        self, dag_id: str | None = None, *, state: str | None = None, limit: int | None = 100
+    ) -> Table:
+        """Return the latest runs, newest first; all of them if ``limit`` is None."""
         check_run_state(state)
-        found = [described(execution) for execution in await executions(client, dag_id, limit, state)]
-        if dag_id is not None and not found:
-            await check_dag(client, dag_id)
-        return as_columns(found, _RUN_COLUMNS)
 
-    async def _op_events(self, client: Client, *, dag_id: str, run_id: str) -> dict[str, Any]:
-        columns = await events_of(client, dag_id, run_id)
-        if not columns["event_id"]:
-            raise await no_run(client, dag_id, run_id)
-        return {"columns": columns, "rows": len(columns["event_id"])}
+        async def ask(client: Client) -> Table:
+            found = [describe(execution) for execution in await executions(client, dag_id, limit, state)]
+            if dag_id is not None and not found:
+                await check_dag(client, dag_id)
+            return as_table(found, _COLUMNS)
 
-    async def _op_cancel(self, client: Client, *, dag_id: str, run_id: str | None = None) -> dict[str, Any]:
-        """Cancel the workflow, which then fails the run as Airflow's "mark failed" does; wait for that."""
+        return self._run(ask)
+
+    def cancel_run(self, dag_id: str, run_id: str | None = None) -> ActionResult:
+        """Cancel a run's workflow, which fails the run as Airflow's "mark failed" does; wait for that."""
+        return self._run(lambda client: self._cancel(client, dag_id, run_id))
+
+    async def _cancel(self, client: Client, dag_id: str, run_id: str | None) -> ActionResult:
         if run_id is None:
             found = await executions(client, dag_id, 1)
             if not found:
                 await check_dag(client, dag_id)
             run_id = ids_of(found[0])[1]
-        view = self._view(client, dag_id, run_id)
-        before = await view.refresh()
-        tasks = {(task["task_id"], task["map_index"]): task["state"] for task in before.tasks}
+        before = await self._view(client, dag_id, run_id).refresh()
+        states = {(task["task_id"], task["map_index"]): task["state"] for task in before.tasks}
         if before.run["state"] not in FINAL_RUN_STATES:
             try:
                 await client.get_workflow_handle(workflow_id(dag_id, run_id)).cancel()
             except RPCError as error:
+                # The workflow has ended meanwhile.
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
-        snapshot = await self._op_watch(client, dag_id=dag_id, run_id=run_id, timeout=60.0, until_ended=True)
+        snapshot = await self._watch(client, dag_id, run_id, _CANCEL_SECONDS, until_ended=True)
         affected = [
-            [task["task_id"], task["map_index"]]
+            (task["task_id"], task["map_index"])
             for task in snapshot["tasks"]
-            if tasks.get((task["task_id"], task["map_index"])) != task["state"]
+            if states.get((task["task_id"], task["map_index"])) != task["state"]
         ]
         return {"dag_id": dag_id, "run_id": run_id, "state": snapshot["state"], "affected": affected}
 
+    def get_events_table(self, dag_id: str, run_id: str) -> Table:
+        """Return the history of a run's workflow."""
+
+        async def ask(client: Client) -> Table:
+            events = await events_of(client, dag_id, run_id)
+            if not events["rows"]:
+                raise await no_run(client, dag_id, run_id)
+            return events
+
+        return self._run(ask)
+
+    def _run(self, ask: Callable[[Client], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
+        """Run a coroutine function in the event loop; try an unreachable service again for a while."""
+        deadline = time.monotonic() + self.retry_for
+        pause = 0.1
+        while True:
+            try:
+                return self._loop.run(ask, self.timeout if timeout is None else timeout)
+            except ServiceUnavailableError:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
     def _view(self, client: Client, dag_id: str, run_id: str) -> RunView:
-        """Return the view of a run that all callers share; the one that nobody has asked for longest is closed."""
+        """Return the view of a run, which all callers share; close the view that was used longest ago."""
         key = (dag_id, run_id)
         view = self._views.pop(key, None) or RunView(client, dag_id, run_id)
         self._views[key] = view
@@ -249,7 +263,7 @@ class WorkflowClient:
         return view
 
 
-def _snapshot(view: RunView) -> dict[str, Any]:
+def _snapshot(view: RunView) -> RunSnapshot:
     grid = view.grid
     assert grid is not None
     return {
@@ -261,6 +275,12 @@ def _snapshot(view: RunView) -> dict[str, Any]:
         "end_date": grid.run["end_date"],
         "version": view.cursor,
         "airflow_state_counts": dict(Counter(task["state"] or "none" for task in grid.tasks)),
-        "tasks": [{name: task[name] for name in TASK_COLUMNS} for task in grid.in_topological_order()],
+        "tasks": [_task_row(task) for task in grid.in_topological_order()],
         "links": {},
     }
+
+
+def _task_row(task: GridTask) -> TaskRow:
+    row: dict[str, object] = dict(task)
+    del row["tries"]
+    return cast("TaskRow", row)

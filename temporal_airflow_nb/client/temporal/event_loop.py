@@ -1,4 +1,4 @@
-"""A Temporal client on an event loop of its own, for callers in any thread."""
+"""Runs coroutines with a Temporal client in an event loop of their own thread, for callers in any thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _GRACE = 15.0
 
 class EventLoopThread:
     """
-    Runs coroutines with a client that is connected at the first need.
+    Runs coroutines with a client that is connected when it is first needed.
+
+    The loop runs in a daemon thread. ``_lock`` guards the loop against callers in several threads; ``_connecting``
+    belongs to the loop and lets one coroutine connect while the others wait.
 
     Parameters
     ----------
@@ -37,20 +40,21 @@ class EventLoopThread:
         self._client: Client | None = None
 
     def run(self, use: Callable[[Client], Awaitable[T]], timeout: float) -> T:
-        """Return what ``use`` makes of the client.
+        """Run ``use`` with the client; return its result.
 
         Parameters
         ----------
         use
             Called in the loop.
         timeout
-            Seconds that it may take.
+            Seconds that it may take; 15 s more are granted for the answer.
 
         Raises
         ------
         ServiceUnavailableError
             Temporal can't be reached, or doesn't answer in time.
         """
+        # Not asyncio.run: a notebook's event loop may run in the caller's thread.
         future = asyncio.run_coroutine_threadsafe(self._use(use), self._started())
         try:
             return future.result(timeout + _GRACE)
@@ -65,13 +69,13 @@ class EventLoopThread:
                 raise self._unavailable(
                     f"refuses this client: {error.message}", "Check the API key or the certificate."
                 ) from error
-            raise self._unavailable(f"can't be asked: {error.message}") from error
+            raise self._unavailable(f"can't answer: {error.message}") from error
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
-        """End the loop; a later call starts another."""
+        """End the loop; the next call starts another."""
         with self._lock:
             loop, self._loop, self._client = self._loop, None, None
         if loop is not None:

@@ -1,11 +1,14 @@
-"""What Temporal alone tells of runs: their workflows, and what these answer."""
+"""Lists the workflows of runs, and queries them: what is known about runs through Temporal alone.
+
+A run's workflow has several executions if the run was cleared, or if a long history was continued as new. All of this
+runs in the event loop of the client of Temporal.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.common import SearchAttributeKey
@@ -19,12 +22,13 @@ from temporal_airflow_nb.errors import (
     ServiceUnavailableError,
     UnavailableHereError,
 )
+from temporal_airflow_nb.messages.runs import RunRow
 from temporal_airflow_nb.orchestration.workflow.models import DEEP_WORKFLOW
 
 _DAG_ID = SearchAttributeKey.for_keyword("AirflowDagId")
 _RUN_ID = SearchAttributeKey.for_keyword("AirflowRunId")
 _STATE = SearchAttributeKey.for_keyword("AirflowState")
-_PATIENCE = timedelta(seconds=10)
+_QUERY_TIMEOUT = timedelta(seconds=10)
 _NO_WORKER = (
     RPCStatusCode.FAILED_PRECONDITION,
     RPCStatusCode.DEADLINE_EXCEEDED,
@@ -42,11 +46,11 @@ async def executions(
     seen: set[str] = set()
     runs: list[WorkflowExecution] = []
     latest: list[datetime] = []
-    # Temporal lists those that go on first, then the others, the last one to end first.
-    async for execution in _listed(client, " AND ".join(conditions)):
+    # Temporal lists running executions first, then the others, the last to end first.
+    async for execution in _list(client, " AND ".join(conditions)):
         if len(latest) == limit and execution.close_time and execution.close_time < latest[0]:
             break
-        # A run that was cleared, or continued as new, has several; they come newest first.
+        # A run that was cleared or continued as new has several executions, listed newest first.
         if execution.id in seen or execution.typed_search_attributes.get(_RUN_ID) is None:
             continue
         seen.add(execution.id)
@@ -60,7 +64,7 @@ async def executions(
     return runs if limit is None else runs[:limit]
 
 
-async def _listed(client: Client, query: str) -> AsyncIterator[WorkflowExecution]:
+async def _list(client: Client, query: str) -> AsyncIterator[WorkflowExecution]:
     async for execution in client.list_workflows(query):
         yield execution
 
@@ -72,26 +76,26 @@ def ids_of(execution: WorkflowExecution) -> tuple[str, str]:
 
 
 def state_of(execution: WorkflowExecution) -> str:
-    """Return the state of a run, as its workflow has published it."""
+    """Return the state of a run, from its workflow's search attributes."""
     if execution.status == WorkflowExecutionStatus.RUNNING:
         return "running"
     return execution.typed_search_attributes.get(_STATE) or "failed"
 
 
 async def check_dag(client: Client, dag_id: str) -> None:
-    """Refuse a DAG of which Temporal knows no run."""
-    async for _ in _listed(client, f"WorkflowType = '{DEEP_WORKFLOW}' AND AirflowDagId = {_quoted(dag_id)}"):
+    """Raise if Temporal has no run of a DAG."""
+    async for _ in _list(client, f"WorkflowType = '{DEEP_WORKFLOW}' AND AirflowDagId = {_quoted(dag_id)}"):
         return
     known = sorted({ids_of(execution)[0] for execution in await executions(client, None, 100)})
     raise DagNotFoundError(
-        f"Temporal knows no run of a DAG {dag_id!r}.",
+        f"Temporal has no run of a DAG {dag_id!r}.",
         hint=f"It has runs of: {', '.join(known[:_SHOWN])}." if known else "It has no run of any DAG.",
         dag_id=dag_id,
     )
 
 
 async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | None = None) -> WorkflowGrid:
-    """Ask a run's workflow for its grid.
+    """Query the grid of a run's workflow.
 
     Raises
     ------
@@ -100,15 +104,15 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
     ServiceUnavailableError
         No worker answers.
     UnavailableHereError
-        The worker that answers doesn't know this query.
+        The worker that answers doesn't have this query.
     """
     handle = client.get_workflow_handle(workflow_id(dag_id, run_id), run_id=execution)
     try:
-        return WorkflowGrid(await handle.query("grid", rpc_timeout=_PATIENCE))
+        return WorkflowGrid(await handle.query("grid", rpc_timeout=_QUERY_TIMEOUT))
     except WorkflowQueryFailedError as error:
         raise UnavailableHereError(
-            f"The workers can't tell the grid of {dag_id} {run_id}: {error}",
-            hint="They may be of an older version: upgrade them.",
+            f"The workers can't report the grid of {dag_id} {run_id}: {error}.",
+            hint="They may run an older version: upgrade them.",
             op="grid",
         ) from error
     except RPCError as error:
@@ -124,12 +128,12 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
 
 
 async def no_run(client: Client, dag_id: str, run_id: str) -> RunNotFoundError:
-    """Return the error that says that Temporal has no such run, and which ones it has."""
+    """Return the error that names a run that Temporal doesn't have, and the latest runs that it has."""
     known = [ids_of(execution)[1] for execution in await executions(client, dag_id, _SHOWN)]
     latest = f"Its latest are: {', '.join(known)}." if known else "It has none of this DAG."
     return RunNotFoundError(
         f"Temporal has no run {run_id!r} of DAG {dag_id!r}.",
-        hint=f"{latest} A queued run isn't there yet, and one that ended long ago no more.",
+        hint=f"{latest} A queued run has no workflow yet, and Temporal drops runs that ended long ago.",
         dag_id=dag_id,
         run_id=run_id,
     )
@@ -140,8 +144,8 @@ def _quoted(text: str | None) -> str:
     return f"'{escaped}'"
 
 
-def described(execution: WorkflowExecution) -> dict[str, Any]:
-    """Return what the list of workflows tells of a run."""
+def describe(execution: WorkflowExecution) -> RunRow:
+    """Return a run as far as the list of workflows knows it."""
     dag_id, run_id = ids_of(execution)
     return {
         "dag_id": dag_id,

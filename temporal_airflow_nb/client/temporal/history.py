@@ -1,9 +1,13 @@
-"""The history of a run's workflow, told in words."""
+"""The history of a run's workflow as a table, each event described in words.
+
+The gateway and the client of Temporal read histories in their event loops. Temporal keeps a history for each
+execution: a run that was cleared, or that is long, has several, and their events are listed one after the other.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import timezone
 from typing import Any, Final
 
@@ -14,22 +18,15 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from temporal_airflow_nb.client.rows import as_table
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.config.temporal import connect_client
 from temporal_airflow_nb.errors import ServiceUnavailableError
+from temporal_airflow_nb.messages.requests import JsonObject
+from temporal_airflow_nb.messages.tables import EVENT_COLUMNS, Table
 from temporal_airflow_nb.orchestration.workflow.activity_calls import parse_activity_id
 
-COLUMNS: Final = (
-    "event_id",
-    "time",
-    "type",
-    "task_id",
-    "map_index",
-    "try_number",
-    "detail",
-    "execution",
-)
-# Temporal's own book-keeping, three for each step of the workflow.
+# Temporal's own bookkeeping, three events for each step of the workflow.
 _LEFT_OUT = frozenset(
     {
         EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED,
@@ -47,9 +44,9 @@ class History:
     Parameters
     ----------
     client
-        The client to use; one is connected at the first need where it is None.
+        The client to use; if None, a client is connected when it is first needed.
     check
-        Raises where there is no such run; called in a thread.
+        Raises if a run doesn't exist; called in a thread.
     """
 
     def __init__(self, client: Client | None, check: Callable[[str, str], object]) -> None:
@@ -57,7 +54,7 @@ class History:
         self._check = check
         self._connecting = asyncio.Lock()
 
-    async def events(self, dag_id: str, run_id: str) -> dict[str, list[Any]]:
+    async def events(self, dag_id: str, run_id: str) -> Table:
         """Return the events of a run's workflow, of all its executions, oldest first.
 
         Raises
@@ -77,8 +74,8 @@ class History:
         return self._client
 
 
-async def events_of(client: Client, dag_id: str, run_id: str) -> dict[str, list[Any]]:
-    """Return the events of a run's workflow, column by column.
+async def events_of(client: Client, dag_id: str, run_id: str) -> Table:
+    """Return the events of a run's workflow; none if Temporal has no such workflow.
 
     Raises
     ------
@@ -89,14 +86,14 @@ async def events_of(client: Client, dag_id: str, run_id: str) -> dict[str, list[
         rows = [row async for row in _rows(client, workflow_id(dag_id, run_id))]
     except RPCError as error:
         raise ServiceUnavailableError(
-            f"Temporal doesn't tell the history of {dag_id} {run_id}: {error.message}",
+            f"Temporal can't return the history of {dag_id} {run_id}: {error.message}.",
             hint="See `temporal-airflow status`.",
             service="temporal",
         ) from error
-    return {name: [row.get(name) for row in rows] for name in COLUMNS}
+    return as_table(rows, EVENT_COLUMNS)
 
 
-async def _rows(client: Client, workflow: str) -> Any:
+async def _rows(client: Client, workflow: str) -> AsyncIterator[dict[str, object]]:
     for execution, events in await _executions(client, workflow):
         reader = _Reader(client)
         for event in events:
@@ -133,22 +130,22 @@ async def _executions(client: Client, workflow: str) -> list[tuple[str, list[His
 
 
 class _Reader:
-    """Reads one execution's events in order: later ones refer to earlier ones."""
+    """Reads the events of an execution in their order: later events refer to earlier ones."""
 
     def __init__(self, client: Client) -> None:
         self._converter = client.data_converter
-        self._tasks: dict[int, dict[str, Any]] = {}
+        self._tasks: dict[int, dict[str, object]] = {}
         self._timers: dict[int, str] = {}
 
-    async def row(self, event: HistoryEvent) -> dict[str, Any]:
+    async def row(self, event: HistoryEvent) -> dict[str, object]:
         kind = str(event.WhichOneof("attributes"))
         facts: Any = getattr(event, kind, None)
-        tell = getattr(self, f"_{kind.removesuffix('_event_attributes')}", None)
-        detail = await tell(event, facts) if tell is not None else _otherwise(facts)
+        describe = _DESCRIPTIONS.get(kind.removesuffix("_event_attributes"))
+        detail = await describe(self, event, facts) if describe is not None else _failure_of(facts)
         return {
             "event_id": event.event_id,
             "time": event.event_time.ToDatetime(timezone.utc).isoformat(),
-            "type": _words(event, facts),
+            "type": _type_in_words(event, facts),
             "detail": detail[:_LONGEST],
             **self._tasks.get(getattr(facts, "scheduled_event_id", None) or event.event_id, {}),
         }
@@ -156,7 +153,7 @@ class _Reader:
     async def _workflow_execution_started(self, _: HistoryEvent, facts: Any) -> str:
         if facts.continued_execution_run_id:
             return f"continues {facts.continued_execution_run_id}"
-        return facts.workflow_type.name
+        return str(facts.workflow_type.name)
 
     async def _workflow_execution_completed(self, _: HistoryEvent, facts: Any) -> str:
         result = await self._read(facts.result.payloads)
@@ -167,8 +164,8 @@ class _Reader:
 
     async def _workflow_execution_signaled(self, _: HistoryEvent, facts: Any) -> str:
         names = await self._read(facts.input.payloads)
-        told = f": {', '.join(map(str, names))}" if isinstance(names, list) and names else ""
-        return f"{facts.signal_name}{told}"
+        listed = f": {', '.join(map(str, names))}" if isinstance(names, list) and names else ""
+        return f"{facts.signal_name}{listed}"
 
     async def _upsert_workflow_search_attributes(self, _: HistoryEvent, facts: Any) -> str:
         fields = facts.search_attributes.indexed_fields
@@ -195,25 +192,22 @@ class _Reader:
         self._timers[event.event_id] = str(summary or "")
         return f"{round(seconds, 3):g} s" + (f": {summary}" if summary else "")
 
-    async def _timer_fired(self, _: HistoryEvent, facts: Any) -> str:
-        return self._timers.get(facts.started_event_id, "")
-
-    async def _timer_canceled(self, _: HistoryEvent, facts: Any) -> str:
+    async def _timer_ended(self, _: HistoryEvent, facts: Any) -> str:
         return self._timers.get(facts.started_event_id, "")
 
     async def _marker_recorded(self, _: HistoryEvent, facts: Any) -> str:
         if facts.marker_name != _LOCAL_ACTIVITY:
-            return facts.marker_name
+            return str(facts.marker_name)
         about = await self._read(facts.details["data"].payloads) if "data" in facts.details else None
         name = about.get("activity_type", "") if isinstance(about, dict) else ""
         if why := _reason(facts.failure):
             return f"{name} failed: {why}"
         result = await self._read(facts.details["result"].payloads) if "result" in facts.details else None
-        told = _outcome(result)
-        return f"{name}: {told}" if told else name
+        outcome = _outcome(result)
+        return f"{name}: {outcome}" if outcome else name
 
     async def _read(self, payloads: Sequence[Payload]) -> Any:
-        """Return the first of the payloads' values; None where it is kept from us, by encryption say."""
+        """Return the first of the payloads' values; None if it can't be read, because it is encrypted for example."""
         if not payloads:
             return None
         try:
@@ -222,35 +216,51 @@ class _Reader:
             return None
 
 
-def _words(event: HistoryEvent, facts: Any) -> str:
+_DESCRIPTIONS: Final[dict[str, Callable[[_Reader, HistoryEvent, Any], Awaitable[str]]]] = {
+    "workflow_execution_started": _Reader._workflow_execution_started,
+    "workflow_execution_completed": _Reader._workflow_execution_completed,
+    "workflow_execution_continued_as_new": _Reader._workflow_execution_continued_as_new,
+    "workflow_execution_signaled": _Reader._workflow_execution_signaled,
+    "upsert_workflow_search_attributes": _Reader._upsert_workflow_search_attributes,
+    "activity_task_scheduled": _Reader._activity_task_scheduled,
+    "activity_task_started": _Reader._activity_task_started,
+    "timer_started": _Reader._timer_started,
+    "timer_fired": _Reader._timer_ended,
+    "timer_canceled": _Reader._timer_ended,
+    "marker_recorded": _Reader._marker_recorded,
+}
+"""How the detail of an event is made, by the kind of the event; of other events, it is their failure."""
+
+
+def _type_in_words(event: HistoryEvent, facts: Any) -> str:
     if getattr(facts, "marker_name", None) == _LOCAL_ACTIVITY:
         return "local activity failed" if _reason(facts.failure) else "local activity completed"
     name = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_").lower().replace("_", " ")
     return name.replace("workflow execution ", "workflow ").replace("activity task ", "activity ")
 
 
-def _otherwise(facts: Any) -> str:
+def _failure_of(facts: Any) -> str:
     failure = getattr(facts, "failure", None)
     return _reason(failure) if isinstance(failure, Failure) else ""
 
 
 def _reason(failure: Failure) -> str:
-    """Return the message of a failure, of the innermost one that has any."""
-    said = failure.message
+    """Return the message of the innermost cause of a failure that has a message."""
+    message = failure.message
     while failure.HasField("cause"):
         failure = failure.cause
-        said = failure.message or said
-    return said
+        message = failure.message or message
+    return message
 
 
 def _outcome(result: Any) -> str:
-    """Return what a scheduling pass decided, or what became of the run."""
+    """Return what a scheduling pass decided, or how the run ended."""
     if not isinstance(result, dict):
         return ""
-    return "; ".join(_decided(result))
+    return "; ".join(_decisions(result))
 
 
-def _decided(result: dict[str, Any]) -> Iterator[str]:
+def _decisions(result: JsonObject) -> Iterator[str]:
     if ready := result.get("ready"):
         yield f"starts {_several(ready, lambda task: _name(task['task_id'], task['map_index']))}"
     if changed := result.get("changed"):

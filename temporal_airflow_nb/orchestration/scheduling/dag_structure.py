@@ -9,7 +9,8 @@ from airflow.api_fastapi.core_api.services.ui.task_group import get_task_group_c
 from airflow.serialization.definitions.mappedoperator import is_mapped
 from airflow.serialization.definitions.taskgroup import SerializedTaskGroup
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import DagStructure, Node, build_node
+from temporal_airflow_nb.messages.grid import Edges, Node
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_node
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _MAX_DOC_LENGTH = 2_000
 
 
-def get_structure(dag: SerializedDAG) -> DagStructure:
+def get_structure(dag: SerializedDAG) -> Edges:
     """
     Return the nodes and edges of a DAG, built at the first call for this version.
 
@@ -25,7 +26,7 @@ def get_structure(dag: SerializedDAG) -> DagStructure:
     ``edges`` are ``[upstream task_id, downstream task_id]``.
     """
     # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to.
-    structure: DagStructure | None = getattr(dag, "_temporal_airflow_structure", None)
+    structure: Edges | None = getattr(dag, "_temporal_airflow_structure", None)
     if structure is None:
         groups = dag.task_group.get_task_group_dict()
         nodes = list(_list_members(dag.task_group, None, False, groups))

@@ -6,38 +6,13 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from temporal_airflow_nb.messages.grid import Edges, Node
 
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The final states of a task instance."""
-
-
-class Node(TypedDict):
-    """A task or a group of tasks."""
-
-    id: str
-    label: str
-    kind: str
-    parent: str | None
-    operator: str | None
-    mapped: bool
-    trigger_rule: str | None
-    retries: int
-    setup: bool
-    teardown: bool
-    doc: str | None
-
-
-class _NodesAndEdges(TypedDict):
-    nodes: list[Node]
-    edges: list[list[str]]
-
-
-class DagStructure(_NodesAndEdges, total=False):
-    """The nodes of a DAG, and its edges ``[upstream task_id, downstream task_id]``."""
-
-    order: list[int]
-    """The positions of the tasks among the nodes in topological order; only in a structure packed for a workflow."""
 
 
 def build_node(
@@ -45,7 +20,7 @@ def build_node(
     label: str,
     parent: str | None,
     *,
-    kind: str = "task",
+    kind: Literal["task", "group"] = "task",
     operator: str | None = None,
     mapped: bool = False,
     trigger_rule: str | None = None,
@@ -70,7 +45,7 @@ def build_node(
     }
 
 
-def build_flat_structure(operators: Iterable[tuple[str, str | None]]) -> DagStructure:
+def build_flat_structure(operators: Iterable[tuple[str, str | None]]) -> Edges:
     """Return the structure of a DAG of which only the tasks and their operators are known."""
     nodes = [build_node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
     return {"nodes": nodes, "edges": []}

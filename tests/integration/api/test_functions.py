@@ -94,7 +94,7 @@ def test_invalid_arguments_are_named(run):
         (lambda: ta.runs(5), "5 as dag_id"),
         (lambda: ta.runs(limit=-1), "`limit` is -1"),
         (lambda: run.clear("hello", map_index="x"), "'x' as map_indexes"),
-        (lambda: run.client.call("run", dag_id=object(), run_id=""), "JSON"),
+        (lambda: run.client.get_run(object(), ""), "JSON"),
     ]:
         with pytest.raises(InvalidInputError, match=words):
             call()

@@ -189,7 +189,7 @@ def terminal(dags, stack):
 
 
 def last_run(stack):
-    newest = stack.client.call("runs", dag_id="good", limit=1)["runs"][0]
+    newest = stack.client.list_runs("good", limit=1)[0]
     return Run(stack.client, newest["dag_id"], newest["run_id"])
 
 

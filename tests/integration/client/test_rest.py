@@ -1,4 +1,4 @@
-"""A configured Airflow that is reached by its REST API alone; here it is that of a stack with Airflow's UI."""
+"""A configured Airflow through its REST API alone; here it is the Airflow of a stack with UI."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def native(ui_stack, run):
     return Run(ui_stack.client, run.dag_id, run.run_id)
 
 
-def test_where_it_leads_is_told(door, ui_stack):
+def test_where_and_status_name_the_airflow(door, ui_stack):
     assert door.where["airflow"] == f"REST {ui_stack.links['airflow']}"
     assert current.current() is door
     assert door.status()["services"] == [
@@ -104,7 +104,7 @@ def test_where_it_leads_is_told(door, ui_stack):
     ]
 
 
-def test_a_run_is_told_as_through_the_gateway(run, native):
+def test_a_run_is_the_same_as_through_the_gateway(run, native):
     ours, theirs = run.snapshot(), native.snapshot()
     same = ("dag_id", "run_id", "workflow_id", "state", "start_date", "end_date", "airflow_state_counts")
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
@@ -118,20 +118,20 @@ def test_a_run_is_told_as_through_the_gateway(run, native):
     assert ours["links"]["airflow"] == theirs["links"]["airflow"]
 
 
-def test_the_grid_is_told_as_through_the_gateway(run, native):
-    body = {"dag_id": run.dag_id, "run_id": run.run_id}
-    ours, theirs = (one.client.call("feed", timeout=0, **body) for one in (run, native))
+def test_the_grid_is_the_same_as_through_the_gateway(run, native):
+    which = (run.dag_id, run.run_id)
+    ours, theirs = (one.client.get_grid_changes(*which, timeout=0) for one in (run, native))
     apart = ("cursor", "now", "links")
     for name in theirs.keys() - set(apart):
         assert ours[name] == theirs[name], name
-    again = run.client.call("feed", after=ours["cursor"], timeout=0, **body)
+    again = run.client.get_grid_changes(*which, after=ours["cursor"], timeout=0)
     assert not again["full"]
     assert not again["tasks"]
 
 
-def test_a_task_is_told_with_its_error_and_its_log(run, native):
-    body = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "fail"}
-    ours, theirs = (one.client.call("task", **body) for one in (run, native))
+def test_a_task_has_its_error_and_its_log(run, native):
+    which = (run.dag_id, run.run_id, "fail")
+    ours, theirs = (one.client.get_task(*which) for one in (run, native))
     assert (ours["error"]["type"], ours["error"]["value"]) == ("ValueError", "not today")
     same = ("task_id", "map_index", "try_number", "state", "operator", "rendered", "xcoms")
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
@@ -139,7 +139,7 @@ def test_a_task_is_told_with_its_error_and_its_log(run, native):
     assert users[-1] == "fail"
     assert "counting" in run.logs("group.numbers")
     assert "not yet" in run.logs("group.second_time", try_number=1)
-    tail = run.client.call("log_tail", **{**body, "map_index": -1, "try_number": 1, "after": 0})
+    tail = run.client.tail_log(*which, try_number=1)
     assert tail["ended"]
     assert "not today" in "".join(line["text"] for line in tail["lines"])
 
@@ -157,15 +157,14 @@ def test_tables_are_those_of_the_gateway(run, native):
         ta.runs("by_rest", "lost", client=run.client)
 
 
-def test_a_task_that_asks_is_answered_and_its_log_is_read_on(door):
+def test_a_task_is_answered_and_a_growing_log_is_read(door):
     run = door.trigger("asks_by_rest")
     until(lambda: "awaiting_input" in set(run.tasks["state"].dropna()), "the task asks", 60)
     run.respond("ask", "Approve")
     until(lambda: (run.tasks.set_index("task_id")["state"] == "running").get("talk"), "the other runs", 60)
 
     def tail(after):
-        where = {"dag_id": run.dag_id, "run_id": run.run_id, "task_id": "talk", "try_number": 1}
-        return run.client.call("log_tail", **where, after=after)
+        return run.client.tail_log(run.dag_id, run.run_id, "talk", try_number=1, after=after)
 
     first = until(
         lambda: told if "first word" in str((told := tail(0))["lines"]) else None, "the first word", 60
@@ -180,30 +179,30 @@ def test_a_task_that_asks_is_answered_and_its_log_is_read_on(door):
     assert whole["lines"] == first["lines"] + last["lines"]
 
 
-def test_a_live_grid_says_that_airflow_is_out_of_reach_and_comes_back(ui_stack, run):
+def test_a_poller_notices_that_airflow_is_gone_and_back(ui_stack, run):
     with Proxy(ui_stack.links["airflow"]) as proxy:
-        feed = GridPoller(RestClient(f"http://{proxy.address}"), run.dag_id, run.run_id)
-        feed.poll(retry=True)
+        poller = GridPoller(RestClient(f"http://{proxy.address}"), run.dag_id, run.run_id)
+        poller.poll(retry=True)
         proxy.cut()
         began = time.monotonic()
         with pytest.raises(ServiceUnavailableError):
-            feed.poll(2.0)
+            poller.poll(2.0)
         assert time.monotonic() - began < 5
-        assert not feed.connected
+        assert not poller.is_connected
         proxy.mend()
-        feed.poll()
-        assert feed.connected
+        poller.poll()
+        assert poller.is_connected
 
 
-def test_what_was_cleared_is_told_as_through_the_gateway(ui_stack, door):
+def test_a_cleared_run_is_the_same_as_through_the_gateway(ui_stack, door):
     run = door.trigger("by_rest")
     run.wait(timeout=120)
     run.clear("fail")
     run.cancel()
     run.wait(timeout=60)
     native = Run(ui_stack.client, run.dag_id, run.run_id)
-    body = {"dag_id": run.dag_id, "run_id": run.run_id, "timeout": 0}
-    ours, theirs = (one.client.call("feed", **body) for one in (run, native))
+    which = (run.dag_id, run.run_id)
+    ours, theirs = (one.client.get_grid_changes(*which, timeout=0) for one in (run, native))
     assert ours["tasks"] == theirs["tasks"]
     assert ours["cells"] == theirs["cells"]
     key = ["task_id", "map_index", "try_number"]
@@ -223,7 +222,7 @@ def test_tasks_are_marked_and_cleared_and_a_run_is_cancelled(door):
     assert run.wait(timeout=120) == "failed"
 
 
-def test_what_isnt_there_is_named(door, run):
+def test_an_error_names_a_missing_dag_run_or_task(door, run):
     with pytest.raises(DagNotFoundError):
         door.trigger("no_such_dag")
     with pytest.raises(RunNotFoundError):
@@ -236,7 +235,7 @@ def test_what_isnt_there_is_named(door, run):
         run.mark("no_such_state", "fail")
 
 
-def test_what_cant_be_done_by_rest_is_refused(door, run, tmp_path):
+def test_operations_without_a_rest_api_are_refused(door, run, tmp_path):
     (tmp_path / "dag.py").write_text(DAG)
     with pytest.raises(UnavailableHereError, match="file can't be handed to Airflow"):
         door.run(tmp_path / "dag.py")
@@ -248,27 +247,27 @@ def test_what_cant_be_done_by_rest_is_refused(door, run, tmp_path):
     assert not target.exists()
 
 
-def test_a_wrong_token_is_told(ui_stack, monkeypatch):
+def test_an_error_says_that_the_token_is_refused(ui_stack, monkeypatch):
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "no-token")
     with pytest.raises(InvalidInputError, match="refuses the token"):
         ta.connect(airflow=ui_stack.links["airflow"])
 
 
-def test_a_new_token_in_the_environment_is_taken(ui_stack, airflow_api, monkeypatch, run):
+def test_a_new_token_in_the_environment_is_used(ui_stack, airflow_api, monkeypatch, run):
     monkeypatch.setenv("AIRFLOW_API_TOKEN", token := RestClient(ui_stack.links["airflow"])._api._new_token())
     door = RestClient(ui_stack.links["airflow"])
-    door._api._shared.token = "expired"
-    assert door.call("run", dag_id=run.dag_id, run_id=run.run_id)["state"] == "failed"
-    assert door._api._shared.token == token
+    door._api._session.token = "expired"
+    assert door.get_run(run.dag_id, run.run_id)["state"] == "failed"
+    assert door._api._session.token == token
 
 
-def test_an_airflow_that_is_out_of_reach_is_named():
+def test_an_error_names_an_airflow_that_cannot_be_reached():
     with pytest.raises(ServiceUnavailableError, match=r"Airflow at http://127\.0\.0\.1:9 can't be reached"):
         ta.connect(airflow="http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("address", ["airflow.example.com", "ftp://airflow", "https://me:secret@airflow"])
-def test_an_address_that_cant_be_used_is_refused(address):
+def test_an_invalid_address_is_refused(address):
     with pytest.raises(InvalidInputError) as raised:
         base_address(address)
     assert "secret" not in str(raised.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 import threading
@@ -36,24 +35,24 @@ MILLISECONDS = pd.Timedelta("2ms")
 
 
 @pytest.fixture(scope="module")
-def door(stack):
+def client(stack):
     environment = stack.status()["env"]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"):
             if name in environment:
                 patch.setenv(name, environment[name])
-        door = WorkflowClient()
-        door.connect()
-        yield door
-        door.close()
+        client = WorkflowClient()
+        client.connect()
+        yield client
+        client.close()
 
 
 class Follower(threading.Thread):
-    """Merges a door's changes of a run until it has ended."""
+    """Merges a client's changes of a run until it has ended."""
 
-    def __init__(self, door, run_id: str) -> None:
+    def __init__(self, client, run_id: str) -> None:
         super().__init__(daemon=True)
-        self.door, self.run_id = door, run_id
+        self.client, self.run_id = client, run_id
         self.state = GridState(DAG, run_id)
         self.seen: list[dict[str, set]] = []
         self.full = 0
@@ -61,9 +60,7 @@ class Follower(threading.Thread):
     def run(self) -> None:
         ended = False
         while not ended:
-            answer = self.door.call(
-                "feed", timeout=10, dag_id=DAG, run_id=self.run_id, runs=14, after=self.state.cursor
-            )
+            answer = self.client.get_grid_changes(DAG, self.run_id, after=self.state.cursor, timeout=10)
             self.full += answer["full"]
             self.state.apply(answer)
             merged = self.state.full_state()
@@ -76,15 +73,15 @@ def focus(grid: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def followed(stack, door, tmp_path_factory):
-    """A run that has ended, and what followed it through Temporal."""
+def followed(stack, client, tmp_path_factory):
+    """A run that has ended, the follower that merged its changes through Temporal, and an answer halfway."""
     folder = tmp_path_factory.mktemp("two doors")
     run = stack.run(FILE, conf={"folder": str(folder)})
-    until(lambda: knows(door, run.run_id), "the workflow has begun")
-    follower = Follower(door, run.run_id)
+    until(lambda: knows(client, run.run_id), "the workflow has begun")
+    follower = Follower(client, run.run_id)
     follower.start()
     until(lambda: any(seen.get("sew.finish.iron") == "skipped" for seen in follower.seen), "the rest is done")
-    halfway = [door.call("feed", timeout=0, dag_id=DAG, run_id=run.run_id, runs=14)]
+    halfway = [client.get_grid_changes(DAG, run.run_id, timeout=0)]
     (folder / "go").touch()
     assert run.wait(timeout=60) == "failed"
     follower.join(60)
@@ -92,16 +89,16 @@ def followed(stack, door, tmp_path_factory):
     return run, follower, halfway[0]
 
 
-def knows(door, run_id: str) -> bool:
+def knows(client, run_id: str) -> bool:
     try:
-        return bool(door.call("run", dag_id=DAG, run_id=run_id)["tasks"])
+        return bool(client.get_run(DAG, run_id)["tasks"])
     except RunNotFoundError:
         return False
 
 
-def test_frames_of_tasks_agree(door, followed):
+def test_frames_of_tasks_agree(client, followed):
     run, *_ = followed
-    seen = Run(door, DAG, run.run_id).tasks
+    seen = Run(client, DAG, run.run_id).tasks
     assert seen["pool"].isna().all(), "the workflow isn't told pools"
     known = ["pool", "duration"]
     pd.testing.assert_frame_equal(seen.drop(columns=known), run.tasks.drop(columns=known))
@@ -109,10 +106,9 @@ def test_frames_of_tasks_agree(door, followed):
     assert list(seen["duration"].isna()) == list(run.tasks["duration"].isna())
 
 
-def check_grids(stack, door, run_id: str) -> dict:
-    """Return the grid that Temporal tells, which has to be the database's."""
-    ask = {"timeout": 0, "dag_id": DAG, "run_id": run_id, "runs": 14}
-    ours, theirs = door.call("feed", **ask), stack.client.call("feed", **ask)
+def check_grids(stack, client, run_id: str) -> dict:
+    """Check that the grids through Temporal and through the database agree; return the first."""
+    ours, theirs = (one.get_grid_changes(DAG, run_id, timeout=0) for one in (client, stack.client))
     for node in theirs["structure"]["nodes"]:
         node["doc"] = None
     assert ours["structure"] == theirs["structure"]
@@ -126,24 +122,24 @@ def check_grids(stack, door, run_id: str) -> dict:
     return ours
 
 
-def test_grids_agree(stack, door, followed):
+def test_grids_agree(stack, client, followed):
     run, *_ = followed
-    ours = check_grids(stack, door, run.run_id)
+    ours = check_grids(stack, client, run.run_id)
     assert {len(task["tries"]) for task in ours["tasks"] if task["task_id"] == "cut"} == {0, 1}
 
 
-def test_changes_that_were_followed_are_the_whole(door, followed):
+def test_merged_changes_equal_the_whole_grid(client, followed):
     run, follower, _ = followed
     assert follower.full == 1
     fresh = GridState(DAG, run.run_id)
-    fresh.apply(door.call("feed", timeout=0, dag_id=DAG, run_id=run.run_id, runs=14))
+    fresh.apply(client.get_grid_changes(DAG, run.run_id, timeout=0))
     merged, whole = follower.state.full_state(), fresh.full_state()
     for name in ("structure", "tasks"):
         assert merged[name] == whole[name]
     assert focus(merged) == focus(whole)
 
 
-def test_states_of_a_run_that_goes_on(followed):
+def test_states_of_an_unfinished_run(followed):
     _, follower, halfway = followed
     assert focus(halfway)["state"] == "running"
     assert focus(halfway)["end_date"] is None
@@ -157,44 +153,44 @@ def test_states_of_a_run_that_goes_on(followed):
     assert follower.seen[-1]["count"] == "upstream_failed"
 
 
-def test_other_runs_are_counted(stack, door, followed, tmp_path):
+def test_other_runs_are_counted(stack, client, followed, tmp_path):
     run, *_ = followed
     (tmp_path / "go").touch()
     later = stack.run(FILE, conf={"folder": str(tmp_path)})
     assert later.wait(timeout=60) == "failed"
 
     def counted():
-        answer = door.call("feed", timeout=0, dag_id=DAG, run_id=later.run_id, runs=14)
+        answer = client.get_grid_changes(DAG, later.run_id, timeout=0)
         return answer if run.run_id in answer["cells"] else None
 
     answer = until(counted, "the other run is counted")
-    theirs = stack.client.call("feed", timeout=0, dag_id=DAG, run_id=later.run_id, runs=14)
+    theirs = stack.client.get_grid_changes(DAG, later.run_id, timeout=0)
     assert answer["cells"][run.run_id] == theirs["cells"][run.run_id]
     assert [one["run_id"] for one in answer["runs"]][:2] == [later.run_id, run.run_id]
 
 
-def test_runs_are_listed(stack, door, followed):
+def test_runs_are_listed(stack, client, followed):
     run, *_ = followed
-    mine = ta.runs(DAG, client=door).set_index("run_id")
+    mine = ta.runs(DAG, client=client).set_index("run_id")
     assert mine.loc[run.run_id, "state"] == "failed"
     assert mine.loc[run.run_id, "run_type"] == "manual"
-    assert len(ta.runs(DAG, state="success", client=door)) == 0
-    assert door.call("runs", dag_id=DAG, limit=1)["runs"][0]["dag_id"] == DAG
-    with pytest.raises(DagNotFoundError, match="knows no run of a DAG 'nowhere'"):
-        ta.runs("nowhere", client=door)
+    assert len(ta.runs(DAG, state="success", client=client)) == 0
+    assert client.list_runs(DAG, limit=1)[0]["dag_id"] == DAG
+    with pytest.raises(DagNotFoundError, match="has no run of a DAG 'nowhere'"):
+        ta.runs("nowhere", client=client)
     with pytest.raises(InvalidInputError, match="There is no run state 'lost'"):
-        ta.runs(DAG, state="lost", client=door)
+        ta.runs(DAG, state="lost", client=client)
 
 
-def test_events_are_those_of_the_gateway(door, followed):
+def test_events_are_those_of_the_gateway(client, followed):
     run, *_ = followed
-    pd.testing.assert_frame_equal(Run(door, DAG, run.run_id).events, run.events)
+    pd.testing.assert_frame_equal(Run(client, DAG, run.run_id).events, run.events)
 
 
-def test_a_run_is_cancelled(stack, door, tmp_path):
+def test_a_run_is_cancelled(stack, client, tmp_path):
     run = stack.run(FILE, conf={"folder": str(tmp_path)})
-    until(lambda: knows(door, run.run_id), "the workflow has begun")
-    seen = Run(door, DAG, run.run_id)
+    until(lambda: knows(client, run.run_id), "the workflow has begun")
+    seen = Run(client, DAG, run.run_id)
     until(lambda: "running" in set(seen.tasks["state"]), "a task runs")
     assert seen.cancel() == "failed"
     assert seen.wait(timeout=30) == run.wait(timeout=30) == "failed"
@@ -203,75 +199,74 @@ def test_a_run_is_cancelled(stack, door, tmp_path):
     assert list(seen.tasks["state"]) == list(run.tasks["state"])
 
 
-def test_a_run_that_was_cleared_has_its_former_tries(stack, door, tmp_path):
+def test_a_run_that_was_cleared_has_its_former_tries(stack, client, tmp_path):
     (tmp_path / "go").touch()
     run = stack.run(FILE, conf={"folder": str(tmp_path)})
     assert run.wait(timeout=60) == "failed"
-    check_grids(stack, door, run.run_id)
+    check_grids(stack, client, run.run_id)
     run.clear("sell", downstream=True)
     assert run.wait(timeout=60) == "failed"
-    sold = until(lambda: ended_again(door, run.run_id), "the second execution has ended")
+    sold = until(lambda: ended_again(client, run.run_id), "the second execution has ended")
     assert [tried[:2] for tried in sold["tries"]] == [[1, "failed"]]
-    check_grids(stack, door, run.run_id)
+    check_grids(stack, client, run.run_id)
 
 
-def ended_again(door, run_id: str) -> dict | None:
-    answer = door.call("feed", timeout=0, dag_id=DAG, run_id=run_id, runs=14)
+def ended_again(client, run_id: str) -> dict | None:
+    answer = client.get_grid_changes(DAG, run_id, timeout=0)
     (sold,) = [task for task in answer["tasks"] if task["task_id"] == "sell"]
     return sold if focus(answer)["state"] == "failed" and sold["try_number"] == 2 else None
 
 
-def test_workers_that_do_not_answer_are_named(stack, door):
-    async def begin(client):
-        return await client.start_workflow(
+def test_an_error_says_that_no_worker_answers(stack, client):
+    async def begin(temporal):
+        return await temporal.start_workflow(
             DEEP_WORKFLOW, DagRunInput(DAG, "unserved"), id=workflow_id(DAG, "unserved"), task_queue="nobody"
         )
 
-    async def end(client):
-        await client.get_workflow_handle(workflow_id(DAG, "unserved")).terminate()
+    async def end(temporal):
+        await temporal.get_workflow_handle(workflow_id(DAG, "unserved")).terminate()
 
     with_client(stack, begin)
-    impatient = copy.copy(door)
-    impatient.patience = 0.0
     try:
         with pytest.raises(ServiceUnavailableError, match="No worker answers for two_doors unserved"):
-            impatient.call("run", dag_id=DAG, run_id="unserved")
+            client.without_retries().get_run(DAG, "unserved")
     finally:
         with_client(stack, end)
 
 
-def test_what_temporal_alone_cannot_do_says_what_it_needs(door, followed):
-    run = Run(door, DAG, followed[0].run_id)
-    assert not door.can_act
+def test_a_refusal_says_what_an_operation_needs(client, followed):
+    run = Run(client, DAG, followed[0].run_id)
+    assert {"clear_tasks", "mark_tasks"} <= client.refusals.keys()
     with pytest.raises(UnavailableHereError, match="To read a log, Airflow's database or its API is needed"):
         run.logs("sizes")
-    with pytest.raises(UnavailableHereError, match="For `elsewhere`"):
-        door.call("elsewhere")
+    with pytest.raises(UnavailableHereError, match="To ask for Airflow's version") as caught:
+        client.ping()
+    assert "AIRFLOW_HOME" in caught.value.hint
     assert "cut" in repr(run.plot()), "a chart needs no former tries"
 
 
-def test_an_unknown_run_is_named_and_the_known_ones_are(door, followed):
+def test_an_error_names_an_unknown_run_and_the_known_runs(client, followed):
     run, *_ = followed
     with pytest.raises(RunNotFoundError, match=f"no run 'gone' of DAG '{DAG}'") as caught:
-        door.call("run", dag_id=DAG, run_id="gone")
+        client.get_run(DAG, "gone")
     assert run.run_id in caught.value.hint
 
 
-def test_temporal_out_of_reach_is_named(monkeypatch):
+def test_an_error_names_a_temporal_that_cannot_be_reached(monkeypatch):
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
-    door = WorkflowClient(patience=0)
+    client = WorkflowClient(retry_for=0)
     with pytest.raises(ServiceUnavailableError, match=r"127\.0\.0\.1:9 can't be reached"):
-        door.call("runs")
-    door.close()
+        client.list_runs()
+    client.close()
 
 
-def test_a_namespace_that_is_not_there_is_named(door, monkeypatch):
+def test_an_error_names_a_missing_namespace(client, monkeypatch):
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "nowhere")
     with pytest.raises(InvalidInputError, match="has no namespace 'nowhere'"):
         WorkflowClient().connect()
 
 
-def test_certificates_are_shown_and_asked_for(door, stack, tmp_path, monkeypatch):
+def test_client_and_server_check_certificates(client, stack, tmp_path, monkeypatch):
     authority = Authority(tmp_path)
     certificate, key = authority.issue("client")
     with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"], authority.context()) as proxy:
@@ -285,26 +280,26 @@ def test_certificates_are_shown_and_asked_for(door, stack, tmp_path, monkeypatch
         (tmp_path / "temporal.toml").write_text(text)
         monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "temporal.toml"))
         monkeypatch.delenv("TEMPORAL_ADDRESS")
-        WorkflowClient("good").call("runs")
+        WorkflowClient("good").list_runs()
         with pytest.raises(ServiceUnavailableError, match="isn't signed by a trusted authority"):
             WorkflowClient("doubtful").connect()
         with pytest.raises(ServiceUnavailableError, match="requires a client certificate"):
             WorkflowClient("anonymous").connect()
 
 
-def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, followed, monkeypatch):
+def test_a_poller_notices_that_temporal_is_gone_and_back(stack, followed, monkeypatch):
     run, *_ = followed
     with Proxy(stack.status()["env"]["TEMPORAL_ADDRESS"]) as proxy:
         monkeypatch.setenv("TEMPORAL_ADDRESS", proxy.address)
-        feed = GridPoller(WorkflowClient(), DAG, run.run_id)
-        feed.poll(retry=True)
+        poller = GridPoller(WorkflowClient(), DAG, run.run_id)
+        poller.poll(retry=True)
         proxy.cut()
 
         def lost():
             try:
-                feed.poll(0.5)
+                poller.poll(0.5)
             except ServiceUnavailableError:
-                return not feed.connected
+                return not poller.is_connected
             return False
 
         until(lost, "the connection is lost")
@@ -312,17 +307,17 @@ def test_a_live_grid_says_that_temporal_is_out_of_reach_and_comes_back(stack, fo
 
         def back():
             try:
-                feed.poll()
+                poller.poll()
             except ServiceUnavailableError:
                 return False
-            return feed.connected
+            return poller.is_connected
 
         until(back, "the connection is back")
 
 
-def test_an_unknown_profile_is_named():
+def test_an_error_names_an_unknown_profile():
     with pytest.raises(InvalidInputError, match="no profile 'nowhere'"):
-        WorkflowClient("nowhere").call("runs")
+        WorkflowClient("nowhere").list_runs()
 
 
 def test_no_airflow_is_imported():

@@ -36,7 +36,7 @@ def run(stack):
 
 @pytest.fixture(scope="module")
 def baked(run, stack):
-    """The run that the harvest has brought about."""
+    """The run that the harvest's asset has created."""
     until(lambda: len(ta.runs("bakery")) > 0)
     baked = ta.runs.latest("bakery")
     assert baked.wait(timeout=60) == "success"
@@ -60,7 +60,7 @@ def test_tasks_are_the_same_by_columns_and_by_the_snapshot(run):
     pd.testing.assert_frame_equal(run.tasks, tasks_frame(run.snapshot()))
 
 
-def test_every_try_is_told(run):
+def test_the_tries_frame_has_every_try(run):
     mown = run.tries.query("task_id == 'mow' and map_index == 1")
     assert list(mown["try_number"]) == [1, 2]
     assert list(mown["state"]) == ["failed", "success"]
@@ -70,12 +70,12 @@ def test_every_try_is_told(run):
     assert len(run.tries) == 7
 
 
-def test_xcoms_tell_what_tasks_returned(run):
+def test_the_xcoms_frame_has_returned_values(run):
     values = run.xcoms.query("key == 'return_value'").groupby("task_id")["value"].agg(list).to_dict()
     assert values == {"fields": [["north", "south"]], "mow": [5, 5]}
 
 
-def test_events_tell_the_workflows_history_in_words(run):
+def test_the_events_frame_describes_the_history_in_words(run):
     events = run.events
     assert events["type"].iloc[0] == "workflow started"
     assert events["type"].iloc[-1] == "workflow completed"
@@ -102,7 +102,7 @@ def test_asset_events_are_produced_by_one_run_and_consumed_by_another(run, baked
 
 @pytest.mark.parametrize("dtype_backend", [None, "pyarrow"])
 @pytest.mark.parametrize("name", FRAMES)
-def test_what_is_empty_is_typed_as_what_is_full(run, name, dtype_backend):
+def test_an_empty_frame_has_the_types_of_a_full_one(run, name, dtype_backend):
     full = run.frame(name, dtype_backend=dtype_backend)
     make = getattr(temporal_airflow_nb.frames, f"{name}_frame")
     empty = make([] if name == "xcoms" else {"columns": {}}, dtype_backend=dtype_backend)
@@ -111,7 +111,7 @@ def test_what_is_empty_is_typed_as_what_is_full(run, name, dtype_backend):
     assert empty.dtypes.to_dict() == full.dtypes.to_dict()
 
 
-def test_arrow_frames_hold_what_the_others_do(run):
+def test_arrow_frames_have_the_same_values(run):
     for name in FRAMES:
         ours, arrow = run.frame(name), run.frame(name, dtype_backend="pyarrow")
         as_numpy = {column: ours[column].dtype for column in ours}
@@ -130,7 +130,7 @@ def test_runs_are_newest_first_and_can_be_chosen(run, baked):
     assert ta.runs("bakery", state="failed").empty
 
 
-def test_a_run_is_had_by_its_ids_or_as_the_latest(run, baked):
+def test_a_run_is_found_by_its_ids_or_as_the_latest(run, baked):
     assert ta.runs.get("harvest", run.run_id).workflow_id == run.workflow_id
     assert ta.runs.latest("harvest").run_id == run.run_id
 
@@ -150,7 +150,7 @@ def test_frames_of_the_stack_come_in_arrow_types(run, make):
     assert any("pyarrow" in str(dtype) for dtype in make(dtype_backend="pyarrow").dtypes)
 
 
-def test_wrong_names_are_told_with_what_there_is(run):
+def test_errors_about_wrong_names_list_the_right_ones(run):
     with pytest.raises(DagNotFoundError, match="Did you mean harvest"):
         ta.runs("harvst")
     with pytest.raises(InvalidInputError, match="queued, running, success, failed"):
@@ -169,7 +169,7 @@ def test_arrow_types_without_pyarrow_say_what_to_install(run, monkeypatch):
         run.frame("tasks", dtype_backend="pyarrow")
 
 
-def test_a_cleared_run_tells_of_both_times(run):
+def test_a_cleared_run_has_the_tries_of_both_executions(run):
     run.clear("fence")
     assert run.wait(timeout=60) == "failed"
     assert list(run.tries.query("task_id == 'fence'")["try_number"]) == [1, 2]
@@ -178,7 +178,7 @@ def test_a_cleared_run_tells_of_both_times(run):
     assert (events["type"] == "workflow started").sum() == 2
 
 
-def test_a_gateway_beside_the_worker_tells_the_same(run, stack, monkeypatch):
+def test_a_gateway_beside_the_worker_returns_the_same_frames(run, stack, monkeypatch):
     for name, value in stack.status()["env"].items():
         if name != HOME_VARIABLE:
             monkeypatch.setenv(name, value)
@@ -191,7 +191,7 @@ def test_a_gateway_beside_the_worker_tells_the_same(run, stack, monkeypatch):
         current.use(stack)
 
 
-def test_tasks_of_an_ended_run_outlast_the_stack(run):
+def test_tasks_of_an_ended_run_are_known_after_the_stack(run):
     gone = type(run)(_Gone(), run.dag_id, run.run_id)
     with pytest.raises(ServiceUnavailableError):
         gone.tasks  # noqa: B018
@@ -201,10 +201,15 @@ def test_tasks_of_an_ended_run_outlast_the_stack(run):
 
 
 class _Gone:
-    patience = 0.0
+    """A client of a stack that is gone."""
 
-    def call(self, op, **body):
+    def without_retries(self, *, timeout=None):
+        return self
+
+    def get_run(self, dag_id, run_id):
         raise ServiceUnavailableError("gone")
+
+    get_tasks_table = get_tries_table = get_run
 
 
 def test_the_chart_of_a_run_has_former_tries(run):

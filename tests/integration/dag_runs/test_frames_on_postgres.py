@@ -1,4 +1,4 @@
-"""Frames where Airflow's database is PostgreSQL, which tells times in another way."""
+"""Frames if Airflow's database is PostgreSQL, which formats times differently."""
 
 from __future__ import annotations
 

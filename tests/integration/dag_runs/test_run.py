@@ -1,4 +1,4 @@
-"""A run as its user sees it, against the real stack."""
+"""The class `Run` on a real stack."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def dag_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ended(stack, dag_file):
-    """A run that has ended well."""
+    """A run that has succeeded."""
     run = stack.run(dag_file)
     assert run.wait(timeout=60) == "success"
     return run
@@ -56,13 +56,13 @@ def ended(stack, dag_file):
 
 @pytest.fixture
 def slow(stack, dag_file):
-    """A run that goes on for long, cancelled after the test."""
+    """A long run, cancelled after the test."""
     run = stack.run(dag_file, conf={"seconds": 120})
     yield run
     run.cancel()
 
 
-def test_an_ended_run_tells_everything(ended, stack):
+def test_an_ended_run_has_state_links_and_frames(ended, stack):
     assert ended.state == "success"
     assert ended.workflow_id == f"airflow-run_seen-{ended.run_id}"
     assert list(ended.tasks["task_id"]) == ["rows", "double", "double"]
@@ -87,20 +87,20 @@ def test_logs_of_each_try(ended):
 @pytest.mark.parametrize(
     "which", [{"task_id": "nope"}, {"task_id": "double"}, {"task_id": "rows", "try_number": 7}], ids=str
 )
-def test_logs_of_what_isnt_there_are_refused(ended, which):
+def test_logs_of_a_missing_task_or_try_are_refused(ended, which):
     with pytest.raises(RunNotFoundError):
         ended.logs(**which)
 
 
-def test_a_run_that_isnt_there_is_refused(stack):
+def test_a_missing_run_is_refused(stack):
     with pytest.raises(RunNotFoundError, match="nope"):
         Run(stack.client, "run_seen", "nope").wait(timeout=5)
     assert repr(Run(stack.client, "run_seen", "nope")) == "<Run run_seen nope state unknown>"
 
 
-def test_wait_gives_up_at_its_timeout_and_the_run_goes_on(slow):
+def test_wait_ends_at_its_timeout_and_the_run_continues(slow):
     begun = time.monotonic()
-    with pytest.raises(RunTimeoutError, match="goes on"):
+    with pytest.raises(RunTimeoutError, match="run continues"):
         slow.wait(timeout=1.5)
     assert 1.5 <= time.monotonic() - begun < 4
     assert slow.state in ("queued", "running")
@@ -115,7 +115,7 @@ def test_wait_takes_seconds_only(slow):
 def test_wait_can_be_interrupted(slow):
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt, match="The run goes on"):
+    with pytest.raises(KeyboardInterrupt, match="The run continues"):
         slow.wait()
     assert time.monotonic() - begun < 3
 
@@ -127,7 +127,7 @@ def test_a_cancelled_run_has_failed(stack, dag_file):
     assert run.wait(timeout=20) == "failed"
 
 
-def test_listeners_hear_of_every_change_until_they_unsubscribe(stack, dag_file):
+def test_listeners_get_every_change_until_they_unsubscribe(stack, dag_file):
     run = stack.run(dag_file, conf={"seconds": 2})
     heard, seen = [], set()
 
@@ -145,14 +145,14 @@ def test_listeners_hear_of_every_change_until_they_unsubscribe(stack, dag_file):
     assert len(heard) == known
 
 
-def test_an_ended_run_can_be_looked_at_when_its_stack_is_gone(tmp_path, dag_file):
+def test_an_ended_run_can_be_shown_after_its_stack_is_gone(tmp_path, dag_file):
     with LocalStack(tmp_path / "home") as stack:
         ended, other = stack.run(dag_file), stack.run(dag_file)
         ended.wait(timeout=90)
     assert ended.state == "success"
     assert len(ended.tasks) == 3
     assert "success" in repr(ended)
-    other._client.patience = 0.2
+    other._client.retry_for = 0.2
     with pytest.raises(ServiceUnavailableError):
         _ = other.state
     assert "state unknown" in repr(other)

@@ -10,6 +10,7 @@ import pytest
 from temporal_airflow_nb import Run
 from temporal_airflow_nb.dag_runs.run_list import Runs
 from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
+from temporal_airflow_nb.messages.requests import Backfill, SubmitFile
 
 SOURCE = """
 import time
@@ -36,8 +37,8 @@ def backfill(stack, tmp_path):
     def backfill(start, end, **body):
         path = tmp_path / "backfilled.py"
         path.write_text(SOURCE)
-        span = {"from": f"{start}T00:00:00+00:00", "to": f"{end}T00:00:00+00:00"}
-        answer = stack.client.call("submit", path=str(path), backfill=span, **body)
+        span = Backfill(f"{start}T00:00:00+00:00", f"{end}T00:00:00+00:00")
+        answer = stack.client.submit_file(SubmitFile(str(path), backfill=span, **body))
         return Runs(Run(stack.client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
 
     return backfill
@@ -48,7 +49,7 @@ def most_at_a_time(runs):
     return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
 
 
-def test_every_date_runs_and_no_more_at_a_time_than_the_dag_allows(backfill, stack):
+def test_a_backfill_runs_every_date_within_max_active_runs(backfill, stack):
     runs = backfill("2026-01-01", "2026-01-05", params={"n": 2})
     assert runs.wait(timeout=90) == "success"
     values = [run.xcoms["value"].iloc[0] for run in runs]
@@ -59,7 +60,7 @@ def test_every_date_runs_and_no_more_at_a_time_than_the_dag_allows(backfill, sta
     assert done == 0
 
 
-def test_dates_that_have_run_are_run_again(backfill):
+def test_a_second_backfill_runs_the_same_dates_again(backfill):
     backfill("2026-02-01", "2026-02-02").wait(timeout=60)
     again = backfill("2026-02-01", "2026-02-03", params={"n": 3})
     assert len(again) == 3
@@ -67,7 +68,7 @@ def test_dates_that_have_run_are_run_again(backfill):
     assert [run.xcoms["value"].iloc[0] for run in again] == [f"2026-02-0{day} 3" for day in (1, 2, 3)]
 
 
-def test_another_backfill_of_the_same_dag_has_to_wait(backfill):
+def test_a_backfill_is_refused_while_another_is_running(backfill):
     runs = backfill("2026-03-01", "2026-03-02")
     with pytest.raises(InvalidInputError, match="Another backfill is running") as caught:
         backfill("2026-03-01", "2026-03-02")

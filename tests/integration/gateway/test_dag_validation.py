@@ -1,10 +1,11 @@
-"""What Airflow makes of a DAG file before it runs, on the real stack."""
+"""Checks of a DAG file before it runs, on a real stack."""
 
 from __future__ import annotations
 
 import pytest
 
 from temporal_airflow_nb.errors import DagFileError, PreflightError
+from temporal_airflow_nb.messages.requests import SubmitFile
 
 HEAD = """from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, task
@@ -19,7 +20,7 @@ def check(stack, tmp_path):
     def check(source):
         path = tmp_path / "checked.py"
         path.write_text(HEAD + source)
-        return stack.client.call("check", path=str(path))["findings"]
+        return stack.client.check_file(str(path))["findings"]
 
     return check
 
@@ -54,7 +55,7 @@ with DAG("reads", schedule=None):
         (CYCLE, "cycle", 6, "there is a cycle with 'b' in it"),
         (TWICE, "duplicate-task-id", 6, "Two tasks have the task_id 'a'"),
         (TIMETABLE, "not-serializable", 6, "Airflow doesn't know the class Mine"),
-        (READS, "missing-variable", 7, "Variable 'no_such' is read where the file is imported"),
+        (READS, "missing-variable", 7, "Variable 'no_such' is read while the file is imported"),
     ],
     ids=["cycle", "duplicate", "timetable", "variable"],
 )
@@ -73,7 +74,7 @@ def test_other_errors_of_the_import_have_their_line(check):
     assert caught.value.hint == "1 / 0"
 
 
-def test_what_is_named_and_not_there_is_found_with_line_and_fix(check):
+def test_missing_pools_variables_and_connections_are_found(check):
     found = check("""with DAG("names", schedule=None):
     BashOperator(task_id="a", bash_command="echo {{ conn.no_such_conn.host }}")
     BashOperator(task_id="b", bash_command="{{ var.value.no_such_var }}", pool="no_such_pool")
@@ -87,7 +88,7 @@ def test_what_is_named_and_not_there_is_found_with_line_and_fix(check):
     assert all(f["hint"] for f in found)
 
 
-def test_a_start_date_in_the_future_is_seen_however_it_was_made(check):
+def test_a_start_date_in_the_future_is_found(check):
     (found,) = check("""from datetime import datetime, timedelta, timezone
 
 with DAG("later", schedule=None, start_date=datetime.now(timezone.utc) + timedelta(days=900)):
@@ -104,17 +105,17 @@ def test_errors_stop_a_submission_before_anything_is_stored(stack, tmp_path):
     )
     with pytest.raises(PreflightError, match=r"stopped.py, line 5: There is no pool 'none'"):
         stack.run(path)
-    assert stack.client.call("runs", dag_id="stopped")["runs"] == []
+    assert stack.client.list_runs("stopped") == []
 
 
-def test_what_is_wrong_with_another_dag_of_the_file_is_a_warning(stack, tmp_path):
+def test_an_error_in_another_dag_of_the_file_is_a_warning(stack, tmp_path):
     path = tmp_path / "beside.py"
     path.write_text(
         HEAD
         + 'with DAG("sound_one", schedule=None):\n    BashOperator(task_id="a", bash_command="true")\n'
         + 'with DAG("other_one", schedule=None):\n    BashOperator(task_id="b", bash_command="x", pool="none")\n'
     )
-    answer = stack.client.call("submit", path=str(path), dag_id="sound_one", launch=True)
+    answer = stack.client.submit_file(SubmitFile(str(path), "sound_one"))
     assert [(f["level"], f["code"], f["dag_id"]) for f in answer["findings"]] == [
         ("warning", "missing-pool", "other_one")
     ]
@@ -127,7 +128,7 @@ def test_a_sound_file_has_no_findings_and_a_hash(stack, tmp_path):
     path.write_text(
         HEAD + 'with DAG("sound", schedule=None):\n    BashOperator(task_id="a", bash_command="x")\n'
     )
-    answers = [stack.client.call("check", path=str(path)) for _ in range(2)]
+    answers = [stack.client.check_file(str(path)) for _ in range(2)]
     assert answers[0] == answers[1]
     assert answers[0]["findings"] == []
     assert answers[0]["dags"][0]["serialized_hash"]

@@ -1,4 +1,4 @@
-"""Operations `task` and `log_tail`: one task in detail, and its log as it grows."""
+"""A task in detail, and its log as it grows, through the gateway."""
 
 from __future__ import annotations
 
@@ -81,25 +81,24 @@ def divide(a, b):
 
 
 class Detailed:
-    """A run, and what the stack tells of its tasks."""
+    """A run, and the details of its tasks."""
 
     def __init__(self, stack, run, folder):
         self.stack = stack
         self.run = run
         self.folder = folder
 
-    def call(self, op, task_id, **more):
-        body = {"dag_id": self.run.dag_id, "run_id": self.run.run_id, "task_id": task_id, **more}
-        return self.stack.client.call(op, **body)
-
     def task(self, task_id, **more):
-        return self.call("task", task_id, **more)
+        return self.stack.client.get_task(**self.which(task_id, **more))
 
     def tail(self, task_id, after=0, **more):
-        return self.call("log_tail", task_id, after=after, **more)
+        return self.stack.client.tail_log(**self.which(task_id, **more), after=after)
+
+    def which(self, task_id, **more):
+        return {"dag_id": self.run.dag_id, "run_id": self.run.run_id, "task_id": task_id, **more}
 
     def ended(self, task_id, map_index=-1):
-        """Wait until a task has come to an end, or waits for its next try; return what is told of it."""
+        """Wait until a task has ended or waits for its next try; return its details."""
         waited_for = ("success", "failed", "up_for_retry")
         until(lambda: self.task(task_id, map_index=map_index)["state"] in waited_for)
         return self.task(task_id, map_index=map_index)
@@ -107,7 +106,7 @@ class Detailed:
 
 @pytest.fixture(scope="module")
 def detailed(stack, tmp_path_factory):
-    """A run of which one task speaks until it is told to stop."""
+    """A run with a task that logs until a file appears."""
     folder = tmp_path_factory.mktemp("detailed")
     path = folder / "detailed.py"
     path.write_text(DETAILED)
@@ -118,7 +117,7 @@ def detailed(stack, tmp_path_factory):
     run.wait(timeout=60)
 
 
-def test_a_log_is_told_while_it_is_written(detailed):
+def test_a_log_is_read_while_it_is_written(detailed):
     told = []
 
     def ask():
@@ -144,7 +143,7 @@ def test_a_log_is_told_while_it_is_written(detailed):
     assert detailed.tail("speaks", after=2)["lines"] == told[2:]
 
 
-def test_a_long_log_is_told_in_parts(detailed):
+def test_a_long_log_is_read_in_parts(detailed):
     detailed.ended("writes")
     parts = [detailed.tail("writes")]
     while not parts[-1]["ended"]:
@@ -159,7 +158,7 @@ def test_a_long_log_is_told_in_parts(detailed):
     assert any("number 14999" in line for line in detailed.task("writes")["log"])
 
 
-def test_an_error_leads_to_the_cells_lines(detailed):
+def test_an_error_shows_the_lines_of_the_cell(detailed):
     told = detailed.ended("reads")
     error = told["error"]
     assert (error["type"], error["value"]) == ("RuntimeError", "can't be read")
@@ -186,7 +185,7 @@ def test_the_error_is_not_repeated_in_the_log(detailed):
     assert len(told["log"]) <= 20
 
 
-def test_a_task_that_waits_says_when_it_is_tried_again(detailed):
+def test_a_task_that_waits_for_a_retry_has_its_time(detailed):
     told = detailed.ended("reads")
     assert told["state"] == "up_for_retry"
     assert told["next_retry_at"] > told["tries"][0]["end_date"]
@@ -194,7 +193,7 @@ def test_a_task_that_waits_says_when_it_is_tried_again(detailed):
     until(lambda: detailed.tail("reads")["ended"])
 
 
-def test_a_former_try_keeps_its_error_and_its_log(detailed):
+def test_a_former_try_has_its_error_and_its_log(detailed):
     detailed.ended("reads")
     detailed.run.clear("reads")
     told = detailed.task("reads")["tries"]
@@ -207,7 +206,7 @@ def test_a_former_try_keeps_its_error_and_its_log(detailed):
     assert detailed.tail("reads", try_number=1)["ended"]
 
 
-def test_code_that_has_changed_since_is_not_shown(detailed):
+def test_code_that_has_changed_since_the_try_is_not_shown(detailed):
     failed = detailed.ended("helped")
 
     def helpers():
@@ -224,7 +223,7 @@ def test_code_that_has_changed_since_is_not_shown(detailed):
     assert (helpers()["line"], helpers()["context"]) == ("", [])
 
 
-def test_a_page_gets_what_it_asks_for(detailed):
+def test_a_page_gets_the_task_and_the_log_that_it_requests(detailed):
     detailed.ended("many", map_index=1)
     live = SimpleNamespace(poller=GridPoller(detailed.stack.client, detailed.run.dag_id, detailed.run.run_id))
     asked = {"task_id": "many", "map_index": 1, "try_number": 1}
@@ -260,17 +259,18 @@ def test_a_task_that_succeeded_has_no_error(detailed):
     assert only["queued_dttm"] <= only["start_date"] <= only["end_date"]
 
 
-@pytest.mark.parametrize("op", ["task", "log_tail"])
-def test_what_is_not_there_is_said_so(detailed, op):
+@pytest.mark.parametrize("operation", ["task", "tail"])
+def test_an_error_names_the_task_or_run_that_does_not_exist(detailed, operation):
+    ask = getattr(detailed, operation)
     detailed.ended("many", map_index=1)
     with pytest.raises(RunNotFoundError, match="has no task 'nothing'"):
-        detailed.call(op, "nothing")
+        ask("nothing")
     with pytest.raises(RunNotFoundError, match="map_index 2") as error:
-        detailed.call(op, "many", map_index=2)
+        ask("many", map_index=2)
     assert error.value.hint == "It is mapped: choose a map_index of 0 to 1."
     with pytest.raises(RunNotFoundError, match="has no try 9"):
-        detailed.call(op, "speaks", try_number=9)
+        ask("speaks", try_number=9)
     with pytest.raises(RunNotFoundError, match="has no run 'nothing'"):
-        detailed.call(op, "speaks", run_id="nothing")
+        ask("speaks", run_id="nothing")
     with pytest.raises(DagNotFoundError, match="no DAG 'detaild'"):
-        detailed.call(op, "speaks", dag_id="detaild")
+        ask("speaks", dag_id="detaild")

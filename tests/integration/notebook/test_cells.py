@@ -9,8 +9,8 @@ import pytest
 
 from temporal_airflow_nb import Run
 from temporal_airflow_nb.cells import prepare
-from temporal_airflow_nb.config.environment import NOTEBOOK_BUNDLE
 from temporal_airflow_nb.errors import DagFileError
+from temporal_airflow_nb.messages.requests import SubmitFile
 from tests.support.paths import DOCS
 
 EARLIER = [
@@ -81,9 +81,7 @@ def run(notebook, stack):
     def run(cell=CELL, conf=None, name=None):
         prepared = notebook(cell, name)
         with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
-            answer = stack.client.call(
-                "submit", path=str(path), dag_id=None, conf=conf, bundle=NOTEBOOK_BUNDLE
-            )
+            answer = stack.client.submit_file(SubmitFile(str(path), conf=conf))
         return Run(stack.client, answer["dag_id"], answer["run_id"])
 
     return run
@@ -124,13 +122,13 @@ def test_a_plain_file_is_serialized_identically(notebook, stack, tmp_path):
     plain = tmp_path / prepared.file_name
     plain.write_text(prepared.plain)
     with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
-        [of_cell] = stack.client.call("check", path=str(path))["dags"]
-        [of_file] = stack.client.call("check", path=str(plain))["dags"]
+        [of_cell] = stack.client.check_file(str(path))["dags"]
+        [of_file] = stack.client.check_file(str(plain))["dags"]
     assert of_cell == of_file
     assert of_cell["serialized_hash"]
     changed = notebook(CELL)
     plain.write_text(changed.plain)
-    [other] = stack.client.call("check", path=str(plain))["dags"]
+    [other] = stack.client.check_file(str(plain))["dags"]
     assert other["serialized_hash"] != of_cell["serialized_hash"]
 
 
@@ -149,13 +147,13 @@ def test_dags_created_in_a_loop_keep_their_file(notebook, stack):
     prepared = notebook(FACTORY)
     assert prepared.file_name == "made_n.py"
     with prepare.stored_file(stack.home, prepared.file_name, prepared.source) as path:
-        answer = stack.client.call("check", path=str(path))
+        answer = stack.client.check_file(str(path))
     assert sorted(dag["dag_id"] for dag in answer["dags"]) == ["made_0", "made_1"]
 
 
 def test_a_renamed_dag_disappears_and_its_runs_stay(run, stack):
     def dags():
-        return set(stack.client.call("dags")["columns"]["dag_id"])
+        return set(stack.client.get_dags_table()["columns"]["dag_id"])
 
     first = run(CELL.replace("of_several_cells", "renamed_1"), name="renamed")
     assert "renamed_1" in dags()

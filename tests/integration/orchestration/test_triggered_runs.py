@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 
 def runs_of(stack, dag_id):
-    return stack.client.call("runs", dag_id=dag_id, limit=10)["runs"]
+    return stack.client.list_runs(dag_id, limit=10)
 
 
 def states_of(stack, dag_id):

@@ -87,7 +87,7 @@ def test_closing_leaves_no_process_and_no_folder(configured):
     assert repr(cluster) == "ConnectedStack(closed)"
     with pytest.raises(ServiceUnavailableError, match="Not connected"):
         _ = cluster.client
-    assert configured.client.call("ping")
+    assert configured.client.ping()
 
 
 CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"

@@ -47,7 +47,7 @@ def home(tmp_path_factory):
 def test_a_fresh_and_a_used_folder_work(home):
     for _ in range(2):
         with LocalStack(home) as stack:
-            answer = stack.client.call("ping")
+            answer = stack.client.ping()
             assert answer["airflow"].startswith("3.3.")
             assert answer["pid"] == row(stack, "worker")["pid"]
             assert {r["state"] for r in stack.status()["services"]} == {"running"}
@@ -79,8 +79,8 @@ def test_the_gateway_refuses_a_request_without_the_token_and_does_not_read_it(st
         answer = connection.getresponse()
         assert answer.status == 401
         assert not [name for name, _ in answer.getheaders() if name.startswith("access-control")]
-    with pytest.raises(InvalidInputError, match="belongs to somebody else"):
-        GatewayClient(stack.client.address, "nonsense").call("ping")
+    with pytest.raises(InvalidInputError, match="belongs to another user"):
+        GatewayClient(stack.client.address, "nonsense").ping()
 
 
 def test_a_killed_worker_restarts_without_its_old_zygotes(home):
@@ -89,7 +89,7 @@ def test_a_killed_worker_restarts_without_its_old_zygotes(home):
         family = [worker, *worker.children(recursive=True)]
         assert len(family) > 1
         worker.send_signal(signal.SIGKILL)
-        answer = stack.client.call("ping")
+        answer = stack.client.ping()
         assert answer["pid"] not in {process.pid for process in family}
         _, alive = psutil.wait_procs(family, timeout=1)
         assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]

@@ -91,7 +91,7 @@ def owner_script(home, *, detach=False, linger=0.0, behaviour=(), then="import t
         sys.path.insert(0, {str(HERE)!r})
         from test_manager import FakeStack
         stack = FakeStack({str(home)!r}, detach={detach}, linger={linger}, behaviour={behaviour!r}).start()
-        print("started" if stack.started_here else "attached", stack.client.call("ping")["pid"], flush=True)
+        print("started" if stack.started_here else "attached", stack.client.ping()["pid"], flush=True)
     """)
     return subprocess.Popen([sys.executable, "-c", code + then], stdout=subprocess.PIPE, text=True)
 
@@ -100,7 +100,7 @@ def test_a_stack_starts_answers_and_leaves_nothing(home, nothing_left):
     with FakeStack(home) as stack:
         assert stack.started_here
         assert "running" in repr(stack)
-        assert stack.client.call("ping")["pid"] == pid_of(home, "worker")
+        assert stack.client.ping()["pid"] == pid_of(home, "worker")
         rows = {row["name"]: row for row in stack.status()["services"]}
         assert list(rows) == ["temporal", "database", "worker"]
         assert set(rows["temporal"]) == {"name", "state", "address", "pid"}
@@ -128,7 +128,7 @@ def test_the_worker_gets_the_stacks_servers_and_not_the_users(home, monkeypatch)
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://prod")
     monkeypatch.setenv("AIRFLOW_VAR_DAY", "monday")
     with FakeStack(home) as stack:
-        env = stack.client.call("ping")["env"]
+        env = stack.client.ping()["env"]
         known = stack.status()["env"]
     for name, value in known.items():
         assert env[name] == value
@@ -186,7 +186,7 @@ def test_a_requested_namespace_is_created(home, monkeypatch):
         ]
         done = subprocess.run(list_attributes, env=env, capture_output=True, text=True, check=True)
         assert set(temporal_server.SEARCH_ATTRIBUTES) <= set(json.loads(done.stdout)["customAttributes"])
-        assert stack.client.call("ping")["env"]["TEMPORAL_NAMESPACE"] == "etl"
+        assert stack.client.ping()["env"]["TEMPORAL_NAMESPACE"] == "etl"
     monkeypatch.delenv("TEMPORAL_NAMESPACE")
     with FakeStack(home) as stack:
         assert stack.status()["env"]["TEMPORAL_NAMESPACE"] == "etl"
@@ -196,7 +196,7 @@ def test_a_second_stack_attaches_and_leaves_the_first_running(home):
     with FakeStack(home) as first:
         with FakeStack(home) as second:
             assert not second.started_here
-            assert second.client.call("ping")["pid"] == first.client.call("ping")["pid"]
+            assert second.client.ping()["pid"] == first.client.ping()["pid"]
         assert first.is_running
 
 
@@ -211,7 +211,7 @@ def test_concurrent_starts_give_one_stack(home):
     printed, pid = owner.stdout.readline().split()
     try:
         assert [printed == "started", *(stack.started_here for stack in stacks)].count(True) == 1
-        assert {stack.client.call("ping")["pid"] for stack in stacks} == {int(pid)}
+        assert {stack.client.ping()["pid"] for stack in stacks} == {int(pid)}
     finally:
         stacks[0].stop()
         owner.kill()
@@ -223,7 +223,7 @@ def test_a_detached_stack_outlives_its_starter_until_down(home):
     printed, pid = owner.communicate()[0].split()
     assert (printed, owner.returncode) == ("started", 0)
     with FakeStack(home) as stack:
-        assert stack.client.call("ping")["pid"] == int(pid)
+        assert stack.client.ping()["pid"] == int(pid)
     assert stack.is_running
     stack.stop()
     assert not stack.is_running
@@ -277,7 +277,7 @@ def test_a_database_that_a_killed_server_left_incomplete_is_created_again(home):
     with contextlib.closing(sqlite3.connect(home / temporal_server.DATABASE)) as database:
         database.execute("CREATE TABLE schema_version (version TEXT)")
     with FakeStack(home) as stack:
-        assert stack.client.call("ping")
+        assert stack.client.ping()
     before = (home / temporal_server.DATABASE).stat().st_ino
     with FakeStack(home):
         assert (home / temporal_server.DATABASE).stat().st_ino == before
@@ -309,7 +309,7 @@ def test_a_killed_service_restarts_on_its_ports(home, service):
         assert [row["address"] for row in after["services"]] == [row["address"] for row in before["services"]]
         other = "worker" if service == "temporal" else "temporal"
         assert pid_of(home, other) == next(row["pid"] for row in before["services"] if row["name"] == other)
-        stack.client.call("ping")
+        stack.client.ping()
         if service == "worker":
             assert (
                 not psutil.pid_exists(offspring) or psutil.Process(offspring).status() == psutil.STATUS_ZOMBIE
@@ -332,7 +332,7 @@ def test_a_worker_that_dies_repeatedly_is_restarted(home):
             os.kill(pid, signal.SIGKILL)
             wait_for(lambda pid=pid: pid_of(home, "worker") != pid)
         wait_for(lambda: record(home)["services"][1]["state"] == "running")
-        assert stack.client.call("ping")["pid"] == pid_of(home, "worker")
+        assert stack.client.ping()["pid"] == pid_of(home, "worker")
     assert (home / "logs" / "manager.log").read_text().count("SIGKILL") == 3
 
 
@@ -355,7 +355,7 @@ def test_ports_and_token_stay_the_same_over_a_restart(home):
         before, client = record(home), stack.client
     with FakeStack(home):
         after = record(home)
-        client.call("ping")
+        client.ping()
     assert after["id"] != before["id"]
     assert after["ports"] == before["ports"]
     assert after["temporal"] == before["temporal"]
@@ -424,7 +424,7 @@ def test_a_running_stack_of_another_version_is_refused(home):
 )
 def test_a_home_of_any_name_works(tmp_path, name):
     with FakeStack(tmp_path / name) as stack:
-        stack.client.call("ping")
+        stack.client.ping()
         assert (stack.home / "temporal.db").stat().st_mode & 0o077 == 0
 
 
@@ -433,7 +433,7 @@ def test_a_relative_home_is_resolved_at_the_start(tmp_path, monkeypatch):
     with FakeStack("home") as stack:
         monkeypatch.chdir("/")
         assert stack.is_running
-        assert stack.client.call("ping")["env"]["TEMPORAL_AIRFLOW_HOME"] == str(tmp_path / "home")
+        assert stack.client.ping()["env"]["TEMPORAL_AIRFLOW_HOME"] == str(tmp_path / "home")
 
 
 def test_a_stack_whose_home_was_deleted_ends(home, nothing_left):
@@ -451,7 +451,7 @@ def test_a_stack_that_lingers_is_taken_over_when_its_owner_was_killed(home):
     owner.communicate()
     successor = FakeStack(home, linger=60).start()
     assert not successor.started_here
-    assert successor.client.call("ping")["pid"] == int(pid)
+    assert successor.client.ping()["pid"] == int(pid)
     successor.leave()
     assert not successor.is_running
 
@@ -485,7 +485,7 @@ def test_a_shared_stack_ends_with_its_last_process(home):
     second.start()
     first.leave()
     assert second.is_running
-    assert second.client.call("ping")
+    assert second.client.ping()
     second.leave()
     assert not second.is_running
 

@@ -157,7 +157,7 @@ def test_a_file_that_is_run_appears_and_its_neighbours_do_not(ui_stack, airflow_
     done = command("run", path, "--home", ui_stack.home, "--output", "json")
     assert done.returncode == 0, done.stderr
     run_id = json.loads(done.stdout)["run_id"]
-    shown = ui_stack.client.call("run", dag_id="of_a_file", run_id=run_id)["links"]["airflow"]
+    shown = ui_stack.client.get_run("of_a_file", run_id)["links"]["airflow"]
     assert shown == f"{ui_stack.links['airflow']}/dags/of_a_file/runs/{quote(run_id, safe='')}"
     assert airflow_api.get("dags/of_a_file")["is_paused"] is False
     assert_executed_by_temporal(ui_stack, "of_a_file", run_id)

@@ -77,7 +77,7 @@ def test_file_that_becomes_bad_leaves_the_stored_dag_alone(stack, tmp_path):
 def test_a_path_that_is_not_a_python_file_is_refused(stack, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     for path, message in (
-        (tmp_path / "missing.py", "there is no file"),
+        (tmp_path / "missing.py", "There is no file"),
         (tmp_path, "is a folder"),
         (tmp_path / "notes.txt", "isn't a Python file"),
     ):

@@ -30,7 +30,7 @@ DAG = """
 def test_executor_settings_are_ignored_with_a_warning(stack, tmp_path):
     path = tmp_path / "for_executors.py"
     path.write_text(textwrap.dedent(DAG))
-    executor, config = stack.client.call("check", path=str(path))["warnings"]
+    executor, config = stack.client.check_file(str(path))["warnings"]
     assert executor.startswith("executor of 'demanding' in DAG 'for_executors' is ignored")
     assert config.startswith("executor_config of 'mapped', 'demanding' in DAG 'for_executors' is ignored")
     run = stack.run(path)

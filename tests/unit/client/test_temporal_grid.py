@@ -1,4 +1,4 @@
-"""What a workflow's answer is made into."""
+"""The grid that is made of a workflow's answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def answer(structure: dict | None, *rows: list) -> dict:
     return {"run": run, "structure": structure and pack(structure), "tasks": memory.pack()}
 
 
-def test_tasks_that_nothing_is_told_of_wait_in_their_place():
+def test_a_task_without_a_row_has_no_state_and_keeps_its_place():
     nodes = [
         build_node("load", "load", None, operator="@task"),
         build_node("store", "store", "out", retries=2),

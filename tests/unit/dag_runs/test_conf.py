@@ -20,7 +20,7 @@ def test_an_object_is_returned_as_it_is():
         ('{"a": 1,\n "b": x}', 16, "line 2, character 7"),
     ],
 )
-def test_what_isnt_json_is_refused_with_its_position(text, position, said):
+def test_text_that_is_not_json_is_refused_with_its_position(text, position, said):
     with pytest.raises(InvalidConfError) as caught:
         parse_conf(text)
     assert caught.value.facts["position"] == position
@@ -33,11 +33,11 @@ def test_what_isnt_json_is_refused_with_its_position(text, position, said):
     ("text", "kind"),
     [("[1]", "a list"), ('"a"', "a string"), ("1.5", "a number"), ("true", "a boolean"), ("null", "null")],
 )
-def test_what_isnt_an_object_is_refused_by_its_kind(text, kind):
+def test_json_that_is_not_an_object_is_refused_by_its_kind(text, kind):
     with pytest.raises(InvalidConfError, match=f"conf is {kind}, not an object"):
         parse_conf(text)
 
 
-def test_what_only_python_calls_json_is_refused():
+def test_nan_and_infinity_are_refused():
     with pytest.raises(InvalidConfError, match="NaN"):
         parse_conf('{"a": NaN}')

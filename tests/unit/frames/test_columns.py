@@ -66,7 +66,7 @@ def test_an_empty_frame_has_the_columns_and_types_of_a_full_one(empty, full):
 @pytest.mark.parametrize(
     "values", [[None, 1, "text", [1, [2]], {"a": {"b": 1}}, True], [[1, 2], [3, 4]], ["one", "two"], []]
 )
-def test_xcom_values_stay_what_they_are(values):
+def test_xcom_values_keep_their_types(values):
     frame = xcoms_frame(
         {"task_id": "a", "map_index": i, "key": "k", "value": value, "timestamp": at(i).isoformat()}
         for i, value in enumerate(values)

@@ -32,7 +32,7 @@ def said(picture):
     return [text.text for text in ET.fromstring(picture).iter(f"{SVG}text")]
 
 
-def test_task_instances_stand_side_by_side():
+def test_task_instances_are_side_by_side():
     frame = Comparison(A, B).frame
     assert list(frame.columns) == [
         "task_id",
@@ -57,7 +57,7 @@ def test_task_instances_stand_side_by_side():
     assert pd.isna(load["ratio"])
 
 
-def test_what_only_one_run_has_is_told_and_keeps_its_place():
+def test_a_task_of_one_run_is_marked_and_keeps_its_place():
     frame = Comparison(A, B).frame
     order = list(zip(frame["task_id"], frame["map_index"], strict=True))
     assert order == [
@@ -85,7 +85,7 @@ def test_states_stay_categories_and_durations_timedeltas():
         assert str(frame["map_index"].dtype) == "int64"
 
 
-def test_the_picture_tells_the_same():
+def test_the_picture_shows_the_same_tasks():
     words = said(render_comparison(A, B, now=at(8)))
     assert "add [2, 3]" in words
     assert "−1.00 s  ×0.50" in words
@@ -95,7 +95,7 @@ def test_the_picture_tells_the_same():
     assert "g.new" in words
 
 
-def test_of_many_tasks_those_that_differ_most_are_drawn():
+def test_the_picture_of_many_tasks_shows_the_largest_differences():
     a = snapshot(*(task(f"t{number}", "success", 0, 1) for number in range(50)))
     b = snapshot(*(task(f"t{number}", "success", 0, 1 + number) for number in range(50)))
     words = said(render_comparison(a, b, rows=3))
@@ -114,5 +114,5 @@ def test_a_notebook_shows_the_picture_and_a_terminal_the_frame():
 
 
 def test_only_runs_can_be_compared():
-    with pytest.raises(TypeError, match="a must be a Run"):
+    with pytest.raises(TypeError, match="`a` must be a Run"):
         compare("manual__1", "manual__2")

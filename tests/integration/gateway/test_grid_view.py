@@ -1,4 +1,4 @@
-"""Operation `feed`: a DAG's grid, whole and then as changes, as the notebook's state takes it in."""
+"""A DAG's grid through the gateway: as a whole, and then as changes, which the notebook's state merges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FED = INTEGRATION_DAGS / "fed.py"
 
 
 class Watcher:
-    """Takes in what the stack tells of a run."""
+    """Merges the changes of a grid."""
 
     def __init__(self, stack, run):
         self.stack = stack
@@ -22,8 +22,8 @@ class Watcher:
         self.answers = []
 
     def ask(self, timeout=1.0, **changed):
-        body = {"dag_id": self.state.dag_id, "run_id": self.state.run_id, "after": self.state.cursor}
-        answer = self.stack.client.call("feed", timeout=timeout, **{**body, **changed})
+        which = {"dag_id": self.state.dag_id, "run_id": self.state.run_id, "after": self.state.cursor}
+        answer = self.stack.client.get_grid_changes(timeout=timeout, **{**which, **changed})
         if not changed:
             self.answers.append(answer)
             self.state.apply(answer)
@@ -40,7 +40,7 @@ class Watcher:
         return next(task for task in self.state.full_state()["tasks"] if task["task_id"] == task_id)
 
     def is_whole(self):
-        """Whether the changes have come to what a newcomer is told."""
+        """Whether the merged changes equal the whole grid."""
         newcomer = Watcher(self.stack, self.state)
         newcomer.ask(timeout=0)
         return _comparable(newcomer.state.full_state()) == _comparable(self.state.full_state())
@@ -75,7 +75,7 @@ def watched(stack, earlier, tmp_path_factory):
     run.wait(timeout=60)
 
 
-def test_a_newcomer_is_told_all(stack, earlier):
+def test_a_caller_without_a_cursor_gets_the_whole_grid(stack, earlier):
     answer = Watcher(stack, earlier).ask(timeout=0)
     assert answer["full"]
     assert answer["workflow_id"] == earlier.workflow_id
@@ -98,7 +98,7 @@ def test_a_newcomer_is_told_all(stack, earlier):
     assert answer["tasks"][3]["group"] == "barn"
 
 
-def test_former_tries_are_told_with_their_times(stack, earlier):
+def test_former_tries_have_their_times(stack, earlier):
     tasks = Watcher(stack, earlier).ask(timeout=0)["tasks"]
     (south,) = (task for task in tasks if task["map_index"] == 1)
     ((number, state, queued, start, end),) = south["tries"]
@@ -108,14 +108,14 @@ def test_former_tries_are_told_with_their_times(stack, earlier):
     assert all(task["tries"] == [] for task in tasks if task is not south)
 
 
-def test_the_first_answer_is_whole_and_those_that_follow_are_changes(watched):
+def test_the_first_answer_is_whole_and_later_answers_are_changes(watched):
     assert [answer["full"] for answer in watched.answers[:3]] == [True, False, False]
     assert all(answer["structure"] is None for answer in watched.answers[1:])
     assert all(watched.run.run_id in [run["run_id"] for run in answer["runs"]] for answer in watched.answers)
     assert watched.is_whole()
 
 
-def test_the_task_that_was_expanded_is_removed(watched):
+def test_an_expanded_task_is_removed(watched):
     assert ["mow", -1] in [removed for answer in watched.answers for removed in answer["removed"]]
     assert watched.states("mow") == ["success", "success"]
 
@@ -128,19 +128,19 @@ def test_other_runs_are_counted(watched, earlier):
     assert runs[:2] == [watched.run.run_id, earlier.run_id]
 
 
-def test_nothing_is_told_twice(watched):
+def test_an_answer_without_changes_is_empty(watched):
     watched.until(lambda: not watched.answers[-1]["tasks"])
     quiet = watched.ask(timeout=0)
     assert not quiet["full"]
     assert [quiet[name] for name in ("tasks", "removed", "cells", "dropped")] == [[], [], {}, []]
 
 
-def test_a_cursor_of_another_gateway_is_answered_with_all(watched):
+def test_a_cursor_of_another_gateway_gets_the_whole_grid(watched):
     assert watched.ask(timeout=0, after="0badcafe.7")["full"]
     assert watched.ask(timeout=0, after="nonsense")["full"]
 
 
-def test_callers_with_different_cursors_end_with_the_same(stack, watched):
+def test_callers_with_different_cursors_end_with_the_same_grid(stack, watched):
     late = Watcher(stack, watched.run)
     late.ask()
     watched.open()
@@ -151,7 +151,7 @@ def test_callers_with_different_cursors_end_with_the_same(stack, watched):
     assert late.is_whole()
 
 
-def test_what_is_cleared_after_the_end_is_told(watched):
+def test_a_task_that_is_cleared_after_the_end_is_a_change(watched):
     watched.open()
     watched.until(lambda: watched.state.ended)
     watched.run.clear("barn.store")
@@ -173,7 +173,7 @@ def test_a_run_outside_the_window_is_shown_with_the_latest(stack, watched, earli
     assert {task["task_id"] for task in answer["tasks"]} == {"rows", "mow", "barn.open_up", "barn.store"}
 
 
-def test_a_run_that_is_not_there_or_is_deleted_is_said_so(stack, earlier, watched):
+def test_an_error_names_a_missing_or_deleted_run(stack, earlier, watched):
     with pytest.raises(RunNotFoundError, match="has no run 'nothing'"):
         watched.ask(timeout=5, run_id="nothing")
     watcher = Watcher(stack, earlier)

@@ -1,11 +1,16 @@
-"""The grid of a DAG as a stream of changes: its runs, the task instances of one of them, counts of the others."""
+"""The grid of a DAG, read from Airflow's database: its runs, the task instances of one of them, counts of the others.
+
+The gateway has a view for each run that is followed; the threads of the gateway's pool share it. A lock is held
+while a view reads, so that callers who wait share a reading, which is one read transaction. A reading asks for rows
+by their ``updated_at``; because a row becomes visible only at the commit of its transaction, everything is read again
+now and then.
+"""
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from threading import Lock
 from typing import Any, Final
@@ -17,11 +22,12 @@ from airflow.models.taskinstancehistory import TaskInstanceHistory as TIH
 from sqlalchemy import and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from temporal_airflow_nb.client.change_tracker import Changes, cells_since
+from temporal_airflow_nb.client.grid_tracker import GridTracker
 from temporal_airflow_nb.client.rows import own_times
-from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.errors import RunNotFoundError
-from temporal_airflow_nb.gateway.queries import TASK_COLUMNS, iso, links
+from temporal_airflow_nb.gateway.queries import TASK_QUERY, iso, links, task_row
+from temporal_airflow_nb.messages.grid import Counts, FormerTry, GridChanges, GridRun, GridTask, Structure
+from temporal_airflow_nb.messages.requests import GetGridChanges
 from temporal_airflow_nb.orchestration.scheduling.dag_structure import get_structure
 from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_flat_structure
 from temporal_airflow_nb.orchestration.workflow.models import FINAL_RUN_STATES, Key
@@ -29,18 +35,21 @@ from temporal_airflow_nb.tasks.dags import dag_of_run
 from temporal_airflow_nb.tasks.database import commit_count, reading
 
 Pages = Callable[[], Mapping[str, str]]
+_Row = Any
+"""A row of a query, with attributes by column."""
+_Version = tuple[Any, Any]
 
-# A row becomes visible later than its `updated_at` says: by what its transaction takes after it.
+# A row becomes visible later than its `updated_at`, by the time that the rest of its transaction takes.
 _OVERLAP: Final = timedelta(seconds=5)
-# What other processes write, a scheduler or another worker, is looked for at this interval.
-_LOOK_SECONDS: Final = 1.0
-# Everything is read again now and then, for what a longer transaction has written.
+# Changes by other processes, such as a scheduler or another worker, are looked for at this interval.
+_READ_SECONDS: Final = 1.0
+# Everything is read again at this interval, for the rows of longer transactions.
 _SCAN_SECONDS: Final = 15.0
 _SCANS_PER_COST: Final = 50
+# With more keys than this, a query reads all rows instead: databases limit the parameters of a query.
 _MANY: Final = 500
 _VIEWS: Final = 32
 _FORGOTTEN_AFTER: Final = 600.0
-_MOMENTS: Final = ("start_date", "end_date", "queued_dttm")
 _RUN_COLUMNS = (
     DagRun.id,
     DagRun.run_id,
@@ -59,14 +68,12 @@ _RUN_COLUMNS = (
 
 class GridView:
     """
-    What is known of a DAG's latest runs, and of the task instances of one run, the focus.
-
-    All who watch the same share it, so that the database is asked once for each change. Safe in threads.
+    A DAG's latest runs, and the task instances of the run in focus. Safe to use from several threads.
 
     Parameters
     ----------
     dag_id, run_id
-        The focus.
+        The run in focus.
     window
         How many runs are shown beside each other.
     """
@@ -75,87 +82,51 @@ class GridView:
         self.dag_id = dag_id
         self.run_id = run_id
         self.window = window
-        self.cost = 0.0
-        """Seconds that the last look at the database has taken."""
         self._lock = Lock()
-        self._name = secrets.token_hex(4)
-        self._look = 0
+        self._tracker = GridTracker(dag_id, run_id)
         self._commits = -1
-        self._looked = self._scanned = self._scan_cost = 0.0
+        # Monotonic times of the latest reading and of the latest scan.
+        self._read_at = self._scanned = self._scan_cost = 0.0
         self._since: datetime | None = None
-        self._marks: dict[Key, Any] = {}
+        # State and `updated_at` of the task instances, by which a change is noticed.
+        self._versions: dict[Key, _Version] = {}
         self._dag: Any = None
-        self._structure: tuple[dict[str, Any], int] = ({}, 0)
-        self._order: list[str] = []
-        self._places: dict[str, tuple[int, str | None]] = {}
-        self._runs = Changes()
-        self._tasks = Changes()
-        self._cells = Changes()
+        self._rows: Mapping[str, _Row] = {}
         self._counted: dict[str, tuple[Any, float]] = {}
 
-    def changes(self, after: str | None, pages: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
+    def changes(self, after: str | None, pages: Mapping[str, str]) -> tuple[GridChanges, bool]:
         """Return what has changed after the cursor ``after``, and whether anything has."""
         with self._lock:
             self._refresh()
-            return self._answer(after, pages)
-
-    def _answer(self, after: str | None, pages: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
-        name, _, number = (after or "").partition(".")
-        full = name != self._name or not number.isdigit()
-        known = 0 if full else int(number)
-        structure, found = self._structure
-        changed = {run_id for run_id, _ in self._runs.since(known)}
-        tasks: list[dict[str, Any]] = [task for _, task in self._tasks.since(known)]
-        news: dict[str, Any] = {
-            "structure": structure if found > known else None,
-            "tasks": sorted(tasks, key=self._place),
-            "removed": [] if full else [list(key) for key in self._tasks.lost_since(known)],
-            "cells": cells_since(known, self._cells, self._runs),
-            "dropped": [] if full else self._runs.lost_since(known),
-        }
-        answer = {
-            "cursor": f"{self._name}.{self._look}",
-            "full": full,
-            "now": iso(datetime.now(timezone.utc)),
-            "dag_id": self.dag_id,
-            "run_id": self.run_id,
-            "workflow_id": workflow_id(self.dag_id, self.run_id),
-            "links": links(self.dag_id, self.run_id, pages),
-            "runs": [self._runs.values[run] for run in self._order if run in changed or run == self.run_id],
-            **news,
-        }
-        return answer, bool(full or changed or any(news.values()))
-
-    def _place(self, task: Mapping[str, Any]) -> tuple[int, int]:
-        return self._places.get(task["task_id"], (len(self._places), None))[0], task["map_index"]
+            return self._tracker.answer(after, links(self.dag_id, self.run_id, pages))
 
     def _refresh(self) -> None:
-        """Read what has changed, unless nothing can have."""
+        """Read what has changed, unless nothing can have changed."""
+        # Before the reading: a commit during it leads to another reading.
         seen, now = commit_count(), time.monotonic()
-        if seen == self._commits and now - self._looked < _LOOK_SECONDS:
+        if seen == self._commits and now - self._read_at < _READ_SECONDS:
             return
-        self._look += 1
+        self._tracker.reading += 1
         began = datetime.now(timezone.utc)
         with reading() as session:
-            # The runs first: one that has ended is never told before its tasks.
+            # The runs first: a run never appears as ended before its tasks do.
             ended = self._read_runs(session)
             known = self._read_structure(session)
             scan = (
                 ended
-                or self._structure[1] == self._look
+                or self._tracker.structure_reading == self._tracker.reading
                 or now - self._scanned > max(_SCAN_SECONDS, _SCANS_PER_COST * self._scan_cost)
             )
             self._read_tasks(session, None if scan else self._since)
             if not known:
                 self._show_flat()
             self._read_cells(session, now, everything=scan)
-        self.cost = time.monotonic() - now
-        self._commits, self._looked, self._since = seen, now, began - _OVERLAP
+        self._commits, self._read_at, self._since = seen, now, began - _OVERLAP
         if scan:
-            self._scanned, self._scan_cost = now, self.cost
+            self._scanned, self._scan_cost = now, time.monotonic() - now
 
     def _read_runs(self, session: Session) -> bool:
-        """Read the runs that are shown; return whether the focus has just ended, or begun anew."""
+        """Read the runs that are shown; return whether the run in focus has just ended or begun again."""
         query = (
             select(*_RUN_COLUMNS)
             .outerjoin(DagVersion, DagVersion.id == DagRun.created_dag_version_id)
@@ -167,23 +138,24 @@ class GridView:
         )
         if all(row.run_id != self.run_id for row in rows):
             rows += session.execute(query.where(DagRun.run_id == self.run_id))
-        before = self._runs.values.get(self.run_id, {}).get("state")
+        tracker = self._tracker
+        known = tracker.runs.values.get(self.run_id)
         for row in rows:
-            self._runs.put(row.run_id, _run(row), self._look)
-        self._order = [row.run_id for row in rows]
-        self._runs.keep(self._order, self._look)
+            tracker.runs.put(row.run_id, _run(row), tracker.reading)
+        tracker.order = [row.run_id for row in rows]
+        tracker.runs.keep(tracker.order, tracker.reading)
         self._rows = {row.run_id: row for row in rows}
         if self.run_id not in self._rows:
             raise RunNotFoundError(
-                f"DAG {self.dag_id!r} has no run {self.run_id!r}",
+                f"DAG {self.dag_id!r} has no run {self.run_id!r}.",
                 hint="It may have been deleted.",
                 dag_id=self.dag_id,
                 run_id=self.run_id,
             )
-        return before != self._rows[self.run_id].state
+        return known is None or known["state"] != str(self._rows[self.run_id].state)
 
     def _read_structure(self, session: Session) -> bool:
-        """Read the DAG in the version that the focus uses; return whether it is in the database."""
+        """Read the DAG in the version of the run in focus; return whether the database has it."""
         dag_run = session.get_one(DagRun, self._rows[self.run_id].id)
         dag = dag_of_run(dag_run, session)
         if dag is not None and dag is not self._dag:
@@ -196,48 +168,44 @@ class GridView:
         return dag is not None
 
     def _show_flat(self) -> None:
-        operators = {task["task_id"]: task["operator"] for task in self._tasks.values.values()}
+        operators = {task["task_id"]: task["operator"] for task in self._tracker.tasks.values.values()}
         self._show({"version": None, **build_flat_structure(sorted(operators.items()))})
 
-    def _show(self, structure: dict[str, Any]) -> None:
-        if structure != self._structure[0]:
-            self._structure = (structure, self._look)
-            # A task may be in another group now.
-            self._marks.clear()
-            self._places = {
-                node["id"]: (place, node["parent"]) for place, node in enumerate(structure["nodes"])
-            }
+    def _show(self, structure: Structure) -> None:
+        if self._tracker.set_structure(structure):
+            # A task may be in another group now: all are read again.
+            self._versions.clear()
 
     def _read_tasks(self, session: Session, since: datetime | None) -> None:
         of_run = and_(TI.dag_id == self.dag_id, TI.run_id == self.run_id)
-        query = select(*TASK_COLUMNS, TI.updated_at).where(of_run)
+        query = select(*TASK_QUERY, TI.updated_at).where(of_run)
         if since is not None:
             rows = session.execute(query.where(TI.updated_at >= since)).all()
-            self._put([row for row in rows if self._marks.get(_key(row)) != _mark(row)], session)
+            self._put([row for row in rows if self._versions.get(_key(row)) != _version(row)], session)
             count = session.scalar(select(func.count()).select_from(TI).where(of_run))
-            if count == len(self._tasks.values):
+            if count == len(self._tracker.tasks.values):
                 return
-            # Some were added by a longer transaction, or some are gone: an expansion reuses a row.
-        marks = select(TI.task_id, TI.map_index, TI.state, TI.updated_at).where(of_run)
-        there = {(row[0], row[1]): (row[2], row[3]) for row in session.execute(marks)}
-        outdated = [key for key, mark in there.items() if self._marks.get(key) != mark]
+            # A longer transaction has added some, or some are gone: an expansion reuses a row.
+        versions = select(TI.task_id, TI.map_index, TI.state, TI.updated_at).where(of_run)
+        there = {(row[0], row[1]): (row[2], row[3]) for row in session.execute(versions)}
+        outdated = [key for key, version in there.items() if self._versions.get(key) != version]
         if len(outdated) < _MANY:
             query = query.where(tuple_(TI.task_id, TI.map_index).in_(outdated))
         if outdated:
             self._put(session.execute(query).all(), session)
-        self._marks = {key: mark for key, mark in self._marks.items() if key in there}
-        self._tasks.keep(there, self._look)
+        self._versions = {key: known for key, known in self._versions.items() if key in there}
+        self._tracker.tasks.keep(there, self._tracker.reading)
 
-    def _put(self, rows: Any, session: Session) -> None:
+    def _put(self, rows: Iterable[_Row], session: Session) -> None:
+        rows = list(rows)
         former = self._former_tries({row.task_id for row in rows}, session)
         for row in rows:
             key = _key(row)
-            task = _task(row, former.get(key, ()))
-            task["group"] = self._places.get(row.task_id, (0, None))[1]
-            self._tasks.put(key, task, self._look)
-            self._marks[key] = _mark(row)
+            task = _task(row, self._tracker.group_of(row.task_id), former.get(key, ()))
+            self._tracker.tasks.put(key, task, self._tracker.reading)
+            self._versions[key] = _version(row)
 
-    def _former_tries(self, task_ids: set[str], session: Session) -> dict[Key, list[Any]]:
+    def _former_tries(self, task_ids: set[str], session: Session) -> dict[Key, list[FormerTry]]:
         if not task_ids:
             return {}
         query = (
@@ -255,21 +223,21 @@ class GridView:
         )
         if len(task_ids) < _MANY:
             query = query.where(TIH.task_id.in_(task_ids))
-        tries = defaultdict(list)
+        tries: dict[Key, list[FormerTry]] = defaultdict(list)
         for task_id, map_index, number, state, *moments in session.execute(query):
             tries[task_id, map_index].append([number, state, *map(iso, moments)])
         return tries
 
     def _read_cells(self, session: Session, now: float, *, everything: bool) -> None:
-        """Count the states of other runs that may have changed: those that go on, and those whose row has."""
+        """Count the states of other runs that may have changed: unfinished runs, and runs whose row has changed."""
         wanted = []
         for run_id, row in self._rows.items():
             counted, at = self._counted.get(run_id, (None, 0.0))
-            goes_on = row.state not in FINAL_RUN_STATES and now - at >= _LOOK_SECONDS
-            if run_id != self.run_id and (everything or goes_on or counted != row):
+            is_due = row.state not in FINAL_RUN_STATES and now - at >= _READ_SECONDS
+            if run_id != self.run_id and (everything or is_due or counted != row):
                 wanted.append(run_id)
                 self._counted[run_id] = (row, now)
-        counts: dict[Any, dict[str, int]] = defaultdict(dict)
+        counts: dict[tuple[str, str], Counts] = defaultdict(dict)
         if wanted:
             query = (
                 select(TI.run_id, TI.task_id, TI.state, func.count())
@@ -278,13 +246,14 @@ class GridView:
             )
             for run_id, task_id, state, count in session.execute(query):
                 counts[run_id, task_id][state or "no_status"] = count
+        tracker = self._tracker
         for key, states in counts.items():
-            self._cells.put(key, states, self._look)
-        untouched = (key for key in self._cells.values if key[0] in self._rows and key[0] not in wanted)
-        self._cells.keep([*counts, *untouched], self._look)
+            tracker.cells.put(key, states, tracker.reading)
+        untouched = (key for key in tracker.cells.values if key[0] in self._rows and key[0] not in wanted)
+        tracker.cells.keep([*counts, *untouched], tracker.reading)
 
 
-def _run(row: Any) -> dict[str, Any]:
+def _run(row: _Row) -> GridRun:
     return {
         "run_id": row.run_id,
         "state": str(row.state),
@@ -299,35 +268,33 @@ def _run(row: Any) -> dict[str, Any]:
     }
 
 
-def _key(row: Any) -> Key:
+def _key(row: _Row) -> Key:
     return row.task_id, row.map_index
 
 
-def _mark(row: Any) -> tuple[Any, Any]:
-    """Return what tells whether a task instance has changed."""
+def _version(row: _Row) -> _Version:
     return row.state, row.updated_at
 
 
-def _task(row: Any, history: Any) -> dict[str, Any]:
-    task = {name: value for name, value in row._mapping.items() if name != "updated_at"}
-    task["state"] = None if row.state is None else str(row.state)
-    for name in _MOMENTS:
-        task[name] = iso(task[name])
-    # One that waits to be tried again is in the history, too.
+def _task(row: _Row, group: str | None, history: Sequence[FormerTry]) -> GridTask:
+    # While a task waits for its next try, the history has its latest try, too.
     waits = row.state == "up_for_retry"
-    task["tries"] = [one for one in history if one[0] < row.try_number + (not waits)]
-    _, _, queued, start, _ = task["tries"][-1] if task["tries"] and not waits else [None] * 5
-    return task | own_times(task, queued, start)
+    tries = [one for one in history if one[0] < row.try_number + (not waits)]
+    queued, start = tries[-1][2:4] if tries and not waits else (None, None)
+    task = task_row(row, group)
+    return {**task, **own_times(task, queued, start), "tries": tries}
 
 
-class Feeds:
+class GridViews:
     """
-    The views of the gateway's callers; those that nobody has asked for lately are forgotten.
+    The views of the gateway's callers. Safe to use from several threads.
+
+    A lock guards the list of views; each view has its own. Views that nobody has asked for lately are dropped.
 
     Parameters
     ----------
     pages
-        Tells the addresses of UIs, by name.
+        Returns the addresses of UIs, by name.
     """
 
     def __init__(self, pages: Pages) -> None:
@@ -335,14 +302,13 @@ class Feeds:
         self._views: OrderedDict[tuple[str, str, int], tuple[float, GridView]] = OrderedDict()
         self._lock = Lock()
 
-    def changes(
-        self, dag_id: str, run_id: str, window: int, after: str | None
-    ) -> tuple[dict[str, Any], bool]:
-        """Return what has changed in the grid after the cursor ``after``, and whether anything has."""
-        return self._view(dag_id, run_id, window).changes(after, self._pages())
+    def changes(self, request: GetGridChanges) -> tuple[GridChanges, bool]:
+        """Return what has changed in a grid after the caller's cursor, and whether anything has."""
+        view = self._view(request.dag_id, request.run_id, request.runs)
+        return view.changes(request.after, self._pages())
 
-    def _view(self, *key: Any) -> GridView:
-        now = time.monotonic()
+    def _view(self, dag_id: str, run_id: str, window: int) -> GridView:
+        key, now = (dag_id, run_id, window), time.monotonic()
         with self._lock:
             view = self._views.pop(key)[1] if key in self._views else GridView(*key)
             self._views[key] = now, view
