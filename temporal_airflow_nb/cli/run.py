@@ -167,8 +167,9 @@ def follow(run: Run, console: Console) -> None:
 def _wants_to_cancel(console: Console) -> bool:
     if not (console.is_terminal and sys.stdin.isatty()):
         return False
-    console.print("\nCancel the run, or leave it running? \\[c/L] ", end="")
+    # A second Ctrl-C leaves the run, also while the question is printed.
     try:
+        console.print("\nCancel the run, or leave it running? \\[c/L] ", end="")
         return sys.stdin.readline().strip().lower() in ("c", "cancel")
     except KeyboardInterrupt:
         return False
