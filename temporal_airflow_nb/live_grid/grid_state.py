@@ -9,15 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from temporal_airflow_nb.config.environment import workflow_id
+from temporal_airflow_nb.display.model import Snapshot
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, PRIORITY, STATE_STYLES, format_state
+from temporal_airflow_nb.live_grid.messages import Answer, Delta, GridData, Row, StateStyleData
 
-Answer = Mapping[str, Any]
-Delta = dict[str, Any]
-
-_PAGE_STYLES = {
+_PAGE_STYLES: dict[str, StateStyleData] = {
     state: {"color": style.color, "sign": style.sign, "words": format_state(state)}
     for state, style in STATE_STYLES.items()
 }
@@ -51,13 +49,13 @@ class GridState:
         self.links: Mapping[str, str] = {}
         self._now: str | None = None
         self._received_at = 0.0
-        self._structure: Mapping[str, Any] | None = None
-        self._runs: dict[str, Mapping[str, Any]] = {}
-        self._tasks: dict[tuple[str, int], Mapping[str, Any]] = {}
+        self._structure: Row | None = None
+        self._runs: dict[str, Row] = {}
+        self._tasks: dict[tuple[str, int], Row] = {}
         self._cells: dict[str, dict[str, Mapping[str, int]]] = {}
 
     @property
-    def run(self) -> Mapping[str, Any]:
+    def run(self) -> Row:
         """The run in focus."""
         return self._runs.get(self.run_id, {})
 
@@ -67,7 +65,7 @@ class GridState:
         return self.run.get("state") in FINAL_RUN_STATES
 
     @property
-    def failed(self) -> list[Mapping[str, Any]]:
+    def failed(self) -> list[Row]:
         """The failed task instances of the run."""
         return [task for task in self._tasks.values() if task["state"] == "failed"]
 
@@ -97,7 +95,7 @@ class GridState:
         sent = {name: value for name, value in answer.items() if name not in _NOT_FOR_PAGES}
         return {"type": "delta", "seq": self.seq, **sent, "runs": runs}
 
-    def full_state(self) -> dict[str, Any]:
+    def full_state(self) -> GridData:
         """Return the whole state for the page."""
         return {
             "seq": self.seq,
@@ -114,7 +112,7 @@ class GridState:
             "state_order": [*PRIORITY],
         }
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """Return the run in focus as input for :func:`temporal_airflow_nb.display.model.grid`."""
         run = self.run
         return {
@@ -154,16 +152,16 @@ class GridState:
             self._runs.pop(run_id, None)
             self._cells.pop(run_id, None)
 
-    def _tasks_in_order(self) -> list[Mapping[str, Any]]:
+    def _tasks_in_order(self) -> list[Row]:
         nodes = (self._structure or {}).get("nodes") or ()
         order = {node["id"]: position for position, node in enumerate(nodes)}
         return sorted(
             self._tasks.values(), key=lambda task: (order.get(task["task_id"], len(order)), task["map_index"])
         )
 
-    def _runs_newest_first(self) -> list[Mapping[str, Any]]:
+    def _runs_newest_first(self) -> list[Row]:
         return sorted(self._runs.values(), key=lambda run: str(run.get("run_after") or ""), reverse=True)
 
 
-def _key(task: Mapping[str, Any]) -> tuple[str, int]:
+def _key(task: Row) -> tuple[str, int]:
     return task["task_id"], task["map_index"]

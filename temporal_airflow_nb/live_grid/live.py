@@ -35,6 +35,7 @@ from temporal_airflow_nb.display.model import Instance, build_grid, format_durat
 from temporal_airflow_nb.errors import RunNotFoundError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.live_grid import page_requests
 from temporal_airflow_nb.live_grid.front_end import FrontEnd, front_end
+from temporal_airflow_nb.live_grid.messages import Delta, FullState, Request
 from temporal_airflow_nb.live_grid.output import METADATA, Document, current_cell_id
 from temporal_airflow_nb.live_grid.poller import GridPoller
 
@@ -218,7 +219,7 @@ class LiveGrid:
             with suppress(Exception):
                 self.widget.close()
 
-    def full_state(self) -> dict[str, Any]:
+    def full_state(self) -> FullState:
         """Return the whole state for the page."""
         with self.poller.lock:
             state = self.poller.state.full_state()
@@ -251,7 +252,7 @@ class LiveGrid:
         """Poll for changes now."""
         self._wake_event.set()
 
-    def _answer(self, request: Mapping[str, Any]) -> Any:
+    def _answer(self, request: Request) -> Any:
         self._document.is_mounted = True
         return page_requests.answer(self, request)
 
@@ -324,7 +325,7 @@ class LiveGrid:
             return max(self._document.seconds_until_due, _clock_interval(start))
         return _LONG_POLL
 
-    def _send_change(self, delta: dict[str, Any] | None) -> None:
+    def _send_change(self, delta: Delta | None) -> None:
         if delta is None:
             return
         self._changed_at = time.monotonic()

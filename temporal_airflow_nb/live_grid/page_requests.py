@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from temporal_airflow_nb.display.commands import suggest_commands
 from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.live_grid.messages import FullState, Request
 from temporal_airflow_nb.live_grid.poller import GridPoller
 
 _ACTIONS: Mapping[str, tuple[str, ...]] = {
@@ -25,7 +26,7 @@ class PageOwner(Protocol):
 
     poller: GridPoller
 
-    def full_state(self) -> dict[str, Any]:
+    def full_state(self) -> FullState:
         """Return the whole state for the page."""
 
     def focus(self, run_id: str) -> None:
@@ -38,7 +39,7 @@ class PageOwner(Protocol):
         """Poll for changes now."""
 
 
-def answer(live: PageOwner, request: Mapping[str, Any]) -> Any:
+def answer(live: PageOwner, request: Request) -> Any:
     """Return the answer to a request.
 
     Raises
@@ -53,24 +54,24 @@ def answer(live: PageOwner, request: Mapping[str, Any]) -> Any:
     return handler(live, request)
 
 
-def _mounted(live: PageOwner, _: Mapping[str, Any]) -> dict[str, Any]:
+def _mounted(live: PageOwner, _: Request) -> dict[str, Any]:
     live.wake()
     with live.poller.lock:
         return {"seq": live.poller.state.seq}
 
 
-def _full(live: PageOwner, _: Mapping[str, Any]) -> dict[str, Any]:
+def _full(live: PageOwner, _: Request) -> FullState:
     return live.full_state()
 
 
-def _task(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+def _task(live: PageOwner, request: Request) -> dict[str, Any]:
     instance = _instance(request)
     details = live.poller.call("task", **instance, try_number=request.get("try_number"))
     next_calls = suggest_commands(instance["task_id"], instance["map_index"], details.get("state"))
     return {**details, "commands": next_calls}
 
 
-def _log(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+def _log(live: PageOwner, request: Request) -> dict[str, Any]:
     return live.poller.call(
         "log_tail",
         **_instance(request),
@@ -79,7 +80,7 @@ def _log(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _act(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+def _act(live: PageOwner, request: Request) -> dict[str, Any]:
     action = str(request.get("action"))
     if action not in _ACTIONS:
         raise InvalidInputError(
@@ -91,21 +92,21 @@ def _act(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"affected": len(result["affected"])}
 
 
-def _focus(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+def _focus(live: PageOwner, request: Request) -> dict[str, Any]:
     live.focus(str(request["run_id"]))
     return {}
 
 
-def _view(live: PageOwner, request: Mapping[str, Any]) -> dict[str, Any]:
+def _view(live: PageOwner, request: Request) -> dict[str, Any]:
     live.show_view(str(request["view"]))
     return {}
 
 
-def _instance(request: Mapping[str, Any]) -> dict[str, Any]:
+def _instance(request: Request) -> dict[str, Any]:
     return {"task_id": str(request["task_id"]), "map_index": int(request.get("map_index", -1))}
 
 
-_HANDLERS: Mapping[str, Callable[[PageOwner, Mapping[str, Any]], Any]] = {
+_HANDLERS: Mapping[str, Callable[[PageOwner, Request], Any]] = {
     "mounted": _mounted,
     "full": _full,
     "task": _task,

@@ -114,5 +114,5 @@ def test_a_notebook_shows_the_picture_and_a_terminal_the_frame():
 
 
 def test_only_runs_can_be_compared():
-    with pytest.raises(TypeError, match="a must be a Run"):
+    with pytest.raises(TypeError, match="`a` must be a Run"):
         compare("manual__1", "manual__2")
