@@ -29,6 +29,7 @@ from temporal_airflow_nb.cells.literals import (
     is_importable,
 )
 from temporal_airflow_nb.cells.provenance import match_import, matches_definition
+from temporal_airflow_nb.cells.replay import Namespace
 from temporal_airflow_nb.cells.used_names import Use, find_uses
 
 # Names that IPython adds to the builtins, with the advice what to do instead. Tasks don't have them.
@@ -62,7 +63,7 @@ _SECRET = re.compile(
 )
 
 
-def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) -> CapturedCode:
+def capture(tree: ast.Module, namespace: Namespace, history: History) -> CapturedCode:
     """Find the names that a cell uses but doesn't define, and include their definitions.
 
     Parameters
@@ -100,7 +101,7 @@ def capture(tree: ast.Module, namespace: Mapping[str, Any], history: History) ->
 class _Search:
     """The search of one :func:`capture`."""
 
-    def __init__(self, tree: ast.Module, namespace: Mapping[str, Any], history: History) -> None:
+    def __init__(self, tree: ast.Module, namespace: Namespace, history: History) -> None:
         self.namespace = namespace
         self.history = history
         self.own = {binding.name for binding in find_bindings(tree.body)}

@@ -11,17 +11,18 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from temporal_airflow_nb.cells.capture import capture
 from temporal_airflow_nb.cells.captured_code import Problem
 from temporal_airflow_nb.cells.cell_history import History
 from temporal_airflow_nb.cells.dag_file import compose
 from temporal_airflow_nb.cells.line_map import find_cell, find_dag_cell, format_magic_line, split_lines
+from temporal_airflow_nb.cells.replay import Namespace
 from temporal_airflow_nb.checks import preflight
 from temporal_airflow_nb.checks.preflight import Finding
 from temporal_airflow_nb.config.environment import NOTEBOOK_BUNDLE
@@ -66,7 +67,7 @@ class PreparedCell:
 def prepare(
     cell: str,
     *,
-    shell_ns: Mapping[str, Any],
+    shell_ns: Namespace,
     history: Sequence[str],
     execution_count: int,
     name: str | None,
@@ -126,7 +127,7 @@ def prepare(
     )
 
 
-def _notebook(namespace: Mapping[str, Any]) -> str | None:
+def _notebook(namespace: Namespace) -> str | None:
     """Return the file name of the notebook, which VS Code and Jupyter's server pass to kernels."""
     path = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or ""
     name = os.path.basename(str(path))

@@ -14,6 +14,9 @@ from typing import Any
 
 from temporal_airflow_nb.cells.literals import are_equal
 
+Namespace = Mapping[str, Any]
+"""The names that cells have bound, with their values: IPython's ``user_ns``."""
+
 _NODES = (
     ast.Constant,
     ast.Tuple,
@@ -57,7 +60,7 @@ _TIME_DEPENDENT = frozenset(
 )
 
 
-def reproduces(expression: ast.expr, value: Any, namespace: Mapping[str, Any]) -> bool:
+def reproduces(expression: ast.expr, value: Any, namespace: Namespace) -> bool:
     """Return whether an expression is pure and gives an equal value when it is evaluated again.
 
     Parameters
@@ -89,7 +92,7 @@ def _are_equivalent(value: Any, again: Any) -> bool:
     return type(value) is type(again) and getattr(type(value), "__eq__", None) is object.__eq__
 
 
-def is_pure(node: ast.AST, namespace: Mapping[str, Any]) -> bool:
+def is_pure(node: ast.AST, namespace: Namespace) -> bool:
     """Return whether an expression depends on simple values only and has no side effects."""
     if isinstance(node, ast.Name):
         value = namespace.get(node.id, getattr(builtins, node.id, _MISSING))
@@ -110,7 +113,7 @@ def is_pure(node: ast.AST, namespace: Mapping[str, Any]) -> bool:
 _MISSING = object()
 
 
-def _resolve(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
+def _resolve(node: ast.expr, namespace: Namespace) -> Any:
     """Return the object of a dotted name that consists of modules and classes."""
     if isinstance(node, ast.Name):
         return namespace.get(node.id, getattr(builtins, node.id, _MISSING))
@@ -121,13 +124,13 @@ def _resolve(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
     return _MISSING
 
 
-def _is_pure_attribute(node: ast.Attribute, namespace: Mapping[str, Any]) -> bool:
+def _is_pure_attribute(node: ast.Attribute, namespace: Namespace) -> bool:
     value = _resolve(node, namespace)
     simple = isinstance(value, _SIMPLE) and not isinstance(value, (list, dict, set))
     return simple or isinstance(value, _CODE) or _is_typing(value)
 
 
-def _is_pure_function(node: ast.expr, namespace: Mapping[str, Any]) -> bool:
+def _is_pure_function(node: ast.expr, namespace: Namespace) -> bool:
     if isinstance(node, ast.Attribute) and node.attr in _TIME_DEPENDENT:
         return False
     function = _resolve(node, namespace)

@@ -9,16 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, PRIORITY, STATE_STYLES, format_state
+from temporal_airflow_nb.live_grid.messages import Delta, GridData, StateStyleData
 from temporal_airflow_nb.messages.grid import Counts, GridChanges, GridRun, GridTask, Structure, TaskKey
 
-Delta = dict[str, Any]
-"""A change as a page takes it: its ``type``, and what has changed by name."""
-
-_PAGE_STYLES = {
+_PAGE_STYLES: dict[str, StateStyleData] = {
     state: {"color": style.color, "sign": style.sign, "words": format_state(state)}
     for state, style in STATE_STYLES.items()
 }
@@ -98,7 +95,7 @@ class GridState:
         sent = {name: value for name, value in answer.items() if name not in _NOT_FOR_PAGES}
         return {"type": "delta", "seq": self.seq, **sent, "runs": runs}
 
-    def full_state(self) -> dict[str, object]:
+    def full_state(self) -> GridData:
         """Return the whole state for the page."""
         return {
             "seq": self.seq,

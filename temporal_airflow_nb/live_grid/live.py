@@ -36,12 +36,12 @@ from temporal_airflow_nb.display.model import Instance, build_grid, format_durat
 from temporal_airflow_nb.errors import RunNotFoundError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.live_grid import page_requests
 from temporal_airflow_nb.live_grid.front_end import FrontEnd, front_end
+from temporal_airflow_nb.live_grid.messages import Delta, FullState, Request
 from temporal_airflow_nb.live_grid.output import METADATA, Document, current_cell_id
 from temporal_airflow_nb.live_grid.poller import GridPoller
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.live_grid.followed_run import FollowedRun
-    from temporal_airflow_nb.live_grid.grid_state import Delta
     from temporal_airflow_nb.live_grid.widget import RunWidget
     from temporal_airflow_nb.messages.runs import RunSnapshot
     from temporal_airflow_nb.messages.tasks import TaskDetails
@@ -227,7 +227,7 @@ class LiveGrid:
             with suppress(Exception):
                 self.widget.close()
 
-    def full_state(self) -> dict[str, object]:
+    def full_state(self) -> FullState:
         """Return the whole state for the page."""
         with self.poller.lock:
             state = self.poller.state.full_state()
@@ -262,7 +262,7 @@ class LiveGrid:
         """Poll for changes now."""
         self._wake_event.set()
 
-    def _answer(self, request: page_requests.Request) -> Any:
+    def _answer(self, request: Request) -> Any:
         self._document.is_mounted = True
         return page_requests.answer(self, request)
 

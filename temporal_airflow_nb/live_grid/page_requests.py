@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.display.commands import suggest_commands
 from temporal_airflow_nb.errors import InvalidInputError
+from temporal_airflow_nb.live_grid.messages import FullState, Request
 from temporal_airflow_nb.live_grid.poller import GridPoller
 from temporal_airflow_nb.messages.requests import ClearTasks, MarkTasks
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.client.protocol import StackClient
     from temporal_airflow_nb.messages.runs import ActionResult
     from temporal_airflow_nb.messages.tasks import LogTail
-
-Request = Mapping[str, Any]
-"""A page's request: ``op``, and arguments by name."""
 
 _ACTION_SECONDS = 60.0
 
@@ -30,7 +28,7 @@ class PageOwner(Protocol):
 
     poller: GridPoller
 
-    def full_state(self) -> dict[str, object]:
+    def full_state(self) -> FullState:
         """Return the whole state for the page."""
 
     def focus(self, run_id: str) -> None:
@@ -64,7 +62,7 @@ def _mounted(live: PageOwner, _: Request) -> dict[str, object]:
         return {"seq": live.poller.state.seq}
 
 
-def _full(live: PageOwner, _: Request) -> dict[str, object]:
+def _full(live: PageOwner, _: Request) -> FullState:
     return live.full_state()
 
 

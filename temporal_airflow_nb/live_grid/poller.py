@@ -11,7 +11,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from temporal_airflow_nb.errors import ServiceUnavailableError
-from temporal_airflow_nb.live_grid.grid_state import Delta, GridState
+from temporal_airflow_nb.live_grid.grid_state import GridState
+from temporal_airflow_nb.live_grid.messages import Delta
 
 if TYPE_CHECKING:
     from temporal_airflow_nb.client.protocol import StackClient

@@ -17,6 +17,7 @@ import anywidget
 import traitlets
 
 from temporal_airflow_nb.errors import TemporalAirflowError
+from temporal_airflow_nb.live_grid.messages import FullState, Request
 
 
 class RunWidget(anywidget.AnyWidget):
@@ -41,8 +42,8 @@ class RunWidget(anywidget.AnyWidget):
 
     def __init__(
         self,
-        full: Callable[[], dict[str, Any]],
-        answer: Callable[[Mapping[str, Any]], Any],
+        full: Callable[[], FullState],
+        answer: Callable[[Request], Any],
         **traits: Any,
     ) -> None:
         self._full = full
@@ -50,7 +51,7 @@ class RunWidget(anywidget.AnyWidget):
         super().__init__(**traits)
         _accept_chosen_subshell(self.comm)
 
-    def full_state(self) -> dict[str, Any]:
+    def full_state(self) -> FullState:
         """Return the whole state of this moment."""
         return self._full()
 
@@ -73,7 +74,7 @@ class RunWidget(anywidget.AnyWidget):
                 target=self._respond, args=(content,), name="temporal-airflow-request", daemon=True
             ).start()
 
-    def _respond(self, request: Mapping[str, Any]) -> None:
+    def _respond(self, request: Request) -> None:
         answer: dict[str, Any] = {"type": "answer", "id": request.get("id")}
         try:
             answer |= {"ok": True, "data": self._answer(request)}
