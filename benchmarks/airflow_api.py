@@ -32,13 +32,13 @@ class AirflowApi:
     ----------
     url
         Address of the UI.
-    patience
+    retry_for
         Seconds for which to repeat a request without an answer, or with the answer that the database is busy.
     """
 
-    def __init__(self, url: str, *, patience: float = 0.0) -> None:
+    def __init__(self, url: str, *, retry_for: float = 0.0) -> None:
         self.url = url
-        self.patience = patience
+        self.retry_for = retry_for
         self._token: str | None = None
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -47,7 +47,7 @@ class AirflowApi:
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return the answer of a path; None if an earlier attempt of this call had succeeded unnoticed."""
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.retry_for
         again = False
         while True:
             try:

@@ -38,7 +38,7 @@ DEFAULT_SETTINGS: dict[str, dict[str, str]] = {
 # can finish, and the caller repeats the request; any other service would end with the error.
 LOCK_TIMEOUTS = {"api-server": 5}
 LOCK_TIMEOUT = 60
-PATIENCE = 60
+RETRY_FOR = 60
 
 
 class NativeAirflowError(RuntimeError):
@@ -86,7 +86,7 @@ class NativeAirflow:
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._port = free_port()
         self._url = f"http://127.0.0.1:{self._port}"
-        self._api = AirflowApi(self._url, patience=PATIENCE)
+        self._api = AirflowApi(self._url, retry_for=RETRY_FOR)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW__", "TEMPORAL_"))}
         self.environment = {
             **inherited,

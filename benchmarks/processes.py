@@ -33,14 +33,14 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def end_all(roots: Iterable[int], *, patience: float = 15) -> None:
-    """Ask the roots to stop; kill the processes of their families that are left after ``patience`` seconds."""
+def end_all(roots: Iterable[int], *, timeout: float = 15) -> None:
+    """Ask the roots to stop; kill the processes of their families that are left after ``timeout`` seconds."""
     roots = list(roots)
     members = family(roots)
     for pid in roots:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    _, alive = psutil.wait_procs(members, timeout=patience)
+    _, alive = psutil.wait_procs(members, timeout=timeout)
     for process in {*alive, *family(roots)}:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.api.cells import run_cell, write_dag
     from temporal_airflow_nb.api.runs import compare, dags, pools, runs, show
     from temporal_airflow_nb.api.stack import down, status, ui, up
+    from temporal_airflow_nb.dag_runs.backfill_runs import BackfillRuns, Runs
     from temporal_airflow_nb.dag_runs.run import Run
-    from temporal_airflow_nb.dag_runs.run_list import Runs
     from temporal_airflow_nb.errors import TemporalAirflowError
     from temporal_airflow_nb.stack.connected import connect
     from temporal_airflow_nb.stack.local import LocalStack
 
 __all__ = [
+    "BackfillRuns",
     "LocalStack",
     "Run",
     "Runs",
@@ -44,7 +45,8 @@ __all__ = [
 _MODULES = {
     "LocalStack": "temporal_airflow_nb.stack.local",
     "Run": "temporal_airflow_nb.dag_runs.run",
-    "Runs": "temporal_airflow_nb.dag_runs.run_list",
+    "BackfillRuns": "temporal_airflow_nb.dag_runs.backfill_runs",
+    "Runs": "temporal_airflow_nb.dag_runs.backfill_runs",
     "TemporalAirflowError": "temporal_airflow_nb.errors",
     **FUNCTIONS,
 }

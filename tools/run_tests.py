@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "build" / "tests"
+_REPORT_INTERVAL = 60.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def main() -> int:
     for old in LOGS.glob("*.log"):
         old.unlink()
     busy, begun = busy_seconds(), time.monotonic()
+    next_report = begun + _REPORT_INTERVAL
     lanes = [threading.Thread(target=run_lane, args=(lane,)) for lane in LANES]
     for lane in lanes:
         lane.start()
@@ -106,7 +108,8 @@ def main() -> int:
         except KeyboardInterrupt:
             # pytest was interrupted too: each layer ends what it has started.
             interrupted.set()
-        if int(time.monotonic() - begun) % 30 == 0:
+        if time.monotonic() >= next_report:
+            next_report += _REPORT_INTERVAL
             with printing:
                 print(f"{time.monotonic() - begun:5.0f} s: {progress()}", flush=True)
     seconds = time.monotonic() - begun

@@ -12,8 +12,8 @@ from temporal_airflow_nb.dag_runs.conf import checked_conf
 from temporal_airflow_nb.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from temporal_airflow_nb.dag_runs.backfill_runs import BackfillRuns
     from temporal_airflow_nb.dag_runs.run import Run
-    from temporal_airflow_nb.dag_runs.run_list import Runs
 
 
 def run_cell(
@@ -31,8 +31,8 @@ def run_cell(
     run: bool = True,
     worker_lost: str | None = None,
     home: str | os.PathLike[str] | None = None,
-    created: Callable[[Run | Runs], None] | None = None,
-) -> Run | Runs | None:
+    created: Callable[[Run | BackfillRuns], None] | None = None,
+) -> Run | BackfillRuns | None:
     """Run the DAG that some source defines, as ``%%temporal_dag`` does with its cell.
 
     Parameters
@@ -69,7 +69,7 @@ def run_cell(
 
     Returns
     -------
-    Run, Runs or None
+    Run, BackfillRuns or None
         The run; the runs of a backfill; None with ``run=False``.
 
     Raises

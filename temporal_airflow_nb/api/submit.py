@@ -16,8 +16,8 @@ from temporal_airflow_nb.api import export
 from temporal_airflow_nb.cells import prepare
 from temporal_airflow_nb.cells.line_map import find_cell, find_dag_cell
 from temporal_airflow_nb.checks.preflight import Finding
+from temporal_airflow_nb.dag_runs.backfill_runs import BackfillRuns
 from temporal_airflow_nb.dag_runs.run import Run
-from temporal_airflow_nb.dag_runs.run_list import Runs
 from temporal_airflow_nb.display import ipython
 from temporal_airflow_nb.errors import DagFileError, InvalidInputError, PreflightError, UnavailableHereError
 from temporal_airflow_nb.live_grid import live
@@ -54,15 +54,15 @@ def submit(
     cell: str,
     options: CellOptions,
     shell: InteractiveShell | None,
-    created: Callable[[Run | Runs], None] | None = None,
-) -> Run | Runs | None:
+    created: Callable[[Run | BackfillRuns], None] | None = None,
+) -> Run | BackfillRuns | None:
     """Submit a cell as the options say, and show findings and the run in the output of the current cell.
 
     ``created`` is called with the run or runs as soon as they exist.
 
     Returns
     -------
-    Run, Runs or None
+    Run, BackfillRuns or None
         The run, the runs of a backfill, or None if the cell is only stored.
 
     Raises
@@ -85,7 +85,7 @@ def submit(
         )
     answer = _submit(prepared, options, stack, grid)
     client = stack.client
-    runs = Runs(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
+    runs = BackfillRuns(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
     result = runs if options.backfill is not None or not runs else runs[0]
     if runs and created is not None:
         created(result)

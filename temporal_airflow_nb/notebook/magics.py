@@ -24,8 +24,8 @@ from temporal_airflow_nb.stack import current
 from temporal_airflow_nb.suggestions import closest
 
 if TYPE_CHECKING:
+    from temporal_airflow_nb.dag_runs.backfill_runs import BackfillRuns
     from temporal_airflow_nb.dag_runs.run import Run
-    from temporal_airflow_nb.dag_runs.run_list import Runs
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -205,7 +205,7 @@ class TemporalMagics(Magics):  # type: ignore[misc]  # IPython has no types
         """Show a link to the UI of Airflow or Temporal."""
         return stack.ui(_parse(self.temporal_ui, line).page)
 
-    def _set_created(self, created: Run | Runs) -> None:
+    def _set_created(self, created: Run | BackfillRuns) -> None:
         self._set(**({"runs": created, "run": created[0]} if isinstance(created, list) else {"run": created}))
 
     def _set(self, **names: Any) -> None:

@@ -115,7 +115,7 @@ class Cluster:
         self.engine = create_engine(self.database_url, poolclass=NullPool)
         self._settings = settings or {}
         self._secrets = {name: secrets.token_hex(32) for name in ("secret_key", "jwt_secret")}
-        self.server = AirflowApi(self.url, patience=TIMEOUT)
+        self.server = AirflowApi(self.url, retry_for=TIMEOUT)
         self.managed = managed
         self.stack_id = uuid.uuid4().hex
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "TEMPORAL_"))}

@@ -24,7 +24,7 @@ from tests.compatibility.oracle.result import Source, key_of
 if TYPE_CHECKING:
     from temporal_airflow_nb import LocalStack, Run
 
-PATIENCE = 15.0
+TIMEOUT = 15.0
 
 
 class EmbeddedSide(Side):
@@ -83,10 +83,10 @@ class EmbeddedSide(Side):
         """Wait for the runs that other runs cause on native Airflow, and for callbacks that end after a run."""
         expected = expected_runs(self.recorded, step)
         deadline = time.monotonic() + self.case.timeout
-        patience = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             number, unfinished = count()
-            if not unfinished and (number >= expected or time.monotonic() > patience):
+            if not unfinished and (number >= expected or time.monotonic() > give_up):
                 break
             time.sleep(0.1)
         for dag_id in self.runs:
@@ -180,7 +180,7 @@ def _missing(value: Any) -> bool:
 
 
 def _wait_for_effects(effects: Path, lines: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while lines and time.monotonic() < deadline:
         if effects.exists() and len(effects.read_text(encoding="utf-8").splitlines()) >= lines:
             return

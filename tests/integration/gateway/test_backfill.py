@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from temporal_airflow_nb import Run
-from temporal_airflow_nb.dag_runs.run_list import Runs
+from temporal_airflow_nb.dag_runs.backfill_runs import BackfillRuns
 from temporal_airflow_nb.errors import InvalidConfError, InvalidInputError
 from temporal_airflow_nb.messages.requests import Backfill, SubmitFile
 
@@ -39,7 +39,7 @@ def backfill(stack, tmp_path):
         path.write_text(SOURCE)
         span = Backfill(f"{start}T00:00:00+00:00", f"{end}T00:00:00+00:00")
         answer = stack.client.submit_file(SubmitFile(str(path), backfill=span, **body))
-        return Runs(Run(stack.client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
+        return BackfillRuns(Run(stack.client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
 
     return backfill
 

@@ -37,7 +37,7 @@ def api():
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    client = AirflowApi(f"http://127.0.0.1:{server.server_port}", patience=10)
+    client = AirflowApi(f"http://127.0.0.1:{server.server_port}", retry_for=10)
     yield client
     server.shutdown()
     server.server_close()

@@ -1,4 +1,4 @@
-"""Several runs at once: those of a backfill."""
+"""The runs of a backfill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Runs(list[Run]):
+class BackfillRuns(list[Run]):
     """The runs of a backfill, earliest date first: a list of :class:`Run`.
 
     Examples
@@ -71,10 +71,14 @@ class Runs(list[Run]):
         return frame
 
     def __repr__(self) -> str:
-        return f"<Runs {self[0].dag_id}: {len(self)}>" if self else "<Runs: none>"
+        return f"<BackfillRuns {self[0].dag_id}: {len(self)}>" if self else "<BackfillRuns: none>"
 
     def _repr_html_(self) -> str | None:
         try:
             return self.frame().to_html(index=False)
         except Exception:
             return None
+
+
+Runs = BackfillRuns
+"""The name of :class:`BackfillRuns` in scripts that were written before it had this name."""
