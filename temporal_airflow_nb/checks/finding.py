@@ -35,7 +35,7 @@ class Finding:
     task_id: str | None = None
 
     def to_dict(self) -> FindingRow:
-        """Return the finding as JSON-able data."""
+        """Return the finding as data for JSON."""
         return {
             "level": self.level,
             "code": self.code,

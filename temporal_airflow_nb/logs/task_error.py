@@ -36,7 +36,7 @@ def describe_failure(record: Record) -> ErrorSummary:
 
     Returns
     -------
-    FailureText
+    ErrorSummary
         The exception, or the end of the process.
     """
     details = record.get("error_detail") or ()

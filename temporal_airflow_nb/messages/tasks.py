@@ -63,15 +63,16 @@ class ErrorFrame(TypedDict, total=False):
 
 
 class ErrorSummary(TypedDict):
-    """An exception, or how a process ended.
-
-    ``more`` holds a line for each note, cause and member of a group; ``text`` is the traceback.
-    """
+    """The reason of a failure as text."""
 
     type: str | None
+    """Class of the exception, or the event that a process's end is logged as."""
     value: str | None
+    """Message of the exception, or how the process ended."""
     more: list[str]
+    """One line each for the exception's notes, its causes, and the members of an exception group."""
     text: str
+    """The traceback."""
 
 
 class ErrorDetails(ErrorSummary):

@@ -77,7 +77,7 @@ def test_a_dag_of_the_clusters_bundles_runs_on_the_cluster(configured, tmp_path)
 
 def test_closing_leaves_no_process_and_no_folder(configured):
     cluster = ta.connect()
-    home = cluster._door._home
+    home = cluster._service._home
     stack_id = state_folder.read_stack(home)["id"]
     assert list(processes.find_all(stack_id))
     cluster.stop()
