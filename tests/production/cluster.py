@@ -40,7 +40,7 @@ SETTINGS: dict[str, dict[str, str]] = {
         "fernet_key": "",
     },
     "api": {"workers": "1"},
-    "scheduler": {"scheduler_idle_sleep_time": "0.2"},
+    "scheduler": {"scheduler_idle_sleep_time": "0.4"},
     "dag_processor": {"refresh_interval": "5", "parsing_processes": "1"},
     # A task that has to stop learns of it at its next heartbeat.
     "workers": {"min_heartbeat_interval": "1", "execution_api_timeout": "60"},
