@@ -38,7 +38,7 @@ lint: $(VENV)/.installed-test
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(BIN)/mypy & mypy=$$!; $(BIN)/python -m pytest $(PYTEST_OPTIONS) tests/unit; tests=$$?; wait $$mypy && exit $$tests
+	@$(BIN)/mypy & mypy=$$!; $(BIN)/python -m pytest -n 2 $(PYTEST_OPTIONS) tests/unit; tests=$$?; wait $$mypy && exit $$tests
 
 # Any warning, for example about a broken link or anchor, makes the build fail.
 docs: $(VENV)/.installed-docs

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import atexit
 import queue
 import time
 
@@ -33,6 +34,8 @@ def shell(tmp_path, monkeypatch):
     yield shell
     shell.run("%unload_ext temporal_airflow_nb")
     InteractiveShell.clear_instance()
+    # IPython would reset each of the shells when pytest exits, which took half a minute.
+    atexit.unregister(ip.atexit_operations)
 
 
 class Kernel:
