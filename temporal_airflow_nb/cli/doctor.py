@@ -20,7 +20,7 @@ from temporal_airflow_nb.stack.services import ports, temporal_server
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 _SECONDS = 10.0
-"""How long to wait for an answer of the stack."""
+"""Seconds to wait for an answer of the stack."""
 
 
 def examine(stack: LocalStack) -> list[HealthCheck]:

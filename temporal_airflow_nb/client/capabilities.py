@@ -45,7 +45,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
 
 class Backend(str, Enum):
-    """What a client asks; the value heads the backend's column in ``docs/connect.md``."""
+    """The service behind a client; the value heads the backend's column in ``docs/connect.md``."""
 
     GATEWAY = "database"
     REST = "REST API"

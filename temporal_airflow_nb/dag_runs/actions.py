@@ -32,13 +32,11 @@ def select_tasks(
     """Return the tasks that a user has chosen."""
     if task_ids is None and (map_index is not None or upstream or downstream):
         raise TypeError("map_index, upstream and downstream need task_ids")
+    ids = [task_ids] if isinstance(task_ids, str) else task_ids
+    indexes = [map_index] if isinstance(map_index, int) else map_index
     return {
-        "task_ids": [task_ids] if isinstance(task_ids, str) else None if task_ids is None else list(task_ids),
-        "map_indexes": [map_index]
-        if isinstance(map_index, int)
-        else None
-        if map_index is None
-        else list(map_index),
+        "task_ids": None if ids is None else list(ids),
+        "map_indexes": None if indexes is None else list(indexes),
         "upstream": upstream,
         "downstream": downstream,
     }

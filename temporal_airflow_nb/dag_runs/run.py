@@ -253,7 +253,7 @@ class Run:
 
     @property
     def xcoms(self) -> pd.DataFrame:
-        """What the tasks returned and pushed, a frame; see :func:`temporal_airflow_nb.frames.xcoms_frame`."""
+        """The values that tasks returned and pushed, a frame; see :func:`temporal_airflow_nb.frames.xcoms_frame`."""
         return self.frame("xcoms")
 
     @property

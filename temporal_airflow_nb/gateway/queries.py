@@ -44,7 +44,7 @@ TASK_QUERY = (
     TI.pool,
     TI._rendered_map_index.label("label"),
 )
-"""What is read of a task instance for a :class:`TaskRow`; columns, because Airflow's objects are slow to load."""
+"""The columns that a :class:`TaskRow` needs; not whole rows, because Airflow's objects are slow to load."""
 
 
 def version(dag_id: str, run_id: str) -> str:

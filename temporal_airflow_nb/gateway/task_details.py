@@ -115,14 +115,7 @@ def _error(failure: Record | None, one: Try, session: Session) -> ErrorDetails |
         return _worker_lost(one, session)
     at, sources = seconds(failure), _Sources(one, session)
     frames = [_frame(frame, at, sources) for frame in task_error.failure_frames(failure)]
-    error = task_error.describe_failure(failure)
-    return {
-        "type": error["type"],
-        "value": error["value"],
-        "more": error["more"],
-        "text": error["text"],
-        "frames": frames,
-    }
+    return {**task_error.describe_failure(failure), "frames": frames}
 
 
 def _worker_lost(one: Try, session: Session) -> ErrorDetails | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class FrontEnd(Enum):
-    """How a front end shows a live grid in the output of a cell."""
+    """The ways in which front ends show a live grid in the output of a cell."""
 
     MOUNTING = "the output is HTML, beside which the widget mounts itself: JupyterLab, Notebook 7"
     BUNDLE = "the output is a widget until the run has ended, then HTML: VS Code, Colab"

@@ -12,10 +12,10 @@ JsonObject = dict[str, Any]
 """Any JSON object, such as a run's ``conf``: its keys are the user's."""
 
 WorkerLost = Literal["rerun", "fail"]
-"""What to do with a try whose worker was lost."""
+"""The treatment of a try whose worker was lost."""
 
 GRID_RUNS = 14
-"""How many runs a grid shows beside each other unless a request names another number."""
+"""The number of runs that a grid shows beside each other, unless a request names another number."""
 MOST_GRID_RUNS = 1_000
 
 

@@ -16,7 +16,7 @@ class Pong(_Version, total=False):
 
 
 class Queues(TypedDict):
-    """How many tasks wait in each queue, and the queues that no worker serves."""
+    """The number of tasks that wait in each queue, and the queues that no worker serves."""
 
     waiting: dict[str, int]
     unserved: list[str]

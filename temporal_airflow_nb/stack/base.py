@@ -34,7 +34,7 @@ class Stack(ABC):
     @property
     @abstractmethod
     def where(self) -> dict[str, Any]:
-        """Where the stack is: ``airflow``, ``temporal`` (texts), ``profile`` (or None), ``production`` (a bool)."""
+        """Addresses of the stack: ``airflow``, ``temporal``; ``profile`` or None; ``production``, a bool."""
 
     @abstractmethod
     def start(self) -> Self:

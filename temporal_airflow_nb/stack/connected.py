@@ -207,7 +207,7 @@ class ConnectedStack(Stack):
 
     @property
     def where(self) -> dict[str, Any]:
-        """Where the connection leads: ``airflow``, ``temporal``, ``profile``, and whether that is ``production``."""
+        """The addresses of the cluster: ``airflow``, ``temporal``, ``profile``, and whether that is ``production``."""
         return dict(self._where)
 
     @property

@@ -64,7 +64,7 @@ class TaskKey:
 
 @dataclass(frozen=True)
 class Interruption:
-    """How often this try was lost with its worker or zygote before, and how often it may be run again."""
+    """The number of times that this try was lost with its worker or zygote, and the number allowed."""
 
     lost: int
     limit: int

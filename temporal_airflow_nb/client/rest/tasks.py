@@ -83,12 +83,8 @@ def _text(value: Any) -> str:
 
 
 def _error(failure: ApiObject) -> ErrorDetails:
-    error = task_error.describe_failure(failure)
     return {
-        "type": error["type"],
-        "value": error["value"],
-        "more": error["more"],
-        "text": error["text"],
+        **task_error.describe_failure(failure),
         "frames": [
             {
                 "filename": frame["filename"],

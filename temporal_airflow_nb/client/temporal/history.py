@@ -229,7 +229,7 @@ _DESCRIPTIONS: Final[dict[str, Callable[[_Reader, HistoryEvent, Any], Awaitable[
     "timer_canceled": _Reader._timer_ended,
     "marker_recorded": _Reader._marker_recorded,
 }
-"""How the detail of an event is made, by the kind of the event; of other events, it is their failure."""
+"""Methods that make the detail of an event, by its kind; for all other kinds the detail is the failure."""
 
 
 def _type_in_words(event: HistoryEvent, facts: Any) -> str:

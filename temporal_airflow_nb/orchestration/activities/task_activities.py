@@ -22,7 +22,7 @@ from temporal_airflow_nb.tasks.zygotes import ZygoteLostError
 
 HEARTBEAT_SECONDS = 2.0
 _ORPHAN_SECONDS = 60.0
-"""How long a try goes on whose activity Temporal has given up, before it is stopped."""
+"""Seconds for which a try continues after Temporal has given up its activity; then it is stopped."""
 
 
 def worker_lost(message: str) -> ApplicationError:

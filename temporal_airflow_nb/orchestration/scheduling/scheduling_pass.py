@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # The XCom key under which Airflow's branch operators and short circuits store what they skip.
 XCOM_SKIPMIXIN_KEY = "skipmixin_key"
 _FIRST_CHECKED = 20
-"""How many upstream tasks are checked first: the last in order are the most likely to be unfinished."""
+"""The number of upstream tasks to check first: the last in order are the most likely to be unfinished."""
 _IN_PROGRESS = (
     TaskInstanceState.SCHEDULED,
     TaskInstanceState.QUEUED,
