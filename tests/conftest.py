@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import tests.support.startup.sitecustomize  # noqa: F401
+
 pytest_plugins = ["tests.support.shells"]
 
 DATABASES = ("sqlite", "postgres")
@@ -17,6 +19,11 @@ PLUGINS = Path(__file__).parent / "compatibility" / "plugins" / "examples"
 # Settings of the person who runs the tests must not steer them.
 for _name in [n for n in os.environ if n.startswith(("AIRFLOW", "TEMPORAL_"))]:
     del os.environ[_name]
+
+# All processes that the tests start read `sitecustomize.py` there.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent / "support" / "startup"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 # A shell that starts the tests in the background has them, and all they start, ignore Ctrl-C; some tests send it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -74,7 +74,7 @@ def airflow_services(plan: Plan, env: Mapping[str, str], may_start: Callable[[],
 
 def command(name: str, *options: str) -> list[str]:
     """Return the command of one of Airflow's processes."""
-    return processes.python_command("airflow", name, *options)
+    return processes.python_command("temporal_airflow_nb.stack.services.airflow_main", name, *options)
 
 
 def dag_processor_command(home: Path) -> list[str]:
