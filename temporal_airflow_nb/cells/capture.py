@@ -3,6 +3,9 @@
 :func:`capture` starts with the names that the cell uses but doesn't define, and continues with those that their
 definitions use. It includes the source of functions, classes, imports and reproducible assignments, and writes other
 simple values as literals. A name that can't be included becomes a ``Problem``.
+
+Runs in the kernel, in the thread that executes cells, because it reads the values of the notebook's namespace. It never
+changes a value, but evaluates pure expressions again to compare their results (``replay``).
 """
 
 from __future__ import annotations
@@ -112,9 +115,13 @@ class _Search:
         self.assigned: set[str] = set()
 
     def find(self, name: str, use: Use, through: tuple[str, ...]) -> None:
-        """Include a name. ``use`` is its use in the cell, ``through`` the names that led to it from there."""
+        """Include a name.
+
+        ``use`` is the place in the cell that needs it, and ``through`` holds the names between that place and ``name``.
+        """
         if name in self.done:
             return
+        # Before the search: definitions may use each other.
         self.done.add(name)
         if name in _BUILTINS and not self._is_redefined(name):
             return
@@ -254,6 +261,8 @@ class _Search:
         for needed in sorted(rendering.names):
             self.find(needed, use, (*through, name))
         self.assigned.discard(name)
+        # The value contains functions or classes. If their definitions use the value while they are executed, as a
+        # decorator that registers them does, neither can come first in the file.
         for needed in sorted(rendering.names):
             if name in self._executed_with(needed):
                 self._include_initial_value(name, needed, use, through)

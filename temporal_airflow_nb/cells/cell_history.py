@@ -1,4 +1,8 @@
-"""The executed cells of a notebook, parsed as Python source."""
+"""The executed cells of a notebook, parsed as Python source.
+
+Runs in the kernel. IPython's own transformer translates the cells, so they are parsed as IPython executed them. Parsed
+cells are cached by their text. A cell that isn't Python, such as one with ``%%bash``, defines nothing.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +80,7 @@ class Definition:
         return f"In [{self.execution_count}], line {self.line}"
 
     def text(self) -> tuple[str, int]:
-        """Return the source of the statement with the comments right above it, and its first line in the cell."""
+        """Return the source of the statement with the comments above it, and its first line."""
         node = self.binding.node
         lines = self.part.lines
         shares_line = any(
@@ -86,9 +90,11 @@ class Definition:
             for other in _siblings(self.part.tree, node)
         )
         if shares_line:
+            # Whole lines would include parts of another statement: `a = 1; b = 2`.
             return ast.unparse(node), self.line
         first = self.first
         indent = " " * node.col_offset
+        # Not a comment that begins with `# %%`: in the file it would be read as a marker of a cell.
         while first > 1 and re.match(rf"{indent}#(?! %%)", lines[first - 2]):
             first -= 1
         in_text = _lines_within_text(node)
@@ -135,6 +141,7 @@ class History:
                     if not _is_change_of(node, name):
                         continue
                     change = Definition(count, part, Binding(name, "other", node))
+                    # A change that was executed several times is made once, at its last place.
                     if (count, change.line) > (definition.execution_count, definition.line):
                         text = ast.dump(node)
                         found.pop(text, None)

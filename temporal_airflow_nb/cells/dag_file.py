@@ -75,6 +75,7 @@ def compose(
             continue
         count, line = end
         if count == chunk.execution_count and 0 <= chunk.line - line <= 2:
+            # The pieces follow each other in their cell, too, so one marker is enough if the distance stays.
             lines += [""] * (chunk.line - line)
         else:
             lines += ["", "", format_marker(chunk.execution_count, chunk.line)]
@@ -85,7 +86,10 @@ def compose(
 
 
 def _split(cell: str, tree: ast.Module) -> tuple[list[str], list[str]]:
-    """Split a cell into its docstring and ``__future__`` imports, which must come first in a file, and the rest."""
+    """Split a cell into its docstring and ``__future__`` imports, and the rest.
+
+    Python requires the first part at the beginning of a file, so before the code of other cells.
+    """
     lines = split_lines(cell)[1:]
     end = 1
     for index, node in enumerate(tree.body):

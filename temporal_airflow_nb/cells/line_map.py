@@ -18,7 +18,7 @@ _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 
 
 class CellLine(NamedTuple):
-    """A line of a cell, counted from 1 as the front end does: a magic on the first line is line 1.
+    """A line of a cell, counted from 1. A magic on the first line is line 1.
 
     >>> str(CellLine(7, 3))
     'In [7], line 3'
@@ -46,7 +46,7 @@ def format_marker(execution_count: int, line: int) -> str:
 
 
 def format_magic_line(execution_count: int) -> str:
-    """Return the comment in place of the magic, which keeps line numbers the same as in the cell."""
+    """Return the comment that takes the line of the magic, so that line numbers stay the same."""
     return f"# %% In [{execution_count}]: %%temporal_dag"
 
 
@@ -87,7 +87,7 @@ def find_cell(source: str, lineno: int) -> CellLine | None:
 
 
 def lines_around(source: str, lineno: int, distance: int) -> list[tuple[int, str]]:
-    """Return the numbered lines around a line; in a generated file, only lines of the same part of a cell.
+    """Return the numbered lines around a line; in a generated file, only those of the same cell.
 
     >>> text = "import math\\n\\n# %% In [4], line 2\\ndef area(r):\\n    return math.pi * r**2\\n"
     >>> lines_around(text, 5, 3)
@@ -115,12 +115,12 @@ def find_dag_cell(source: str) -> int | None:
 
 
 def find_cell_in_file(path: str, lineno: int, *, not_after: float | None = None) -> CellLine | None:
-    """Return the cell and line that a line of a generated file on this machine comes from, or None.
+    """Return the cell and line that a line of a generated file comes from, or None.
 
     Parameters
     ----------
     path
-        The file.
+        The file, on this machine.
     lineno
         A line of the file.
     not_after

@@ -2,6 +2,8 @@
 
 A simple value is one that an expression can create again in another process: numbers, strings, containers, dates,
 paths, enumerations, dataclasses, and functions or classes that can be imported or included by name.
+
+Runs in the kernel, on live objects of the notebook: their attributes, comparisons and ``repr`` may execute any code.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+# The most characters that the values in one expression may have together.
 LIMIT = 100_000
 _WIDTH = 100
 _BY_REPR: dict[str, tuple[type, ...]] = {
@@ -85,6 +88,7 @@ class Rendering:
     is_free: Callable[[str], bool]
     imports: set[Imported] = dataclasses.field(default_factory=set)
     names: set[str] = dataclasses.field(default_factory=set)
+    # Counted while values are written, so that a huge value is refused before its whole text exists.
     _written: int = 0
 
     def source(self, value: Any) -> str:
@@ -115,6 +119,7 @@ class Rendering:
         return text
 
     def _render(self, value: Any, outer: tuple[int, ...]) -> str:
+        # `outer` holds the ids of the containers around the value, which exist as long as it is written.
         if id(value) in outer:
             raise NotSimpleError("contains itself: build it in the task")
         text = self._render_unchecked(value, (*outer, id(value)))
@@ -189,6 +194,8 @@ class Rendering:
             )
             return f"{self._render_reference(kind)}({', '.join(fields)})"
         if kind in (list, tuple, set, frozenset) or (isinstance(value, list) and _is_ipython_class(kind)):
+            # Sorted, because the order of a set of strings differs between processes, and an unchanged cell has to give
+            # an unchanged file.
             members = sorted(value, key=repr) if kind in (set, frozenset) else value
             parts = ", ".join(self._render(part, outer) for part in members)
             match kind.__name__:
@@ -278,6 +285,7 @@ def are_equal(value: Any, other: Any) -> bool:
         return list(value) == list(other) and all(are_equal(value[key], other[key]) for key in value)
     if isinstance(value, (list, tuple)):
         return len(value) == len(other) and all(map(are_equal, value, other))
+    # A comparison may execute any code, and the result for an array has no truth value.
     try:
         return bool(value == other) or (isinstance(value, float) and math.isnan(value) and math.isnan(other))
     except Exception:

@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"@|#|(?:async )?def |class ")
 
 @dataclass(frozen=True)
 class FileOrigin:
-    """The origin of a file: the notebook, the DAGs of the cell, and imported modules beside the notebook."""
+    """The origin of a file: its notebook, its DAGs, and the modules beside the notebook that it imports."""
 
     notebook: str | None
     dag_ids: Sequence[str]

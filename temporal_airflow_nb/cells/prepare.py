@@ -73,7 +73,9 @@ def prepare(
     name: str | None,
     folder: Path,
 ) -> PreparedCell:
-    """Turn a cell into a DAG file, with the code of other cells that it uses. Nothing is executed or written.
+    """Turn a cell into a DAG file, with the code of other cells that it uses.
+
+    Nothing of the cell is executed, and no file is written.
 
     Parameters
     ----------
@@ -141,7 +143,7 @@ def _finding(problem: Problem) -> Finding:
 
 
 def make_source(cell: str, execution_count: int) -> str:
-    """Return the body of a cell below a comment in place of its magic, so that line numbers stay the same."""
+    """Return the body of a cell below a comment that takes the line of its magic."""
     return f"{format_magic_line(execution_count)}\n{cell}"
 
 
@@ -212,7 +214,7 @@ def find_dag_ids(tree: ast.Module) -> list[str]:
 
 
 def choose_file_name(tree: ast.Module, name: str | None, execution_count: int) -> str:
-    """Return the name of the cell's file: the given one, else that of its first DAG, else that of the cell.
+    """Return the name of the cell's file: ``name``, else that of its first DAG, else one by the cell's number.
 
     Raises
     ------
@@ -266,6 +268,7 @@ def stored_file(home: Path, name: str, source: str) -> Iterator[Path]:
     before = path.read_text(encoding="utf-8") if path.exists() else None
     if before != source:
         _write(path, source)
+    # Only if the stack has refused the file. After other errors, such as a lost connection, it may be using the file.
     try:
         yield path
     except (DagFileError, DagNotFoundError, InvalidConfError) as error:
@@ -312,13 +315,15 @@ def _place(source: str, lineno: int) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    # Replaced atomically: Airflow's DAG processor may read the file at any time.
+    # Replaced atomically: Airflow's DAG processor may read the file at any time. The temporary file is in the same
+    # folder, because `os.replace` can't move it to another file system. Its name doesn't end like that of a DAG file.
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(temporary, path)
     except BaseException:
+        # A KeyboardInterrupt, too, must not leave the temporary file behind.
         with suppress(OSError):
             os.unlink(temporary)
         raise

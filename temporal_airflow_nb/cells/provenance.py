@@ -111,6 +111,7 @@ def _are_same(code: types.CodeType, other: types.CodeType) -> bool:
     return all(
         _are_same(one, two)
         if isinstance(one, types.CodeType) and isinstance(two, types.CodeType)
+        # NaN is the only constant that differs from itself.
         else type(one) is type(two) and (one == two or one != one)
         for one, two in zip(code.co_consts, other.co_consts, strict=True)
     )

@@ -75,9 +75,11 @@ def reproduces(expression: ast.expr, value: Any, namespace: Namespace) -> bool:
     if not is_pure(expression, namespace):
         return False
     code = compile(ast.Expression(expression), "<assignment>", "eval", dont_inherit=True)
+    # Safe, because the expression is pure. In a copy of the namespace, to which `eval` adds `__builtins__`.
     try:
         again = eval(code, dict(namespace))
     except Exception:
+        # The names that it uses may have other values by now, so that it can raise any error.
         return False
     return are_equal(value, again) or _are_equivalent(value, again)
 

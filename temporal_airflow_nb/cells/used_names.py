@@ -2,6 +2,8 @@
 
 The finder visits the nodes in the order in which Python executes them, with a stack of scopes as in Python. Bodies of
 functions come after the module, because a function may use a name that is bound after its definition.
+
+The code depends on syntax trees only and keeps no state between calls. The kernel calls it for cells and definitions.
 """
 
 from __future__ import annotations
@@ -92,6 +94,7 @@ class _Finder(ast.NodeVisitor):
             self.visit(node)
 
     def bind(self, name: str) -> None:
+        # `global` in a function makes its assignments bind names of the module.
         scope = self.scopes[-1]
         (self.module if name in scope.module_names else scope).bound.add(name)
 
@@ -107,6 +110,7 @@ class _Finder(ast.NodeVisitor):
 
     def _is_bound(self, name: str) -> bool:
         for scope in reversed(self.scopes):
+            # As in Python, functions don't see the names of the class around them.
             if scope.kind == "class" and scope is not self.scopes[-1]:
                 continue
             if name in scope.module_names:
@@ -275,6 +279,7 @@ class _Finder(ast.NodeVisitor):
             self.deferred_bodies.append(visit_body)
 
     def _comprehension(self, node: Any, *results: ast.expr) -> None:
+        # As in Python, the first iterable is evaluated outside of the comprehension's scope, all others inside.
         first, *others = node.generators
         self.visit(first.iter)
         bound = {name for generator in node.generators for name in find_bound_names(generator.target)}

@@ -1,4 +1,8 @@
-"""Find duplicate task ids, cycles, and branches that choose tasks wrongly."""
+"""Find duplicate task ids, cycles, and branches that choose tasks wrongly.
+
+``preflight`` calls :func:`check` in the kernel, with the syntax tree of a cell; nothing of it is executed. Branches are
+checked only if the source shows the whole graph of the DAG, because a finding has to be certain.
+"""
 
 from __future__ import annotations
 

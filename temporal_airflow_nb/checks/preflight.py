@@ -1,4 +1,7 @@
-"""Check the source of a DAG before anything starts. Report only mistakes that are certain from the source."""
+"""Check the source of a DAG before it runs.
+
+Only mistakes that are certain from the source are reported.
+"""
 
 from __future__ import annotations
 

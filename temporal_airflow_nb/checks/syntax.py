@@ -9,7 +9,7 @@ from typing import Any
 
 
 def dotted(expression: ast.expr) -> list[str]:
-    """Return the names of a dotted expression or of the function of a call; an empty list for others.
+    """Return the names of a dotted expression or of a call's function, else an empty list.
 
     >>> dotted(ast.parse("sdk.task.branch(retries=1)", mode="eval").body)
     ['sdk', 'task', 'branch']
@@ -58,13 +58,14 @@ def is_dag(expression: ast.expr, tree: ast.Module) -> bool:
     return bool(names) and names[-1] in _dag_names(tree)
 
 
+# Trees are compared by identity. The cache is small, because it keeps its trees in memory.
 @lru_cache(maxsize=2)
 def _dag_names(tree: ast.Module) -> set[str]:
     return {"dag", "DAG"} | imported_as(tree, "airflow", "dag") | imported_as(tree, "airflow", "DAG")
 
 
 def executed_at_once(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Yield the nodes of a block that are executed with it, so not the bodies of its functions."""
+    """Yield the nodes that are executed together with a block, so not the bodies of its functions."""
     for statement in body:
         yield from _walk_executed(statement)
 

@@ -1,6 +1,8 @@
 """The operations of a stack, and which client can carry out which: one table.
 
-The refusals of the clients, and the table in ``docs/connect.md``, are made from :data:`FEATURES`.
+Every process that has a client loads this module; it holds constants only. The errors of the clients and the table in
+``docs/connect.md`` are made from :data:`FEATURES`. Each operation belongs to exactly one feature, which a unit test
+checks, as it checks that each client implements every operation that the table doesn't refuse.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ Operation = Literal[
     "get_queues",
     "get_schedules",
 ]
-"""Names of operations: methods of :class:`~temporal_airflow_nb.client.protocol.StackClient`, and of its routes."""
+"""Operations. Methods of :class:`~temporal_airflow_nb.client.protocol.StackClient` and routes have the same names."""
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
@@ -74,7 +76,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Feature:
-    """A row of the table: something a user does, the operations that it needs, and the backends without it.
+    """A row of the table: an action of a user, its operations, and the backends that refuse it.
 
     Attributes
     ----------
@@ -105,7 +107,7 @@ _CONFIGURE_AIRFLOW = (
 )
 _CONFIGURE_DATABASE = "Connect to Airflow's database for that: configure it as for Airflow's command line."
 _TRIGGER = Refusal(
-    "A DAG is triggered by its id through Airflow's REST API alone.",
+    "Only Airflow's REST API can trigger a DAG by its id.",
     'Run its file, or connect with connect(airflow="https://…").',
 )
 

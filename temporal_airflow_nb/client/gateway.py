@@ -49,10 +49,11 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
-# The gateway holds back its answer to these operations for the seconds that the request names; the connection waits
-# for so much longer.
+# `watch_run` and `get_grid_changes` are long polls: the gateway may wait for the seconds that the request names before
+# it answers. The connection waits this many seconds longer.
 _GRACE: Final = 10.0
-# The gateway may have carried these out although its answer was lost: they aren't sent twice.
+# If the answer to one of these operations is lost, the gateway may have carried it out, and a second request could
+# carry it out again. So it isn't sent twice; the error shows this text instead.
 _NOT_REPEATABLE: Final[Mapping[Operation, str]] = {
     "submit_file": "The run may have been created: see the list of runs.",
     "mark_tasks": "The states may have been set: see the run.",
@@ -266,12 +267,14 @@ class GatewayClient(StackClient):
         pause = 0.05
         while True:
             sent = False
+            # A new one each time: http.client's connections can't be shared by threads.
             connection = http.client.HTTPConnection(self.address, timeout=timeout)
             try:
                 # Only after this can the gateway have received the request: until then, any request may be repeated.
                 connection.connect()
                 sent = True
                 return cast("A", self._exchange(connection, operation, payload))
+            # TimeoutError and ConnectionError are OSErrors, so OSError has to come last.
             except TimeoutError:
                 raise self._unavailable(f"did not answer `{operation}` in {timeout:.0f} s") from None
             except (ConnectionError, http.client.BadStatusLine, http.client.IncompleteRead) as error:

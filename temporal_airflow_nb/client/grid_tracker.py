@@ -47,7 +47,9 @@ class Changes(Generic[K, V]):
 
     def __init__(self) -> None:
         self.values: dict[K, V] = {}
+        # In the order of the changes, the latest last: `since` reads from the end and stops at the first old entry.
         self._found: dict[K, int] = {}
+        # Dropped keys stay here, because the cursor of a caller may be of any age.
         self._lost: dict[K, int] = {}
 
     def put(self, key: K, value: V, reading: int) -> bool:
@@ -55,7 +57,7 @@ class Changes(Generic[K, V]):
         if key in self.values and self.values[key] == value:
             return False
         self.values[key] = value
-        # The latest change comes last, so that a search can begin there.
+        # An assignment alone would leave the key in its old place.
         self._found.pop(key, None)
         self._found[key] = reading
         self._lost.pop(key, None)
@@ -81,7 +83,7 @@ class Changes(Generic[K, V]):
 
 class GridTracker:
     """
-    A DAG's latest runs, the task instances of the run in focus, and counts of the states of the other runs.
+    A DAG's latest runs, the task instances of one run, and state counts of the others.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ class GridTracker:
     Attributes
     ----------
     reading : int
-        Number of the latest reading; whatever reads the source increments it.
+        Number of the latest reading. The owner increments it before it reads the source.
     runs, tasks, cells : Changes
         Runs by id, task instances by key, counts of states by run id and task id.
     order : sequence of str
@@ -170,7 +172,7 @@ class GridTracker:
         return answer, bool(full or changed or any(news.values()))
 
     def _cells_since(self, reading: int) -> dict[str, dict[str, Counts]]:
-        """Return the counts that changed after a reading, by run and task; those of dropped tasks are empty."""
+        """Return the counts that changed after a reading; those of dropped tasks are empty."""
         changed: dict[str, dict[str, Counts]] = defaultdict(dict)
         for (run_id, task_id), counts in self.cells.since(reading):
             changed[run_id][task_id] = counts

@@ -1,12 +1,12 @@
 """The protocol of a client: a method for each operation of a stack.
 
 A notebook, the command line and the live grid ask a stack through a client, from several threads. Clients inherit
-from :class:`StackClient` and override the operations that their backend can carry out; the others refuse themselves,
-without asking anything, with the texts of :mod:`temporal_airflow_nb.client.capabilities`.
+from :class:`StackClient` and override the operations that their backend can carry out. Every other operation raises an
+error with the text of :mod:`temporal_airflow_nb.client.capabilities`, and sends no request.
 """
 
 # ruff: noqa: ARG002
-# Operations that a client doesn't override have arguments without using them.
+# The operations below don't use their arguments; the clients that override them do.
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class StackClient(Protocol):
         """Close what the client keeps open; the next operation opens it again."""
 
     def with_limits(self, *, timeout: float | None = None, retry_for: float | None = None) -> Self:
-        """Return a copy with other limits, which shares connections and what is known with this client.
+        """Return a copy with other limits. Both share connections, caches and locks.
 
         Parameters
         ----------

@@ -54,6 +54,7 @@ def own_times(task: Times, queued: str | None, start: str | None) -> Times:
         "end_date": task["end_date"],
         "duration": task["duration"],
     }
+    # A time that equals the former try's was left over from it.
     if times["start_date"] == start:
         times["start_date"] = times["end_date"] = None
     if times["queued_dttm"] == queued:

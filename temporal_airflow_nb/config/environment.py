@@ -47,7 +47,7 @@ def task_queue_of(main: str, queue: str | None) -> str:
 
 
 def trigger_queue(main: str) -> str:
-    """Return the Temporal task queue of triggers. They wait long, and must not take the slots of tasks."""
+    """Return the Temporal task queue of triggers, which wait long and must not take the slots of tasks."""
     return f"{main}-triggers"
 
 
@@ -63,7 +63,7 @@ def queues() -> list[str] | None:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise InvalidInputError(
-            f"The list of queues {text!r} contains an empty name.",
+            f"TEMPORAL_AIRFLOW_QUEUES is {text!r}, which contains an empty name.",
             hint="Separate the names with single commas: gpu,default.",
             value=text,
         )
@@ -89,7 +89,7 @@ def on_worker_lost() -> str:
     if chosen not in ("rerun", "fail"):
         raise InvalidInputError(
             f"TEMPORAL_AIRFLOW_ON_WORKER_LOST is {chosen!r}.",
-            hint="It can be 'rerun' or 'fail'.",
+            hint="Set it to rerun or fail.",
             value=chosen,
         )
     return chosen
@@ -97,16 +97,17 @@ def on_worker_lost() -> str:
 
 def history_limit() -> int:
     """
-    Return the number of events in a workflow's history after which its run continues in a new one.
+    Return the number of events after which a workflow continues with a new history.
 
     From ``$TEMPORAL_AIRFLOW_HISTORY_EVENTS``; 20,000 if that isn't set. Temporal's server ends a workflow with 51,200
-    events. A workflow continues as new only between tasks, so that the rest has to be enough for running tasks.
+    events. A workflow continues as new only between tasks, so the events up to that limit must suffice for tasks that
+    are running.
     """
     text = os.environ.get("TEMPORAL_AIRFLOW_HISTORY_EVENTS") or "20000"
     if not text.isdigit() or not 50 <= int(text) <= 50_000:
         raise InvalidInputError(
             f"TEMPORAL_AIRFLOW_HISTORY_EVENTS is {text!r}.",
-            hint="It can be a number from 50 to 50000.",
+            hint="Set it to a number from 50 to 50000.",
             value=text,
         )
     return int(text)
@@ -118,22 +119,22 @@ def native_scheduling() -> bool:
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.strip().lower() not in known:
         raise InvalidInputError(
-            f"TEMPORAL_NATIVE_SCHEDULING is {text!r}.", hint="It can be 'true' or 'false'.", value=text
+            f"TEMPORAL_NATIVE_SCHEDULING is {text!r}.", hint="Set it to true or false.", value=text
         )
     return known[text.strip().lower()]
 
 
 def schedule_id_prefix() -> str:
     """
-    Return the prefix of the ids of Temporal Schedules that this package creates; the rest of an id is the DAG's id.
+    Return the prefix of the ids of Temporal Schedules that this package creates.
 
-    From ``$TEMPORAL_SCHEDULE_ID_PREFIX``.
+    From ``$TEMPORAL_SCHEDULE_ID_PREFIX``. The DAG's id follows the prefix.
     """
     prefix = os.environ.get("TEMPORAL_SCHEDULE_ID_PREFIX") or DEFAULT_SCHEDULE_ID_PREFIX
     if not prefix.isprintable() or prefix != prefix.strip() or len(prefix) > 200:
         raise InvalidInputError(
             f"TEMPORAL_SCHEDULE_ID_PREFIX is {prefix!r}.",
-            hint="It can have up to 200 characters of one line, without a blank at its ends.",
+            hint="Use at most 200 printable characters, with no space at the beginning or the end.",
             value=prefix,
         )
     return prefix

@@ -13,9 +13,10 @@ TABLE = "temporal-airflow-nb"
 
 
 def settings(folder: Path | None = None) -> tuple[Path | None, dict[str, Any]]:
-    """Return the path of the nearest ``pyproject.toml`` and its settings; ``(None, {})`` if there is no such file.
+    """Return the path of the nearest ``pyproject.toml`` and its settings.
 
-    Dashes in the settings' names are replaced by underscores. Values aren't checked.
+    Without such a file, the result is ``(None, {})``. Dashes in the names of settings are replaced by underscores.
+    Values aren't checked.
 
     Parameters
     ----------
@@ -30,6 +31,7 @@ def settings(folder: Path | None = None) -> tuple[Path | None, dict[str, Any]]:
     try:
         start = folder or Path.cwd()
     except FileNotFoundError:
+        # The working directory was deleted.
         return None, {}
     for parent in (start, *start.parents):
         path = parent / "pyproject.toml"

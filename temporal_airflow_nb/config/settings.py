@@ -1,7 +1,8 @@
 """Settings of the magics, from ``%config TemporalDag``, environment variables and ``pyproject.toml``.
 
-Used in the notebook's kernel, in its main thread. :func:`get` returns the first value that it finds in this
-order: ``%config`` and IPython's configuration files, the environment, ``pyproject.toml``, the default.
+The notebook's kernel reads all of them; a script that connects to a cluster reads ``production``. :func:`get` returns
+the first value that it finds in this order: ``%config`` and IPython's configuration files, the environment,
+``pyproject.toml``, the default. Nothing but ``%config`` changes a value, in the thread that executes cells.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from traitlets import Bool, Enum, Float, List, Unicode
+from traitlets import Bool, Enum, Float, List, TraitError, Unicode
 from traitlets.config import Configurable
 
 from temporal_airflow_nb.config import pyproject
@@ -88,6 +89,7 @@ _SETTINGS = {
     ),
 }
 
+# Set while the extension is loaded in IPython; without it, the other sources count.
 _configurable: TemporalDag | None = None
 
 
@@ -154,10 +156,11 @@ def choose(name: str, value: str | None, choices: tuple[str, ...]) -> Any:
 
 def _validate(name: str, value: Any, convert: Callable[[Any], Any], place: str) -> Any:
     trait = TemporalDag.class_traits()[name]
-    # traitlets has no public way to check a value without setting it.
+    # traitlets has no public way to check a value without setting it. `_validate` is private: if it is renamed, every
+    # setting of the environment and of pyproject.toml fails with an AttributeError.
     try:
         return trait._validate(TemporalDag(), convert(value))
-    except Exception:
+    except (KeyError, ValueError, OverflowError, TraitError):
         raise InvalidInputError(
             f"{place} is {json.dumps(value, default=str)}.", hint=_describe_choices(name), setting=name
         ) from None
@@ -182,5 +185,5 @@ def _warn_about_unknown(path: Any, found: Mapping[str, Any]) -> None:
         close = closest(name, _SETTINGS)
         hint = f"Did you mean {close[0]}?" if close else f"Settings: {', '.join(_SETTINGS)}."
         text = f"{path}: [tool.temporal-airflow-nb] has no setting {name!r}. {hint}"
-        # The caller of `get` is three frames above.
+        # A function of this package calls `get`; the warning names the line that called that function.
         warnings.warn(text, UserWarning, stacklevel=4)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
 DEFAULT_ADDRESS = "localhost:7233"
+# The errors of the SDK's core are the debug texts of nested Rust values, which may change with each version. A text
+# that isn't recognized is shown as it is.
 _MESSAGE = re.compile(r'(?:message|error): "(?!transport error)([^"]+)"')
 # Parts of the SDK's error texts about TLS; for each the reason and the hint to show. The first match counts.
 _TLS_ERRORS = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from temporal_airflow_nb.dag_runs.run import Run
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES
+from temporal_airflow_nb.errors import TemporalAirflowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +61,7 @@ class BackfillRuns(list[Run]):
         return "failed" if "failed" in ended else "success"
 
     def frame(self) -> pd.DataFrame:
-        """Return the runs, one a row: ``run_id``, ``state``, ``start_date``, ``end_date``."""
+        """Return a frame with a row for each run: ``run_id``, ``state``, ``start_date``, ``end_date``."""
         import pandas as pd
 
         rows = [run.snapshot() for run in self]
@@ -76,7 +77,8 @@ class BackfillRuns(list[Run]):
     def _repr_html_(self) -> str | None:
         try:
             return self.frame().to_html(index=False)
-        except Exception:
+        except TemporalAirflowError:
+            # The stack can't be reached, for example. IPython then shows the `repr`, which needs no request.
             return None
 
 

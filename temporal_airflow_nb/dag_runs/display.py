@@ -40,7 +40,7 @@ def _details(run: RunView, task_id: str, map_index: int) -> TaskDetails | None:
     except ServiceUnavailableError:
         raise
     except TemporalAirflowError:
-        # Through Temporal alone, nothing is known of a task but its states and times.
+        # The client of Temporal alone knows only the states and times of a task.
         return None
 
 
@@ -65,7 +65,7 @@ def widget(run: RunView, view: str = "grid") -> RunWidget:
 
 
 def show_failures(run: RunView) -> None:
-    """Show why a run failed in the output of the cell that waited for it, unless that output shows the run's grid."""
+    """Show why a run failed below the cell that waited for it, unless its output shows the run."""
     from temporal_airflow_nb.display import ipython
     from temporal_airflow_nb.live_grid import live
 
@@ -76,6 +76,7 @@ def show_failures(run: RunView) -> None:
         return
     from IPython.display import display
 
+    # The run's state is known already, so `wait` mustn't fail because the details can't be read.
     with suppress(TemporalAirflowError):
         if failed := failures(run):
             display(failed)

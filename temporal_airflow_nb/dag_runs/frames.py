@@ -1,4 +1,4 @@
-"""The frames of a run and its chart: asks the stack for tables and makes frames of them."""
+"""The frames and the chart of a run, made from tables that the stack returns."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def _with_tries(run: RunView) -> Mapping[str, object]:
     except TemporalAirflowError:
         # The stack is gone, or the client can't list tries.
         return snapshot
+    # In the order of `FormerTry`, after the key.
     names = ("task_id", "map_index", "try_number", "state", "queued_dttm", "start_date", "end_date")
     tries: dict[TaskKey, list[FormerTry]] = {}
     for task_id, map_index, *tried in zip(*(columns[name] for name in names), strict=True):
@@ -76,6 +77,7 @@ def _tasks(run: RunView) -> Table | RunSnapshot:
     last = run._last_snapshot
     if last is None or last["state"] not in FINAL_RUN_STATES:
         return run.client.get_tasks_table(run.dag_id, run.run_id)
+    # Without retries: there is an answer already if the stack is gone.
     try:
         return run.client.without_retries().get_tasks_table(run.dag_id, run.run_id)
     except ServiceUnavailableError:

@@ -1,7 +1,8 @@
 """A run of a DAG, through the client of the stack that executes it.
 
-Methods ask the stack each time; a run object keeps only the last snapshot, for when the stack is gone. A run may be
-used from several threads: the live grid subscribes from its own.
+Runs in the user's process. Methods ask the stack each time; a run object keeps only the last snapshot, for when the
+stack is gone. Several threads may use a run without a lock: a snapshot is replaced as a whole and never changed, and
+:meth:`Run.watch` copies the lists of listeners before it calls them, in its caller's thread.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from temporal_airflow_nb.live_grid.widget import RunWidget
     from temporal_airflow_nb.messages.runs import RunSnapshot
 
-# The stack manager restarts a worker process well within this time, in seconds.
+# Seconds for which `wait` goes on although the stack can't be reached. The stack manager restarts a worker process well
+# within this time.
 OUTAGE = 60.0
+# Seconds after which the stack answers although nothing has changed.
 _LONG_POLL = 20.0
 
 
@@ -66,6 +69,7 @@ class Run:
         self.workflow_id = workflow_id(dag_id, run_id)
         self._client = client
         self._last_snapshot: RunSnapshot | None = None
+        # Listeners of every change, and those of the run's end only.
         self._listeners: list[Callable[[RunSnapshot], None]] = []
         self._awaiting_end: list[Callable[[RunSnapshot], None]] = []
 
@@ -122,6 +126,7 @@ class Run:
                 lost = lost or time.monotonic()
                 if time.monotonic() - lost > OUTAGE:
                     raise
+                # The client itself doesn't try again, so that an interrupt or the deadline ends this loop soon.
                 time.sleep(min(left, 0.5))
             else:
                 lost, version = None, snapshot["version"]
@@ -318,7 +323,7 @@ class Run:
 
     @property
     def failures(self) -> Failures:
-        """The failed task instances; the first ten with exception, the user's own lines and the end of the log.
+        """The failed task instances, the first ten with exception, code and the end of the log.
 
         Examples
         --------
@@ -345,7 +350,7 @@ class Run:
         display.show(self, view)
 
     def widget(self, view: str = "grid") -> RunWidget:
-        """Return the run's live grid as a widget, for use among other widgets or in other kinds of notebooks.
+        """Return the run's live grid as a widget, to place among others or in other notebooks.
 
         Parameters
         ----------
@@ -508,8 +513,9 @@ class Run:
         return f"<Run {self.dag_id} {self.run_id} {state}>"
 
     def _ipython_display_(self) -> None:
-        """Show an unfinished run live; for a run that has ended, IPython then asks for the static picture."""
+        """Show an unfinished run live."""
         if not display.is_live(self):
+            # IPython then calls `_repr_mimebundle_`, which returns the static picture.
             raise NotImplementedError
         self.show()
 
@@ -524,15 +530,16 @@ class Run:
         return display.mimebundle(self).get("text/html")
 
     def _last_known(self) -> RunSnapshot | None:
-        """Return the present snapshot, or the last one: a repr must neither wait long nor raise."""
+        """Return the present snapshot; if it doesn't arrive within 5 s, the last known one."""
         try:
             return self._client.without_retries(timeout=5).get_run(self.dag_id, self.run_id)
         except Exception:
+            # A `repr` must not raise, whatever is wrong with the stack: debuggers and tracebacks call it, too.
             return self._last_snapshot
 
     def _timeout_error(self, timeout: float | None) -> RunTimeoutError:
         return RunTimeoutError(
-            f"{self.dag_id} {self.run_id} was still running after {timeout:g} s.",
+            f"Run {self.run_id} of DAG {self.dag_id} hadn't ended after {timeout:g} s.",
             hint="The run continues: `run.wait()` waits for it, `run.cancel()` ends it.",
             dag_id=self.dag_id,
             run_id=self.run_id,

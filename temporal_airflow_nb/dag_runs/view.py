@@ -18,5 +18,5 @@ class RunView(FollowedRun, Protocol):
         ...
 
     def _last_known(self) -> RunSnapshot | None:
-        """Return the run as it is now, or as it was last seen; neither wait for the stack nor raise."""
+        """Return the run as it is now, or as it was last seen. Wait 5 s at most, and never raise."""
         ...

@@ -1,6 +1,6 @@
 """Render a comparison of two runs as SVG: final state and duration of each task.
 
-``Comparison._repr_svg_`` calls this in the process of the notebook or script.
+``Comparison`` calls this in the process of the notebook or script. Positions and sizes are pixels.
 """
 
 from __future__ import annotations

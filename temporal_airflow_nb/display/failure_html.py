@@ -1,4 +1,4 @@
-"""Render failed tasks as HTML cards: exception, code of the user, end of the log, and what to call next."""
+"""Render failed tasks as HTML cards: exception, code, end of the log, and useful calls."""
 
 from __future__ import annotations
 

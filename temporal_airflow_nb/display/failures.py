@@ -1,6 +1,6 @@
-"""Describe failed task instances: exception, code of the user, end of the log, and what to call next.
+"""Describe failed task instances: exception, code, end of the log, and useful calls.
 
-The gateway's answer to ``task`` has these details. The kernel calls this module for ``run.failures``, the live grid and
+The answer to ``get_task`` has these details. The kernel calls this module for ``run.failures``, the live grid and
 the representations of a run.
 """
 
@@ -116,7 +116,7 @@ def list_failures(grid: Grid, limit: int = SHOWN) -> Failures:
 
 
 def describe_failure(instance: Instance, details: Mapping[str, Any] | None = None) -> Failure:
-    """Return a failure; ``details`` is the gateway's answer to ``task``."""
+    """Return a failure; ``details`` is the answer to ``get_task``, if there is one."""
     known = details or {}
     error = known.get("error") or {}
     frame = _users_frame(error.get("frames") or ())

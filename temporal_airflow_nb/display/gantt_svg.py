@@ -1,6 +1,6 @@
 """Render the Gantt chart of a run as SVG: when each try was queued and when it ran.
 
-``Run.plot`` calls this in the process of the notebook or script.
+``Run.plot`` calls this in the process of the notebook or script. Positions and sizes are pixels.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class _Chart:
                 )
 
     def _merged(self, tries: Sequence[_Try], top: float) -> Iterator[Markup]:
-        """Yield one bar for adjacent tries in the same state, so that the number of elements stays small."""
+        """Yield one bar for adjacent tries in the same state, to keep the picture small."""
         waits = [(self._x(t.queued), self._x(t.start)) for t in tries if t.queued and t.queued < t.start]
         for left, right in _merge_spans(waits):
             yield self._wait(left, right, top)

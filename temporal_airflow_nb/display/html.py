@@ -1,6 +1,7 @@
 """Render a run as static HTML.
 
-The HTML has inline styles and inline SVG only. A front end that removes these still shows a table with all texts.
+The HTML has inline styles and inline SVG only. A front end that removes these still shows a table with all texts. The
+kernel renders it for the live grid and for the representations of a run; all texts are escaped by ``templates.fill``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def merge_order(first: Iterable[Hashable], second: Iterable[Hashable]) -> list[Any]:
-    """Return the items of both, in the order of the first; an item of the second alone keeps its predecessor there.
+    """Return the items of both, in the order of the first. Other items follow their predecessor in the second.
 
     >>> merge_order(["a", "b", "d"], ["a", "c", "d", "e"])
     ['a', 'c', 'b', 'd', 'e']

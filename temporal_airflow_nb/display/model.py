@@ -174,7 +174,7 @@ class Grid:
         return min(1.0, max(0.0, (when - self.start).total_seconds() / self.seconds))
 
     def lines(self) -> Iterator[tuple[int, str | Row]]:
-        """Yield depth and content of each line from the top: the name of a group before its first row, and rows."""
+        """Yield depth and content of each line: rows, and the name of a group before its first row."""
         opened: tuple[str, ...] = ()
         for row in self.rows:
             path = tuple(row.group.split(".")) if row.group else ()
@@ -189,6 +189,7 @@ class Grid:
 
     def shortened(self, limit: int) -> Grid:
         """Return the grid with at most ``limit`` lines by merging neighbours in the same state."""
+        # From the least loss to the greatest: first tasks in which nothing happens, and within their groups.
         short = self
         for quiet_only, across_groups in ((True, False), (True, True), (False, False), (False, True)):
             if _fits(short, limit):
@@ -218,7 +219,7 @@ def build_grid(
     note
         A sentence shown with the run, such as about a lost connection.
     details
-        Answers to ``task`` for failed task instances, by task id and map index.
+        Answers to ``get_task`` for failed task instances, by task id and map index.
     """
     return Grid(
         dag_id=snapshot["dag_id"],
@@ -238,6 +239,7 @@ def parse_time(text: str | None) -> datetime | None:
     """Parse an ISO 8601 time as an aware datetime in UTC."""
     if not text:
         return None
+    # Python 3.10's `fromisoformat` doesn't accept "Z".
     parsed = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
     return parsed.astimezone(timezone.utc) if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
 

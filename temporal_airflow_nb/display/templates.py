@@ -13,7 +13,7 @@ from string import Template
 class Markup(str):
     """Text that is HTML already.
 
-    Convert it to `str` before you pass it to a front end: marimo accepts no subclass of `str`.
+    Convert it to ``str`` before you pass it to a front end: marimo accepts no subclass of ``str``.
     """
 
     __slots__ = ()

@@ -49,7 +49,7 @@ def format_row_name(row: Row) -> str:
 
 
 def shorten_middle(text: str, width: int) -> str:
-    """Shorten a text to ``width`` columns by removing its middle, because both ends of a task id matter."""
+    """Shorten a text to ``width`` columns by removing its middle: both ends of a task id matter."""
     if len(text) <= width:
         return text
     head = max(1, width // 2)

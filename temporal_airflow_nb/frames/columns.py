@@ -1,4 +1,8 @@
-"""Makes frames of columns."""
+"""Makes pandas frames of columns.
+
+Runs in the user's process. The type of a column depends on its kind only, never on its values, so an empty frame has
+the same types. Functions import pandas themselves, so that it is loaded only when a user asks for a frame.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ _BACKENDS = (None, "pyarrow")
 
 
 def frame_of(columns: Columns, kinds: Mapping[str, str], dtype_backend: str | None = None) -> pd.DataFrame:
-    """Return a frame with the columns that ``kinds`` names; a column that is not given is missing values.
+    """Return a frame with the columns that ``kinds`` names. A column that isn't given has missing values.
 
     Parameters
     ----------
@@ -149,4 +153,5 @@ def _arrow_series(values: Sequence[Any], kind: str) -> pd.Series[Any]:
 def _text_dtype() -> str:
     import pandas as pd
 
+    # pandas 3 infers its own type for strings.
     return "object" if int(pd.__version__.split(".")[0]) < 3 else "str"

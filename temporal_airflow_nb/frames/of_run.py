@@ -1,4 +1,8 @@
-"""The frames of one run."""
+"""The frames of one run.
+
+Runs in the user's process, on the answers of any client. The dictionaries define the columns of each frame, their order
+and their kinds, so a frame has the same form whichever client answered.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +116,7 @@ def tasks_frame(answer: Table | RunSnapshot, *, dtype_backend: str | None = None
 
 
 def tries_frame(answer: Table, *, dtype_backend: str | None = None) -> pd.DataFrame:
-    """Return all tries of a run's task instances, one a row, in topological order, the first try first.
+    """Return all tries of a run's task instances, one a row, in topological order.
 
     Parameters
     ----------

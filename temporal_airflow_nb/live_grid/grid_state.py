@@ -1,7 +1,9 @@
 """The state of a DAG's grid, merged from the changes that the stack reports.
 
-The state has no lock of its own: :class:`~temporal_airflow_nb.live_grid.poller.GridPoller` is shared by the threads
-of the kernel, and its ``lock`` is held for each call here.
+The state has no lock of its own. Threads of the kernel share it through
+:class:`~temporal_airflow_nb.live_grid.poller.GridPoller` and hold its ``lock`` for each call of a method; single fields
+and ``ended`` are also read without it. Rows of runs and tasks are replaced, never changed, so that a caller may go on
+reading rows after it has released the lock.
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ class GridState:
         """
         self.cursor = answer["cursor"]
         self._now = answer["now"]
+        # Monotonic, because the clock of this machine may be set while the grid is shown.
         self._received_at = time.monotonic()
         self.links = answer["links"] or self.links
         if answer["full"]:
@@ -113,7 +116,7 @@ class GridState:
         }
 
     def snapshot(self) -> dict[str, object]:
-        """Return the run in focus as input for :func:`temporal_airflow_nb.display.model.grid`."""
+        """Return the run in focus as input for :func:`temporal_airflow_nb.display.model.build_grid`."""
         run = self.run
         return {
             "dag_id": self.dag_id,

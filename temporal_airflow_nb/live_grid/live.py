@@ -1,4 +1,4 @@
-"""Show a run in the output of a cell, and keep it up to date from a thread.
+"""Show a run in the output of a cell, kept up to date by a thread.
 
 Threads of the kernel that use one :class:`LiveGrid`:
 
@@ -22,6 +22,7 @@ Order: ``_details_lock`` before ``poller.lock``, and ``_publish_lock`` before ``
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -48,14 +49,18 @@ if TYPE_CHECKING:
 
 __all__ = ["METADATA", "LiveGrid", "close_all", "make_widget", "show"]
 
+log = logging.getLogger(__name__)
+
 # Seconds between two changes that are sent to a page.
 _MIN_INTERVAL = 0.1
+# Seconds after which the stack answers although nothing has changed.
 _LONG_POLL = 10.0
 # A run that ended long ago is polled rarely, and not never: a user may clear it.
 _IDLE_AFTER = 120.0
 _IDLE_PAUSE = 5.0
 _RECONNECT_PAUSE = 1.0
 _DETAILS_TIMEOUT = 5.0
+# Each open grid has a thread and a request that waits for the stack. Beyond this number, the oldest grid is closed.
 _MAX_OPEN = 50
 _LOST = "The connection to the stack is lost. Trying again; the run continues as soon as its worker is back."
 _REFUSED = "The stack can't report the progress of the run. Trying again."
@@ -102,7 +107,7 @@ def is_shown_here(run: FollowedRun) -> bool:
 
 
 class LiveGrid:
-    """The output of one cell: first the progress until a run exists, then the run's grid, kept up to date.
+    """The output of one cell: first the progress until a run exists, then the run's grid.
 
     If the front end can't replace an output (IPython in a terminal), the output stays as :meth:`follow` first shows it.
 
@@ -139,6 +144,7 @@ class LiveGrid:
         self._changed_at = time.monotonic()
         # Try number and details of failed task instances, by task id and map index.
         self._details: dict[tuple[str, int], tuple[int, TaskDetails]] = {}
+        # Number of the change up to which all details are known.
         self._details_seq: int | None = None
         self._details_lock = threading.Lock()
 
@@ -185,6 +191,7 @@ class LiveGrid:
         self.poller = GridPoller(run.client, run.dag_id, run.run_id)
         self._view = view
         self._run = run
+        # In the thread of the cell, so that the first output belongs to the cell and errors are raised in it.
         self.poller.poll(retry=True)
         if self._document.kind in (FrontEnd.BUNDLE, FrontEnd.NONE):
             self._make_widget()
@@ -198,6 +205,7 @@ class LiveGrid:
             )
         if self.cell is not None:
             self._shell.events.register("pre_run_cell", self._on_pre_run_cell)
+        # Only the end: with a listener for every change, `Run.wait` would have to request every change.
         self._unsubscribe = run.subscribe(self._on_run_end, every_change=False)
         self._start()
 
@@ -212,9 +220,11 @@ class LiveGrid:
                 return
             if note and hasattr(self, "poller") and not self.poller.state.ended:
                 self._note = note
+                # When the kernel ends, its sockets may be closed already, and errors of several classes are possible.
                 with suppress(Exception):
                     self._publish(fetch_details=False, is_last=True)
             self._closed.set()
+            # An idle thread waits for this event, not for `_closed`.
             self._wake_event.set()
         # Only the thread that set `_closed` arrives here. Without the lock, because closing the widget calls back.
         if self in _open:
@@ -224,6 +234,7 @@ class LiveGrid:
                 with suppress(ValueError):
                     self._shell.events.unregister("pre_run_cell", self._on_pre_run_cell)
         if self.widget is not None:
+            # As above: closing a widget sends a message to the page.
             with suppress(Exception):
                 self.widget.close()
 
@@ -267,19 +278,27 @@ class LiveGrid:
         return page_requests.answer(self, request)
 
     def _make_widget(self) -> None:
-        """Make the widget. If it can't be imported, the output is HTML only."""
+        """Make the widget. If it can't be imported, the output is HTML only.
+
+        Without a widget, the output is published often enough to be live (``Document.needs_new_clocks``).
+        """
         try:
             from temporal_airflow_nb.live_grid.widget import RunWidget
         except Exception:
+            # The import also executes anywidget and ipywidgets, which may raise anything if their versions don't match.
             if self._document.kind is FrontEnd.NONE:
                 raise
+            log.warning("The live grid is shown as HTML: its widget can't be imported.", exc_info=True)
             self._document.kind = FrontEnd.HTML
             return
         key = self._document.key if self._document.kind is FrontEnd.MOUNTING else ""
         self.widget = RunWidget(self.full_state, self._answer, key=key, view=self._view)
 
     def _start(self) -> None:
-        """Start a thread that follows the run in focus. The former thread ends when its poll is answered."""
+        """Start a thread that follows the run in focus.
+
+        The former thread ends when its poll is answered, because it no longer has the latest number.
+        """
         with self._publish_lock:
             self._thread_number += 1
             number = self._thread_number
@@ -294,12 +313,16 @@ class LiveGrid:
         try:
             with self._publish_lock:
                 mounts = self._document.kind is FrontEnd.MOUNTING and self.widget is None
+                # Under the lock: otherwise `close` could miss a widget that is just being made.
                 if mounts and not self._closed.is_set():
                     self._make_widget()
+            # Read without the lock: after an old number, the thread polls once more, which does no harm.
             while number == self._thread_number and not self._closed.is_set():
                 self._poll_once()
         except Exception as error:
-            # A thread can't raise into a cell, so the grid shows the error. At the kernel's end that fails, too.
+            # A thread can't raise into a cell, so the grid shows the error, and the log has its traceback. At the
+            # kernel's end, showing it fails, too.
+            log.debug("The thread of a live grid ended with an error.", exc_info=True)
             with suppress(Exception):
                 if number == self._thread_number:
                     self.close(f"The grid stopped updating: {error}")
@@ -310,6 +333,7 @@ class LiveGrid:
         try:
             delta = self.poller.poll(0.0 if is_idle else self._poll_timeout())
         except RunNotFoundError:
+            # The run was deleted: `_keep_following` closes the grid.
             raise
         except TemporalAirflowError as error:
             is_unreachable = isinstance(error, ServiceUnavailableError)
@@ -350,6 +374,7 @@ class LiveGrid:
         self._note = note
         if self.widget is not None:
             self.widget.send_message({"type": "connection", "ok": not note, "text": note})
+        # Without details: the stack may be unreachable, and each request for them would wait in vain.
         self._publish(fetch_details=False)
 
     def _on_pre_run_cell(self, info: Any) -> None:
@@ -387,6 +412,7 @@ class LiveGrid:
             with self.poller.lock:
                 state = self.poller.state
                 published, has_ended = (state.seq, self._note), state.ended
+                # The state never changes a row that it has stored, so these can be rendered without the lock.
                 snapshot, failed = state.snapshot(), state.failed
             if self._published == published and has_ended:
                 return
@@ -403,6 +429,7 @@ class LiveGrid:
             with self.poller.lock:
                 seq, failed = self.poller.state.seq, self.poller.state.failed
                 snapshot = self.poller.state.snapshot() if failed and seq != self._details_seq else None
+                # The dict of this run: `focus` may replace `_details` while the stack answers.
                 details = self._details
             if snapshot is None:
                 return
@@ -420,7 +447,7 @@ class LiveGrid:
                 self._details_seq = seq
 
     def _known_details(self, failed: list[Instance]) -> dict[tuple[str, int], TaskDetails]:
-        """Return the details of the first failures, as far as they are known."""
+        """Return the known details of the first failures."""
         details = self._details
         keys = [(instance.task_id, instance.map_index) for instance in failed[:SHOWN]]
         return {key: details[key][1] for key in keys if key in details}

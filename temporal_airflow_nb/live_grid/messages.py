@@ -1,4 +1,7 @@
-"""The messages between a live grid and its page, except the answers of the stack, which pass through unchanged."""
+"""The messages between a live grid and its page.
+
+The parts that the stack reports pass through unchanged; :mod:`temporal_airflow_nb.messages.grid` describes them.
+"""
 
 from __future__ import annotations
 

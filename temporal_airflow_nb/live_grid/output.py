@@ -25,7 +25,8 @@ _WAIT_PER_RENDERING = 10
 
 
 def current_cell_id(shell: Any) -> str | None:
-    """Return the id of the cell that a shell executes; None if the front end doesn't send it."""
+    """Return the id of the cell that a shell executes; None if it is unknown."""
+    # IPython in a terminal has no `get_parent`, and not every front end sends `cellId`.
     get_parent = getattr(shell, "get_parent", None)
     parent = get_parent() if get_parent is not None else None
     cell_id: str | None = ((parent or {}).get("metadata") or {}).get("cellId")
@@ -47,7 +48,7 @@ class Document:
     key : str
         Identifies the output in the page, so that the widget finds it.
     is_mounted : bool
-        Whether the widget in a page has asked for something, so it is there.
+        Whether the widget in a page has sent a request, so that it covers this output.
     """
 
     def __init__(self, shell: Any, kind: FrontEnd) -> None:
@@ -80,7 +81,8 @@ class Document:
         self._publish({"text/html": html.render_card(title, details, state=state), "text/plain": plain}, {})
 
     def show_grid(self, shown: Grid, widget: RunWidget | None = None) -> None:
-        """Show a run as HTML. If a widget is given, the front end shows it in place of the HTML."""
+        """Show a run as HTML, or as a widget in front ends that can show one."""
+        # A widget that is shown already updates itself.
         if self.kind is FrontEnd.NONE or (widget is not None and self._shows_widget):
             return
         begun = time.monotonic()
@@ -107,6 +109,7 @@ class Document:
         return 0.125
 
     def _publish(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        # The display id lets any thread replace the output later, whatever cell is being executed then.
         self._shell.display_pub.publish(
             data=dict(data),
             metadata=dict(metadata),

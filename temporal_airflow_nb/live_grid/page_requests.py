@@ -1,7 +1,7 @@
 """Answer the requests that a page sends to its live grid.
 
-``RunWidget`` calls :func:`answer` in a new thread for each request. A handler may wait for the stack, so it holds
-``poller.lock`` only to read the state.
+``RunWidget`` calls :func:`answer` in the kernel, in a new thread for each request. A handler may wait for the stack, so
+it holds ``poller.lock`` only to read the state. Fields of a request come from the page and may be missing.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def answer(live: PageOwner, request: Request) -> Any:
 
 
 def _mounted(live: PageOwner, _: Request) -> dict[str, object]:
+    # The page compares this number with that of its state, and requests the whole state if it missed a change.
     live.wake()
     with live.poller.lock:
         return {"seq": live.poller.state.seq}
@@ -95,6 +96,7 @@ def _act(live: PageOwner, request: Request) -> dict[str, int]:
     state = live.poller.state
     client = live.poller.client.with_limits(timeout=_ACTION_SECONDS)
     result = action(client, state.dag_id, state.run_id, request)
+    # The thread of an ended run may be idle for seconds, and a cleared run begins again.
     live.wake()
     return {"affected": len(result["affected"])}
 

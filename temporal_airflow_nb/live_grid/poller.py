@@ -45,6 +45,7 @@ class GridPoller:
         self._retrying_client = client
         # Without retries, so that a lost connection is shown at once.
         self.client = client.without_retries(timeout=_ANSWER_SECONDS)
+        # Not protected by the lock: a single value, which only `poll` sets.
         self.is_connected = True
         self.lock = threading.RLock()
         self.state = GridState(dag_id, run_id)
@@ -75,6 +76,7 @@ class GridPoller:
         """
         with self.lock:
             epoch, run_id, cursor = self._epoch, self.state.run_id, self.state.cursor
+        # Without the lock, because the stack may wait for `timeout` seconds.
         try:
             answer = self._request(self._retrying_client if retry else self.client, run_id, cursor, timeout)
         except ServiceUnavailableError:
@@ -97,6 +99,7 @@ class GridPoller:
         """
         answer = self._request(self._retrying_client, run_id, None, 0.0)
         with self.lock:
+            # Another thread may be polling the former run: its answer is dropped.
             self._epoch += 1
             self.state.focus(run_id)
             return self.state.apply(answer)

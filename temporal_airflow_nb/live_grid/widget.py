@@ -1,12 +1,13 @@
 """The live grid as an anywidget, for every front end that can show one.
 
-Threads: ipykernel's thread or subshell receives the messages of the page and starts a thread for each request. The
-thread that follows the run sends changes. ``send`` may be called in any of them, so no lock is needed here; the state
-that :meth:`RunWidget.full_state` returns is read under ``GridPoller.lock``.
+Threads of the kernel: ipykernel's thread or subshell receives the messages of the page and starts a thread for each
+request. The thread that follows the run sends changes. ``send`` may be called in any of them, so no lock is needed
+here; the state that :meth:`RunWidget.full_state` returns is read under ``GridPoller.lock``.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +19,8 @@ import traitlets
 
 from temporal_airflow_nb.errors import TemporalAirflowError
 from temporal_airflow_nb.live_grid.messages import FullState, Request
+
+log = logging.getLogger(__name__)
 
 
 class RunWidget(anywidget.AnyWidget):
@@ -57,6 +60,8 @@ class RunWidget(anywidget.AnyWidget):
 
     def send_message(self, message: Mapping[str, Any]) -> None:
         """Send a message to the page; do nothing if the page is closed."""
+        # Another thread may close the widget during this, or the kernel its sockets; the errors have several classes.
+        # A page that misses a message notices it by the number of the next one, and requests the whole state.
         with suppress(Exception):
             self.send(dict(message))
 
@@ -67,8 +72,9 @@ class RunWidget(anywidget.AnyWidget):
         layout.close()
 
     def _handle_custom_msg(self, content: Any, _: Any) -> None:
-        # Overridden instead of registered with `on_msg`: the page may send a request as soon as the comm is open,
-        # before a callback could be registered.
+        # A private method of ipywidgets, overridden instead of registered with `on_msg`: the page may send a request as
+        # soon as the comm is open, before a callback could be registered. If ipywidgets renames the method, the page
+        # gets no answers.
         if isinstance(content, dict) and content.get("type") == "request":
             threading.Thread(
                 target=self._respond, args=(content,), name="temporal-airflow-request", daemon=True
@@ -81,6 +87,8 @@ class RunWidget(anywidget.AnyWidget):
         except TemporalAirflowError as error:
             answer |= {"ok": False, "error": {"message": error.message, "hint": error.hint}}
         except Exception as error:
+            # Without an answer, the page would wait for a minute.
+            log.debug("The request %r of a page failed.", request.get("op"), exc_info=True)
             answer |= {"ok": False, "error": {"message": f"{type(error).__name__}: {error}", "hint": ""}}
         self.send_message(answer)
 
@@ -89,7 +97,8 @@ def _accept_chosen_subshell(comm: Any) -> None:
     """Receive the page's messages in the subshell that the page chose.
 
     ipykernel's ``Comm._reply_subshell_for`` selects the subshell that the kernel last wrote from. A cell creates
-    the widget, so that would be the main shell: while a cell runs, the page would get no answer.
+    the widget, so that would be the main shell: while a cell runs, the page would get no answer. The method is private;
+    ipykernel leaves the page's choice as it is if a comm doesn't have it.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _, chosen: chosen

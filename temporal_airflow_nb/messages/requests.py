@@ -1,4 +1,8 @@
-"""Requests of operations: what the gateway's client sends and the gateway's routes validate."""
+"""Requests of operations, which the gateway's client sends and the gateway's routes validate.
+
+Loaded in the user's process and in the worker process, which have the same version of this package. A check in
+``__post_init__`` runs in both: before the request is sent, and again when the gateway has received it.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +184,10 @@ class ClearTasks:
 
 @dataclass(frozen=True)
 class MarkTasks:
-    """A state to set for tasks, or for the run itself if ``task_ids`` is None; fields as in :class:`ClearTasks`."""
+    """A state to set for tasks, or for the run itself if ``task_ids`` is None.
+
+    The other fields are as in :class:`ClearTasks`.
+    """
 
     dag_id: str
     run_id: str | None
@@ -193,7 +200,7 @@ class MarkTasks:
 
 @dataclass(frozen=True)
 class RespondToTask(RunRef):
-    """A person's answer to a task that waits for it: the chosen options, and values for the task's form."""
+    """A person's answer to a task: the chosen options, and values for the task's form."""
 
     task_id: str
     options: Sequence[str]

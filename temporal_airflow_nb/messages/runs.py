@@ -71,7 +71,7 @@ class Triggered(TypedDict):
 
 
 class ActionResult(TypedDict):
-    """A run after an action, and the task instances that it changed, as pairs of task id and map index."""
+    """A run after an action, and the task ids and map indexes of the instances that it changed."""
 
     dag_id: str
     run_id: str

@@ -113,7 +113,7 @@ class LogLine(TypedDict):
 
 
 class LogTail(TypedDict):
-    """Further lines of a log, the number of lines up to their end, and whether no more can follow."""
+    """Further lines of a log, the number of all lines so far, and whether the log has ended."""
 
     lines: list[LogLine]
     next: int

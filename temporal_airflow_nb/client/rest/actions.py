@@ -45,6 +45,7 @@ def mark(api: RestApi, request: MarkTasks) -> ActionResult:
         "include_upstream": request.upstream,
         "include_downstream": request.downstream,
     }
+    # One request for each task instance, and no transaction around them: if one fails, those before it stay done.
     for task_id in request.task_ids or ():
         for index in request.map_indexes or (None,):
             mapped = () if index is None else (str(index),)

@@ -1,7 +1,8 @@
 """The client of a configured Airflow, through its REST API instead of a gateway.
 
-Runs in the user's process. A lock guards the list of grids; each grid has its own lock, which is never taken
-while the list is locked.
+Runs in the user's process; a notebook, a script or the command line calls it, in any number of threads. ``_lock``
+protects the list of grids, which the copies of a client share. Each grid has a lock of its own, which no thread takes
+while it holds ``_lock``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ __all__ = ["RestClient", "base_address"]
 
 T = TypeVar("T")
 
+# Seconds between two requests of a caller that waits for a change.
 _INTERVAL: Final = 1.0
+# Beyond this number, the client forgets the grid that was requested longest ago.
 _GRIDS: Final = 16
 
 
@@ -52,8 +55,8 @@ class RestClient(StackClient):
     """
     Carries out operations through Airflow's REST API. Safe to use from several threads.
 
-    The API has no long polls: whoever waits for a change asks once a second. Callers and copies share what is known of
-    a run's grid, so that a second caller costs nothing.
+    The API has no long polls, so a caller that waits for a change sends requests once a second. All callers, and all
+    copies of a client, share the grid of a run, so that a second caller causes no further requests.
 
     Parameters
     ----------
@@ -101,6 +104,7 @@ class RestClient(StackClient):
 
     def __copy__(self) -> Self:
         """Return a client that shares the token and the grids, but can have another ``retry_for``."""
+        # Without `__init__`, which sends a request. `copy.copy` would call this method again.
         other = object.__new__(type(self))
         other.__dict__ = {**self.__dict__, "_api": copy.copy(self._api)}
         return other
@@ -132,7 +136,9 @@ class RestClient(StackClient):
         """Return a run with all its task instances."""
         grid = self._grid(dag_id, run_id, 1)
         grid.refresh(self._api)
-        instances, run = grid.tasks(), grid.run
+        # The run first: another thread may refresh the grid in between, and a run must not appear as ended while its
+        # tasks appear as running.
+        run, instances = grid.run, grid.tasks()
         snapshot: RunSnapshot = {
             "dag_id": dag_id,
             "run_id": run_id,
@@ -280,6 +286,7 @@ class RestClient(StackClient):
         """Have the DAG's grids read again at once, after an action; return the action's answer."""
         with self._lock:
             grids = [grid for grid in self._grids.values() if grid.dag_id == dag_id]
+        # After `_lock` is released: `expire` waits while a thread reads the grid.
         for grid in grids:
             grid.expire()
         return answer
@@ -287,6 +294,7 @@ class RestClient(StackClient):
     def _grid(self, dag_id: str, run_id: str, window: int) -> RestGrid:
         key = (dag_id, run_id, window)
         with self._lock:
+            # Removed and added again, so that the grid that was requested last is the last in the dictionary.
             grid = self._grids.pop(key, None) or RestGrid(self.address, *key)
             self._grids[key] = grid
             while len(self._grids) > _GRIDS:

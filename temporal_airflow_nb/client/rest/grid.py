@@ -1,7 +1,8 @@
 """The grid of a DAG's runs, read through Airflow's REST API.
 
-The client of the REST API has a grid for each run that is followed; callers in several threads share it. A lock is
-held while a grid is read, so that callers who wait share the answers of Airflow.
+Runs in the user's process. The client of the REST API has a grid for each run that is followed; callers in several
+threads share it. A thread holds the grid's lock while it waits for Airflow, so that the other callers wait too and then
+use the same answers.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from temporal_airflow_nb.messages.runs import TaskRow
 # The server's clock is known to the second, and a row becomes visible later than its `updated_at`, by the time that
 # the rest of its transaction takes.
 _OVERLAP: Final = timedelta(seconds=6)
+# A reading that is younger than this also serves the other callers.
 _READ_SECONDS: Final = 0.5
-# All task instances are read again at this interval, or more rarely if that takes long.
+# A reading by `updated_at` doesn't show that task instances were removed. So all are read again at this interval, or
+# more rarely if that takes long.
 _SCAN_SECONDS: Final = 15.0
 _SCANS_PER_COST: Final = 20
+# The states of the other unfinished runs are counted at this interval.
 _COUNT_SECONDS: Final = 5.0
 
 # The other fields of a task instance aren't needed; its rendered fields may be large.
@@ -102,7 +106,10 @@ def run_row(run: ApiObject) -> GridRun:
 
 
 class RestGrid:
-    """A DAG's latest runs, and the task instances of one of them. Safe to use from several threads."""
+    """A DAG's latest runs, and the task instances of one of them.
+
+    Safe to use from several threads: ``_lock`` protects the tracker and all other fields that change.
+    """
 
     def __init__(self, address: str, dag_id: str, run_id: str, window: int) -> None:
         self.dag_id = dag_id
@@ -133,12 +140,15 @@ class RestGrid:
     def refresh(self, api: RestApi) -> None:
         """Read what has changed, unless that was done just now."""
         with self._lock:
+            # After the wait for the lock, which may take seconds.
             now = time.monotonic()
             # Another caller has read it just now, while this one waited for the lock.
             if self._read_at and now - self._read_at < _READ_SECONDS:
                 return
             self._tracker.reading += 1
+            # The runs before the tasks: a run must not appear as ended while its tasks appear as running.
             ended = self._read_runs(api)
+            # The time before the tasks are read: the next reading has to find changes that happen meanwhile.
             since = api.server_time - _OVERLAP
             structure = self._tracker.structure
             if structure is None or structure["version"] != self.run["version"]:
@@ -146,12 +156,15 @@ class RestGrid:
             scan = ended or now - self._scanned > max(_SCAN_SECONDS, _SCANS_PER_COST * self._scan_cost)
             self._read_tasks(api, None if scan else self._since)
             self._read_cells(api, now)
+            # Not reached after an error, so that the next caller reads all of this again.
             self._read_at, self._since = now, since
             if scan:
                 self._scanned, self._scan_cost = now, time.monotonic() - now
 
     def expire(self) -> None:
         """Have the next refresh read in any case: this client has changed a run."""
+        # If a thread is reading, this waits for its end. That reading may have begun before the change, and sets
+        # `_read_at` when it ends.
         with self._lock:
             self._read_at = 0.0
 
@@ -184,7 +197,7 @@ class RestGrid:
         return was_tried_before(ti, self._retries.get(ti["task_id"], 0))
 
     def _read_runs(self, api: RestApi) -> bool:
-        """Read the runs that are shown; return whether the run in focus has just ended or begun again."""
+        """Read the latest runs; return whether the run in focus is new or has another state."""
         tracker = self._tracker
         runs = path_of("dags", self.dag_id, "dagRuns")
         found = api.get(runs, limit=self._window, order_by="-run_after")["dag_runs"]
@@ -205,7 +218,8 @@ class RestGrid:
         except ServiceUnavailableError:
             raise
         except TemporalAirflowError:
-            # This API is private to Airflow's own grid: another version of Airflow may not have it.
+            # This API is private to Airflow's own grid: another version of Airflow may not have it. Without it, the
+            # structure has no groups.
             grid = None
         edges = structure_of(tasks, grid)
         self._tracker.set_structure({"version": self.run["version"], **edges})
@@ -238,7 +252,7 @@ class RestGrid:
         return {**task, "tries": tries}
 
     def _read_cells(self, api: RestApi, now: float) -> None:
-        """Count the states of other runs: of an ended run once, of an unfinished run now and then."""
+        """Count the states of the other runs: once for an ended run, at intervals for an unfinished one."""
         tracker = self._tracker
         wanted = []
         for run_id in tracker.order:
@@ -264,7 +278,7 @@ class RestGrid:
         except ServiceUnavailableError:
             raise
         except TemporalAirflowError:
-            # This API is private to Airflow's own grid: another version of Airflow may not have it.
+            # This API is private to Airflow's own grid, too. Without it, each run costs requests of its own.
             for run_id in run_ids:
                 path = path_of("dags", self.dag_id, "dagRuns", run_id, "taskInstances")
                 for ti in api.pages(path, "task_instances", order_by="id"):
@@ -281,7 +295,8 @@ class RestGrid:
 
 
 def was_tried_before(ti: ApiObject, retries: int) -> bool:
-    """Return whether a task instance may have been tried before: clearing it allows more tries than its retries."""
+    """Return whether a task instance may have been tried before."""
+    # Airflow raises `max_tries` above the task's retries when a user clears a task instance.
     tries = int(ti["try_number"])
     return tries > 1 or (tries > 0 and int(ti["max_tries"]) > retries)
 
@@ -311,7 +326,7 @@ def tries_of(api: RestApi, ti: ApiObject) -> list[ApiObject]:
 
 
 def _tries(api: RestApi, ti: ApiObject) -> list[ApiObject]:
-    """Return the recorded tries, then the task instance as it is, unless it waits for its next try."""
+    """Return the recorded tries, then the present one unless the task waits for a retry."""
     mapped = (str(ti["map_index"]),) if ti["map_index"] >= 0 else ()
     path = path_of(
         "dags", ti["dag_id"], "dagRuns", ti["dag_run_id"], "taskInstances", ti["task_id"], *mapped, "tries"

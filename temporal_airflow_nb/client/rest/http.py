@@ -1,7 +1,7 @@
 """Airflow's REST API over HTTP. Standard library only.
 
-Callers in several threads share the token. Two threads may ask for a new token at the same time: each token is valid,
-and the later one stays.
+Runs in the user's process. Callers in several threads share the token, without a lock: two threads may request a new
+token at the same time, but then each of the two is valid, and the later one stays.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ ApiObject = Mapping[str, Any]
 """A JSON object as Airflow's API returns it; Airflow documents its keys."""
 
 _PAGE = 100
+# Seconds for each request.
 _TIMEOUT = 15.0
 _TOKEN, _USER, _PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD"
 _PAUSE = 0.3
@@ -37,7 +38,7 @@ _REDIRECTIONS = (301, 302, 303, 307, 308)
 
 
 def base_address(text: str) -> str:
-    """Return the address of an Airflow from a user's text, without the API's path and a slash at the end.
+    """Return the address of an Airflow without the path of its API.
 
     >>> base_address("https://airflow.example.com/api/v2/")
     'https://airflow.example.com'
@@ -81,7 +82,10 @@ class _Session:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: it would send the token to another server, and turn a POST into a GET."""
+    """Follows no redirection.
+
+    A redirected request would send the token to another server, and a POST would become a GET.
+    """
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -160,7 +164,8 @@ class RestApi:
             return self._send(method, f"{root}/{path}", body, token)
         except urllib.error.HTTPError as error:
             reason = _reason(error)
-            # The token may have expired, and the environment may have a new one.
+            # The token may have expired, and the environment may have a new one. A token that was just made isn't
+            # replaced, so there is no second attempt.
             if _is_about_token(error, reason) and known and known != os.environ.get(_TOKEN):
                 self._session.token = None
                 return self.call(method, path, body, root=root)
@@ -183,7 +188,8 @@ class RestApi:
             if error.code == http.client.NOT_FOUND:
                 raise self._no_airflow("auth/token") from None
             raise InvalidInputError(
-                f"Airflow at {self.address} gives no token{f' to {user!r}' if user else ''}: HTTP {error.code}.",
+                f"Airflow at {self.address} refuses to issue a token{f' to {user!r}' if user else ''}: "
+                f"HTTP {error.code}.",
                 hint=f"Set {_TOKEN}, or {_USER} and {_PASSWORD}.",
                 address=self.address,
             ) from None
@@ -202,6 +208,7 @@ class RestApi:
                 by_line = response.headers.get_content_type() == "application/x-ndjson"
                 if sent := response.headers.get("Date"):
                     self._session.server_time = parsedate_to_datetime(sent)
+        # HTTPError and TimeoutError are OSErrors, so OSError has to come last.
         except urllib.error.HTTPError as error:
             if error.code in (502, 503, 504):
                 raise self._unavailable(f"HTTP {error.code}") from None
@@ -238,9 +245,11 @@ class RestApi:
                 address=self.address,
             ) from None
         if error.code == http.client.NOT_FOUND:
-            raise RunNotFoundError(reason, hint=f"Airflow at {self.address} has no such thing.") from None
+            raise RunNotFoundError(
+                reason, hint=f"Check the ids: Airflow at {self.address} doesn't know one of them."
+            ) from None
         if error.code < 500:
-            raise InvalidInputError(f"Airflow refuses that: {reason}", status=error.code) from None
+            raise InvalidInputError(f"Airflow refuses the request: {reason}", status=error.code) from None
         raise TemporalAirflowError(
             f"Airflow at {self.address} answered with HTTP {error.code}: {reason}",
             hint="The API server's log has the details.",
@@ -257,7 +266,7 @@ class RestApi:
 
     def _no_airflow(self, path: str) -> InvalidInputError:
         return InvalidInputError(
-            f"What answers at {self.address}/{path} isn't Airflow 3's API.",
+            f"The server at {self.address}/{path} doesn't have Airflow 3's API.",
             hint='Give the address as in a browser: airflow="https://airflow.example.com"',
             address=self.address,
         )

@@ -41,8 +41,8 @@ def log(api: RestApi, dag_id: str, run_id: str, task_id: str, map_index: int, tr
 class RestLogTails:
     """Reads logs while they grow. Safe to use from several threads.
 
-    The API returns a token with the end of a log; with the token it returns the lines after that end only. Tokens are
-    kept by the number of lines that the caller has then.
+    The API returns a token with the end of a log. A request with this token returns only the lines after that end. Each
+    token is stored under the number of lines that a caller has read by then.
     """
 
     def __init__(self) -> None:
@@ -65,6 +65,7 @@ class RestLogTails:
         key = (dag_id, run_id, task_id, map_index, number)
         with self._lock:
             known = self._tokens.get((key, after))
+        # Without the lock, because Airflow may take seconds to answer.
         records, token = _read(api, ti, number, known)
         lines = log_lines(records)[0 if known else after :]
         reached = after + len(lines)
@@ -80,7 +81,7 @@ class RestLogTails:
 def _read(
     api: RestApi, ti: ApiObject, number: int, token: str | None = None
 ) -> tuple[list[LogRecord], str | None]:
-    """Return the records of a try's log that come after a token, and the token for those that follow."""
+    """Return the records of a try's log after a token, and the next token."""
     path = path_of(
         "dags", ti["dag_id"], "dagRuns", ti["dag_run_id"], "taskInstances", ti["task_id"], "logs", str(number)
     )

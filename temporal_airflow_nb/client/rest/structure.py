@@ -20,7 +20,7 @@ def structure_of(tasks: Sequence[ApiObject], grid: Sequence[ApiObject] | None) -
     tasks
         The DAG's tasks, from the public API.
     grid
-        Groups and order, from the API of Airflow's own grid; None if that can't be asked.
+        Groups and order, from the API of Airflow's own grid; None if Airflow doesn't have this API.
     """
     known = {task["task_id"]: task for task in tasks}
     nodes: list[Node] = []

@@ -122,13 +122,13 @@ def dags_table(api: RestApi) -> Table:
 
 
 def _latest_runs(api: RestApi) -> dict[str, ApiObject]:
-    """Return the latest run of each DAG, from the API of Airflow's own list of DAGs; none if that can't be asked."""
+    """Return the latest run of each DAG, or nothing if Airflow doesn't have this API."""
     try:
         found = list(api.pages("dags", "dags", root="ui", dag_runs_limit=1, order_by="dag_id"))
     except ServiceUnavailableError:
         raise
     except TemporalAirflowError:
-        # That API is private: another version of Airflow may not have it.
+        # This API is private to Airflow's own list of DAGs: another version of Airflow may not have it.
         return {}
     return {dag["dag_id"]: run for dag in found for run in dag["latest_dag_runs"]}
 

@@ -1,7 +1,7 @@
 """The client of runs through Temporal alone, if Airflow's database and its API can't be reached.
 
-Runs in the user's process. Callers in any thread pass coroutines to one event loop in a thread of its own; the views
-of runs belong to that loop and need no locks against other threads.
+Runs in the user's process. Callers in any thread pass coroutines to one event loop, which has a thread of its own. Only
+coroutines in that loop use the views of runs, so the views need no locks against other threads.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from temporal_airflow_nb.orchestration.workflow.models import FINAL_RUN_STATES
 
 T = TypeVar("T")
 
+# Beyond this number, the client closes the view that was used longest ago.
 _VIEWS: Final = 16
 _COLUMNS: Final = ("dag_id", "run_id", "state", "run_type", "start_date", "end_date")
+# Seconds to wait for the end of a run that was cancelled.
 _CANCEL_SECONDS: Final = 60.0
 
 
@@ -99,6 +101,7 @@ class WorkflowClient(StackClient):
 
     def close(self) -> None:
         """Close the connection; the next operation opens another."""
+        # Their tasks needn't be cancelled here: the loop cancels all of its tasks when it ends.
         self._views.clear()
         self._loop.close()
 
@@ -212,6 +215,7 @@ class WorkflowClient(StackClient):
             if not found:
                 await check_dag(client, dag_id)
             run_id = ids_of(found[0])[1]
+        # The states before, from which the affected task instances are found at the end.
         before = await self._view(client, dag_id, run_id).refresh()
         states = {(task["task_id"], task["map_index"]): task["state"] for task in before.tasks}
         if before.run["state"] not in FINAL_RUN_STATES:
@@ -241,7 +245,7 @@ class WorkflowClient(StackClient):
         return self._run(ask)
 
     def _run(self, ask: Callable[[Client], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
-        """Run a coroutine function in the event loop; try an unreachable service again for a while."""
+        """Run a coroutine function in the event loop; repeat it while a service can't be reached."""
         deadline = time.monotonic() + self.retry_for
         pause = 0.1
         while True:
@@ -250,11 +254,12 @@ class WorkflowClient(StackClient):
             except ServiceUnavailableError:
                 if time.monotonic() + pause > deadline:
                     raise
+            # In the caller's thread: the event loop goes on serving other callers.
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
 
     def _view(self, client: Client, dag_id: str, run_id: str) -> RunView:
-        """Return the view of a run, which all callers share; close the view that was used longest ago."""
+        """Return the view of a run, which all callers share. Called in the event loop only."""
         key = (dag_id, run_id)
         view = self._views.pop(key, None) or RunView(client, dag_id, run_id)
         self._views[key] = view

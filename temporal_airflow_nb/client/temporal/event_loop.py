@@ -1,4 +1,4 @@
-"""Runs coroutines with a Temporal client in an event loop of their own thread, for callers in any thread."""
+"""Runs coroutines with a Temporal client in an event loop that has a thread of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from temporal_airflow_nb.errors import ServiceUnavailableError
 
 T = TypeVar("T")
 
+# Seconds that a coroutine may take beyond its timeout: connecting may take 10 s.
 _GRACE = 15.0
 
 
@@ -23,8 +24,8 @@ class EventLoopThread:
     """
     Runs coroutines with a client that is connected when it is first needed.
 
-    The loop runs in a daemon thread. ``_lock`` guards the loop against callers in several threads; ``_connecting``
-    belongs to the loop and lets one coroutine connect while the others wait.
+    The loop runs in a daemon thread. Callers in any thread use it; ``_lock`` protects its start and its end.
+    ``_connecting`` belongs to the loop and lets one coroutine connect while the others wait.
 
     Parameters
     ----------
@@ -71,6 +72,7 @@ class EventLoopThread:
                 ) from error
             raise self._unavailable(f"can't answer: {error.message}") from error
         except BaseException:
+            # A KeyboardInterrupt, too: the coroutine must not go on when nothing waits for it.
             future.cancel()
             raise
 
@@ -79,6 +81,7 @@ class EventLoopThread:
         with self._lock:
             loop, self._loop, self._client = self._loop, None, None
         if loop is not None:
+            # Called in another thread than the loop's, where `loop.stop` itself isn't allowed.
             loop.call_soon_threadsafe(loop.stop)
 
     async def _use(self, use: Callable[[Client], Awaitable[T]]) -> T:
@@ -91,6 +94,7 @@ class EventLoopThread:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
+                # A new lock, too: an asyncio.Lock belongs to the first loop in which a coroutine waits for it.
                 self._loop, self._connecting = asyncio.new_event_loop(), asyncio.Lock()
                 threading.Thread(target=_serve, args=(self._loop,), name="temporal", daemon=True).start()
             return self._loop
@@ -108,6 +112,7 @@ class EventLoopThread:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
+    # `loop.stop` leaves tasks unfinished; they have to end before the loop can be closed.
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()

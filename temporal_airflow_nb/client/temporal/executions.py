@@ -29,11 +29,13 @@ _DAG_ID = SearchAttributeKey.for_keyword("AirflowDagId")
 _RUN_ID = SearchAttributeKey.for_keyword("AirflowRunId")
 _STATE = SearchAttributeKey.for_keyword("AirflowState")
 _QUERY_TIMEOUT = timedelta(seconds=10)
+# The status of a query to which no worker has answered.
 _NO_WORKER = (
     RPCStatusCode.FAILED_PRECONDITION,
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.CANCELLED,
 )
+# The number of ids that an error lists.
 _SHOWN = 5
 
 
@@ -46,7 +48,8 @@ async def executions(
     seen: set[str] = set()
     runs: list[WorkflowExecution] = []
     latest: list[datetime] = []
-    # Temporal lists running executions first, then the others, the last to end first.
+    # Temporal lists running executions first, then the others, the last to end first. Once an execution has ended
+    # before the oldest of the chosen runs started, all executions after it in the list started earlier still.
     async for execution in _list(client, " AND ".join(conditions)):
         if len(latest) == limit and execution.close_time and execution.close_time < latest[0]:
             break
@@ -128,7 +131,7 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
 
 
 async def no_run(client: Client, dag_id: str, run_id: str) -> RunNotFoundError:
-    """Return the error that names a run that Temporal doesn't have, and the latest runs that it has."""
+    """Return the error for a run that Temporal doesn't have; its hint lists the latest runs."""
     known = [ids_of(execution)[1] for execution in await executions(client, dag_id, _SHOWN)]
     latest = f"Its latest are: {', '.join(known)}." if known else "It has none of this DAG."
     return RunNotFoundError(

@@ -34,7 +34,10 @@ _LEFT_OUT = frozenset(
         EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
     }
 )
+# The marker by which Temporal's SDK records a local activity, with the payloads "data" and "result". Neither is part of
+# the SDK's public API: if they change, these events show the name of the marker, or no detail.
 _LOCAL_ACTIVITY = "core_local_activity"
+# Characters of a detail.
 _LONGEST = 300
 
 
@@ -103,7 +106,9 @@ async def _rows(client: Client, workflow: str) -> AsyncIterator[dict[str, object
 
 
 async def _executions(client: Client, workflow: str) -> list[tuple[str, list[HistoryEvent]]]:
-    """Return the events of each execution: a run that is cleared has several, and so has one that is long."""
+    """Return the events of each execution of a workflow, the oldest execution first."""
+    # The list may not have a new execution yet, so `describe` adds the latest. Each history names the execution that
+    # it continues, which the list may not have any more.
     ids = [found.run_id async for found in client.list_workflows(f'WorkflowId = "{workflow}"')]
     try:
         ids.append((await client.get_workflow_handle(workflow).describe()).run_id)
@@ -207,12 +212,14 @@ class _Reader:
         return f"{name}: {outcome}" if outcome else name
 
     async def _read(self, payloads: Sequence[Payload]) -> Any:
-        """Return the first of the payloads' values; None if it can't be read, because it is encrypted for example."""
+        """Return the first of the payloads' values; None if it can't be read."""
         if not payloads:
             return None
         try:
             return (await self._converter.decode(payloads[:1]))[0]
         except Exception:
+            # A payload codec is the user's code and may raise anything, for example if this process has no key. The
+            # table is useful without the detail.
             return None
 
 

@@ -1,8 +1,9 @@
 """Follows a run's grid through the workflow of the run alone.
 
-The client of Temporal has a view for each run that is followed; all of a view runs in the client's event loop. A lock
-keeps refreshes apart, so that callers who wait for the same run share its queries. A task of the loop follows the
-workflow's history and wakes the callers; it ends by itself when nobody has asked for a minute.
+The client of Temporal has a view for each run that is followed, and uses it in its event loop only. An asyncio.Lock
+lets one refresh run at a time, so that callers who wait for the same run share its queries. An asyncio task follows the
+workflow's history and wakes the callers. It ends after an execution of the workflow has ended and no caller has
+refreshed the view for a minute; the next refresh starts another.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from temporal_airflow_nb.config.environment import workflow_id
 from temporal_airflow_nb.errors import TemporalAirflowError
 from temporal_airflow_nb.messages.grid import Counts, GridChanges, GridRun
 
-# A worker has to answer each query: pauses between them, so that events in quick succession share one.
+# A worker has to answer each query. Pauses between the queries let events in quick succession share one.
 _PAUSE_SECONDS: Final = 0.05
 _PAUSES_PER_COST: Final = 2
 _LONGEST_PAUSE: Final = 1.0
-# New runs, and new executions of a run that had ended, are looked for at this interval.
+# The DAG's runs are listed at this interval; this also finds new executions of a run that had ended.
 _LIST_SECONDS: Final = 2.0
-# Other unfinished runs are asked at this interval, for no longer than the cost at a time.
+# Other unfinished runs are queried at this interval, for about `_OTHERS_COST` seconds at a time.
 _OTHERS_SECONDS: Final = 5.0
 _OTHERS_COST: Final = 0.2
+# Between two executions, the task that follows the history ends if no caller has refreshed the view for so long.
 _IDLE_SECONDS: Final = 60.0
 # Events after which the answer to the query can't have changed.
 _QUIET = frozenset(
@@ -45,7 +47,7 @@ _QUIET = frozenset(
 
 # A run, and the number of instances of each of its tasks in each state.
 _OtherRun = tuple[GridRun, dict[str, Counts]]
-# The execution, the length of its history, and the time of the question, coarsely.
+# The execution, the length of its history, and the time of the query in units of `_OTHERS_SECONDS`.
 _Version = tuple[str, int, int]
 
 
@@ -67,6 +69,7 @@ class RunView:
         self.dag_id = dag_id
         self.run_id = run_id
         self.grid: WorkflowGrid | None = None
+        # Everything below belongs to the running event loop, so a view has to be made in a coroutine.
         self._client = client
         self._tracker = GridTracker(dag_id, run_id)
         self._is_stale = True
@@ -90,19 +93,21 @@ class RunView:
 
     async def wait(self, seconds: float) -> None:
         """Wait for an event in the run's workflow."""
+        # An event before this line has also set `_is_stale`, so that the caller doesn't wait.
         self._news.clear()
         if not self._is_stale and not self._some_unasked:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), max(0.0, min(seconds, _LIST_SECONDS)))
 
     async def refresh(self, window: int = 0) -> WorkflowGrid:
-        """Query the workflow if it had events; list the latest ``window`` runs of the DAG now and then."""
+        """Query the workflow if it had events; list the DAG's latest ``window`` runs at intervals."""
         async with self._lock:
             clock = asyncio.get_running_loop().time
             self._used = clock()
             if self._watcher.done():
                 self._is_stale, self._watcher = True, asyncio.ensure_future(self._watch())
             if self._is_stale or self.grid is None:
+                # While this waits it holds the lock, so that further callers share the query.
                 await asyncio.sleep(self._paused_until - clock())
                 # Before the query: an event during it makes the answer stale again.
                 self._is_stale = False
@@ -110,6 +115,7 @@ class RunView:
                 try:
                     self._store(await grid_of(self._client, self.dag_id, self.run_id))
                 except BaseException:
+                    # A cancelled caller, too, must leave the query to the next one.
                     self._is_stale = True
                     raise
                 pause = min(_PAUSES_PER_COST * (clock() - began), _LONGEST_PAUSE)
@@ -158,7 +164,7 @@ class RunView:
         tracker.order = order if self.run_id in order else [*order, self.run_id]
 
     async def _ask_others(self, others: Mapping[str, WorkflowExecution]) -> None:
-        """Query the workflows of other runs that may have changed, as many as there is time for."""
+        """Query other runs' workflows that may have changed, as many as the time allows."""
         clock = asyncio.get_running_loop().time
         began = clock()
         self._others = {run_id: known for run_id, known in self._others.items() if run_id in others}
@@ -203,6 +209,7 @@ class RunView:
         """Mark the grid as stale after each new event, until this execution ends."""
         handle = self._client.get_workflow_handle(execution.id, run_id=execution.run_id)
         async for event in handle.fetch_history_events(wait_new_event=True):
+            # The events up to that length were there before `_watch` woke the callers.
             if event.event_id > execution.history_length and event.event_type not in _QUIET:
                 self._wake()
 
