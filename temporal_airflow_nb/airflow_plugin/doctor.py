@@ -1,7 +1,8 @@
 """The command ``airflow temporal doctor``, the only one in Airflow that talks to Temporal.
 
-Each ``_check_…`` function returns the detail to print, or raises an error whose message and hint are printed. The
-self-test of the hooks writes rows to Airflow's database and rolls them back; the other checks only read.
+It runs in a process of its own, with the settings and the database of the Airflow that it checks. ``run_checks`` calls
+each ``_check_…`` function, which returns the detail to print, or raises an error whose message and hint are printed.
+The self-test of the hooks writes rows to Airflow's database and rolls them back; the other checks only read.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ async def _ask_temporal() -> str:
 async def _has_search_attribute(client: Client, attribute: str) -> bool:
     from temporalio.service import RPCError, RPCStatusCode
 
+    # The server refuses a query that names an unknown attribute.
     try:
         await client.count_workflows(f'{attribute} = ""')
     except RPCError as error:

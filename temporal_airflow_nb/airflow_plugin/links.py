@@ -1,4 +1,7 @@
-"""The links from Airflow's UI to Temporal's: one on each task, and a tab on each run."""
+"""The links from Airflow's UI to Temporal's: one on each task, and a tab on each run.
+
+Airflow's API server calls it; other processes only load it with the plugin.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ RUN_TAB = {
 
 
 class TemporalLink(BaseOperatorLink):  # type: ignore[misc]
-    """Links a task to the workflow that executes its run; without a workflow, Airflow shows no link."""
+    """The link from a task to the workflow that executes its run; Airflow hides it without one."""
 
     name = "Temporal"
 

@@ -12,10 +12,11 @@ from temporal_airflow_nb.orchestration.outbox.rollout import is_enabled
 
 
 class TemporalPlugin(AirflowPlugin):  # type: ignore[misc]
-    """Adds links to Temporal, and installs the hooks in the scheduler."""
+    """Links to Temporal, and the hooks in the scheduler."""
 
     name = "temporal"
 
+    # Evaluated once, when the class is created: without the setting, Airflow finds no links here.
     if is_enabled():
         global_operator_extra_links = [TemporalLink()]
         fastapi_apps = [{"app": run_pages, "url_prefix": PREFIX, "name": "Temporal"}]

@@ -1,4 +1,7 @@
-"""The entry point ``airflow.policy``: every process of Airflow loads it before its models and its first session."""
+"""The entry point ``airflow.policy``, which every process of Airflow loads before its first session.
+
+It defines no policy: it only uses the moment. An error here would end every Airflow command.
+"""
 
 from temporal_airflow_nb.airflow_plugin.startup import on_settings_loaded
 

@@ -2,6 +2,8 @@
 
 Airflow's API server serves it, and never asks Temporal: everything comes from Airflow's database, where the worker and
 the outbox record it. The page is shown in a frame of Airflow's UI and reloads itself while the run may change.
+
+Each request has a session of its own and writes nothing. Texts from the database are escaped where they become HTML.
 """
 
 from __future__ import annotations

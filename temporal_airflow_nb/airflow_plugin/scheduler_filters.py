@@ -1,4 +1,4 @@
-"""Makes a stock scheduler skip managed runs, and DAGs that have a Temporal Schedule.
+"""Make a stock scheduler skip managed runs, and DAGs that have a Temporal Schedule.
 
 Otherwise it would schedule the tasks of these runs, which Temporal executes, a second time, queue those that wait for a
 slot, and create the due runs. ``install`` wraps private functions of Airflow in the scheduler's process. They are
@@ -19,6 +19,7 @@ FALLBACK_HINT = (
     "Install a supported version of Airflow, or set `[core] orchestrator` to `DefaultOrchestrator`."
 )
 
+# Set by the thread that starts the process, and never reset.
 _installed = False
 _calls_back = False
 
@@ -55,6 +56,7 @@ def install() -> None:
     def get_running_dag_runs_to_examine(_: type[DagRun], session: Any) -> Any:
         with restrict_queries(DagRun.__tablename__, run_is_unmanaged) as restriction:
             runs = examine(session=session)
+        # Checked at each call, unlike the other searches: a task that runs twice is worse than a scheduler that ends.
         if not restriction.restricted_queries:
             raise UnsupportedVersionError(
                 "Airflow's scheduler searches for runs in an unknown way: it would run tasks a second time.",

@@ -1,4 +1,4 @@
-"""Tests on the real database that a stock scheduler skips the runs that Temporal executes.
+"""A test on the real database that a stock scheduler skips the runs that Temporal executes.
 
 It runs in the scheduler's process before its first loop, and in ``airflow temporal doctor``. It adds rows of its own,
 calls the wrapped functions of Airflow, and rolls everything back: its session never commits, so that no other process
@@ -53,6 +53,7 @@ def run() -> None:
     assert settings.engine is not None
     if not inspect(settings.engine).has_table(tables.outbox.name):
         raise tables.missing_tables()
+    # A scheduler has done both already; the process of the doctor has no filters yet.
     session_listeners.install()
     scheduler_filters.install()
     with _rolled_back() as session:
@@ -64,6 +65,7 @@ def run() -> None:
             ).all(),
             [_MANAGED, *_list_taken_over_by_configuration(session)],
         )
+        # With the default configuration, the other run was taken over too: it becomes unmanaged here.
         managed_runs.unassign(_DAG_ID, _OTHER, session)
         examined = DagRun.get_running_dag_runs_to_examine(session=session)
         _expect("examining runs", [run.run_id for run in examined if run.dag_id == _DAG_ID], [_OTHER])
@@ -85,6 +87,7 @@ def run() -> None:
 def _rolled_back() -> Iterator[Session]:
     from airflow import settings
 
+    # Not `transaction()`, which would commit.
     session = settings.NonScopedSession()
     try:
         yield session
@@ -123,6 +126,7 @@ def _add_runs(session: Session) -> None:
     for run in runs:
         run.state = DagRunState.RUNNING
     session.flush()
+    # Through the table: the constructor of TaskInstance needs an operator.
     table: Any = TaskInstance.__table__
     for run in runs:
         task = {"dag_id": _DAG_ID, "run_id": run.run_id, "task_id": "task", "map_index": -1, "pool": _DAG_ID}
@@ -148,7 +152,7 @@ def _add_schedules(session: Session) -> None:
 
 
 def _list_taken_over_by_configuration(session: Session) -> list[str]:
-    """Return the unmanaged run if the configuration lets Temporal execute every new run of its DAG."""
+    """Return the unmanaged run if the configuration leaves new runs of its DAG to Temporal."""
     from temporal_airflow_nb.orchestration.outbox.rollout import configured_rollout
 
     rollout = configured_rollout()

@@ -1,4 +1,4 @@
-"""Writes changes of runs by Airflow's processes to the outbox, in the transaction of the change.
+"""Write changes of runs by Airflow's processes to the outbox, in the transaction of the change.
 
 Every process of a stock Airflow whose configuration names Temporal runs it: scheduler, API server, DAG processor,
 commands. It listens to SQLAlchemy's sessions, because all code of Airflow that creates, clears, marks or deletes runs
@@ -29,7 +29,9 @@ _QUEUED, _RUNNING = "queued", "running"
 
 log = logging.getLogger(__name__)
 
+# Set before the first session of a worker, and never reset.
 _disabled = False
+# None until the first check. Several threads may check at the same time, and find the same.
 _tables_exist: bool | None = None
 
 
@@ -83,6 +85,7 @@ def _after_flush(session: Session, _: Any) -> None:
             run = (instance.dag_id, instance.run_id)
             if _has_changed(instance, "_state") and instance._state == _QUEUED:
                 queued.append(run)
+            # The history has the old state only if it was loaded: Airflow's sessions don't expire objects at a commit.
             if instance._state == _RUNNING and _QUEUED in inspect(instance).attrs._state.history.deleted:
                 started.append(run)
             else:
@@ -94,6 +97,7 @@ def _after_flush(session: Session, _: Any) -> None:
             changed[instance.dag_id, instance.run_id] = None
     if not (changed or deleted or new_versions or queued or started) or not _can_write(session):
         return
+    # Messages before rows are deleted: `_resync` finds the runs that need one in the same table.
     if changed or deleted or new_versions:
         _resync(session.connection(), [*changed, *deleted], new_versions)
     if deleted:
@@ -120,6 +124,7 @@ def _can_write(session: Session) -> bool:
     return _tables_exist
 
 
+# By name: Airflow's models aren't loaded yet when this module is.
 def _table_name(instance: Any) -> str | None:
     return getattr(instance, "__tablename__", None)
 
@@ -199,6 +204,7 @@ def _before_bulk_statement(state: ORMExecuteState) -> None:
     mapper = state.bind_mapper
     if mapper is None or getattr(mapper.class_, "__tablename__", None) != _RUN:
         return
+    # Private parts of SQLAlchemy: `_values` has the columns that an UPDATE sets, `_where_criteria` its conditions.
     statement: Any = state.statement
     if state.is_update and not {"state", "_state"} & {
         getattr(column, "key", column) for column in statement._values or ()

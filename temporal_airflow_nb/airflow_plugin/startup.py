@@ -1,4 +1,4 @@
-"""Installs the hooks in the processes of a stock Airflow, at two points of their start.
+"""Install the hooks in the processes of a stock Airflow, at two points of their start.
 
 ``on_settings_loaded`` runs in every process, before Airflow's models are loaded: it makes changes of runs visible to
 the worker. ``on_plugins_loaded`` runs where Airflow loads plugins: in the scheduler it also installs the filters, and
@@ -51,6 +51,8 @@ def on_plugins_loaded() -> None:
             scheduler_filters.install()
             scheduler_filters.call_before_scheduling(before_scheduling)
     except TemporalAirflowError as error:
+        # A scheduler without the hooks would run tasks a second time. It ends by SystemExit, because Airflow only logs
+        # an Exception of a plugin. Other commands go on: a user may need them to correct the configuration.
         if _is_command("scheduler"):
             exit_with_error(error)
         log.error("%s", error)

@@ -1,6 +1,7 @@
 """The command ``airflow temporal status``, which reads only Airflow's database.
 
-It also has the parts that ``doctor.py`` shares: the decorator of a command, and the session that checks the tables.
+It runs in a process of its own and writes nothing. It also has the parts that ``doctor.py`` shares: the decorator of a
+command, and the session that checks the tables.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Status(TypedDict):
 
 
 def airflow_command(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], None]:
-    """Decorate a command so that its result is the exit code, and errors are printed as messages."""
+    """Decorate a command: its result becomes the exit code, and errors are printed as messages."""
 
     # Airflow registers the settings of providers only in commands with this decorator; `[temporal_airflow]` is one.
     @wraps(function)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class TemporalDBManager(BaseDBManager):  # type: ignore[misc]
     """
-    Compares the tables of this package with the database, and adds what is missing.
+    The manager that adds missing tables and columns of this package to the database.
 
     It needs no revisions: tables and nullable columns are only ever added, and a worker does the same when it starts.
     """
@@ -43,7 +43,7 @@ class TemporalDBManager(BaseDBManager):  # type: ignore[misc]
         self.session.commit()
 
     def downgrade(self, *_: Any, **__: Any) -> None:
-        """Change nothing: an older version of this package ignores tables and columns that it doesn't know."""
+        """Change nothing: an older version of this package ignores what it doesn't know."""
 
     def drop_tables(self, connection: Connection) -> None:
         """Drop the tables."""

@@ -65,7 +65,9 @@ def service_ui(address: str) -> str:
 
 
 def workflow_url(ui: str, workflow: Mapping[Any, Any]) -> str:
-    """Return the address of a workflow's page; ``workflow`` is a row of the table of workflows.
+    """Return the address of a workflow's page.
+
+    ``workflow`` is a row of the table of workflows.
 
     >>> row = {"namespace": "default", "workflow_id": "airflow-a/b-c d", "temporal_run_id": "1-2"}
     >>> workflow_url("http://localhost:8233", row)

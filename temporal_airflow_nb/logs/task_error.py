@@ -1,4 +1,4 @@
-"""Finds the reason of a task's failure in the log records of its try."""
+"""Find the reason of a task's failure in the log records of its try."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ _LIBRARY = re.compile(r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d\.
 
 
 def is_library(filename: str) -> bool:
-    """Return whether a frame's file isn't the user's: a file of a package or of Python, or no file at all."""
+    """Return whether a frame is in a file of a package or of Python, or in no file at all."""
     return bool(_LIBRARY.search(filename))
 
 
 def find_failure(records: Sequence[Record]) -> Record | None:
-    """Return the record with the reason of a failure: the task's exception, or the end of its process; else None."""
+    """Return the record with the reason of a failure; None if there is none.
+
+    It is the last exception of the task, else the end of its process, else the last other exception.
+    """
     raised = [record for record in records if record.get("error_detail")]
     of_task = [record for record in raised if record.get("event") == _TASK_FAILED]
     ended = [record for record in records if str(record.get("event")).startswith(_EXIT_EVENTS)]
@@ -52,7 +55,8 @@ def describe_failure(record: Record) -> ErrorSummary:
 
 
 def failure_frames(record: Record) -> Sequence[Record]:
-    """Return the frames of the exception itself, not of its causes, as Airflow has recorded them."""
+    """Return the recorded frames of the exception itself, not of its causes."""
+    # Airflow lists the exception first, then its causes.
     details = record.get("error_detail") or ()
     return (details[0].get("frames") or ()) if details else ()
 
@@ -60,7 +64,7 @@ def failure_frames(record: Record) -> Sequence[Record]:
 def last_lines(
     records: Sequence[Record], shown_elsewhere: Record | None, number: int, most: int
 ) -> list[str]:
-    """Return the last lines of a log, without one record and without Airflow's preparations of the task.
+    """Return the last lines of a log, without one record and Airflow's preparations of the task.
 
     Parameters
     ----------
@@ -73,6 +77,7 @@ def last_lines(
     most
         The largest number of lines.
     """
+    # Only the end of a long log is converted: ten records for each wanted line, since some are left out.
     shown = (record for record in _skip_preparations(records[-10 * most :]) if record is not shown_elsewhere)
     return TaskLog(shown, number).splitlines()[-most:]
 

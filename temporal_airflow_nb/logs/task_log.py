@@ -1,4 +1,8 @@
-"""The log of one try of a task, as text."""
+"""The log of one try of a task, as text.
+
+``Run``, the gateway and the client of Airflow's REST API call it with the records that they have read. It reads no log
+itself. A record may lack any of the fields that Airflow's supervisor writes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ _INSIDE_AIRFLOW = re.compile(r"site-packages[/\\]airflow[/\\]")
 
 
 class TaskLog(str):
-    """A task's log: a string with one line per record, without the fields that are the same in every record.
+    """A task's log as a string, without the fields that are the same in every record.
 
     Attributes
     ----------
@@ -53,12 +57,13 @@ class TaskLog(str):
     def __repr__(self) -> str:
         return str(self) or f"(try {self.try_number} logged nothing)"
 
+    # For copies and pickles, which would otherwise call `__new__` with the text.
     def __getnewargs__(self) -> tuple[list[Record], int]:  # type: ignore[override]
         return self.lines, self.try_number
 
 
 def _skip_groups(lines: Iterable[Record]) -> Iterator[Record]:
-    """Yield the records without the begin and end of groups, and without the group that names the log's sources."""
+    """Yield the records without the lines that begin and end groups, and without the log's sources."""
     sources = False
     for line in lines:
         event = str(line.get("event", ""))
@@ -108,6 +113,7 @@ def _exception(line: Record) -> Iterator[str]:
 
 def seconds(line: Record) -> float | None:
     """Return the time of a record in seconds since the epoch; None if it has none."""
+    # Python 3.10 doesn't accept the "Z" of UTC.
     try:
         return datetime.fromisoformat(str(line.get("timestamp") or "").replace("Z", "+00:00")).timestamp()
     except ValueError:
@@ -115,7 +121,7 @@ def seconds(line: Record) -> float | None:
 
 
 def traceback_lines(details: Sequence[Record], indent: str = "", *, at: float | None = None) -> Iterator[str]:
-    """Yield a recorded exception with its causes as Python prints it. Airflow's own frames are only counted.
+    """Yield a recorded exception with its causes, as Python prints it, but with Airflow's frames only counted.
 
     Parameters
     ----------
@@ -127,6 +133,7 @@ def traceback_lines(details: Sequence[Record], indent: str = "", *, at: float | 
         The time of the exception, in seconds since the epoch. If a notebook's file was written after that, it isn't the
         file that was executed: its frames are shown as lines of the file, not of cells.
     """
+    # Airflow records the exception first; Python prints the first cause first.
     cause: Record | None = None
     for detail in reversed(details):
         if cause is not None:

@@ -1,4 +1,4 @@
-"""Delivers the outbox to Temporal, and starts the workflows that running runs lack after a crash.
+"""Deliver the outbox to Temporal, and start the workflows that running runs lack after a crash.
 
 It runs in the worker process that executes workflows, on the worker's event loop; its queries run in threads. Several
 worker processes may each run one: rows of the outbox are claimed, and starting a workflow twice starts it once. A
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import structlog
 from airflow.configuration import conf
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -38,11 +39,15 @@ _POLL_SECONDS_WITHOUT_SCHEDULER = 1.0
 _MAX_PAUSE_SECONDS = 2.0
 _RECONCILE_SECONDS = 30.0
 _MAX_CONCURRENT_REQUESTS = 8
+# Errors while the database or Temporal can't be reached; the loops log any other error with its traceback.
+_OUTAGE = (SQLAlchemyError, RPCError)
 
 
 class Dispatcher:
     """
-    Delivers messages beside the worker; dispatchers of several workers may run at the same time.
+    The loops that deliver messages and compare runs with workflows, beside a worker.
+
+    Dispatchers of several workers may run at the same time.
 
     Parameters
     ----------
@@ -77,10 +82,16 @@ class Dispatcher:
                 await self.deliver()
                 pause = interval
             except Exception as error:
-                log.warning("Could not deliver to Temporal; trying again", error=repr(error))
+                # Nothing restarts this loop: an error that ended it would leave every message in the outbox.
+                log.warning(
+                    "Could not deliver to Temporal; trying again",
+                    error=repr(error),
+                    exc_info=not isinstance(error, _OUTAGE),
+                )
                 pause = min(max(2 * pause, 0.5), _MAX_PAUSE_SECONDS)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
+            # Before the outbox is read again: a message that commits from here on sets the event again.
             self._wake.clear()
 
     async def _reconcile_repeatedly(self) -> None:
@@ -88,7 +99,12 @@ class Dispatcher:
             try:
                 await self.reconcile()
             except Exception as error:
-                log.warning("Could not compare runs with workflows; trying again", error=repr(error))
+                # Nothing restarts this loop either.
+                log.warning(
+                    "Could not compare runs with workflows; trying again",
+                    error=repr(error),
+                    exc_info=not isinstance(error, _OUTAGE),
+                )
             await asyncio.sleep(_RECONCILE_SECONDS)
 
     async def deliver(self) -> int:
@@ -104,7 +120,11 @@ class Dispatcher:
         ]
         if any(message.kind == outbox.QUEUED for message in messages):
             deliveries.append(asyncio.to_thread(start_queued_runs))
+        # With `return_exceptions`, all deliveries have ended before `_settle`, and a failed one keeps only its own
+        # messages.
         outcomes = await asyncio.gather(*deliveries, return_exceptions=True)
+        # `zip` leaves out the outcome of `start_queued_runs`, which belongs to no run. If it failed, the QUEUED
+        # messages are deleted all the same: `reconcile` searches for queued runs again.
         failed = {
             run for run, error in zip(by_run, outcomes, strict=False) if isinstance(error, BaseException)
         }
@@ -122,6 +142,8 @@ class Dispatcher:
         self, dag_id: str, run_id: str, messages: list[outbox.Message], is_running: bool
     ) -> None:
         """Deliver all messages of one run with one request."""
+        # One request is enough: a workflow that starts, or gets RESYNC, evaluates all tasks of the run. A QUEUED
+        # message is for `start_queued_runs`.
         kinds = {message.kind for message in messages} - {outbox.QUEUED}
         if outbox.START in kinds:
             # A run that has ended, or was deleted, doesn't start again: the message is left from a dispatcher that
@@ -135,12 +157,14 @@ class Dispatcher:
             await self.signal(dag_id, run_id, RESYNC_SIGNAL)
 
     async def start(self, dag_id: str, run_id: str) -> None:
-        """Start a run's workflow; if it is running, signal it to compare its state with the database."""
+        """Start a run's workflow; if it is running, make it read the run's state again."""
         await self.client.start_workflow(
             DEEP_WORKFLOW,
             DagRunInput(dag_id, run_id, drain_at=history_limit()),
             id=workflow_id(dag_id, run_id),
             task_queue=self.task_queue,
+            # A workflow of the run that is open gets `start_signal`. One that has ended starts again: a user may have
+            # cleared the run.
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             start_signal=RESYNC_SIGNAL,
@@ -149,17 +173,18 @@ class Dispatcher:
         )
 
     async def signal(self, dag_id: str, run_id: str, name: str, *arguments: Any) -> None:
-        """Send a signal to a run's workflow; start the workflow if the run is unfinished and has none."""
+        """Send a signal to a run's workflow; start the workflow if an unfinished run has none."""
         try:
             await self.client.get_workflow_handle(workflow_id(dag_id, run_id)).signal(name, *arguments)
         except RPCError as error:
+            # NOT_FOUND: the workflow has ended, or Temporal has lost it together with its data.
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             if await asyncio.to_thread(_list_unfinished_runs, [(dag_id, run_id)]):
                 await self.start(dag_id, run_id)
 
     async def reconcile(self) -> None:
-        """Start queued runs, and start the workflow of each managed run that is running without one."""
+        """Start queued runs, and the workflow of each managed run that is running without one."""
         await asyncio.to_thread(start_queued_runs)
         limit = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
@@ -184,7 +209,7 @@ class Dispatcher:
 
 
 def _airflow_link(dag_id: str, run_id: str) -> str | None:
-    """Return a Markdown link to the run in Airflow's UI, for the details that Temporal's UI shows."""
+    """Return a Markdown link to the run in Airflow's UI, to show in Temporal's UI."""
     base = (conf.get("api", "base_url", fallback=None) or "").rstrip("/")
     if not base:
         return None
@@ -192,7 +217,7 @@ def _airflow_link(dag_id: str, run_id: str) -> str | None:
 
 
 def _claim() -> tuple[list[outbox.Message], set[tuple[str, str]]]:
-    """Claim the messages that can be delivered now; return them and the runs among theirs that are running."""
+    """Claim the messages that can be delivered now; return them and their running runs."""
     # A read first: on SQLite `transaction()` takes the write lock, which would keep tasks waiting at each poll.
     with reading() as session:
         if not outbox.has_deliverable(session):
@@ -205,6 +230,7 @@ def _claim() -> tuple[list[outbox.Message], set[tuple[str, str]]]:
 
 
 def _settle(delivered: list[int], failed: list[int]) -> None:
+    """Delete delivered messages and release failed ones, in one transaction."""
     with transaction() as session:
         outbox.remove_delivered(delivered, session)
         outbox.release(failed, session)

@@ -4,6 +4,9 @@ It runs in the gateway process of an embedded stack, or in the process of `tempo
 the SDK's workers and the background loops; it never touches the database. Transactions run in the threads of
 ``_transactions`` or of :func:`asyncio.to_thread`; each task's supervisor has a thread of ``TaskActivities``. Tasks,
 triggers and callbacks run in child processes.
+
+The workers of Temporal's SDK decide when the process ends: :meth:`AirflowWorker.run` waits for them. Nothing waits for
+the background loops or starts them again: each logs its errors and goes on.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ _BUILD_ID = "temporal-airflow-nb"
 
 class AirflowWorker:
     """
-    Executes the tasks of Airflow queues. A worker that serves the default queue executes the workflows as well.
+    The workers of Temporal's SDK for Airflow's queues, and the loops beside them.
+
+    A worker that serves the default queue executes the workflows as well.
 
     Parameters
     ----------
@@ -101,8 +106,9 @@ class AirflowWorker:
         self.dispatcher = Dispatcher(client, task_queue())
         self.schedules = ScheduleSynchronizer(client)
         self._max_tasks = max_tasks
-        # For the local activities. There are fewer of them than threads: the SDK warns about an executor that has
-        # fewer threads than `max_concurrent_activities`, even though those activities are coroutines.
+        # For the local activities, of which `_MAX_CONCURRENT_TRANSACTIONS` run at a time. It has more threads only
+        # because the SDK warns about an executor with fewer threads than `max_concurrent_activities`; those activities
+        # are coroutines and need none.
         self._transactions = ThreadPoolExecutor(max_tasks + 1, thread_name_prefix="transaction")
         self._serves_every_queue = queues is None
         self._executes_workflows = queues is None or airflow_queues.default_queue() in queues
@@ -142,7 +148,10 @@ class AirflowWorker:
             max_concurrent_activities=self._max_tasks,
             max_concurrent_local_activities=_MAX_CONCURRENT_TRANSACTIONS,
             max_concurrent_workflow_tasks=4,
+            # After a worker has died, the next step of its workflows waits this long before another worker gets it.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+            # The SDK would otherwise try such a step again without end. A workflow that fails is started again by the
+            # dispatcher, with a new history.
             workflow_failure_exception_types=[NondeterminismError],
             **_HEARTBEATS,
         )
@@ -169,7 +178,7 @@ class AirflowWorker:
         )
 
     async def _serve_new_queues(self) -> None:
-        """Serve each queue from its first task on, whichever process's scheduling pass sent the task."""
+        """Serve each queue from its first task on, whichever process ran the scheduling pass."""
         loop = asyncio.get_running_loop()
         announced: asyncio.Queue[str] = asyncio.Queue()
         # Passes run in threads of `_transactions`; an asyncio queue may be used on the event loop only.
@@ -180,6 +189,7 @@ class AirflowWorker:
             except asyncio.TimeoutError:
                 # Passes of other processes announce nothing here; the database has their tasks.
                 queues = set(await self._waiting_tasks())
+            # `_served`, `_workers` and `_running` change on the event loop only, and need no lock.
             for queue in sorted(queues - self._served):
                 self._served.add(queue)
                 self._workers.append(worker := self._queue_worker(queue))
@@ -225,6 +235,7 @@ class AirflowWorker:
         if not self.has_triggerer:
             background += [self.deadlines.run(), AssetWatcherRunner(self.triggers).run()]
             outbox.add_listener(self.deadlines.wake)
+        # The list keeps the tasks alive: the event loop itself has only weak references to them.
         background_tasks = [asyncio.create_task(coroutine) for coroutine in background]
         self._running += [asyncio.create_task(worker.run()) for worker in self._workers]
         try:
@@ -235,6 +246,7 @@ class AirflowWorker:
 
     async def stop(self) -> None:
         """Stop taking work, stop the tasks that run, and end the zygotes."""
+        # The zygotes end last: the shutdown waits for tries and callbacks that run in processes forked from them.
         await asyncio.gather(*(worker.shutdown() for worker in self._workers))
         await asyncio.to_thread(self.triggers.stop)
         self.zygotes.stop()

@@ -12,5 +12,5 @@ from temporal_airflow_nb.orchestration.workflow.models import DueRuns
 @activity.defn
 @sync_activities.translate_database_errors
 def create_due_runs(dag_id: str) -> DueRuns:
-    """Create the due runs of a DAG."""
+    """Create the due runs of a DAG. A repetition, after a worker was lost, creates only those that are missing."""
     return due_runs.create_due_runs(dag_id)

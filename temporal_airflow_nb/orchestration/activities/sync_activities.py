@@ -1,8 +1,9 @@
-"""The activities that read and write Airflow's database for the workflow: short transactions without user code.
+"""The activities that read and write Airflow's database for the workflow, without user code.
 
 They are local activities, executed in the worker's transaction threads. Each transaction locks the row of its run
-first (``_lock_run``), so that two passes over one run never overlap, whoever starts them. Whatever concerns other runs
-as well (creating due runs, starting queued runs, assigning slots) happens after the commit, in transactions of its own.
+first (``_lock_run``), so that two passes over one run never overlap, whoever starts them. Work on other runs (creating
+due runs, starting queued ones, assigning slots) happens after the commit, in transactions of its own: these take their
+locks in another order, START_RUNS before the rows of runs.
 
 An activity may be executed again after its transaction has committed, if the worker died before it reported the result.
 Each is therefore repeatable: it derives what to do from the database.
@@ -85,6 +86,8 @@ def translate_database_errors(function: F) -> F:
         try:
             return function(*args)
         except (OperationalError, ConnectionError) as error:
+            # Deadlocks and locked rows are OperationalErrors, too. Not retryable: `run_transaction` tries again, after
+            # a timer of the workflow, which survives the worker.
             raise ApplicationError(
                 _first_line(error), type=DATABASE_UNAVAILABLE, non_retryable=True
             ) from None
@@ -162,7 +165,7 @@ def ensure_task_instances(ref: RunRef) -> int:
 
 
 def _record_cleared(request: PassInput) -> None:
-    """Record the end of cleared tries whose worker was lost before it recorded their end."""
+    """Record the end of cleared tries, unless their worker has done it."""
     for task_id, map_index in request.cancelled:
         record_end_if_cleared(
             dag_id=request.dag_id, task_id=task_id, run_id=request.run_id, map_index=map_index
@@ -180,6 +183,7 @@ def schedule_pass(request: PassInput) -> PassResult:
         dag_run, dag = _lock_run(request, session)
         if dag_run.state != DagRunState.RUNNING:
             return PassResult(run_state=dag_run.state, stop=sorted(request.in_flight), idle=True)
+        # Before the pass: it decides with the task instances that a new version of the DAG adds.
         if request.resync and not dag_run.bundle_version:
             scheduler()._verify_integrity_if_dag_changed(dag_run=dag_run, session=session)
         result = SchedulingPass(dag_run, dag, session).run(request)
@@ -193,7 +197,9 @@ def schedule_pass(request: PassInput) -> PassResult:
 @activity.defn
 @translate_database_errors
 def sync_task_status_batch(request: TaskFailures) -> None:
-    """Record failed tries whose end no worker has recorded, such as one whose worker was lost too often."""
+    """Record failed tries whose end no worker has recorded, as when their worker was lost too often."""
+    # `record_ended_process` has a transaction of its own, on the scoped session of this thread, which Airflow's code
+    # commits and closes.
     for failure in request.failures:
         key = TaskInstanceKey(
             request.dag_id, failure.task_id, request.run_id, failure.try_number, failure.map_index
@@ -207,9 +213,10 @@ def sync_task_status_batch(request: TaskFailures) -> None:
 @translate_database_errors
 def sync_dagrun_status(request: RunStatus) -> RunFinished:
     """
-    Finish a run in one transaction, as Airflow's scheduler does: state, callback requests, the DAG's run count.
+    Finish a run as Airflow's scheduler does, in one transaction.
 
-    A run with unfinished tasks, because a user cleared one meanwhile, stays running.
+    The transaction contains the run's state, its callback requests and the DAG's number of running runs. A run with
+    unfinished tasks, because a user cleared one meanwhile, stays running.
     """
     with transaction() as session:
         dag_run, dag = _lock_run(request, session)
@@ -241,7 +248,8 @@ def sync_dagrun_status(request: RunStatus) -> RunFinished:
         session.refresh(dag_run, ("start_date", "end_date"))
         rows, times = pack_changed_rows(dag_run, request.known, session), run_times(dag_run)
     if state in State.finished_dr_states:
-        # The run has given back its place and its slots: other runs may go on.
+        # The run has given back its place and its slots: other runs may go on. If the worker dies here, the loops of
+        # the next one do the same: `ScheduleSynchronizer`, `Dispatcher.reconcile` and `SlotWatcher`.
         if native_scheduling():
             create_due_runs(request.dag_id)
         start_queued_runs()

@@ -2,7 +2,9 @@
 
 The activities are coroutines on the worker's event loop; a thread of ``TaskActivities.executor`` supervises each task
 process. The event loop alone reads and writes ``TaskActivities._running`` and the counts of waiting activities, so that
-they need no lock. A supervising thread learns that it has to stop from a flag, and wakes up by a byte on a socket pair.
+they need no lock. The event loop stops a try by setting a flag, then sending a byte through a socket pair, which wakes
+the supervising thread. A thread can't be interrupted otherwise: an activity that has to stop waits until its thread has
+ended the process.
 """
 
 from __future__ import annotations
@@ -83,6 +85,8 @@ class TaskActivities:
 
     def __init__(self, runner: TaskRunner, max_tasks: int) -> None:
         self.runner = runner
+        # The Temporal workers of all queues share it. Together they may accept more tries than it has threads: a try
+        # then waits here, while its activity sends heartbeats.
         self.executor = ThreadPoolExecutor(max_tasks + 4, thread_name_prefix="task")
         self._running: dict[TaskKey, _RunningTry] = {}
 
@@ -105,6 +109,7 @@ class TaskActivities:
                 self.runner, key, self.executor, interruption=interruption, plain=task.plain
             )
             running.future.add_done_callback(lambda _: self._forget(key, running))
+        # No `await` before this line: otherwise `_stop_orphan` could stop the try that this attempt is about to join.
         running.waiters += 1
         try:
             await self._wait(running)
@@ -126,6 +131,7 @@ class TaskActivities:
             ):
                 asyncio.get_running_loop().call_later(_ORPHAN_SECONDS, self._stop_orphan, running)
                 raise
+            # The slot of this activity is free only when the process has ended.
             running.stop()
             await _end_of(running.future)
             if details is not None and details.worker_shutdown:
@@ -160,6 +166,8 @@ class TaskActivities:
 
 async def _end_of(future: asyncio.Future[Any]) -> None:
     """Send heartbeats until ``future`` is done."""
+    # `asyncio.wait` rather than `wait_for`: a cancelled activity must not cancel the future of the thread, which would
+    # go on unseen.
     activity.heartbeat()
     while not (await asyncio.wait([future], timeout=HEARTBEAT_SECONDS))[0]:
         activity.heartbeat()

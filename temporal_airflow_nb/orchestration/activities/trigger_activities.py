@@ -1,10 +1,14 @@
-"""The activity that runs the trigger of a deferred task."""
+"""The activity that runs the trigger of a deferred task.
+
+It is a coroutine on the worker's event loop. The trigger itself runs in a process that a thread of ``Triggers``
+supervises: that thread sets the result of the future that the activity waits for. Several activities may wait for the
+same trigger, and share its future.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from contextlib import suppress
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.state import TaskInstanceState
@@ -49,6 +53,7 @@ class TriggerActivities:
 
     async def _wait(self, fired: Future[bool], request: RunTrigger) -> bool:
         timeout = activity.info().heartbeat_timeout
+        # `start_trigger` always sets it, depending on the number of triggers.
         assert timeout is not None
         waiting = asyncio.wrap_future(fired)
         try:
@@ -74,8 +79,9 @@ class TriggerActivities:
     async def _cancel(self, trigger_id: int, fired: Future[bool]) -> None:
         # The trigger's `on_kill` may take a while; the activity waits so that it counts as running for so long.
         self.triggers.cancel(trigger_id)
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(fired), _ON_KILL_SECONDS)
+        # `wait_for` would cancel `fired` when the time is over: the thread of `Triggers` then fails to set its result,
+        # ends the triggers' process and starts every trigger again.
+        await asyncio.wait([asyncio.wrap_future(fired)], timeout=_ON_KILL_SECONDS)
 
 
 def _is_wanted(request: RunTrigger) -> bool:

@@ -23,6 +23,9 @@ class DatabaseLock(IntEnum):
     # waits for its turn, and Airflow's try then always succeeds.
     ASSIGN_SLOTS = int(DBLocks.SCHEDULER_CRITICAL_SECTION)
     """Move tasks to QUEUED. It is the lock of Airflow's critical section."""
+    # The ids of this package spell ASCII texts, so that another application that uses advisory locks in this database
+    # is unlikely to choose the same.
+    #
     # Airflow counts running runs and starts queued ones without a lock of its own. Two processes that do so at once
     # would both count before either commits, and start more runs than `max_active_runs`.
     START_RUNS = 0x74656D706F72

@@ -1,4 +1,7 @@
-"""The runs that Temporal executes: one row for each, from its assignment to Temporal until it ends."""
+"""The runs that Temporal executes: one row for each, from its assignment until it ends.
+
+Every function works in the transaction of its caller, so that a run's row and its state change together.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ def assign(dag_id: str, run_id: str, session: Session, *, on_worker_lost: str | 
 
 def get_on_worker_lost(dag_id: str, run_id: str, session: Session) -> str | None:
     """Return the ``on_worker_lost`` of a run, also after it was cleared; None if it has none."""
+    # Between the end of a run and its next start, the second table has the value: `unassign` has left it there.
     for table in (tables.managed_runs, tables.workflows):
         query = select(table.c.on_worker_lost).where(_is_row_of(table, dag_id, run_id))
         chosen: str | None = session.scalar(query)
@@ -40,7 +44,7 @@ def get_on_worker_lost(dag_id: str, run_id: str, session: Session) -> str | None
 
 
 def take_over(dag_id: str, run_id: str, session: Session) -> None:
-    """Assign a run to Temporal and ask the dispatcher to start its workflow, when ``session`` commits."""
+    """Assign a run to Temporal and ask the dispatcher to start its workflow, from the commit on."""
     assign(dag_id, run_id, session)
     outbox.notify(dag_id, run_id, outbox.START, session)
 
@@ -62,7 +66,7 @@ def unassign(dag_id: str, run_id: str, session: Session) -> None:
 def list_unfinished_runs(
     session: Session, among: Collection[tuple[str, str]] | None = None
 ) -> set[tuple[str, str]]:
-    """Return ``(dag_id, run_id)`` of each managed run that is running in Airflow; only ``among`` these if given."""
+    """Return ``(dag_id, run_id)`` of each managed run, of those in ``among`` if given, that is running in Airflow."""
     from airflow.models.dagrun import DagRun
 
     query = (

@@ -1,4 +1,4 @@
-"""Messages to the workflows of runs, stored in Airflow's database until the dispatcher has delivered them.
+"""Messages to the workflows of runs, kept in Airflow's database until they are delivered.
 
 A message commits in the transaction of the change that it reports: neither can be lost without the other. Any process
 of Airflow writes messages; only the dispatcher in the worker process reads them and talks to Temporal. Delivery is at
@@ -35,9 +35,11 @@ WAKE = "wake"
 UNPAUSED = "unpaused"
 """Tasks of the run are ready, but its DAG is inactive: the message is kept until the DAG is active again."""
 
-# A claim outlives a delivery. If the dispatcher dies, another one delivers the message after this time.
+# Longer than a delivery: Temporal's SDK repeats a failed request for up to ten seconds. If the dispatcher dies, another
+# one delivers the message after this time.
 _CLAIM = timedelta(seconds=15)
 
+# Filled while the worker starts, and never changed after that, so that threads read it without a lock.
 _listeners: list[Callable[[], None]] = []
 
 
@@ -59,6 +61,7 @@ class Message(NamedTuple):
 def notify(dag_id: str, run_id: str, kind: str, session: Session, task_id: str | None = None) -> None:
     """Add a message to a run's workflow, which the dispatcher delivers after ``session`` commits."""
     row = {"dag_id": dag_id, "run_id": run_id, "kind": kind, "task_id": task_id}
+    # A statement rather than an object of the session: `session_listeners` calls this while the session flushes.
     session.execute(insert(tables.outbox).values(**row, created_at=timezone.utcnow()))
     for listener in _listeners:
         after_commit(session, listener)
@@ -78,7 +81,7 @@ def has_deliverable(session: Session) -> bool:
 
 
 def claim(session: Session, limit: int = 100) -> list[Message]:
-    """Return the oldest messages that can be delivered now, and keep other dispatchers off them for 15 seconds."""
+    """Return the oldest messages that can be delivered now, and claim them for 15 seconds."""
     columns = (
         tables.outbox.c.id,
         tables.outbox.c.dag_id,

@@ -1,4 +1,4 @@
-"""Restricts queries of Airflow's own functions, so that they see only managed or only unmanaged runs.
+"""Restrict queries of Airflow's own functions to managed or to unmanaged runs.
 
 The worker process and the processes of a stock Airflow use it: both call the same functions of Airflow's scheduler on
 the same database, each for its own runs.
@@ -53,7 +53,7 @@ def run_is_unmanaged(entity: Any) -> ColumnElement[bool]:
 @contextmanager
 def restrict_queries(table: str, criterion: Criterion) -> Iterator[Restriction]:
     """
-    Add a condition to the queries in this block that select only whole rows of a mapped table.
+    Add a condition to the queries in this block that select whole rows of one mapped table.
 
     Queries on other tables, queries for single columns, and subqueries are left unchanged: with these Airflow counts
     what all runs use.
@@ -71,6 +71,7 @@ def _restrict(state: ORMExecuteState) -> None:
     restriction = _restriction.get()
     if restriction is None or not state.is_select or state.is_relationship_load or state.is_column_load:
         return
+    # A query for whole rows has one column, which is the mapped class itself.
     columns: list[dict[str, Any]] = state.statement.column_descriptions  # type: ignore[attr-defined]
     if len(columns) != 1 or columns[0]["expr"] is not columns[0]["entity"]:
         return
@@ -78,4 +79,6 @@ def _restrict(state: ORMExecuteState) -> None:
     entity = columns[0]["entity"]
     if getattr(entity, "__tablename__", None) == restriction.table:
         state.statement = state.statement.where(restriction.criterion(entity))  # type: ignore[attr-defined]
+        # `scheduler_filters` checks the count: another version of Airflow may search with a query that passes the
+        # conditions above unchanged.
         restriction.restricted_queries += 1

@@ -1,6 +1,8 @@
 """The DAGs whose runs Temporal executes, as ``[core] orchestrator`` and ``[temporal_airflow] dags`` name them.
 
-Processes of Airflow and of the worker read it; a worker without an Airflow scheduler executes every DAG instead.
+Airflow's processes read the settings when they take a run over, and workers when they start queued runs. A worker
+without an Airflow scheduler executes every DAG instead. A run that was assigned to Temporal before a change of the
+settings stays with Temporal: see ``managed_runs.py``.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ _TAG = "tag:"
 @dataclass(frozen=True)
 class Rollout:
     """
-    Patterns of DAG ids, as in a shell, and tags: the included ones, and exceptions from them.
+    Patterns of DAG ids and tags: the included ones, and exceptions from them.
 
-    If only exceptions are given, every other DAG is included.
+    A pattern may contain ``*``, ``?`` and ``[…]``, as in a shell. If only exceptions are given, every other DAG is
+    included.
 
     Examples
     --------
@@ -125,7 +128,10 @@ def runs_without_airflow_scheduler() -> bool:
 
 
 def active_rollout() -> Rollout | None:
-    """Return the DAGs whose runs Temporal executes, as far as this process knows; None if Temporal is off."""
+    """Return the DAGs whose runs Temporal executes; None if Temporal is off.
+
+    In a worker without an Airflow scheduler these are all DAGs, whatever is configured.
+    """
     return configured_rollout() if _has_airflow_scheduler else Rollout()
 
 
@@ -142,7 +148,7 @@ def _configured_orchestrator() -> str:
 
 def configured_rollout() -> Rollout | None:
     """
-    Return the DAGs whose runs Temporal executes, as configured in Airflow; None if Temporal is off.
+    Return the DAGs that Airflow's configuration leaves to Temporal; None if Temporal is off.
 
     Raises
     ------

@@ -1,6 +1,7 @@
-"""The tables of this package in Airflow's database: managed runs, the outbox, workers, workflows and schedules.
+"""The tables of this package in Airflow's database.
 
-They have no foreign keys, so that ``airflow db clean`` leaves them alone.
+They have no foreign keys, so that ``airflow db clean`` leaves them alone. They have no migrations either: tables and
+nullable columns are only ever added, so that an older version of this package still works with them.
 """
 
 from __future__ import annotations

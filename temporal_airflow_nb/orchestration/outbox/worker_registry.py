@@ -1,7 +1,8 @@
 """The workers that are running, in Airflow's database, and whether each of them reaches Temporal.
 
-Each worker process writes its own row every few seconds. Airflow's processes, which never talk to Temporal, show the
-rows: `airflow temporal status`, the doctor, and the page of a run.
+Each worker process writes only its own row, every few seconds and in a transaction of its own, so that workers need no
+lock between them. Airflow's processes show the rows: the commands `airflow temporal status` and `airflow temporal
+doctor`, and the page of a run.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _MAX_LOGGED_RUNS = 1_000
 
 class WorkerRegistration:
     """
-    Records every few seconds that this worker is running, and whether Temporal answers it.
+    A loop of the worker that records that it is running, and whether Temporal answers it.
 
     Parameters
     ----------
@@ -90,6 +91,7 @@ class WorkerRegistration:
         except asyncio.TimeoutError:
             return f"no answer in {_ANSWER_TIMEOUT.total_seconds():.0f} s"
         except Exception as error:
+            # Whatever it is, it is what the doctor and the page of a run have to show.
             return str(error) or repr(error)
         return None
 
@@ -106,6 +108,7 @@ class WorkerRegistration:
             "error": error and error[:500],
             "error_since": self._error_since,
         }
+        # One transaction: the audit log below counts this worker's outage from the row that is written first.
         with transaction() as session:
             is_own_row = tables.workers.c.identity == self._identity
             if not session.execute(update(tables.workers).where(is_own_row).values(**values)).rowcount:  # type: ignore[attr-defined]
@@ -120,6 +123,8 @@ class WorkerRegistration:
 
 def _log_waiting_runs(reason: str, session: Session) -> None:
     """Add a line to the audit log of each run that waits for Temporal, once in an outage."""
+    # Every worker that can't reach Temporal gets here. They share the beginning of the outage, so that a run gets one
+    # line.
     since = session.scalar(select(func.min(tables.workers.c.error_since)).where(_is_live()))
     is_logged = exists().where(
         Log.event == UNREACHABLE,

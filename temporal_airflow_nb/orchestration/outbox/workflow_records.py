@@ -1,4 +1,8 @@
-"""The workflow that executes each run, for the links in Airflow's UI; kept until the run is deleted."""
+"""The workflow that executes each run, for the links in Airflow's UI.
+
+Activities write it in transactions that have locked the run's row in Airflow's table. It is kept until the run is
+deleted.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def record_start(dag_id: str, run_id: str, execution: Info, session: Session) -> None:
-    """Record that a workflow has started to execute a run, or continues it in a new execution."""
+    """Record that a workflow has started to execute a run, or continues it as new."""
     where = _is_row_of(dag_id, run_id)
     known = session.execute(select(workflows).where(where)).one_or_none()
     values = {
@@ -24,6 +28,7 @@ def record_start(dag_id: str, run_id: str, execution: Info, session: Session) ->
         "temporal_run_id": execution.workflow_run_id,
         "namespace": execution.namespace,
         "task_queue": execution.task_queue,
+        # A workflow that continues as new keeps its start.
         "started_at": known.started_at if known and known.ended_at is None else timezone.utcnow(),
         "ended_at": None,
         "state": None,

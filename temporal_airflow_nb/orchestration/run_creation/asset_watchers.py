@@ -1,4 +1,8 @@
-"""Runs the triggers that watch assets, for an Airflow without a triggerer."""
+"""Run the triggers that watch assets, for an Airflow without a triggerer.
+
+The loop runs on the worker's event loop, which alone reads and writes its fields; queries run in threads. The triggers
+run in the process that ``Triggers`` starts.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 import structlog
 from airflow.models.asset import AssetWatcherModel
 from sqlalchemy import event, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 
 from temporal_airflow_nb.tasks.database import after_commit, reading
@@ -23,7 +28,7 @@ _MIN_PAUSE_SECONDS = 1.0
 
 class AssetWatcherRunner:
     """
-    Runs the trigger of each asset watcher, and restarts it when it ends.
+    The loop that runs the trigger of each asset watcher, and restarts it when it ends.
 
     Parameters
     ----------
@@ -49,7 +54,12 @@ class AssetWatcherRunner:
             try:
                 self._start_and_cancel(await asyncio.to_thread(_triggers_of_assets))
             except Exception as error:
-                log.warning("Could not start or cancel asset watchers; trying again", error=repr(error))
+                # Nothing restarts this loop.
+                log.warning(
+                    "Could not start or cancel asset watchers; trying again",
+                    error=repr(error),
+                    exc_info=not isinstance(error, SQLAlchemyError),
+                )
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _CHECK_SECONDS)
             self._wake.clear()
@@ -61,6 +71,7 @@ class AssetWatcherRunner:
             after_commit(session, self.wake)
 
     def _start_and_cancel(self, wanted: set[int]) -> None:
+        # A cancelled trigger stays in `_running` until its `on_kill` has ended: if it is wanted again, it starts then.
         for trigger_id in self._running.keys() - wanted:
             self.triggers.cancel(trigger_id)
         self._running = {

@@ -1,4 +1,7 @@
-"""Watches the deadlines of runs, for an Airflow without a scheduler or without a triggerer."""
+"""Watch the deadlines of runs, for an Airflow without a scheduler or without a triggerer.
+
+The loop runs on the worker's event loop; queries, and the supervision of callback processes, run in threads.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from contextlib import suppress
 import structlog
 from airflow._shared.timezones import timezone
 from airflow.executors.workloads import ExecuteCallback
+from sqlalchemy.exc import SQLAlchemyError
 
 from temporal_airflow_nb.tasks.attempt import TaskRunner
 from temporal_airflow_nb.tasks.deadlines import (
@@ -27,7 +31,7 @@ _CHECK_SECONDS_WITH_SCHEDULER = 2.0
 
 class DeadlineWatcher:
     """
-    Waits for the next deadline in the database, and runs the callbacks of deadlines that pass.
+    The loop that waits for the next deadline, and runs the callbacks of deadlines that have passed.
 
     All state is in the database: a worker that restarts finds the deadlines that passed meanwhile, and runs the
     callbacks again that were still running.
@@ -65,12 +69,18 @@ class DeadlineWatcher:
                         pause = min(pause, (next_deadline - timezone.utcnow()).total_seconds() + 0.01)
                 await self._run_callbacks()
             except Exception as error:
-                log.warning("Could not check the deadlines; trying again", error=repr(error))
+                # Nothing restarts this loop.
+                log.warning(
+                    "Could not check the deadlines; trying again",
+                    error=repr(error),
+                    exc_info=not isinstance(error, SQLAlchemyError),
+                )
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, pause))
             self._wake.clear()
 
     async def _run_callbacks(self) -> None:
+        # `start` has no effect on a trigger that runs. Nothing waits for its future: Airflow's code stores the outcome.
         for trigger_id in await asyncio.to_thread(list_callback_triggers):
             self.triggers.start(trigger_id)
         if self.has_scheduler:
@@ -85,4 +95,5 @@ class DeadlineWatcher:
         try:
             await asyncio.to_thread(run_callback, workload, self.runner.zygotes, self.runner.client)
         except Exception:
+            # Nothing awaits this task: its error would only be reported when the task is collected.
             log.exception("Could not run the callback of a deadline", callback=workload.display_name)

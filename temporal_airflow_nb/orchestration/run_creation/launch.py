@@ -1,4 +1,4 @@
-"""Creates runs for the gateway, starts queued runs, and assigns the started ones to Temporal.
+"""Create runs for the gateway, start queued runs, and assign the started ones to Temporal.
 
 It runs in the worker process or in a gateway process. Queued runs are started after each event that can free a place
 under ``max_active_runs``, and by a worker's loops. A transaction that starts runs holds the lock ``START_RUNS`` until
@@ -71,7 +71,7 @@ def create_run(
             raise DagNotFoundError(
                 f"There is no DAG {dag_id!r}.", hint="List the DAGs with `airflow dags list`.", dag_id=dag_id
             )
-        # The runs of a paused DAG stay queued.
+        # A user who starts a run wants it to run: the runs of a paused DAG stay queued.
         model.is_paused = False
         session.flush()
         now = timezone.utcnow()
@@ -101,7 +101,9 @@ def create_run(
                 session=session,
             )
         except DagNotFound:
-            raise DagNotFoundError(f"There is no DAG {dag_id!r}.", dag_id=dag_id) from None
+            raise DagNotFoundError(
+                f"There is no DAG {dag_id!r}.", hint="List the DAGs with `airflow dags list`.", dag_id=dag_id
+            ) from None
         except DagRunAlreadyExists:
             raise InvalidInputError(
                 f"DAG {dag_id!r} already has a run {run_id!r}.", hint="Choose another run id.", run_id=run_id
@@ -110,8 +112,10 @@ def create_run(
             raise InvalidConfError.of_params(dag_id, error) from None
         except ValueError as error:
             raise InvalidInputError(str(error), run_id=run_id) from None
+        # In the transaction that creates the run: no scheduler can start it before it is assigned.
         created: str = dag_run.run_id
         managed_runs.assign(dag_id, created, session, on_worker_lost=on_worker_lost)
+    # After the commit: it works in a transaction of its own, which must see the run.
     start_queued_runs()
     return created
 
@@ -123,10 +127,15 @@ def _has_run_at(dag_id: str, logical_date: datetime, session: Session) -> bool:
 
 def start_queued_runs() -> int:
     """
-    Start queued runs as far as ``max_active_runs`` allows, and assign them to Temporal; return their number.
+    Start queued runs as far as ``max_active_runs`` allows, and assign them to Temporal.
 
     It considers the runs that are managed, and the runs of DAGs that Temporal executes. A run that stays queued is
     considered again when another run ends.
+
+    Returns
+    -------
+    int
+        The number of started runs.
     """
     with transaction() as session:
         queued = session.execute(
@@ -135,6 +144,8 @@ def start_queued_runs() -> int:
                 or_(run_is_managed(DagRun), DagRun.dag_id.in_(_list_managed_dags(session))),
             )
         ).all()
+        # On PostgreSQL, calls with nothing to start don't wait for the lock. A candidate that another process starts
+        # meanwhile is no longer queued when Airflow's search runs below, under the lock.
         if not queued:
             return 0
         candidates = [row.id for row in queued]
@@ -167,10 +178,11 @@ def _list_managed_dags(session: Session) -> set[str]:
 @contextmanager
 def _without_fractions_of_seconds(candidates: list[int], session: Session) -> Iterator[None]:
     """
-    On SQLite, let runs that became due within the current second start now rather than in the next second.
+    On SQLite, let runs that became due within the current second start now.
 
     Airflow's ``get_queued_dag_runs_to_set_running`` compares ``run_after`` with SQL's ``now()``, which SQLite returns
-    without the fraction of the second. Inside the block, such runs have an earlier ``run_after``.
+    without the fraction of the second: it would start them in the next second. Inside the block, such runs have an
+    earlier ``run_after``. No other process sees it: it is restored before the commit, or rolled back after an error.
     """
     if session.get_bind().dialect.name != "sqlite":
         yield

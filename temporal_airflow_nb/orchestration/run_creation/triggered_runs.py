@@ -1,4 +1,7 @@
-"""Creates the runs that asset events ask for, and starts queued runs, for an Airflow without a scheduler."""
+"""Create the runs that asset events ask for, for an Airflow without a scheduler.
+
+The loop runs on the worker's event loop; each of its steps is a transaction in a thread.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.utils.state import DagRunState
 from sqlalchemy import event, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 
 from temporal_airflow_nb.orchestration.run_creation.launch import start_queued_runs
@@ -32,7 +36,7 @@ _CHECK_SECONDS = 30.0
 
 class TriggeredRunCreator:
     """
-    Creates the runs that asset events ask for, and starts queued runs.
+    The loop that creates the runs that asset events ask for, and starts queued runs.
 
     It checks the database after this process has committed an asset event or a change of a run, when a queued run
     becomes due, and every 30 seconds for the changes of other processes.
@@ -58,7 +62,12 @@ class TriggeredRunCreator:
                 if due is not None:
                     pause = min(pause, (due - timezone.utcnow()).total_seconds() + 0.01)
             except Exception as error:
-                log.warning("Could not create or start runs; trying again", error=repr(error))
+                # Nothing restarts this loop.
+                log.warning(
+                    "Could not create or start runs; trying again",
+                    error=repr(error),
+                    exc_info=not isinstance(error, SQLAlchemyError),
+                )
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), max(0.0, pause))
             self._wake.clear()
@@ -67,6 +76,7 @@ class TriggeredRunCreator:
 def _call_after_changes(wake: Callable[[], None]) -> None:
     """Call ``wake`` after each commit that may ask for a new run or free a place for one."""
 
+    # Called in the thread that flushes. A run that goes to running frees no place.
     def call_after_commit(_: Any, __: Any, changed: Any) -> None:
         if isinstance(changed, DagRun) and changed.state == DagRunState.RUNNING:
             return

@@ -1,4 +1,8 @@
-"""Creates the due runs of DAGs with a Temporal Schedule; Airflow's code decides which are due."""
+"""Create the due runs of DAGs with a Temporal Schedule; Airflow's code decides which are due.
+
+It runs in threads of the worker: in an activity that a Schedule starts, after the end of a run, and in the loop of
+``ScheduleSynchronizer``. Each transaction locks the DAG's row first.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ _GRACE = timedelta(seconds=2)
 
 def create_due_runs(dag_id: str) -> DueRuns:
     """
-    Create the due runs of a DAG, one by one, as far as ``max_active_runs`` allows, and start them.
+    Create and start the due runs of a DAG, as far as ``max_active_runs`` allows.
 
     Each run commits together with the DAG's next date, under a lock on the DAG's row: however often this is called, and
     from however many processes, a run is created once.
@@ -52,11 +56,13 @@ def create_due_runs(dag_id: str) -> DueRuns:
                 break
             scheduler()._create_dag_runs([model], session)
             session.flush()
+            # Without this check, the loop would try the same run without end.
             if model.next_dagrun_create_after == due:
                 # Airflow couldn't create it, and has logged the reason.
                 due_in = None
                 break
             created += 1
+    # After the commits: another transaction, with the lock START_RUNS, which precedes the locks on rows.
     if created:
         start_queued_runs()
     return DueRuns(created, due_in)
@@ -72,7 +78,7 @@ def _may_create(model: DagModel, session: Session) -> bool:
 
 
 def _skip_missed_runs(model: DagModel, session: Session) -> None:
-    """Without catchup, move on to the latest run that is due, as Airflow's DAG processor does."""
+    """Without catchup, skip to the latest run that is due, as Airflow's DAG processor does."""
     due = model.next_dagrun_create_after
     if due is None or due > timezone.utcnow() - _PARSING_INTERVAL:
         return
@@ -83,7 +89,10 @@ def _skip_missed_runs(model: DagModel, session: Session) -> None:
 
 
 def list_overdue_dags() -> list[str]:
-    """Return the DAGs with a due run that no Schedule created: it was missed, or ``max_active_runs`` delayed it."""
+    """Return the DAGs with a due run that no Schedule has created.
+
+    The Schedule has missed it, or ``max_active_runs`` has delayed it.
+    """
     active = (
         select(func.count())
         .select_from(DagRun)

@@ -1,4 +1,7 @@
-"""The table of time schedules: the DAGs that have a Temporal Schedule, and the reasons why others have none."""
+"""The table of schedules: the DAGs that have a Temporal Schedule, and why others have none.
+
+Workers write it (``synchronizer.py``). Airflow's scheduler reads it in its query for due DAGs.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class ScheduleRecord(NamedTuple):
 
 
 def select_native_dag_ids() -> Select[tuple[str]]:
-    """Return the ids of the DAGs whose runs a Temporal Schedule creates, as a subquery for ``IN``."""
+    """Return a subquery of the ids of the DAGs whose runs a Temporal Schedule creates."""
     return select(schedules.c.dag_id).where(schedules.c.reason.is_(None))
 
 
@@ -52,7 +55,7 @@ def list_unscheduled(session: Session) -> list[tuple[str, str]]:
 
 
 def describe(session: Session) -> str:
-    """Return the text of the ``doctor`` commands: the number of Temporal Schedules, and the DAGs without one."""
+    """Return the number of Temporal Schedules and the DAGs without one, as text for ``doctor``."""
     native = session.scalars(select(func.count()).select_from(select_native_dag_ids().subquery())).one()
     others = list_unscheduled(session)
     if not native and not others:

@@ -1,4 +1,4 @@
-"""Maintains a Temporal Schedule for each managed DAG whose timetable Temporal can express.
+"""Maintain a Temporal Schedule for each managed DAG whose timetable Temporal can express.
 
 It runs on the event loop of each worker that executes workflows, with queries in threads. Workers don't exclude each
 other: every step is idempotent, and a later cycle of any worker corrects what a late step of another one did.
@@ -21,6 +21,7 @@ from airflow._shared.timezones import timezone
 from airflow.models.dag import DagModel
 from airflow.models.serialized_dag import SerializedDagModel
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import (
     Client,
     Schedule,
@@ -70,6 +71,8 @@ _MAX_CORRECTIONS = 4
 _EXECUTION_TIMEOUT = timedelta(days=1)
 _CATCHUP_WINDOW = timedelta(days=365)
 _NO_CATCHUP_WINDOW = timedelta(minutes=1)
+# Errors while the database or Temporal can't be reached; the loops log any other error with its traceback.
+_OUTAGE = (SQLAlchemyError, RPCError)
 # The key of the memo that marks a Schedule as one of this installation: others in the namespace are left unchanged.
 _TASK_QUEUE = "task_queue"
 
@@ -81,7 +84,7 @@ class _TimeSchedule(NamedTuple):
 
 @dataclass
 class _Target:
-    """The state to establish for a DAG: a schedule, or the reason why it has none."""
+    """The state to establish for a DAG: its schedule, or why it has none."""
 
     fingerprint: str
     reason: str | None = None
@@ -91,7 +94,7 @@ class _Target:
 
 class ScheduleSynchronizer:
     """
-    Creates, changes, pauses and deletes Temporal Schedules as DAGs change in Airflow's database.
+    The loop that creates, changes, pauses and deletes Temporal Schedules as DAGs change in the database.
 
     The table of schedules has the fingerprint of what was last established for each DAG, so that a cycle without
     changes costs two queries. It also creates overdue runs, which no Schedule has created.
@@ -116,7 +119,13 @@ class ScheduleSynchronizer:
                 try:
                     await step()
                 except Exception as error:
-                    log.warning("Could not synchronize schedules; trying again", error=repr(error))
+                    # Nothing restarts this loop. Each step has a handler of its own: while Temporal can't be reached,
+                    # overdue runs are still created.
+                    log.warning(
+                        "Could not synchronize schedules; trying again",
+                        error=repr(error),
+                        exc_info=not isinstance(error, _OUTAGE),
+                    )
             await asyncio.sleep(_CYCLE_SECONDS)
 
     async def create_overdue(self) -> None:
@@ -125,7 +134,7 @@ class ScheduleSynchronizer:
             await asyncio.to_thread(create_due_runs, dag_id)
 
     async def sync_once(self) -> None:
-        """Compare the DAGs in the database with the table of schedules once, and establish what differs."""
+        """Compare the DAGs with the table of schedules once, and establish what differs."""
         targets, known = await asyncio.to_thread(self._read_targets)
         changed = [
             (dag_id, target, known.get(dag_id))
@@ -150,7 +159,12 @@ class ScheduleSynchronizer:
                     return
                 await _call_for_each(known.values(), self._remove)
             except Exception as error:
-                log.warning("Could not delete schedules; trying again", error=repr(error))
+                # Nothing calls this again while the worker runs.
+                log.warning(
+                    "Could not delete schedules; trying again",
+                    error=repr(error),
+                    exc_info=not isinstance(error, _OUTAGE),
+                )
             await asyncio.sleep(_CYCLE_SECONDS)
 
     def _read_targets(self) -> tuple[dict[str, _Target], dict[str, ScheduleRecord]]:
@@ -220,6 +234,8 @@ class ScheduleSynchronizer:
 
     async def _establish(self, dag_id: str, target: _Target, known: ScheduleRecord | None) -> None:
         """Establish the target in Temporal first, then in the table."""
+        # In this order: from the record on, Airflow's scheduler skips the DAG. A worker that dies in between leaves a
+        # Schedule that creates nothing, and the next cycle goes on with it.
         reason = target.reason
         if target.schedule is not None and target.timetable is not None:
             try:
@@ -228,6 +244,7 @@ class ScheduleSynchronizer:
                 reason = str(error)
         record = ScheduleRecord(dag_id, self.prefix + dag_id, target.fingerprint, reason)
         await asyncio.to_thread(_save_record, record)
+        # A Schedule is deleted after the record: while it exists beside the record, it creates nothing.
         if reason is not None:
             log.info("Airflow's scheduler creates the runs of a DAG", dag_id=dag_id, reason=reason)
             await self._delete(record.schedule_id)
@@ -284,6 +301,7 @@ class ScheduleSynchronizer:
                     f"the Temporal Schedule {schedule_id!r} belongs to another installation (task queue {owner!r});"
                     " set TEMPORAL_SCHEDULE_ID_PREFIX to another prefix"
                 ) from None
+            # Whatever a user changed in the Schedule is overwritten: Airflow is where a DAG is changed and paused.
             await handle.update(lambda _: ScheduleUpdate(schedule))
 
     async def _remove(self, record: ScheduleRecord) -> None:
@@ -386,7 +404,7 @@ def _note(timetable: Timetable, spec: ScheduleSpec) -> str:
 
 
 async def _call_for_each(items: Iterable[T], call: Callable[[T], Awaitable[None]]) -> None:
-    """Call a function with each item, some at a time; log failures, which the next cycle repeats."""
+    """Call a function with each item, some at a time; log failures, for the next cycle to repeat."""
     limit = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
 
     async def call_limited(item: T) -> None:
@@ -395,7 +413,11 @@ async def _call_for_each(items: Iterable[T], call: Callable[[T], Awaitable[None]
 
     for result in await asyncio.gather(*(call_limited(item) for item in items), return_exceptions=True):
         if isinstance(result, Exception):
-            log.warning("Could not synchronize a schedule; trying again", error=repr(result))
+            log.warning(
+                "Could not synchronize a schedule; trying again",
+                error=repr(result),
+                exc_info=None if isinstance(result, _OUTAGE) else result,
+            )
 
 
 def _read_records() -> dict[str, ScheduleRecord]:

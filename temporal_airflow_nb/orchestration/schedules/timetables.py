@@ -2,6 +2,9 @@
 
 A Schedule only starts a check; Airflow decides which runs are due then. A fire too many therefore creates nothing, and
 the spec may be wider than the timetable, for example for the last day of a month; but it must not leave a time out.
+
+The worker calls it, through ``synchronizer.py`` and ``verification.py``. It has no state and asks neither the database
+nor Temporal. The fields of Airflow's timetables that it reads are private; the contract test checks that they exist.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ class _DayFields(TypedDict, total=False):
 
 
 def is_time_based(timetable: Timetable) -> bool:
-    """Return whether a timetable creates runs by time, rather than only by asset events or by hand."""
+    """Return whether a timetable creates runs by time, not only by asset events or by hand."""
     by_assets = isinstance(timetable, AssetTriggeredTimetable) and not isinstance(
         timetable, AssetOrTimeSchedule
     )
@@ -78,7 +81,7 @@ def is_time_based(timetable: Timetable) -> bool:
 
 
 class NotExpressibleError(Exception):
-    """A timetable that no Temporal Schedule can express; its text is the reason, part of a sentence."""
+    """A timetable that no Temporal Schedule can express; its text is the reason."""
 
 
 def build_spec(timetable: Timetable, restriction: TimeRestriction, next_due: datetime | None) -> ScheduleSpec:
@@ -167,11 +170,13 @@ def _airflow_errors_as_reasons() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Timetables and croniter raise errors of several types for dates that don't exist. The doctor shows the reason,
+        # and Airflow's scheduler remains responsible for the DAG.
         raise NotExpressibleError(f"Airflow has no times for it: {error}") from error
 
 
 def fire_once(moments: Iterable[datetime]) -> list[ScheduleIntervalSpec]:
-    """Return intervals that each fire at one of ``moments``: so long that they fire once in decades."""
+    """Return intervals that each fire at one of ``moments``, and then not for decades."""
     return [
         ScheduleIntervalSpec(_DECADES, timedelta(seconds=int(moment.timestamp())) % _DECADES)
         for moment in moments

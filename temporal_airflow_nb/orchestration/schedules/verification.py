@@ -1,4 +1,4 @@
-"""Checks that a Temporal Schedule fires whenever Airflow has a run to create.
+"""Check that a Temporal Schedule fires whenever Airflow has a run to create.
 
 Temporal's server lists the times at which an existing schedule fires; they are compared with the times that Airflow's
 timetable computes, near now and around each change of the clock within a year.
@@ -33,7 +33,7 @@ async def find_missing_times(
     client: Client, schedule_id: str, spec: ScheduleSpec, timetable: Timetable
 ) -> list[ScheduleIntervalSpec]:
     """
-    Return what to add to an existing schedule, so that it fires for each run of the coming year.
+    Return the times to add to a schedule so that it fires for each run of the coming year.
 
     Airflow and Temporal differ where clocks change. For a local time that is skipped, Airflow creates the run an hour
     later, and Temporal doesn't fire. In an hour that occurs twice, Temporal leaves out some times east of Greenwich.
@@ -43,6 +43,7 @@ async def find_missing_times(
     NotExpressibleError
         The schedule leaves out times that a change of the clock doesn't explain.
     """
+    # Intervals have no time zone, so that no change of the clock affects them.
     if spec.intervals:
         return []
     begin = datetime.now(timezone.utc)
@@ -51,6 +52,7 @@ async def find_missing_times(
     zone = spec.time_zone_name or "UTC"
     missing: set[datetime] = set()
     for since, until, limit in [(begin, begin + _AHEAD, _COMPARED), *_periods_around_changes(zone, begin)]:
+        # In a thread: Airflow computes up to 300 times, which would block the worker's event loop.
         wanted = await asyncio.to_thread(_list_due_times, timetable, since, until, spec.end_at, limit)
         if not wanted:
             continue
@@ -103,7 +105,7 @@ def _periods_around_changes(zone: str, begin: datetime) -> Iterator[tuple[dateti
 
 @lru_cache(maxsize=64)
 def _list_offset_changes(name: str, day: int) -> list[datetime]:
-    """Return the hours in which the clocks of a zone change, within 400 days from a day."""
+    """Return the hours in which the clocks of a zone change, in the 400 days after a day."""
     zone = ZoneInfo(name)
     begin = datetime.fromordinal(day).replace(tzinfo=timezone.utc)
     found = []

@@ -1,4 +1,8 @@
-"""The workflow that a Temporal Schedule starts, to create the due runs of a DAG."""
+"""The workflow that a Temporal Schedule starts, to create the due runs of a DAG.
+
+It runs in the worker that serves the default queue, and is replayed after the loss of a worker: it uses only Temporal's
+clock and timers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Airflow's queues: the number of tasks that wait in each, and the queues that no worker serves."""
+"""Airflow's queues: how many tasks wait in each, and which of them no worker serves.
+
+The functions that query the database run in threads of the worker, those that ask Temporal on its event loop.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from temporalio.client import Client
 from temporal_airflow_nb.config.environment import task_queue, task_queue_of
 from temporal_airflow_nb.tasks.database import reading
 
+# Filled while the worker starts, and never changed after that, so that threads read it without a lock.
 _listeners: list[Callable[[str], object]] = []
 
 
@@ -26,7 +30,7 @@ def default_queue() -> str:
 
 
 def add_listener(listener: Callable[[str], object]) -> None:
-    """Call ``listener``, in the thread of a pass, with each queue that the pass sends tasks to."""
+    """Call ``listener`` with each queue that a pass sends tasks to, in the thread of the pass."""
     _listeners.append(listener)
 
 

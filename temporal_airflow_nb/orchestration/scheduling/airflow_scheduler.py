@@ -1,4 +1,4 @@
-"""Airflow's scheduler used as a library: its decisions without its loop, its executors and its job.
+"""Airflow's scheduler used as a library, without its loop, its executors and its job.
 
 Its methods are private parts of Airflow. The worker calls them so that a run is scheduled, started and finished exactly
 as by the installed Airflow; their signatures are checked in ``tests/compatibility/test_airflow_contract.py``.
@@ -16,7 +16,7 @@ from temporal_airflow_nb.tasks.dags import dag_bag
 
 
 class _UnlimitedExecutor:
-    """The executor that the scheduler asks for free slots; it always has some. Tasks really go to Temporal."""
+    """The executor that the scheduler asks for free slots, and that always has some: tasks go to Temporal."""
 
     name = None
     team_name = None
@@ -44,6 +44,7 @@ class DecidingScheduler(SchedulerJobRunner):  # type: ignore[misc]
         return self.executor
 
 
+# Two threads that call it first at the same time may make two schedulers. That does no harm: they have no state.
 @lru_cache(maxsize=1)
 def scheduler() -> DecidingScheduler:
     """Return this process's scheduler."""

@@ -25,7 +25,8 @@ def get_structure(dag: SerializedDAG) -> Edges:
     Callers must not change the result. ``nodes`` lists a group before its members, and the members of a group together;
     ``edges`` are ``[upstream task_id, downstream task_id]``.
     """
-    # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to.
+    # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to. Threads share the
+    # object without a lock; at worst, two of them build the same value.
     structure: Edges | None = getattr(dag, "_temporal_airflow_structure", None)
     if structure is None:
         groups = dag.task_group.get_task_group_dict()
@@ -39,6 +40,7 @@ def get_structure(dag: SerializedDAG) -> Edges:
 
 
 def _list_members(group: Any, parent: str | None, mapped: bool, groups: Any) -> Iterator[Node]:
+    # Private part of Airflow's API server: it sorts as `[api] grid_view_sorting_order` says, like Airflow's own grid.
     for child in get_task_group_children_getter()(group, groups):
         if not isinstance(child, SerializedTaskGroup):
             yield _task_node(child, parent, mapped)

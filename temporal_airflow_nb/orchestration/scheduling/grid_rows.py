@@ -69,14 +69,14 @@ def encode_row(row: Any) -> list[Any]:
 
 
 def drop_times_if_large(rows: list[list[Any]]) -> list[list[Any]]:
-    """Return the rows, without their times if they would be too large for the result of a pass."""
+    """Return the rows, without their times if these make them too large for the result of a pass."""
     if len(rows) <= _SMALL_ROW_COUNT or len(json.dumps(rows)) <= _MAX_SIZE_WITH_TIMES:
         return rows
     return [row[:_SHORT_ROW] for row in rows]
 
 
 def pack_changed_rows(dag_run: DagRun, known: Iterable[Any], session: Session) -> str:
-    """Return, packed, the rows of a run that differ from those that the workflow knows; empty if too large."""
+    """Return, packed, the rows that differ from those that the workflow knows; empty if too large."""
     states = {(task_id, map_index): (state, tries) for task_id, map_index, state, tries in known}
     query = select(*COLUMNS).where(TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id)
     rows = [
@@ -128,7 +128,7 @@ def pack_structure(dag: SerializedDAG) -> str | None:
 
 
 def run_facts(dag_run: DagRun, session: Session) -> dict[str, str | float | None]:
-    """Return what the grid shows of a run besides its state; times in seconds since the epoch."""
+    """Return the type, times and DAG version of a run; times in seconds since the epoch."""
     created_by = DagVersion.id == dag_run.created_dag_version_id
     of_dag = DagVersion.dag_id == dag_run.dag_id
     own, newest = session.execute(

@@ -1,4 +1,6 @@
-"""Notifies later runs whose tasks wait for tasks of this run: ``depends_on_past`` and ``wait_for_downstream``.
+"""Notify later runs whose tasks wait for tasks of this run.
+
+They do so if they have ``depends_on_past`` or ``wait_for_downstream``.
 
 A pass calls it in its own transaction; the messages to the other runs go through the outbox.
 """
@@ -26,7 +28,7 @@ SATISFYING_STATES = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 
 
 def wake_later_runs(dag_run: DagRun, dag: SerializedDAG, ended: Collection[str], session: Session) -> None:
-    """Wake later runs for the tasks that may start now that instances of the tasks ``ended`` have succeeded."""
+    """Wake later runs for the tasks that may start now that the tasks ``ended`` have succeeded."""
     next_run_dependents = get_graph(dag).next_run_dependents
     tasks = {task_id for task_id in ended if task_id in next_run_dependents}
     if not tasks:

@@ -1,8 +1,8 @@
-"""Assigns free slots of pools to waiting tasks, across all runs, with Airflow's critical section.
+"""Assign free slots of pools to waiting tasks of all runs, with Airflow's critical section.
 
-It runs in the worker, in a pass's transaction or in one of its own. A transaction that moves a task from SCHEDULED to
-QUEUED holds the lock ``ASSIGN_SLOTS`` until its commit: otherwise two transactions could both count the same slot as
-free. Airflow's schedulers take the same lock for their own tasks.
+It runs in threads of the worker, in a pass's transaction or in one of its own. A transaction that moves a task from
+SCHEDULED to QUEUED holds the lock ``ASSIGN_SLOTS`` until its commit: otherwise two transactions could both count the
+same slot as free. Airflow's schedulers take the same lock for their own tasks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from airflow.models.taskinstance import TaskInstance as TI
 from airflow.ti_deps.dependencies_states import EXECUTION_STATES
 from airflow.utils.state import DagRunState, TaskInstanceState
 from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from temporal_airflow_nb.orchestration.outbox import outbox, rollout
 from temporal_airflow_nb.orchestration.outbox.locks import DatabaseLock, acquire
@@ -79,6 +80,7 @@ def queue_tasks(dag_run: DagRun, session: Session, *, has_freed_slots: bool) -> 
             .execution_options(synchronize_session=False)
         )
     elif scheduled or (others_wait and has_freed_slots):
+        # Again, for a run that needs no slot itself. A lock that the transaction has is granted at once.
         acquire(session, DatabaseLock.ASSIGN_SLOTS)
         _assign_slots(session, besides=dag_run)
 
@@ -99,7 +101,8 @@ def _assign_slots(session: Session, besides: DagRun | None = None) -> None:
     full_pools = [pool for pool, slots in free.items() if slots <= 0]
     max_tasks = min(_MAX_TASKS_AT_ONCE, sum(slots for slots in free.values() if slots > 0))
     # The search of Airflow's critical section sees only tasks of managed runs, and only pools in which this worker may
-    # take slots. It counts running tasks with other queries, which the restriction leaves unchanged.
+    # take slots. It counts running tasks with other queries, which the restriction leaves unchanged. It skips rows that
+    # other transactions have locked, and so never waits for the pass of another run.
     with restrict_queries(
         TI.__tablename__, lambda entity: and_(run_is_managed(entity), entity.pool.not_in(full_pools))
     ):
@@ -125,7 +128,7 @@ def _waits_for_slot() -> ColumnElement[bool]:
 
 
 def _has_free_slots_for(dag_run: DagRun, scheduled: Sequence[Any], session: Session) -> bool:
-    """Return whether all of ``scheduled`` fit into pools and limits, so that Airflow's search isn't needed."""
+    """Return whether all of ``scheduled`` fit into pools and limits, without Airflow's search."""
     model = session.get(DagModel, dag_run.dag_id)
     if model is None or model.is_paused or model.has_task_concurrency_limits or scheduler()._multi_team:
         return False
@@ -178,7 +181,7 @@ def _count_free_slots(session: Session) -> dict[str, float]:
 
 class SlotWatcher:
     """
-    Assigns slots that became free without the end of a managed task.
+    The loop that assigns slots that became free without the end of a managed task.
 
     A user made a pool larger, raised a limit, unpaused a DAG or ended a run; or a task of an unmanaged run has ended.
     It costs one indexed query per second, however many runs wait, and Airflow's critical section only while tasks wait.
@@ -190,5 +193,10 @@ class SlotWatcher:
             try:
                 await asyncio.to_thread(assign_free_slots)
             except Exception as error:
-                log.warning("Could not assign slots; trying again", error=repr(error))
+                # Nothing restarts this loop. SQLAlchemyError includes the refusal of a lock on a pool, which is normal.
+                log.warning(
+                    "Could not assign slots; trying again",
+                    error=repr(error),
+                    exc_info=not isinstance(error, SQLAlchemyError),
+                )
             await asyncio.sleep(_CHECK_SECONDS)

@@ -1,4 +1,4 @@
-"""One scheduling pass over one run: Airflow's decisions about the task instances that a change can affect.
+"""One scheduling pass over one run: Airflow decides about the task instances that a change can affect.
 
 Airflow's own scheduler evaluates every unfinished task instance of a run each time. A pass gives
 ``DagRun._get_ready_tis`` only the candidates, found along the edges of :class:`TaskGraph`, so that the cost of a
@@ -107,6 +107,7 @@ class SchedulingPass:
         result = PassResult()
         self._includes_all = request.resync
         if request.resync:
+            # Orphans and timeouts first: both change states that the evaluation reads.
             self._requeue_orphans(request)
             self._resume_timed_out([])
             self._propagate(self._evaluate(self._load_decidable()))
@@ -119,7 +120,8 @@ class SchedulingPass:
                 self._propagate(
                     self._evaluate(self._load(and_(TI.task_id.in_(request.look), _is_none_or_in(_RUNNABLE))))
                 )
-        # After every decision: it queues the tasks that these have scheduled.
+        # After every decision: it queues the tasks that these have scheduled. And late, because other passes and
+        # schedulers wait for its lock until the commit.
         pool_slots.queue_tasks(self.dag_run, self.session, has_freed_slots=bool(request.finished))
         self._notify_later_runs()
         self._collect(request, result)
@@ -138,7 +140,7 @@ class SchedulingPass:
             )
 
     def _load_decidable(self) -> list[TI]:
-        """Return the task instances that may be decided: without dependencies, or with one that has ended."""
+        """Return the task instances that Airflow may decide: no dependency, or one that has ended."""
         ended = set(
             self.session.scalars(
                 select(TI.task_id).where(self._of_run, TI.state.in_(State.finished)).distinct()
@@ -154,10 +156,11 @@ class SchedulingPass:
         return self._load(and_(TI.task_id.in_(wanted), _is_none_or_in(_RUNNABLE)))
 
     def _read_events(self, request: PassInput) -> tuple[list[_EndedInstances], list[TI]]:
-        """Read the task instances that the workflow names; return the ended ones, and those that may be due."""
+        """Read the task instances of the request; return the ended ones, and those that may be due."""
         if request.due:
             self._resume_timed_out(request.due)
         rows = self._rows(self._any_of([*request.finished, *request.due]))
+        # Recorded even if unchanged: the workflow has marked them as running itself, without the real times.
         for row in rows:
             self._record(row)
         finished = [row for row in rows if row.state in State.finished]
@@ -171,12 +174,13 @@ class SchedulingPass:
         return _group_by_task(finished), self._load(self._any_of(due)) if due else []
 
     def _resume_timed_out(self, due: Iterable[Key]) -> None:
-        """Let Airflow resume tasks that have waited too long for their trigger or for an answer."""
+        """Let Airflow resume tasks whose trigger or human answer is overdue."""
         late = [TI.state.in_(_SUSPENDED), TI.trigger_timeout < timezone.utcnow()]
         if due:
             late.append(self._any_of(due))
         states = set(self.session.scalars(select(TI.state).where(self._of_run, *late).distinct()))
-        # Airflow's functions resume the late tasks of every run, so they are called only if this run has one.
+        # Airflow's functions resume the late tasks of every run, so they are called only if this run has one. On
+        # PostgreSQL their updates may deadlock with the pass of another run: the workflow then repeats this pass.
         if TaskInstanceState.DEFERRED in states:
             scheduler().check_trigger_timeouts(session=self.session)
         if TaskInstanceState.AWAITING_INPUT in states:
@@ -184,7 +188,7 @@ class SchedulingPass:
         self.session.flush()
 
     def _skipped_by(self, rows: list[Any]) -> list[Any]:
-        """Return the task instances that the tasks of ``rows`` have skipped, such as the other tasks of a branch."""
+        """Return the task instances that ended tasks have skipped, such as the other tasks of a branch."""
         ended = {row.task_id for row in rows if row.state == TaskInstanceState.SUCCESS}
         if not ended:
             return []
@@ -208,7 +212,7 @@ class SchedulingPass:
         return skipped
 
     def _propagate(self, ended: list[_EndedInstances]) -> None:
-        """Evaluate the tasks that ended ones affect, then those that these affect, until none ends any more."""
+        """Evaluate the tasks that ended ones affect, then those that these affect, and so on."""
         while ended:
             ended = self._evaluate(self._load_candidates(ended))
 
@@ -250,6 +254,7 @@ class SchedulingPass:
         found = []
         for ti in tis:
             if ti.task_id in known:
+                # Airflow's dependency checks read both attributes; a loaded row has no task, and would load the run.
                 ti.task = known[ti.task_id]
                 ti.dag_run = self.dag_run
                 found.append(ti)
@@ -271,6 +276,8 @@ class SchedulingPass:
             if dependencies
             else []
         )
+        # Private part of Airflow. Besides returning the ready ones, it expands mapped tasks and sets tasks to skipped
+        # or upstream_failed: some of it in objects, which the flush writes, some in statements.
         ready, _, _ = self.dag_run._get_ready_tis(candidates, finished, session=self.session)
         self.session.flush()
         if ready and self._dag_is_inactive:
@@ -279,6 +286,7 @@ class SchedulingPass:
             self.dag_run.schedule_tis(ready, session=self.session)
             self.session.flush()
         self.session.expire_all()
+        # Every instance of the tasks, not only the candidates: an expansion has added some.
         ended = []
         for row in self._rows(TI.task_id.in_(sorted(task_ids))):
             if row.state != before.get((row.task_id, row.map_index), "not seen before"):
@@ -289,7 +297,7 @@ class SchedulingPass:
         return _group_by_task(ended)
 
     def _request_wake_when_active(self) -> None:
-        """Leave a message in the outbox that the run gets when its DAG is active again."""
+        """Write a message that the run gets when its DAG is active again."""
         run = (self.dag_run.dag_id, self.dag_run.run_id)
         if not outbox.is_pending(*run, outbox.UNPAUSED, self.session):
             outbox.notify(*run, outbox.UNPAUSED, self.session)
@@ -316,11 +324,12 @@ class SchedulingPass:
         self._changed[row.task_id, row.map_index] = encode_row(row)
 
     def _record_differences(self, request: PassInput) -> None:
-        """Record the task instances whose state or try number differs from what the workflow knows."""
+        """Record the task instances whose state or try number the workflow doesn't know."""
         known = {(task_id, map_index): (state, tries) for task_id, map_index, state, tries in request.known}
         in_flight = set(request.in_flight)
         for row in self._rows(true()):
             key = (row.task_id, row.map_index)
+            # The workflow shows it as running already; the end of its activity reports its times.
             if key in in_flight and row.state in EXECUTION_STATES:
                 continue
             state = None if row.state is None else str(row.state)
@@ -328,8 +337,9 @@ class SchedulingPass:
                 self._record(row)
 
     def _collect(self, request: PassInput, result: PassResult) -> None:
-        """Read from the resulting state what the workflow has to start, to wait for and to stop."""
+        """Add to the result what the workflow has to start, to wait for and to stop."""
         in_flight = set(request.in_flight)
+        # From the database rather than from this pass: the pass of another run, or `SlotWatcher`, may have queued them.
         # Tasks that the workers can't run at once wait in the order in which the workflow starts them.
         for row in self._rows(TI.state == TaskInstanceState.QUEUED, -TI.priority_weight, TI.map_index):
             if (row.task_id, row.map_index) not in in_flight:
@@ -362,7 +372,7 @@ class SchedulingPass:
         )
 
     def _triggers(self) -> list[Any]:
-        """Return the triggers of the task instances that this pass saw defer, or of all deferred ones."""
+        """Return the triggers of newly deferred task instances; on a resync, of all deferred ones."""
         where = TI.state == TaskInstanceState.DEFERRED
         if not self._includes_all:
             keys = [
@@ -378,7 +388,7 @@ class SchedulingPass:
         return triggers
 
     def _timers(self, request: PassInput) -> list[Timer]:
-        """Return when the waiting task instances are due: of those in this pass, or on a resync of all."""
+        """Return the times at which waiting task instances are due; on a resync, of all of them."""
         where = TI.state.in_((*_RUNNABLE, *_SUSPENDED))
         if not request.resync:
             where = and_(where, self._any_of({*request.finished, *request.due, *self._changed}))

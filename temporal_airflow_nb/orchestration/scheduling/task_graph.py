@@ -1,4 +1,8 @@
-"""The tasks that a change of one task can affect. Built once per version of a DAG."""
+"""The tasks that a change of one task can affect, built once per version of a DAG.
+
+A pass evaluates no other task: without an edge that is needed, a task starts late; an edge too many only costs time.
+The edges are those that Airflow's ``TriggerRuleDep`` and its expansion of mapped tasks use.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +76,10 @@ class TaskGraph:
         self._groups = {task_id: _mapped_group(task) for task_id, task in tasks.items()}
 
     def waits_for(self, task_id: str) -> list[str]:
-        """Return the upstream tasks, last first, that must all end before the success of one matters to ``task_id``."""
+        """Return the upstream tasks, last first, of a task whose trigger rule needs all of them.
+
+        While one of them is unfinished, the success of another changes nothing for ``task_id``.
+        """
         return self._joins.get(task_id, [])
 
     def same_instance(self, changed: str, concerned: str) -> bool:
@@ -83,7 +90,8 @@ class TaskGraph:
 
 def get_graph(dag: SerializedDAG) -> TaskGraph:
     """Return the graph of ``dag``, built at the first call for this version."""
-    # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to.
+    # Kept on the DAG object: it lives as long as the cached version of the DAG that it belongs to. Threads share the
+    # object without a lock; at worst, two of them build the same graph.
     graph: TaskGraph | None = getattr(dag, "_temporal_airflow_graph", None)
     if graph is None:
         graph = TaskGraph(dag)
@@ -133,6 +141,7 @@ def _waits_for_all(task: _Task, tasks: Mapping[str, _Task]) -> bool:
 
 
 def _mapped_group(task: _Task) -> str | None:
-    """Return the only mapped group around a task; None without one, with nested ones, and for a mapped task."""
+    """Return the mapped group around a task; None without one, with nested ones, and for a mapped task."""
+    # Only with a single group do the map indexes of its tasks correspond.
     groups = list(task.iter_mapped_task_groups())
     return groups[0].group_id if len(groups) == 1 and not is_mapped(task) else None

@@ -1,6 +1,7 @@
-"""Calls of the activities from the workflow: timeouts, retries, and what follows when a worker is lost.
+"""Calls of the activities from the workflow, with their timeouts and retries.
 
-Only workflow code calls it. A replay compares the names and ids of activities, and their order, with the history.
+Only workflow code calls it. A replay compares the names and ids of activities, and their order, with the history. The
+activities are named by texts, so that the workflow doesn't import Airflow.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from temporal_airflow_nb.orchestration.workflow.models import (
 
 _MAX_RERUNS = 3
 _LONGEST_TRY = timedelta(days=365)
+# After this time without a heartbeat, Temporal gives a worker up as lost. Tries send one every two seconds.
 _HEARTBEAT = timedelta(seconds=10)
 _HEARTBEAT_PER_TRIGGER = timedelta(milliseconds=50)
 _ACTIVITY_ID = re.compile(
     r"(?P<task_id>.+?)(\[(?P<map_index>\d+)\])?\.(try(?P<try_number>\d+)|trigger\d+)\.[0-9a-f]+"
 )
+# For unexpected errors. An unavailable database is none: `run_transaction` waits for it.
 _PASS_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5)
 
 
@@ -51,12 +54,13 @@ def start_try(run: RunRef, task: TaskTry, on_worker_lost: str) -> workflow.Activ
             maximum_interval=timedelta(seconds=5),
             maximum_attempts=1 + reruns,
         ),
+        # The task's process is still running until the activity has ended: the run must not end before.
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
 
 
 def start_trigger(run: RunRef, key: Key, trigger_id: int, others: int) -> workflow.ActivityHandle[Any]:
-    """Start the trigger of a task; ``others`` is the number of triggers that the run already waits for."""
+    """Start the trigger of a task, beside ``others`` that the run waits for already."""
     label = _label(key)
     return workflow.start_activity(
         "run_trigger",
@@ -88,7 +92,7 @@ async def run_callbacks(run: RunRef) -> None:
 
 
 async def run_transaction(name: str, argument: Any, result_type: Any) -> Any:
-    """Run a short transaction as a local activity; while the database is unavailable, wait and try again."""
+    """Run a short transaction as a local activity; repeat it while the database is unavailable."""
     delay = 0.5
     while True:
         try:
@@ -102,6 +106,7 @@ async def run_transaction(name: str, argument: Any, result_type: Any) -> Any:
         except ActivityError as error:
             cause = error.cause
             is_unavailable = isinstance(cause, ApplicationError) and cause.type == DATABASE_UNAVAILABLE
+            # After a timeout, the transaction may still be running, or may have committed: it can be repeated.
             if not is_unavailable and not isinstance(cause, TemporalTimeoutError):
                 raise
         await workflow.sleep(delay, summary="waits for Airflow's database")
@@ -119,7 +124,7 @@ def describe_failure(error: ActivityError) -> str:
 
 
 def parse_activity_id(activity_id: str) -> tuple[str, int, int | None] | None:
-    """Return task id, map index and try number of an activity; for a trigger, no try number.
+    """Return the task id, map index and try number of an activity; a trigger has no try number.
 
     >>> parse_activity_id("load[3].try2.0d9c1f"), parse_activity_id("load.trigger7.0d9c1f"), parse_activity_id("1")
     (('load', 3, 2), ('load', -1, None), None)

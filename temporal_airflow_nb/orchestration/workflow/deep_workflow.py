@@ -1,4 +1,4 @@
-"""The workflow that executes a DAG run on the basis of Airflow's database.
+"""The workflow that executes a DAG run, with Airflow's database as its source of truth.
 
 It takes no decisions: each scheduling pass is a local activity in which Airflow decides, and the workflow starts, waits
 for and stops what the pass returned. One pass runs at a time; tasks that end meanwhile go to the next pass.
@@ -8,6 +8,9 @@ only at ``await``, so that its fields need no lock. It may use neither clocks no
 after the loss of a worker it is replayed from its history, and must issue the same commands in the same order.
 Callbacks of activities (``_ended``, ``_trigger_ended``), timers and signals only note what happened; ``_step`` acts on
 it.
+
+Workflows that are open when the package is updated are replayed with the new code: a change of the order or the names
+of commands (activities, timers, search attributes) fails them.
 """
 
 from __future__ import annotations
@@ -64,6 +67,7 @@ STATE = SearchAttributeKey.for_keyword("AirflowState")
 # While nothing is in progress, the run is evaluated again after this time, then after twice as long, and so on.
 _FIRST_IDLE_WAIT = timedelta(seconds=15)
 _MAX_IDLE_WAIT = timedelta(minutes=10)
+# A margin below the server's limit of 2,000, at which it would refuse the workflow's step.
 _MAX_PENDING_ACTIVITIES = 1_900
 
 
@@ -94,16 +98,19 @@ class ExecuteAirflowDagDeepWorkflow:
         self._grid = GridMemory(run.grid)
         self._state = RUNNING
         self._dag = LoadedDag(0)
+        # What is in progress: activities of tries and of triggers, and timers.
         self._in_flight: dict[Key, workflow.ActivityHandle[Any]] = {}
         self._tries: dict[Key, TaskTry] = {}
         self._triggers: dict[Key, tuple[int, workflow.ActivityHandle[Any]]] = {}
         self._timers: dict[Key, tuple[Timer, asyncio.Task[None]]] = {}
+        # Decisions of a pass that have to wait until an activity may start.
+        self._held: list[TaskTry] = []
+        self._held_triggers: dict[Key, int] = {}
+        # Events for the next step. None of them is saved by a continuation as new, which begins with a resync instead.
         self._finished: list[Key] = []
         self._failures: list[TaskFailure] = []
         self._cancelled: list[Key] = []
         self._due: list[Key] = []
-        self._held: list[TaskTry] = []
-        self._held_triggers: dict[Key, int] = {}
         self._timed_out = False
         self._tasks_to_check: dict[str, None] = {}
         self._woken = False
@@ -116,10 +123,12 @@ class ExecuteAirflowDagDeepWorkflow:
         """Execute the run to its end; return its final state."""
         try:
             await self._execute()
+            # A signal that arrived while the run ended: its sender expects that the workflow reads the run once more.
             while self._resync and await self._has_resumed():
                 await self._execute()
         except asyncio.CancelledError:
             await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
+        # An activity that was awaited during a cancellation raises ActivityError instead of CancelledError.
         except FailureError as error:
             if is_cancelled_exception(error):
                 await self._finish_early(RunStatus(run.dag_id, run.run_id, cancelled=True))
@@ -169,7 +178,7 @@ class ExecuteAirflowDagDeepWorkflow:
         return {"run": run, "structure": self._grid.structure, "tasks": self._grid.pack()}
 
     async def _has_resumed(self) -> bool:
-        """Return whether the run is running again because a user cleared it while it was ending."""
+        """Return whether the run is running again, since a user cleared it while it was ending."""
         self._resync = False
         await self._finish()
         return self._state == RUNNING
@@ -181,6 +190,7 @@ class ExecuteAirflowDagDeepWorkflow:
         )
         await self._load()
         await run_transaction("ensure_task_instances", ref, int)
+        # Timers of the workflow that this one continues. The first pass, a resync, replaces those that have changed.
         for timer in self._run.timers:
             self._wait_until(timer)
         timeout = asyncio.create_task(self._dagrun_timeout())
@@ -195,6 +205,8 @@ class ExecuteAirflowDagDeepWorkflow:
                 else:
                     await self._step()
         finally:
+            # Also before a continuation as new, which closes this execution: a trigger whose task still waits then goes
+            # on in the worker (`trigger_activities.py`), and the new execution joins it.
             timeout.cancel()
             for _, task in self._timers.values():
                 task.cancel()
@@ -247,6 +259,7 @@ class ExecuteAirflowDagDeepWorkflow:
             wait = self._idle_wait
         self._continue_as_new_if_due()
         try:
+            # `wait` is set only while nothing is in progress. It covers events that send no message to the workflow.
             await workflow.wait_condition(self._has_events, timeout=wait, timeout_summary="looks again")
             self._idle_wait = _FIRST_IDLE_WAIT
         except asyncio.TimeoutError:
@@ -265,6 +278,7 @@ class ExecuteAirflowDagDeepWorkflow:
         for key in result.stop:
             if (handle := self._in_flight.get((key[0], key[1]))) is not None:
                 handle.cancel()
+        # The held ones first, in their order: passes count them as in flight and don't return them again.
         ready, self._held = self._held + result.ready, []
         for task in ready:
             if self._draining() or self._is_full():
@@ -275,6 +289,7 @@ class ExecuteAirflowDagDeepWorkflow:
 
     def _start_and_cancel_triggers(self, result: PassResult) -> None:
         """Start the triggers that tasks now wait for, and cancel those that no task waits for."""
+        # A pass that isn't a resync returns only triggers of tasks that it saw: a missing one may still be waited for.
         wanted = {(task_id, map_index): trigger_id for task_id, map_index, trigger_id in result.triggers}
         for key, (trigger_id, handle) in list(self._triggers.items()):
             state = self._grid.state(key)
@@ -303,6 +318,7 @@ class ExecuteAirflowDagDeepWorkflow:
         self._in_flight[key] = handle
         self._tries[key] = task
         self._grid.start(key, task.try_number, workflow.time())
+        # Called on the workflow's event loop, between steps or while one awaits.
         handle.add_done_callback(lambda _: self._ended(key, handle))
 
     def _ended(self, key: Key, handle: workflow.ActivityHandle[Any]) -> None:
@@ -311,6 +327,7 @@ class ExecuteAirflowDagDeepWorkflow:
         task = self._tries.pop(key)
         error = None if handle.cancelled() else handle.exception()
         if handle.cancelled() or (error is not None and is_cancelled_exception(error)):
+            # Not a failure: a user has cleared or marked the task, or the run ends.
             self._cancelled.append(key)
         elif isinstance(error, ActivityError):
             self._failures.append(
@@ -367,6 +384,7 @@ class ExecuteAirflowDagDeepWorkflow:
     async def _finish(self) -> None:
         """Let Airflow decide whether the run has ended, and in which state."""
         finished = await self._sync(RunStatus(self._run.dag_id, self._run.run_id))
+        # Before the state, for which clients wait: when they see the run ended, its callbacks have run.
         if finished.callbacks:
             await run_callbacks(self._run.ref)
         self._state = finished.state
@@ -386,6 +404,7 @@ class ExecuteAirflowDagDeepWorkflow:
 
     async def _stop(self, keys: list[Key]) -> None:
         handles = [self._in_flight[key] for key in keys if key in self._in_flight]
+        # All at once, then wait for each: every process has ended before the run is finished.
         for handle in handles:
             handle.cancel()
         for handle in handles:
@@ -393,10 +412,11 @@ class ExecuteAirflowDagDeepWorkflow:
                 await handle
 
     def _draining(self) -> bool:
+        """Return whether the history is so long that nothing new starts until a continuation as new."""
         return workflow.info().get_current_history_length() > self._run.drain_at
 
     def _continue_as_new_if_due(self) -> None:
-        """Continue as new if the history is long and no task runs: an activity doesn't survive it."""
+        """Continue as new if the history is long and no task runs; no activity would survive it."""
         if self._in_flight or not (workflow.info().is_continue_as_new_suggested() or self._draining()):
             return
         workflow.continue_as_new(

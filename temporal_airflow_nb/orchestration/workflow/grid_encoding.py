@@ -1,4 +1,7 @@
-"""The structure of a DAG as all grids use it, and the packing of grids; needs no Airflow."""
+"""The structure of a DAG as all grids use it, and the packing of grids.
+
+It imports neither Airflow nor Temporal: activities, workflows and the clients in a notebook use it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def build_node(
 
 
 def build_flat_structure(operators: Iterable[tuple[str, str | None]]) -> Edges:
-    """Return the structure of a DAG of which only the tasks and their operators are known."""
+    """Return the structure of a DAG whose tasks and operators alone are known."""
     nodes = [build_node(task_id, task_id, None, operator=operator) for task_id, operator in operators]
     return {"nodes": nodes, "edges": []}
 

@@ -1,4 +1,4 @@
-"""The grid of a run as its workflow remembers it: the task instances, their times and their former tries.
+"""The grid of a run as its workflow remembers it: task instances, their times and former tries.
 
 It is part of the workflow's state: it changes only by what activities return and by the workflow's clock, so that a
 replay builds the same grid. Queries read it in the worker while the workflow waits.
@@ -80,7 +80,7 @@ class GridMemory:
                 self._rows.pop((key[0], -1), None)
 
     def start(self, key: Key, try_number: int, now: float) -> None:
-        """Mark a task instance as running from ``now``; the pass after its end brings the real start."""
+        """Mark a task instance as running from ``now``; the pass after its end brings the real times."""
         row = [*key, "running", try_number]
         if (before := self._rows.get(key)) is not None:
             row += before[len(row) :]
@@ -107,12 +107,15 @@ class GridMemory:
         return counts
 
     def rows(self) -> list[list[Any]]:
-        """Return the rows, each with its former tries, ``[try_number, state, queued, start, end]``, as last element."""
+        """Return the rows, each with a list of its former tries as last element.
+
+        A former try is ``[try_number, state, queued, start, end]``.
+        """
         return [[*row, self._former_tries(key, row)] for key, row in self._rows.items()]
 
     def pack(self) -> str:
         """
-        Return the rows as a short text, for a query or for the execution that continues this one.
+        Return the rows as a short text, for a query or for a continuation as new.
 
         If there are very many, it leaves out former tries, then times, then labels: Temporal limits the size of a
         payload and the duration of a step.
@@ -142,7 +145,7 @@ class GridMemory:
 
 
 def _is_another_try(before: list[Any], row: list[Any]) -> bool:
-    """Return whether the try of ``before`` has ended, because the task is tried again or was cleared."""
+    """Return whether ``row`` belongs to a later try than ``before``: a retry, or after a clear."""
     if not before[_TRY]:
         return False
     cleared = before[_STATE] in ENDED_STATES and row[_STATE] not in ENDED_STATES

@@ -5,7 +5,10 @@ bounded by the number of task instances that a pass changes.
 
 Names and types of fields must not change: histories that older versions wrote are replayed with these classes. A new
 field needs a default. Temporal's converter looks up the types of a dataclass again for each instance: therefore the
-annotations here are evaluated at import, and values of which there can be thousands are plain lists.
+annotations here are evaluated at import (no ``from __future__ import annotations``), and values of which there can be
+thousands are plain lists.
+
+Workflows, activities and the dispatcher import it; it imports nothing of Airflow or Temporal.
 """
 
 import json
@@ -50,7 +53,7 @@ class RunRef:
 
 @dataclass
 class Timer:
-    """The time at which a task instance has to be evaluated again, in seconds since the epoch."""
+    """A time, in seconds since the epoch, at which a task instance has to be evaluated again."""
 
     task_id: str
     map_index: int
@@ -60,7 +63,7 @@ class Timer:
 
 @dataclass
 class DagRunInput:
-    """Input of the deep workflow. All but the ids comes from the execution that this one continues."""
+    """Input of the deep workflow; a workflow that continues as new fills in its state as well."""
 
     dag_id: str
     run_id: str
@@ -80,7 +83,10 @@ class DagRunInput:
 
 @dataclass
 class DagRunResult:
-    """The final state of a DAG run: ``success``, ``failed``, ``deleted``, or ``queued`` to be executed again."""
+    """The final state of a DAG run: ``success``, ``failed``, ``deleted`` or ``queued``.
+
+    A queued run was cleared, and is executed by a later workflow.
+    """
 
     state: str
 
@@ -227,15 +233,16 @@ class RunFinished:
 
 @dataclass
 class DueRuns:
-    """Result of ``create_due_runs``: the number of created runs, and the seconds until the next is due, if known."""
+    """Result of ``create_due_runs``: the number of created runs, and when the next is due."""
 
     created: int
     next_in: float | None = None
+    """The seconds until then; None if unknown."""
 
 
 def check_size(value: T, name: str) -> T:
     """
-    Return ``value``, a dataclass, or raise an error if it is too large for Temporal's history.
+    Return ``value``, a dataclass; raise an error if it is too large for Temporal's history.
 
     Raises
     ------
