@@ -7,6 +7,7 @@ Each call runs in a daemon thread of its own. The thread passes its result to th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
@@ -77,8 +78,8 @@ def coroutine_function(function: Callable[..., Any]) -> Callable[..., Coroutine[
                 result = context.run(function, *args, **kwargs)
             except BaseException as raised:
                 error = raised
-            # The loop may have ended before the function, with nobody left to get the result.
-            if not loop.is_closed():
+            # RuntimeError: the loop was closed before the function ended, and nothing awaits the result any more.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, result, error)
 
         threading.Thread(target=work, name=f"temporal-airflow-{function_name}", daemon=True).start()

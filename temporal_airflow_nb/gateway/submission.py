@@ -64,7 +64,10 @@ BUNDLES_VARIABLE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 
 
 class Submissions:
-    """Takes DAG files. Safe to use from several threads.
+    """Takes DAG files.
+
+    Safe to use from several threads. ``_lock`` protects the list of bundles; a thread that has it may take the writers'
+    lock of ``tasks/database.py``, so that no transaction may be open when it is taken.
 
     Parameters
     ----------
@@ -79,6 +82,7 @@ class Submissions:
         self.client = client
         self.home = home
         self._known_bundles = ""
+        self._lock = threading.Lock()
         if home is not None:
             self.reload_folders()
             client.find_dag = self.find
@@ -168,7 +172,11 @@ class Submissions:
                 return
         for folder in airflow_config.bundle_paths(self.home):  # type: ignore[arg-type]
             for path in sorted(folder.glob("*.py")):
-                if dag_id.encode() not in path.read_bytes():
+                try:
+                    if dag_id.encode() not in path.read_bytes():
+                        continue
+                # An editor's lock file, for example, is a link to nothing.
+                except OSError:
                     continue
                 try:
                     file, version_data = self._find(str(path))
@@ -202,12 +210,16 @@ class Submissions:
 
     def reload_folders(self) -> None:
         """Make the registered folders known as bundles, to this process and to all that are forked from now on."""
-        bundles = airflow_config.bundle_config_json(self.home)  # type: ignore[arg-type]
-        if bundles == self._known_bundles:
-            return
-        os.environ[BUNDLES_VARIABLE] = self.zygotes.env[BUNDLES_VARIABLE] = bundles
-        _store_bundles()
-        self._known_bundles = bundles
+        # The file is read inside the lock: a thread that has read an older list can't replace a newer one.
+        with self._lock:
+            bundles = airflow_config.bundle_config_json(self.home)  # type: ignore[arg-type]
+            if bundles == self._known_bundles:
+                return
+            # Airflow reads this variable at each access to the bundles. The zygotes set it in each process they fork.
+            os.environ[BUNDLES_VARIABLE] = self.zygotes.env[BUNDLES_VARIABLE] = bundles
+            _store_bundles()
+            # Last: after an error, the next call tries again.
+            self._known_bundles = bundles
 
     def _checked(self, file: DagFile) -> tuple[list[Any], list[Finding]]:
         began = time.monotonic()

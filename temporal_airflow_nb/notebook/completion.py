@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from temporal_airflow_nb.dag_runs.run import Run
+from temporal_airflow_nb.errors import DagFileError
 from temporal_airflow_nb.stack import current
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ def _dag_ids_of(cell: str) -> list[str]:
     _, _, body = cell.partition("\n")
     try:
         return prepare.find_dag_ids(prepare.parse(body))
-    except Exception:
+    # The cell isn't finished.
+    except DagFileError:
         return []
 
 

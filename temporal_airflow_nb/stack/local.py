@@ -105,6 +105,9 @@ class LocalStack(Stack):
             kind = database.choose_kind(self.home, self.db)
             if not self._attach():
                 check_airflow()
+                # What is left of a stack that another process has ended. An old share would stay locked otherwise, and
+                # `leave` would take it for that of another process.
+                self._release()
                 self._ownership = control.start_manager(
                     self.home,
                     detach=self.detach,
@@ -227,6 +230,8 @@ class LocalStack(Stack):
 
         In a stack with Airflow's UI, the folder's DAGs appear there, and change with the files.
         """
+        # The stack may not have been started yet.
+        state_folder.prepare_home(self.home)
         before = airflow_config.watched_bundles(self.home)
         name = airflow_config.watch_folder(self.home, folder)
         if name not in before and self._attach():
