@@ -73,6 +73,7 @@ def __getattr__(name: str) -> Any:
         return import_module("temporal_airflow_nb.aio")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Stored, so that Python finds the name without this function from now on.
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 

@@ -7,6 +7,7 @@ Each call runs in a daemon thread of its own. The thread passes its result to th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
@@ -60,10 +61,12 @@ def coroutine_function(function: Callable[..., Any]) -> Callable[..., Coroutine[
     async def run_in_thread(*args: Any, **kwargs: Any) -> Any:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
+        # ipykernel keeps the cell to which output belongs in the context.
         context = contextvars.copy_context()
 
         def settle(result: Any, error: BaseException | None) -> None:
-            # The caller has cancelled the wait.
+            # Called in the loop's thread, because a future isn't thread-safe. It is done if the caller has cancelled
+            # the wait.
             if outcome.done():
                 return
             if error is not None:
@@ -75,12 +78,14 @@ def coroutine_function(function: Callable[..., Any]) -> Callable[..., Coroutine[
             result, error = None, None
             try:
                 result = context.run(function, *args, **kwargs)
+            # Every error: it is raised where the call is awaited.
             except BaseException as raised:
                 error = raised
-            # The loop may have ended before the function, with nobody left to get the result.
-            if not loop.is_closed():
+            # RuntimeError: the loop was closed before the function ended, and nothing awaits the result any more.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, result, error)
 
+        # Not `asyncio.to_thread`: at its end, the process would wait for the threads of that pool.
         threading.Thread(target=work, name=f"temporal-airflow-{function_name}", daemon=True).start()
         return await outcome
 

@@ -1,4 +1,4 @@
-"""The functions of this package as coroutine functions, for code that must not block: ``await ta.aio.up()``.
+"""The functions of this package as coroutine functions: ``await ta.aio.up()``.
 
 Each coroutine function has the name, the arguments and the result of a function of :mod:`temporal_airflow_nb`, and runs
 it in a thread. A run's methods and properties are coroutine functions in ``run.aio``: ``await run.aio.wait()``,
@@ -34,6 +34,7 @@ def __getattr__(name: str) -> Any:
     if name not in FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     function = getattr(import_module(FUNCTIONS[name]), name)
+    # `runs` is an object that can be called and has methods.
     return _AsyncRuns(function) if name == "runs" else coroutine_function(function)
 
 

@@ -52,7 +52,10 @@ class TemporalAirflowError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
     def _render_traceback_(self) -> list[str]:
-        """Return the message without a traceback, for IPython: the cause is the user's input, not this package."""
+        """Return the message without a traceback; IPython calls this method of an exception.
+
+        A traceback through this package says nothing about the user's input, which is the cause.
+        """
         return [f"{type(self).__name__}: {self}"]
 
     def to_dict(self) -> ErrorData:
@@ -92,11 +95,11 @@ class PreflightError(DagFileError):
         if len(findings) == 1:
             return cls(message_of(findings[0]), hint=findings[0].hint, **facts)
         lines = [f"{message_of(finding)}\n    {finding.hint}".rstrip() for finding in findings]
-        return cls(f"{len(findings)} things are wrong:\n  " + "\n  ".join(lines), **facts)
+        return cls(f"The DAG has {len(findings)} errors:\n  " + "\n  ".join(lines), **facts)
 
 
 class DagNotFoundError(InvalidInputError):
-    """There is no such DAG, or a file defines several and none was chosen. ``facts``: ``dag_id``, ``dag_ids``."""
+    """There is no such DAG, or none of several was chosen. ``facts``: ``dag_id``, ``dag_ids``."""
 
     code = "dag_not_found"
 
@@ -150,11 +153,17 @@ class RunTimeoutError(TemporalAirflowError, TimeoutError):
 
 @contextmanager
 def interruptible(meaning: str) -> Iterator[None]:
-    """Give an interrupt of the block a message: what goes on and what doesn't. IPython shows it without a traceback."""
+    """Give a ``KeyboardInterrupt`` of the block a message, which IPython shows without a traceback.
+
+    Parameters
+    ----------
+    meaning
+        The message: what continues after the interrupt, and what doesn't.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
-        # A block inside this one has a message already, which is the more precise one.
+        # An inner block has given it a message, which is more precise.
         if hasattr(error, "_render_traceback_"):
             raise
         interrupt = KeyboardInterrupt(meaning)

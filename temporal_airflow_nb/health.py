@@ -40,6 +40,7 @@ def _run_check(name: str, check: Callable[[], str]) -> HealthCheck:
         return HealthCheck(name, "ok", check())
     except TemporalAirflowError as error:
         return HealthCheck(name, "problem", error.message, error.hint, error.exit_code)
+    # Any other exception is a fault of this package: it ends the command with a traceback.
     except importlib.metadata.PackageNotFoundError:
         return HealthCheck(name, "problem", f"{name} is not installed.", f"Install it: pip install {name}", 2)
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def closest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return the known names that are similar to a word, the most similar first, ignoring case.
+    """Return the known names that resemble a word, ignoring case, the most similar first.
 
     Examples
     --------
@@ -21,7 +21,7 @@ def closest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return a question with the known names that are similar to a word; ``otherwise`` if there are none.
+    """Return "Did you mean …?" with the known names that resemble a word, or else ``otherwise``.
 
     Examples
     --------

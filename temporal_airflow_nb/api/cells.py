@@ -1,4 +1,8 @@
-"""Run the DAG that a cell or a string defines, or write it as a file."""
+"""Run the DAG that a cell or a string defines, or write it to a file.
+
+The magics and user code call these functions in the thread that executes cells; ``ta.aio`` calls them in other threads.
+They check the arguments and fill in settings. ``api/submit.py`` does the rest.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +98,9 @@ def run_cell(
     from temporal_airflow_nb.display import ipython
 
     if not isinstance(name, (str, type(None))):
-        raise InvalidInputError(f"`name` must be a string, not {type(name).__name__}.")
+        raise InvalidInputError(
+            f"`name` must be a string, not {type(name).__name__}.", hint="For example: `name='etl'`."
+        )
     options = submit.CellOptions(
         name=name,
         dag_id=dag_id,
@@ -113,7 +119,7 @@ def run_cell(
 
 
 def write_dag(source: str, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write the DAG that some source defines as a plain Airflow file, with the notebook code it uses.
+    """Write the DAG that some source defines, with the notebook code it uses, as an Airflow file.
 
     Parameters
     ----------
@@ -155,14 +161,18 @@ def _parse_backfill(backfill: tuple[str | date, str | date] | None) -> tuple[str
 
 def _parse_path(name: str, path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)):
-        raise InvalidInputError(f"`{name}` must be a path, not {type(path).__name__}.")
+        raise InvalidInputError(
+            f"`{name}` must be a path, not {type(path).__name__}.", hint="Use a string or a `pathlib.Path`."
+        )
     return Path(path).expanduser()
 
 
 def _parse_date(text: str | date) -> str:
+    # A datetime is an instance of `date`, too.
     if isinstance(text, date) and not isinstance(text, datetime):
         text = text.isoformat()
     try:
+        # Before Python 3.11, `fromisoformat` doesn't know the suffix Z.
         moment = text if isinstance(text, datetime) else datetime.fromisoformat(text.replace("Z", "+00:00"))
     except (AttributeError, ValueError):
         raise InvalidInputError(

@@ -21,7 +21,7 @@ _RECORD = "written.json"
 
 
 def check(path: Path, text: str, *, force: bool = False) -> None:
-    """Check that a file can be written, and that it has no edits that would be lost.
+    """Check that a file can be written without losing edits of the user.
 
     Raises
     ------
@@ -54,12 +54,15 @@ def check(path: Path, text: str, *, force: bool = False) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write the file atomically and record its hash."""
+    # The temporary name doesn't end in `.py`: a DAG processor that searches the folder must not parse half of a file.
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
+        # `mkstemp` makes a file that only its owner may read. Airflow may run as another user.
         os.chmod(temporary, path.stat().st_mode if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
+    # Also after an interrupt: no temporary file may be left.
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -73,6 +76,7 @@ def write(path: Path, text: str) -> None:
 def _read_record() -> dict[str, str]:
     try:
         return dict(json.loads((home_path() / _RECORD).read_text()))
+    # Without a record, every existing file counts as edited, and `force` replaces it.
     except (OSError, ValueError):
         return {}
 
@@ -82,7 +86,7 @@ def _hash(content: bytes) -> str:
 
 
 def _umask() -> int:
-    # The umask can only be read by setting it.
+    # The umask can only be read by setting it. Files that other threads create between the two calls are private.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Return addresses of the UIs of a stack, as the user's browser reaches them."""
+"""Addresses of the UIs of a stack, as the user's browser reaches them."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def page(name: str, home: str | None = None) -> Link:
             f"There is no UI {name!r}.", hint=f"Choose one of: {', '.join(PAGES)}.", page=name
         )
     stack = current.current(home)
+    # `client` raises an error that says how to start a stack, if none is running.
     links: dict[str, str] = getattr(stack, "links", {}) if stack.client else {}
     if name not in links:
         raise InvalidInputError(

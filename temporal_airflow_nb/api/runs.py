@@ -1,4 +1,8 @@
-"""Find, show and compare runs of the stack in use, and list its DAGs and pools."""
+"""Find, show and compare runs of the stack in use; list its DAGs and pools.
+
+Called in the thread that executes cells, or in a thread of ``ta.aio``. Nothing is cached here: each call sends requests
+through the client of the stack in use, or through the client that the caller passes.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
 
     from temporal_airflow_nb.client.protocol import StackClient
 
+# Clients don't search for a run by its id alone. It is compared with the ids of so many of the latest runs.
 _MAX_RUNS_SEARCHED = 1000
 
 
@@ -213,7 +218,9 @@ def compare(a: Run, b: Run) -> Comparison:
 
 
 def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
-    """Show a run in the output of the current cell and keep it up to date. Outside a notebook, print it.
+    """Show a run in the output of the current cell and keep it up to date.
+
+    Outside a notebook, it is printed once.
 
     Parameters
     ----------
@@ -256,7 +263,7 @@ def show(run: Run | str | None = None, *, view: str | None = None) -> Run:
 
 
 def find_run(name: str | None = None) -> Run:
-    """Return the run with an id, the latest run of the DAG with that id, or the latest of all runs.
+    """Return the run with an id, the latest run of a DAG, or the latest run of all.
 
     Raises
     ------
@@ -264,7 +271,9 @@ def find_run(name: str | None = None) -> Run:
         There is no such run.
     """
     if not isinstance(name, (str, type(None))):
-        raise InvalidInputError(f"The id of a run must be a string, not {name!r}.")
+        raise InvalidInputError(
+            f"The id of a run must be a string, not {name!r}.", hint="`ta.runs()` lists the runs."
+        )
     client = current.client()
     known = client.list_runs(limit=_MAX_RUNS_SEARCHED)
     for found in known:
@@ -272,6 +281,7 @@ def find_run(name: str | None = None) -> Run:
             return Run(client, found["dag_id"], found["run_id"])
     if name is None:
         raise RunNotFoundError("There is no run yet.", hint="Run a DAG first.")
+    # The DAG may have runs, but none among the latest runs of all DAGs.
     if older := client.list_runs(name, limit=1):
         return Run(client, name, older[0]["run_id"])
     names = [text for found in known for text in (found["dag_id"], found["run_id"])]

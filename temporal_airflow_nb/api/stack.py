@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str | None = None) -> LocalStack:
-    """Start the embedded stack of a state folder, or attach to it if it runs, and wait until it is ready.
+    """Start the embedded stack of a state folder, or attach to it, and wait until it is ready.
 
     The stack ends with this process, except that a stack of a notebook survives a restart of the kernel.
 
@@ -51,6 +51,7 @@ def up(home: str | os.PathLike[str] | None = None, *, ui: bool = False, db: str 
     stack.ui, stack.db = ui, db
     try:
         current.start(stack)
+    # Also after an interrupt. Cells start the stack without options: they must not repeat those of a failed start.
     except BaseException:
         stack.ui, stack.db = before
         raise
@@ -81,6 +82,7 @@ def down(home: str | os.PathLike[str] | None = None) -> bool:
     was_running = stack.is_running
     if was_running:
         note = "The stack was ended. The run continues when the stack is started again."
+        # Before the stop: without a running stack, there is no client to ask for the address.
         live.close_all(note, stack.client.address)
     with interruptible("The stack continues to shut down."):
         stack.stop()
@@ -111,7 +113,7 @@ def status(home: str | os.PathLike[str] | None = None) -> Status:
 
 
 def ui(name: str = "airflow") -> Link:
-    """Return the address of the UI of Airflow or Temporal. Notebooks show it as a link.
+    """Return the address of Airflow's or Temporal's UI, which notebooks show as a link.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Submit a cell: turn it into a DAG file, check it, and ask the stack to run it.
+"""Turn a cell into a DAG file, check it, and have the stack run it.
 
 ``run_cell`` and ``write_dag`` call this in the thread that executes cells. The order matters: everything that can be
 checked without the stack comes first, so that a mistake in the cell starts nothing and stores nothing.
@@ -56,7 +56,7 @@ def submit(
     shell: InteractiveShell | None,
     created: Callable[[Run | BackfillRuns], None] | None = None,
 ) -> Run | BackfillRuns | None:
-    """Submit a cell as the options say, and show findings and the run in the output of the current cell.
+    """Submit a cell, and show findings and the run in the output of the current cell.
 
     ``created`` is called with the run or runs as soon as they exist.
 
@@ -72,6 +72,7 @@ def submit(
     """
     prepared = _prepare(cell, options.name, shell)
     stack = current.current(options.home)
+    # A file that can't be written is an error before the stack is started.
     if options.write_to is not None:
         export.check(options.write_to, prepared.plain, force=options.force)
     shows = shell is not None and options.run and options.view != "none"
@@ -87,6 +88,7 @@ def submit(
     client = stack.client
     runs = BackfillRuns(Run(client, answer["dag_id"], run_id) for run_id in answer["run_ids"])
     result = runs if options.backfill is not None or not runs else runs[0]
+    # Before the wait, which the user may interrupt: the variable `run` is set then.
     if runs and created is not None:
         created(result)
     found = [_in_cell(finding, prepared.source) for finding in answer["findings"]]
@@ -141,6 +143,7 @@ def _submit(
     prepared: prepare.PreparedCell, options: CellOptions, stack: Stack, grid: live.LiveGrid | None
 ) -> Submitted:
     client = stack.client
+    # The file stays in place until the gateway has answered; if the gateway refuses it, the former text is restored.
     with ipython.show_progress(grid, "Submitting"), _placed_file(prepared, options, stack) as path:
         try:
             return client.submit_file(
@@ -172,6 +175,7 @@ def _placed_file(
             "This Airflow only runs files of its own DAG folders.",
             hint="Write the cell to one of these folders with `--write-to PATH`.",
         )
+    # The Airflow of the cluster parses this file: it stays even if the gateway refuses it.
     export.write(options.write_to, prepared.plain)
     return nullcontext(options.write_to.absolute())
 

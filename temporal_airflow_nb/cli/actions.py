@@ -1,4 +1,4 @@
-"""``temporal-airflow cancel``, ``clear`` and ``mark``: actions on a run of the running stack or the cluster."""
+"""``temporal-airflow cancel``, ``clear`` and ``mark``: actions on a run of a stack or cluster."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def act(arguments: argparse.Namespace) -> int:
             "--map-index, --upstream and --downstream need --task.", hint="Name a task: --task TASK_ID."
         )
     console = Console(stderr=arguments.output == "json", highlight=False)
+    # The stack runs already: the end of the block leaves it running.
     with _find_stack(arguments) as stack:
         done = _carry_out(stack.client, arguments)
         run = Run(stack.client, done["dag_id"], done["run_id"])

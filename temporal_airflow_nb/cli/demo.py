@@ -75,6 +75,8 @@ def execute(path: Path) -> NotebookNode:
             _execute_in_kernel(notebook, cells, path.parent)
     except CellExecutionError as error:
         raise TemporalAirflowError(f"The notebook {path} failed.\n{error}") from None
+    # A kernel that was killed has left the stack running. This process takes a share in it and, as the last user, ends
+    # it.
     finally:
         stack = LocalStack(linger=_CELL_TIMEOUT)
         stack.join()
@@ -83,7 +85,10 @@ def execute(path: Path) -> NotebookNode:
 
 
 def _cells_per_kernel(notebook: NotebookNode) -> list[range]:
-    """Return the cells of each kernel, as ranges. The last cell of a kernel that is killed is the one that kills it."""
+    """Return the cells of each kernel, as ranges.
+
+    A cell that kills its kernel is the last one of that kernel.
+    """
     ends = [index + 1 for index, cell in enumerate(notebook.cells) if _kills_kernel(cell)]
     return [range(*span) for span in itertools.pairwise([0, *ends, len(notebook.cells)])]
 
@@ -114,20 +119,21 @@ def _execute_in_kernel(notebook: NotebookNode, cells: range, folder: Path) -> No
 
 
 def _short_folder() -> str:
-    """Return the folder for temporary files, or ``/tmp`` if a socket's path in that folder would be too long."""
+    """Return the folder for temporary files, or ``/tmp`` if its path is too long for a socket."""
     folder = gettempdir()
     return folder if len(folder) <= _MAX_FOLDER_LENGTH else "/tmp"
 
 
 def _kill(client: Any) -> None:
     """Kill the kernel as the system does when it runs out of memory."""
+    # A request to end would let the kernel end its stack.
     kernel = client.km.provisioner.process
     os.kill(kernel.pid, signal.SIGKILL)
     kernel.wait()
 
 
 def last_grid(notebook: NotebookNode) -> tuple[str, str]:
-    """Return the state of the last run in a notebook's outputs, and its grid as text."""
+    """Return the state and the grid, as text, of the last run in a notebook's outputs."""
     for cell in reversed(notebook.cells):
         for output in reversed(cell.get("outputs", ())):
             facts: dict[str, Any] = output.get("metadata", {}).get(METADATA, {})

@@ -1,4 +1,4 @@
-"""The checks of ``temporal-airflow doctor``."""
+"""The checks of ``temporal-airflow doctor``. None of them starts or changes anything."""
 
 from __future__ import annotations
 
@@ -105,8 +105,9 @@ def _queues(stack: LocalStack) -> str:
     answer = stack.client.with_limits(timeout=_SECONDS).get_queues()
     if unserved := answer["unserved"]:
         raise ServiceUnavailableError(
-            "No worker serves "
-            + ", ".join(f"{name} ({answer['waiting'][name]} waiting)" for name in unserved),
+            "No worker serves the queues "
+            + ", ".join(f"{name} ({answer['waiting'][name]} waiting)" for name in unserved)
+            + ".",
             hint=f"Start one: temporal-airflow worker --queues {','.join(unserved)}",
         )
     return "every queued task has a worker"
@@ -114,6 +115,7 @@ def _queues(stack: LocalStack) -> str:
 
 def _schedules(stack: LocalStack) -> str:
     if not stack.is_running:
+        # Called for their errors: a wrong setting would only be found when the stack starts.
         environment.native_scheduling()
         environment.schedule_id_prefix()
         return "not running"

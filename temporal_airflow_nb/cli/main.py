@@ -1,6 +1,8 @@
 """The commands and options of ``temporal-airflow``.
 
-Each command imports the modules that it needs when it runs, so that ``--help`` answers at once.
+Runs in the process of the command, which has one thread until a command starts others. Each command imports the modules
+that it needs when it runs, so that ``--help`` answers at once. An error of this package becomes a message and an exit
+code in :func:`main`; any other exception is a fault and ends the process with a traceback.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = build_parser().parse_args(arguments)
         code: int = parsed.command(parsed)
+        # Here, because output that can't be written has to raise BrokenPipeError inside this block.
         sys.stdout.flush()
     except TemporalAirflowError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -198,6 +201,7 @@ def _up(arguments: argparse.Namespace) -> int:
             return 0
         print("Ctrl-C ends it.", flush=True)
         try:
+            # Polled, because another process can end the stack with `temporal-airflow down`.
             while stack.is_running:
                 time.sleep(0.5)
         except KeyboardInterrupt:
@@ -235,6 +239,7 @@ def _running_env(stack: LocalStack) -> dict[str, str]:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
+    # Airflow reads its settings from the environment when it is imported: the variables have to be set before.
     if arguments.home:
         os.environ.update(_running_env(_local_stack(arguments)))
     if arguments.queues is not None:

@@ -1,4 +1,4 @@
-"""``temporal-airflow run``: runs a DAG file in the foreground and shows its grid in the terminal.
+"""``temporal-airflow run``: runs a DAG file and shows its grid in the terminal.
 
 The main thread waits for the run's end, is called back with each snapshot meanwhile, and gets Ctrl-C. In a terminal, a
 thread of rich draws the latest snapshot.
@@ -60,6 +60,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     stack = LocalStack(arguments.home, detach=arguments.no_wait)
     with _waiting(console, "Starting the stack" if not stack.is_running else "Connecting to the stack"):
         stack.start()
+    # Entering attaches to the stack that was just started. Leaving ends it if this process has started it, unless it
+    # is detached.
     with stack:
         with _waiting(console, "Submitting"):
             run = stack.run(
@@ -75,6 +77,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         try:
             follow(run, console)
         except KeyboardInterrupt:
+            # After `_leave`, the stack is detached and goes on. Another Ctrl-C below ends the command and its stack.
             if not _wants_to_cancel(console):
                 return _leave(run, stack, console)
             run.cancel()
@@ -150,6 +153,7 @@ def follow(run: Run, console: Console) -> None:
             console.print(Text(line), soft_wrap=True)
         reported.update((instance.name, instance) for instance in shown.instances)
 
+    # Called in rich's thread. `latest` is replaced as a whole, so that it needs no lock.
     def picture() -> Any:
         return render_run(build_grid(latest), width=console.width, height=console.height)
 

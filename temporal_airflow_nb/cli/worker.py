@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Work until SIGTERM or SIGINT arrives, then exit. Serves the Airflow queues of ``$TEMPORAL_AIRFLOW_QUEUES``."""
     try:
+        # Wrong settings are found before Airflow is imported, which takes seconds.
         for check in (environment.queues, environment.native_scheduling, environment.schedule_id_prefix):
             check()
         asyncio.run(_work(_prepare()))
@@ -40,10 +41,12 @@ def main() -> NoReturn:
 
 def _prepare() -> Zygotes:
     check_airflow()
+    # If Airflow loads this package's plugin here, its listeners must not write a second message for each change.
     session_listeners.disable()
     from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
-    # While this process has one thread: Temporal's client starts many, and a process with threads must not fork.
+    # While this process has one thread: Temporal's client starts many, and a process with threads must not fork. The
+    # database comes after the fork, so that the zygote inherits no connection.
     zygotes = preload_and_fork()
     try:
         _prepare_database()
@@ -60,6 +63,7 @@ def _prepare_database() -> None:
 
     from temporal_airflow_nb.orchestration.outbox.tables import create_tables
 
+    # Airflow's tables belong to `airflow db migrate`; the worker creates this package's tables only.
     engine = settings.engine
     assert engine is not None
     where = engine.url.render_as_string(hide_password=True)
@@ -101,6 +105,7 @@ async def _work(zygotes: Zygotes) -> None:
         flush=True,
     )
     await asyncio.wait([working, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
+    # A worker that ends without a signal has failed: `result` raises its error.
     if working.done():
         zygotes.stop()
         working.result()

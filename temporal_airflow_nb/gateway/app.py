@@ -1,4 +1,4 @@
-"""The gateway: an HTTP server through which notebooks and the command line use a process that has Airflow loaded.
+"""The gateway, an HTTP server through which notebooks and commands use a process with Airflow.
 
 The gateway runs in a thread of the worker process, with its own event loop; the worker's loop is in the main thread.
 Routes that are plain functions run in the threads of FastAPI's pool, several at a time; what they share
@@ -102,6 +102,7 @@ def application(
     def get_run(request: RunRef) -> Response:
         return encoded(queries.snapshot(request.dag_id, request.run_id, pages()))
 
+    # A coroutine, because it waits for seconds: as a plain function, it would keep a thread of the pool meanwhile.
     @operation(app, "watch_run")
     async def watch_run(request: WatchRun) -> Response:
         await long_poll(lambda: (None, _has_changed(request)), request.timeout)
@@ -124,6 +125,8 @@ def application(
     @operation(app, "get_queues")
     async def get_queues() -> Response:
         waiting = await run_in_threadpool(airflow_queues.count_waiting_tasks)
+        # The worker's loop connected this client. It may be used here: a request of the SDK belongs to the loop that
+        # awaits it.
         unserved = await airflow_queues.list_unserved(temporal, waiting) if temporal is not None else []
         answer: Queues = {"waiting": waiting, "unserved": unserved}
         return encoded(answer)
@@ -139,6 +142,7 @@ def application(
 
     @operation(app, "respond_to_task")
     def respond_to_task(request: RespondToTask) -> Response:
+        # Not at the top: this imports the application of Airflow's API server, which few stacks need.
         from temporal_airflow_nb.gateway import human_input
 
         return encoded(human_input.respond(request))
@@ -161,7 +165,7 @@ def application(
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Have errors answered as JSON, from which the client makes an instance of the error's own class."""
+    """Answer errors with JSON, from which the client makes an error of the same class."""
 
     def known(_: Request, error: Exception) -> Response:
         assert isinstance(error, TemporalAirflowError)
@@ -173,7 +177,10 @@ def _add_error_handlers(app: FastAPI) -> None:
         name = ".".join(str(part) for part in wrong["loc"][1:])
         called = request.url.path.rpartition("/")[2]
         return _error_response(
-            InvalidInputError(f"`{called}` can't take {wrong['input']!r} as {name}: {wrong['msg']}.")
+            InvalidInputError(
+                f"`{called}` can't take {wrong['input']!r} as {name}: {wrong['msg']}.",
+                hint="Correct the argument.",
+            )
         )
 
     def unexpected(request: Request, error: Exception) -> Response:
@@ -185,6 +192,7 @@ def _add_error_handlers(app: FastAPI) -> None:
             )
         )
 
+    # The last one is for faults of this package: without it, the client would get a text instead of JSON.
     app.add_exception_handler(TemporalAirflowError, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, unexpected)
@@ -195,13 +203,17 @@ def _error_response(error: TemporalAirflowError, status: int | None = None) -> R
 
 
 class _TokenCheck:
-    """Refuses requests without the token, before their body is read; a page in a browser can send such requests."""
+    """Refuses requests without the stack's token, before their body is read.
+
+    Every user of this machine can reach the port, and so can every page in a browser on it.
+    """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The time of this comparison doesn't depend on the number of equal characters.
         if scope["type"] == "http" and not hmac.compare_digest(
             dict(scope["headers"]).get(b"authorization", b""), self._expected
         ):
@@ -218,25 +230,30 @@ def _has_changed(watched: WatchRun) -> bool:
 
 
 class Gateway:
-    """Serves the application on a loopback port, in its own thread."""
+    """Serves the application on a loopback port, in its own thread.
+
+    :meth:`start` and :meth:`stop` are called in the worker's event loop, in the main thread.
+    """
 
     def __init__(self, app: FastAPI, port: int) -> None:
+        # Requests that wait for a change would delay the end of the process for longer than a second.
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, host=LOOPBACK, port=port, ws="none", log_level="warning", timeout_graceful_shutdown=1
             )
         )
+        # Outside the main thread, uvicorn handles no signals: they are left to `process.py`.
         self._thread = threading.Thread(target=self._server.run, name="gateway", daemon=True)
 
     async def start(self) -> None:
         """Start serving; return as soon as the port answers."""
         self._thread.start()
         while not self._server.started:
-            # uvicorn ends its thread if it can't bind the port.
+            # uvicorn ends its thread if it can't bind the port. The manager, which chose it, tries another one.
             if not self._thread.is_alive():
                 raise InvalidInputError("The gateway's port is taken.", hint="Start the stack again.")
             await asyncio.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop serving."""
+        """Ask the server to end; don't wait, because the process ends anyway."""
         self._server.should_exit = True

@@ -1,4 +1,9 @@
-"""Creates Airflow backfills, one run for each date of a DAG's schedule in a span, which Temporal executes."""
+"""Creates Airflow backfills: one run, executed by Temporal, for each date of a DAG's schedule.
+
+Runs in a thread of the gateway's pool. A backfill takes three transactions, because the function of Airflow that
+creates the runs opens its own session. If the process dies between the second and the third one, the runs exist and are
+queued, but aren't assigned to Temporal.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +41,10 @@ def create_backfill(
     on_worker_lost: str | None = None,
 ) -> list[str]:
     """
-    Create and launch a run for each date of a DAG's schedule from ``start`` to ``end``, both included.
+    Create and launch a run for each date of a DAG's schedule from ``start`` to ``end``.
 
-    Dates that have a run already run again, with the latest version of the DAG. As many runs are active at a time as
-    the DAG's ``max_active_runs`` allows.
+    Both dates are included. Dates that have a run already run again, with the latest version of the DAG. As many runs
+    are active at a time as the DAG's ``max_active_runs`` allows.
 
     Returns
     -------
@@ -57,11 +62,13 @@ def create_backfill(
         model = session.get(DagModel, dag_id)
         if model is None:
             raise DagNotFoundError(f"There is no DAG {dag_id!r}.", dag_id=dag_id)
+        # The runs of a paused DAG stay queued.
         model.is_paused = False
         max_active_runs = model.max_active_runs
         # Without a scheduler, nothing else completes the DAG's former backfill, and Airflow allows one at a time.
         if rollout.runs_without_airflow_scheduler():
             scheduler()._mark_backfills_complete(session=session)
+    # After the commit above: on SQLite, the session that Airflow opens here would wait in vain for the write lock.
     with block_other_writers():
         created = _create(dag_id, start, end, max_active_runs, conf or {})
     with transaction() as session:
@@ -75,13 +82,14 @@ def create_backfill(
         )
         for run_id in run_ids:
             managed_runs.assign(dag_id, run_id, session, on_worker_lost=on_worker_lost)
+    # After the commit: it opens its own transaction, which has to see that the runs are assigned.
     start_queued_runs()
     return run_ids
 
 
 def _create(dag_id: str, start: datetime, end: datetime, max_active_runs: int, conf: JsonObject) -> Backfill:
     try:
-        # Airflow has no public function for this: its REST API and its command call the same one.
+        # Airflow has no public function for this: its REST API and its command call the same private one.
         return airflow_backfill._create_backfill(
             dag_id=dag_id,
             from_date=start,

@@ -1,4 +1,4 @@
-"""Checks a parsed DAG file: Airflow's errors about it, and pools, connections and variables that don't exist.
+"""Checks a parsed DAG file: Airflow's errors, and missing pools, connections and variables.
 
 Runs in the threads of the gateway's pool, after the file was parsed in its zygote. Airflow reports errors of the import
 as the text of a traceback only, from which the error and its line are read.
@@ -65,7 +65,8 @@ def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
 
 
 def import_error(path: str, trace: str) -> DagFileError:
-    """Return the error that says what the import of a file raised, and on which line."""
+    """Return the error of a file's import, with the line of the file that raised it."""
+    # The last frame in the file itself, which may be above frames of libraries.
     lines = [int(number) for number in re.findall(rf'File "{re.escape(path)}", line (\d+)', trace)]
     line = lines[-1] if lines else None
     what = next(
@@ -83,6 +84,7 @@ def import_error(path: str, trace: str) -> DagFileError:
 
 
 def _known_error(path: str, what: str, line: int | None) -> Finding | None:
+    # The patterns match messages of Airflow. If a version words one differently, the user sees Airflow's message.
     error = partial(Finding, "error")
     tree = _tree(path)
     if (found := re.search(r"DuplicateTaskIdFound: Task id '(.+)' has already", what)) is not None:
@@ -109,6 +111,7 @@ def _known_error(path: str, what: str, line: int | None) -> Finding | None:
 
 
 def _not_serializable(dag_id: str, why: str, tree: ast.Module | None) -> Finding:
+    # Airflow imports a DAG file as a module whose name begins with this prefix.
     named = re.search(r"unusual_prefix_\w+?_[^.\s']+\.(\w+)", why)
     if named is None:
         message = f"DAG {dag_id!r} can't be serialized: {why}"
@@ -120,6 +123,7 @@ def _not_serializable(dag_id: str, why: str, tree: ast.Module | None) -> Finding
 
 
 def _missing_pools(dags: list[Any], tree: ast.Module | None) -> Iterator[Finding]:
+    # A mapped task has its arguments, the pool among them, in `partial_kwargs`.
     wanted = {
         (dag.dag_id, task["task_id"]): pool
         for dag in dags
@@ -181,8 +185,8 @@ def _has_connection(conn_id: str) -> bool:
         Connection.get_connection_from_secrets(conn_id)
     except AirflowNotFoundException:
         return False
+    # Secrets backends raise errors of any class. One that fails here may still answer the task: no warning.
     except Exception:
-        # A secrets backend that fails here may still answer the task.
         return True
     return True
 
@@ -190,11 +194,14 @@ def _has_connection(conn_id: str) -> bool:
 def _has_variable(key: str) -> bool:
     try:
         return Variable.get_variable_from_secrets(key) is not None
+    # As in `_has_connection`.
     except Exception:
         return True
 
 
 def _tree(path: str) -> ast.Module | None:
+    # The file may be a ZIP archive, or have changed since it was parsed. In Python 3.11, `ast.parse` sometimes raises
+    # SystemError if several threads use it. Without a tree, findings have no lines.
     try:
         return ast.parse(Path(path).read_bytes())
     except (SyntaxError, ValueError, OSError, SystemError):

@@ -1,4 +1,4 @@
-"""The gateway's operations behind a live grid: changes, one task in detail, a log that grows."""
+"""The gateway's operations for a live grid: its changes, a task in detail, a growing log."""
 
 from __future__ import annotations
 

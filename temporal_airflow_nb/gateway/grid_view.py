@@ -1,9 +1,9 @@
-"""The grid of a DAG, read from Airflow's database: its runs, the task instances of one of them, counts of the others.
+"""The grid of a DAG's latest runs, read from Airflow's database.
 
-The gateway has a view for each run that is followed; the threads of the gateway's pool share it. A lock is held
-while a view reads, so that callers who wait share a reading, which is one read transaction. A reading asks for rows
-by their ``updated_at``; because a row becomes visible only at the commit of its transaction, everything is read again
-now and then.
+A grid consists of the runs, the task instances of one of them, and counts of states for the others. The gateway has a
+view for each run that is followed; the threads of the gateway's pool share it. A lock is held while a view reads, so
+that callers who wait share a reading, which is one read transaction. A reading asks for rows by their ``updated_at``;
+because a row becomes visible only at the commit of its transaction, everything is read again now and then.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ _Row = Any
 """A row of a query, with attributes by column."""
 _Version = tuple[Any, Any]
 
-# A row becomes visible later than its `updated_at`, by the time that the rest of its transaction takes.
+# A row becomes visible later than its `updated_at`, by the time that the rest of its transaction takes. Airflow sets
+# `updated_at` by the clock of the machine that writes, which may differ from the clock here.
 _OVERLAP: Final = timedelta(seconds=5)
-# Changes by other processes, such as a scheduler or another worker, are looked for at this interval.
+# A view searches for changes by other processes, such as a scheduler or another worker, at this interval.
 _READ_SECONDS: Final = 1.0
-# Everything is read again at this interval, for the rows of longer transactions.
+# Everything is read again at this interval, for the rows of longer transactions; less often if that takes long.
 _SCAN_SECONDS: Final = 15.0
 _SCANS_PER_COST: Final = 50
 # With more keys than this, a query reads all rows instead: databases limit the parameters of a query.
@@ -68,7 +69,9 @@ _RUN_COLUMNS = (
 
 class GridView:
     """
-    A DAG's latest runs, and the task instances of the run in focus. Safe to use from several threads.
+    A DAG's latest runs, and the task instances of the run in focus.
+
+    Safe to use from several threads: ``_lock`` protects every attribute below it.
 
     Parameters
     ----------
@@ -96,6 +99,7 @@ class GridView:
 
     def changes(self, after: str | None, pages: Mapping[str, str]) -> tuple[GridChanges, bool]:
         """Return what has changed after the cursor ``after``, and whether anything has."""
+        # Held during the queries as well: a thread that has waited for it finds the new state and queries nothing.
         with self._lock:
             self._refresh()
             return self._tracker.answer(after, links(self.dag_id, self.run_id, pages))
@@ -126,13 +130,14 @@ class GridView:
             self._scanned, self._scan_cost = now, time.monotonic() - now
 
     def _read_runs(self, session: Session) -> bool:
-        """Read the runs that are shown; return whether the run in focus has just ended or begun again."""
+        """Read the runs that are shown; return whether the state of the run in focus has changed."""
         query = (
             select(*_RUN_COLUMNS)
             .outerjoin(DagVersion, DagVersion.id == DagRun.created_dag_version_id)
             .outerjoin(DagRunNote, DagRunNote.dag_run_id == DagRun.id)
             .where(DagRun.dag_id == self.dag_id)
         )
+        # The run in focus may be older than these; then it is shown after them.
         rows = list(
             session.execute(query.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(self.window))
         )
@@ -155,9 +160,10 @@ class GridView:
         return known is None or known["state"] != str(self._rows[self.run_id].state)
 
     def _read_structure(self, session: Session) -> bool:
-        """Read the DAG in the version of the run in focus; return whether the database has it."""
+        """Read the DAG in the version of the run in focus; return whether it is in the database."""
         dag_run = session.get_one(DagRun, self._rows[self.run_id].id)
         dag = dag_of_run(dag_run, session)
+        # `dag_of_run` returns the same object for the same version, as long as its cache has it.
         if dag is not None and dag is not self._dag:
             if dag_run.bundle_version and dag_run.created_dag_version_id:
                 version = session.get(DagVersion, dag_run.created_dag_version_id)
@@ -229,7 +235,7 @@ class GridView:
         return tries
 
     def _read_cells(self, session: Session, now: float, *, everything: bool) -> None:
-        """Count the states of other runs that may have changed: unfinished runs, and runs whose row has changed."""
+        """Count the states of the tasks of other runs, if they are unfinished or their row has changed."""
         wanted = []
         for run_id, row in self._rows.items():
             counted, at = self._counted.get(run_id, (None, 0.0))
@@ -289,7 +295,8 @@ class GridViews:
     """
     The views of the gateway's callers. Safe to use from several threads.
 
-    A lock guards the list of views; each view has its own. Views that nobody has asked for lately are dropped.
+    A lock protects the table of views and is never held while one of them reads; each view has its own lock. Views that
+    weren't requested for ten minutes are dropped.
 
     Parameters
     ----------

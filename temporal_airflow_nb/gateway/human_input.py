@@ -1,4 +1,8 @@
-"""Answers tasks that wait for a person, by the function behind Airflow's REST API."""
+"""Answers tasks that wait for a person, by the function behind Airflow's REST API.
+
+Runs in a thread of the gateway's pool. One transaction contains the answer and the message that makes the run's
+workflow read it. Every ``HTTPException`` of Airflow leaves the transaction, which is then rolled back.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +46,9 @@ def respond(request: RespondToTask) -> HumanAnswer:
     dag_id, run_id, task_id = request.dag_id, request.run_id, request.task_id
     with reading() as session:
         find_try(find_run(dag_id, run_id, session), task_id, request.map_index, None, session)
-    # The function asks the auth manager, which only Airflow's API server creates otherwise.
+    # The function needs the auth manager, which otherwise only Airflow's API server creates. Airflow caches it.
     create_auth_manager()
+    # The stack's token has shown that the caller is the user who runs this process.
     user: Any = SimpleAuthManagerUser(username=getpass.getuser(), role="admin")
     where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
     try:
@@ -76,7 +81,9 @@ def respond(request: RespondToTask) -> HumanAnswer:
             ) from None
         if error.status_code == _CONFLICT:
             raise InvalidInputError(
-                f"Task {task_id!r} has been answered already.", hint="The first answer counts.", **where
+                f"Task {task_id!r} of run {run_id!r} has been answered already.",
+                hint="The first answer counts.",
+                **where,
             ) from None
         raise InvalidInputError(
             f"Task {task_id!r} doesn't take this answer: {error.detail}.",

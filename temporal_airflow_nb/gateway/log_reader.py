@@ -1,4 +1,4 @@
-"""Reads the log of a try: all of it, its end, or the lines after those that a caller has.
+"""Reads the log of a try: all of it, its end, or the lines that a caller doesn't have yet.
 
 Runs in the threads of the gateway's pool. A log whose files are on this machine is read here, from a byte offset;
 Airflow's own reader, which always reads a log from its beginning, reads all other logs.
@@ -35,18 +35,19 @@ _TryKey = tuple[str, str, str, int, int]
 
 
 def records(row: Any, number: int) -> list[LogRecord]:
-    """Return the whole log of a try through Airflow's reader, the description of its source first."""
+    """Return the whole log of a try as Airflow's reader returns it, after a description of its source."""
     stream, _ = TaskLogReader().read_log_chunks(row, number, {})
     return [json.loads(message.model_dump_json()) for message in stream]
 
 
 def last_records(one: Try) -> list[LogRecord]:
-    """Return the end of a try's log: about a megabyte if its files are on this machine, else all of it."""
+    """Return the last megabyte of a try's log, or all of it if its files aren't on this machine."""
     files = _files(one)
     if files is None:
         return records(one.row, one.number)
     offsets = {path: max(0, path.stat().st_size - _CHUNK) for path in files}
     lines, _ = _read(files, offsets, complete=True)
+    # An offset other than 0 is somewhere in a line: the rest of that line is left out.
     return _parsed(lines[path][1 if offsets[path] else 0 :] for path in files)
 
 
@@ -55,7 +56,8 @@ class LogTails:
     Reads logs while they grow. Safe to use from several threads.
 
     The byte offsets that belong to a number of lines are remembered, so that a caller with that number of lines is
-    answered without reading them again. ``_lock`` guards the offsets; files are read without it.
+    answered without reading them again. ``_lock`` protects the table of offsets; files are read without it. Two callers
+    that read the same part at the same time store the same offsets.
     """
 
     def __init__(self) -> None:
@@ -84,6 +86,7 @@ class LogTails:
     def _read_on(
         self, key: _TryKey, files: list[Path], after: int, *, complete: bool
     ) -> tuple[list[LogLine], bool]:
+        # Unknown after a restart of the gateway, for example: then all is read again, and `skipped` lines are left out.
         with self._lock:
             known = self._offsets.get((key, after))
         offsets, skipped = (known, 0) if known is not None else ({}, after)
@@ -102,7 +105,7 @@ class LogTails:
 
 
 def _files(one: Try) -> list[Path] | None:
-    """Return the files of a try's log; None if they aren't, or may not be, on this machine."""
+    """Return the files of a try's log; None if they may be on another machine."""
     if one.number < 1:
         return []
     handler = TaskLogReader().log_handler
@@ -114,6 +117,7 @@ def _files(one: Try) -> list[Path] | None:
     base = Path(handler.local_base).resolve()
     # Private: Airflow has no public function for the place of a try's log.
     path = Path(handler.local_base, handler._render_filename(one.row, one.number))
+    # A task could have made a link to any file: only files below the log folder are read.
     files = [
         file for file in sorted(path.parent.glob(f"{path.name}*")) if file.resolve().is_relative_to(base)
     ]
@@ -122,7 +126,10 @@ def _files(one: Try) -> list[Path] | None:
 
 
 def _read(files: list[Path], offsets: Offsets, *, complete: bool) -> tuple[dict[Path, list[str]], Offsets]:
-    """Read files from their offsets; return lines and new offsets. Unless ``complete``, an unfinished line is left."""
+    """Read about a megabyte of each file from its offset; return the lines and the new offsets.
+
+    Unless ``complete``, a last line without a line break is left for the next call: its end isn't written yet.
+    """
     texts, reached = {}, {}
     for path in files:
         with path.open("rb") as file:
@@ -137,7 +144,7 @@ def _read(files: list[Path], offsets: Offsets, *, complete: bool) -> tuple[dict[
 
 
 def _parsed(files: Iterable[list[str]]) -> list[LogRecord]:
-    """Return lines of files as records, in the order of their times, as Airflow's reader does."""
+    """Return lines of files as records in the order of their times, as Airflow's reader does."""
     # Private: Airflow's reader merges the files of a try with it, by time.
     messages = _interleave_logs(*(iter(lines) for lines in files))
     return [json.loads(message.model_dump_json()) for message in messages]

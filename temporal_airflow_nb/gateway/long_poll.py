@@ -1,4 +1,8 @@
-"""Holds back an answer until the database has changed."""
+"""Waits with the answer to a request until the database has changed.
+
+The coroutine runs in the gateway's event loop and queries the database in threads. While it waits, it only compares the
+number of commits in memory.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ _PAUSES_PER_COST = 2.0
 
 async def long_poll(read: Callable[[], tuple[T, bool]], timeout: float) -> T:
     """
-    Read whenever something may have changed, until the result is new or ``timeout`` is over; return the result.
+    Read after each possible change until the result is new or the time is over; return the result.
 
     Parameters
     ----------

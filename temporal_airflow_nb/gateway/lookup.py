@@ -96,6 +96,7 @@ def find_try(dag_run: DagRun, task_id: str, map_index: int, try_number: int | No
                 task_id=task_id,
             )
     dag = dag_of_run(dag_run, session)
+    # The database doesn't fill in `task`; some of Airflow's methods, such as `next_retry_datetime`, need it.
     if dag is not None and task_id in dag.task_dict:
         ti.task = row.task = dag.task_dict[task_id]
     return Try(ti, row, former, number)
@@ -117,7 +118,7 @@ def _no_task(dag_run: DagRun, task_id: str, map_index: int, session: Session) ->
 
 
 def suggest_or_list(name: str, known: Iterable[str]) -> str:
-    """Return a suggestion of a known name that resembles ``name``, else a list of known names, as a sentence."""
+    """Return a sentence that suggests names similar to ``name``, or lists the known names."""
     known = sorted(known)
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     listed = f"There are: {', '.join(known[:_SHOWN])}{more}." if known else "There are none."

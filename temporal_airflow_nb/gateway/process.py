@@ -3,6 +3,9 @@
 Run as ``python -m temporal_airflow_nb.gateway.process HOME``; the stack manager starts it. The zygotes, processes that
 have a DAG file's imports loaded and are forked for each try, are its children. The first of them is forked before this
 process has a second thread: a fork copies only the thread that calls it, and leaves the locks of others locked.
+
+The main thread runs the event loop of the Temporal worker, and receives the signals. The gateway has a thread with a
+loop of its own. For a connection to a configured Airflow, the same process runs without a worker.
 """
 
 from __future__ import annotations
@@ -38,19 +41,20 @@ def main(home: str) -> NoReturn:
         code = error.exit_code
     sys.stdout.flush()
     sys.stderr.flush()
-    # Temporal's runtime aborts now and then when the interpreter tears its threads down.
+    # No normal exit: Temporal's runtime sometimes aborts the process while the interpreter ends its threads.
     os._exit(code)
 
 
 def _prepare(home: Path) -> Any:
     """Import Airflow, fork the first zygote while there is one thread, and migrate the database."""
     version = check_airflow()
+    # If Airflow loads this package's plugin here, its listeners must not write a second message for each change.
     session_listeners.disable()
     embedded = GATEWAY_ONLY not in os.environ
     if embedded:
         # A connection for each thread that supervises a task, and some for the gateway.
         os.environ.setdefault("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "50")
-    # Of an import error, Airflow keeps two frames by default; the user's own line is often further up.
+    # Airflow keeps two frames of an import error by default; the user's own line is often further up.
     os.environ.setdefault("AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH", "50")
     # Airflow doesn't store a DAG again within 30 s by default; a file that a user runs must be stored as it is now.
     os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
@@ -59,8 +63,10 @@ def _prepare(home: Path) -> Any:
         from temporal_airflow_nb.tasks.zygotes import preload_and_fork
 
         zygotes = preload_and_fork()
+        # After the fork: task processes keep their levels, and the root zygote inherits no connection to the database.
         _raise_log_levels()
         _prepare_database(home if embedded else None, version)
+    # Every error is raised again; one about the user's database setting gets a message that names the setting.
     except Exception as error:
         if embedded or (known := _database_error(error)) is None:
             raise
@@ -91,6 +97,8 @@ def _database_error(error: Exception) -> TemporalAirflowError | None:
 
 def _raise_log_levels() -> None:
     """Keep Airflow's lines about each request of a task out of the worker's log."""
+    # Private: Airflow's loggers of structlog take their level from this table, not from `logging`. If Airflow renames
+    # it, the worker doesn't start.
     from airflow._shared.logging.structlog import PER_LOGGER_LEVELS
 
     PER_LOGGER_LEVELS.update({"airflow": logging.WARNING})
@@ -99,7 +107,7 @@ def _raise_log_levels() -> None:
 
 
 def _prepare_database(home: Path | None, version: str) -> None:
-    """Migrate an embedded stack's database, once per version; create this package's tables in any database."""
+    """Migrate an embedded stack's database if need be; create this package's tables in any database."""
     from airflow import settings
     from airflow.utils.db import initdb
 
@@ -115,6 +123,7 @@ def _prepare_database(home: Path | None, version: str) -> None:
         initdb()
     with settings.engine.begin() as connection:
         create_tables(connection)
+    # Last: Airflow's other processes start as soon as the migration is recorded.
     if home is not None and migrate:
         record_migration(home, version)
 
@@ -156,9 +165,11 @@ async def _serve(zygotes: Any, home: Path) -> None:
         if worker is not None
         else asyncio.create_task(asyncio.Event().wait())
     )
+    # Now the gateway answers. The worker may still be starting: tasks wait in Temporal until then.
     _report({"ready": True})
     await asyncio.wait([working, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
     gateway.stop()
+    # A worker that ends without a request has failed. `result` raises its error, and the manager restarts the process.
     if working.done():
         working.result()
     if worker is not None:
@@ -167,7 +178,7 @@ async def _serve(zygotes: Any, home: Path) -> None:
 
 
 async def _connect() -> Any:
-    """Connect to Temporal's server, which the stack manager starts at the same time as this process."""
+    """Connect to Temporal's server, which starts at the same time as this process."""
     from temporal_airflow_nb.config.temporal import connect_client
 
     deadline = asyncio.get_running_loop().time() + _SERVER_SECONDS
@@ -181,6 +192,7 @@ async def _connect() -> Any:
 
 
 def _report(message: dict[str, object]) -> None:
+    # Only the first report is written: the manager reads one line, and closes its end after that.
     if fd := os.environ.pop(READY_FD, None):
         with open(int(fd), "w") as pipe:
             pipe.write(json.dumps(message) + "\n")

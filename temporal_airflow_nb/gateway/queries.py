@@ -1,6 +1,7 @@
-"""Reads runs, task instances, XComs and logs from Airflow's database. Each function is one read transaction.
+"""Reads runs, task instances, XComs and logs from Airflow's database.
 
-Runs in the threads of the gateway's pool.
+Runs in the threads of the gateway's pool. Each function opens a session of its own, which it closes before it returns;
+none of them writes.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def run_state(dag_id: str, run_id: str) -> str | None:
 
 
 def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> RunSnapshot:
-    """Return a run with all its task instances, in the order in which they can run; ``pages`` are addresses of UIs."""
+    """Return a run with its task instances, in topological order; ``pages`` are addresses of UIs."""
     # Before the rows: a change in between is then newer than the version, and the caller asks again.
     current = version(dag_id, run_id)
     with reading() as session:
@@ -99,7 +100,7 @@ def snapshot(dag_id: str, run_id: str, pages: Mapping[str, str]) -> RunSnapshot:
 
 
 def links(dag_id: str, run_id: str, pages: Mapping[str, str]) -> Links:
-    """Return the addresses of a run in the UIs that are available, by the UI's name."""
+    """Return the addresses of a run in the available UIs, by the UI's name."""
     return {name: f"{pages[name]}/{path}" for name, path in _paths(dag_id, run_id) if name in pages}
 
 
@@ -112,7 +113,7 @@ def _paths(dag_id: str, run_id: str) -> Iterator[tuple[str, str]]:
 
 
 def task_row(row: Any, group: str | None) -> TaskRow:
-    """Return a row of :data:`TASK_QUERY` as a task instance; ``group`` is the id of its task group."""
+    """Return a row of :data:`TASK_QUERY` as a task instance of a task group."""
     return {
         "task_id": row.task_id,
         "map_index": row.map_index,
@@ -186,7 +187,8 @@ def xcom_value(stored: Any) -> Any:
     """Return the value of a stored XCom; text if JSON can't hold it."""
     from airflow.sdk.execution_time.xcom import XCom
 
-    # A value whose class this process can't import, for example, is returned as it is stored.
+    # Deserialising calls code of the user's classes and of XCom backends, which can raise anything. A value whose class
+    # this process can't import, for example, is returned as it is stored.
     try:
         value = XCom.deserialize_value(SimpleNamespace(value=stored))
     except Exception:
@@ -195,7 +197,7 @@ def xcom_value(stored: Any) -> Any:
 
 
 def log(request: TryRef) -> Log:
-    """Return the log of a try, as Airflow's UI reads it; of the latest if no try is named."""
+    """Return the log of a try, or of the latest, as Airflow's UI reads it."""
     with reading() as session:
         dag_run = find_run(request.dag_id, request.run_id, session)
         one = find_try(dag_run, request.task_id, request.map_index, request.try_number, session)

@@ -28,5 +28,6 @@ def operation(app: FastAPI, name: Operation) -> Callable[[Handler], Handler]:
 
 
 def encoded(answer: Mapping[str, object]) -> Response:
-    """Return an answer as JSON; FastAPI's own encoder visits each value in Python, which is slow for large runs."""
+    """Return an answer as a JSON response."""
+    # FastAPI's own encoder visits each value in Python, which is slow for large runs.
     return Response(msgspec.json.encode(answer), media_type="application/json")

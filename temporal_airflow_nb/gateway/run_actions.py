@@ -46,7 +46,7 @@ TASK_STATES = (*RUN_STATES, "skipped")
 
 @dataclass
 class _Action:
-    """The run that an action was done to, its state afterwards, and the task instances that were changed."""
+    """The run of an action, its state afterwards, and the task instances that were changed."""
 
     dag_id: str
     run_id: str
@@ -63,7 +63,10 @@ class _Action:
 
 
 def cancel(request: CancelRun) -> ActionResult:
-    """End a run as "mark failed" does: running tasks are killed, waiting tasks skipped, teardown tasks run."""
+    """End a run as "mark failed" does.
+
+    Running tasks are killed, waiting tasks are skipped, and teardown tasks run.
+    """
     with _acting(request.dag_id, request.run_id) as (dag_run, session, action):
         if dag_run.state not in FINAL_RUN_STATES:
             _mark_run(dag_run, "failed", session)
@@ -72,7 +75,7 @@ def cancel(request: CancelRun) -> ActionResult:
 
 def mark(request: MarkTasks) -> ActionResult:
     """
-    Set the state of a run or of some of its tasks, whatever their state is.
+    Set the state of a run or of some of its tasks.
 
     Marking a task lets the tasks below it run that had failed because of it.
 
@@ -98,7 +101,7 @@ def mark(request: MarkTasks) -> ActionResult:
 
 
 def clear(request: ClearTasks) -> ActionResult:
-    """Run a whole run, or some of its tasks, again; a running task is killed first."""
+    """Clear a whole run, or some of its tasks, so that they run again; a running task is killed first."""
     with _acting(request.dag_id, request.run_id) as (dag_run, session, action):
         dag = _known(dag_of_run(dag_run, session), request.dag_id)
         chosen = (
@@ -106,6 +109,7 @@ def clear(request: ClearTasks) -> ActionResult:
             if request.task_ids is None
             else _with_relatives(dag, dag_run, request.task_ids, request, session)
         )
+        # In two steps, as in Airflow's REST API: with `dry_run`, `dag.clear` only selects the task instances.
         clear_task_instances(
             dag.clear(
                 dry_run=True,
@@ -125,12 +129,13 @@ def clear(request: ClearTasks) -> ActionResult:
 
 @contextmanager
 def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, _Action]]:
-    """Yield a run, the DAG's latest if ``run_id`` is None, in a transaction that also notifies its workflow."""
+    """Yield a run in a transaction that also notifies its workflow; the latest run if ``run_id`` is None."""
     with transaction() as session:
         dag_run = find_run(dag_id, run_id, session)
         action = _Action(dag_id, dag_run.run_id)
         before = _instances(dag_run, session)
         yield dag_run, session, action
+        # Airflow's sessions don't flush before a query: without this, the queries below would find the old states.
         session.flush()
         after = _instances(dag_run, session)
         action.affected = [key for key, instance in after.items() if before.get(key) != instance]
@@ -140,7 +145,7 @@ def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, 
         if (dag := dag_of_run(dag_run, session)) is not None:
             past_dependencies.resync_later_runs(dag_run, dag, session)
         if action.state == DagRunState.QUEUED and rollout.active_rollout() is None:
-            # No setting decides which DAGs are Temporal's: a run belongs to the stack through which a user acts on it.
+            # No setting says which DAGs Temporal executes: it executes a run that a user acts on through a stack.
             managed_runs.assign(dag_id, dag_run.run_id, session)
     # After the commit: other transactions must see the queued run.
     if action.state == DagRunState.QUEUED:
@@ -148,7 +153,8 @@ def _acting(dag_id: str, run_id: str | None) -> Iterator[tuple[DagRun, Session, 
 
 
 def _instances(dag_run: DagRun, session: Session) -> dict[Key, Any]:
-    """Return the id and the state of each task instance; Airflow gives it another id for each try."""
+    """Return the id and the state of each task instance."""
+    # The id too: Airflow gives a task instance another id when it is cleared, while its state may be the same again.
     rows = session.execute(
         select(TI.task_id, TI.map_index, TI.id, TI.state).where(
             TI.dag_id == dag_run.dag_id, TI.run_id == dag_run.run_id
@@ -163,6 +169,7 @@ def _mark_run(dag_run: DagRun, state: str, session: Session) -> None:
 
 
 def _mark_tasks(dag_run: DagRun, task_ids: Sequence[str], request: MarkTasks, session: Session) -> None:
+    # The latest version of the DAG, as in Airflow's REST API.
     dag = _known(dag_bag().get_latest_version_of_dag(dag_run.dag_id, session=session), dag_run.dag_id)
     _check(dag, dag_run, task_ids, request.map_indexes, session)
     altered = False
@@ -196,7 +203,7 @@ def _mark_tasks(dag_run: DagRun, task_ids: Sequence[str], request: MarkTasks, se
 def _with_relatives(
     dag: SerializedDAG, dag_run: DagRun, task_ids: Sequence[str], request: ClearTasks, session: Session
 ) -> list[str | tuple[str, int]]:
-    """Return the tasks and mapped instances to clear: those of the request and, if wanted, those around them."""
+    """Return the tasks and mapped instances to clear: those of the request and their relatives."""
     _check(dag, dag_run, task_ids, request.map_indexes, session)
     indexes = request.map_indexes
     mapped = {(task_id, index) for task_id in task_ids for index in indexes or ()}

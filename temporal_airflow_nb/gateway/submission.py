@@ -1,4 +1,4 @@
-"""Makes runs of DAG files: parses, checks and stores a file, then creates runs of one of its DAGs.
+"""Parses, checks and stores DAG files, and creates runs of their DAGs.
 
 Runs in the threads of the gateway's pool, and in those of tasks that trigger a DAG which isn't stored yet. A file is
 parsed in its zygote, a process that has the file's imports loaded and is forked for each try. Storing a file is one
@@ -64,7 +64,10 @@ BUNDLES_VARIABLE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 
 
 class Submissions:
-    """Takes DAG files. Safe to use from several threads.
+    """Takes DAG files.
+
+    Safe to use from several threads. ``_lock`` protects the list of bundles; a thread that has it may take the writers'
+    lock of ``tasks/database.py``, so that no transaction may be open when it is taken.
 
     Parameters
     ----------
@@ -79,8 +82,10 @@ class Submissions:
         self.client = client
         self.home = home
         self._known_bundles = ""
+        self._lock = threading.Lock()
         if home is not None:
             self.reload_folders()
+            # The threads of tasks call it, before Airflow answers "not found".
             client.find_dag = self.find
         else:
             _store_bundles()
@@ -102,12 +107,13 @@ class Submissions:
         }
 
     def submit(self, request: SubmitFile) -> Submitted:
-        """Store a file's DAGs, and launch a run of one of them, or the runs of a backfill."""
+        """Store a file's DAGs, and launch a run of one of them or a backfill."""
         for kind, stored in (("connections", request.connections), ("variables", request.variables)):
             if stored:
                 import_stored(kind, stored)
         file, version_data = self._find(request.path)
-        # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored.
+        # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored. If it
+        # fails, the first task tries again.
         threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags, findings = self._checked(file)
         dag_ids = [dag.dag_id for dag in dags]
@@ -159,16 +165,21 @@ class Submissions:
 
     def find(self, dag_id: str) -> None:
         """
-        Store a DAG that a task names, if it isn't stored yet and a file beside those that were submitted defines it.
+        Store a DAG that a task names, if it isn't stored yet.
 
-        A DAG processor would have stored it already. Only files with the DAG's id in their text are parsed.
+        The folders of all submitted files are searched, and files with the DAG's id in their text are parsed. A DAG
+        processor would have stored the DAG already.
         """
         with reading() as session:
             if session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id, ~DagModel.is_stale)):
                 return
         for folder in airflow_config.bundle_paths(self.home):  # type: ignore[arg-type]
             for path in sorted(folder.glob("*.py")):
-                if dag_id.encode() not in path.read_bytes():
+                try:
+                    if dag_id.encode() not in path.read_bytes():
+                        continue
+                # An editor's lock file, for example, is a link to nothing.
+                except OSError:
                     continue
                 try:
                     file, version_data = self._find(str(path))
@@ -176,11 +187,12 @@ class Submissions:
                     if any(dag.dag_id == dag_id for dag in dags):
                         self._store(file, dags, version_data)
                         return
+                # Another file may define the DAG.
                 except DagFileError as error:
                     log.warning("A file that names a DAG can't be used", dag_id=dag_id, error=str(error))
 
     def _find(self, path: str) -> tuple[DagFile, JsonObject | None]:
-        """Return a file in its bundle, and the data that a versioned bundle stores with a version."""
+        """Return a file in its bundle, and what a versioned bundle stores with a version."""
         found = Path(path)
         _check_source(found)
         resolved = found.resolve()
@@ -201,13 +213,17 @@ class Submissions:
         )
 
     def reload_folders(self) -> None:
-        """Make the registered folders known as bundles, to this process and to all that are forked from now on."""
-        bundles = airflow_config.bundle_config_json(self.home)  # type: ignore[arg-type]
-        if bundles == self._known_bundles:
-            return
-        os.environ[BUNDLES_VARIABLE] = self.zygotes.env[BUNDLES_VARIABLE] = bundles
-        _store_bundles()
-        self._known_bundles = bundles
+        """Make the registered folders bundles of this process and of all that are forked later."""
+        # The file is read inside the lock: a thread that has read an older list can't replace a newer one.
+        with self._lock:
+            bundles = airflow_config.bundle_config_json(self.home)  # type: ignore[arg-type]
+            if bundles == self._known_bundles:
+                return
+            # Airflow reads this variable at each access to the bundles. The zygotes set it in each process they fork.
+            os.environ[BUNDLES_VARIABLE] = self.zygotes.env[BUNDLES_VARIABLE] = bundles
+            _store_bundles()
+            # Last: after an error, the next call tries again.
+            self._known_bundles = bundles
 
     def _checked(self, file: DagFile) -> tuple[list[Any], list[Finding]]:
         began = time.monotonic()
@@ -266,6 +282,7 @@ class Submissions:
                 files_parsed={(file.bundle_name, rel_path)},
                 version_data=version_data,
             )
+            # Raised inside the block, so that nothing of the file is stored.
             if errors:
                 raise dag_validation.import_error(file.path, "\n".join(errors.values()))
             # As Airflow's DAG processor does: a DAG whose id has changed is stale under its former id.
@@ -290,7 +307,7 @@ def _versions(dag_ids: list[str], session: Session) -> dict[str, int]:
 
 
 def _seen_from(dag_id: str, finding: Finding) -> Finding:
-    """Return a finding as it concerns a run of one DAG: an error in another DAG of the file is a warning."""
+    """Return a finding for a run of one DAG: an error in another DAG of the file is a warning."""
     if finding.dag_id in (None, dag_id):
         return finding
     return replace(finding, level="warning")
@@ -298,6 +315,7 @@ def _seen_from(dag_id: str, finding: Finding) -> Finding:
 
 def _store_bundles() -> None:
     """Store the configured bundles in the database, where rows of DAGs refer to them."""
+    # Others stay active: they may belong to Airflow processes with another list of bundles.
     with transaction() as session:
         DagBundlesManager().sync_bundles_to_db(deactivate_missing=False, session=session)
 
@@ -381,7 +399,7 @@ def _check_names(params: Iterable[str], known: list[str], dag_id: str) -> None:
 
 
 def _check_conf(conf: JsonObject, dag: LazyDeserializedDAG) -> None:
-    """Refuse a conf that Airflow would refuse when the run is created, before anything is stored."""
+    """Refuse a conf that doesn't fit the DAG's params, before anything is stored."""
     # Private: the public way deserialises the whole DAG.
     params = BaseSerialization._deserialize_params_dict(dag.data["dag"].get("params") or [])
     try:
@@ -410,7 +428,9 @@ def import_stored(kind: str, path: str) -> None:
         raise InvalidInputError(
             f"There is no file {path}.", hint=f"Name a JSON, YAML or env file of {kind}.", path=path
         )
-    # Airflow's commands end the process with SystemExit on a wrong file.
+    # Private: the function behind the command. It commits each connection by itself.
+    # Airflow's commands raise SystemExit for a wrong file. Parsers of the formats raise errors of many classes, and all
+    # of them are about the user's file.
     try:
         if kind == "connections":
             import_connections(path, overwrite=True)

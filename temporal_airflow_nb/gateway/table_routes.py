@@ -1,6 +1,8 @@
-"""The gateway's tables, column by column, from which a notebook makes frames. One read transaction for each.
+"""The gateway's tables, column by column, from which a notebook makes data frames.
 
-A run may have 100,000 task instances: rows are read without making Airflow's objects, and the database formats times.
+Runs in the threads of the gateway's pool, with one session for each table; only the table of events is made by a
+coroutine in the gateway's event loop, because it comes from Temporal. A run may have 100,000 task instances: rows are
+read without making Airflow's objects, and the database formats times.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ Columns = dict[str, list[Any]]
 
 
 def add_routes(app: FastAPI, temporal: Client | None) -> None:
-    """Add the operations; ``temporal`` is the worker's client of Temporal, if None, one is made when it is needed."""
+    """Add the operations; without the worker's client of Temporal, one is made when it is needed."""
     history = History(temporal, _check_run)
 
     @operation(app, "get_tasks_table")
@@ -100,7 +102,7 @@ def tasks(dag_id: str, run_id: str) -> Columns:
 
 
 def tries(dag_id: str, run_id: str) -> Columns:
-    """Return every try of a run's task instances, including those before the run or a task was cleared."""
+    """Return every try of a run's task instances, including tries before they were cleared."""
 
     def of(model: Any, session: Session) -> Any:
         return select(
@@ -247,12 +249,13 @@ def pools() -> Columns:
         )
     used = [stats[name] for name in columns["pool"]]
     for name in ("running", "queued", "scheduled", "deferred", "open"):
+        # Airflow counts the open slots of a pool without limit as infinite, which JSON can't hold.
         columns[name] = [None if of[name] == float("inf") else of[name] for of in used]
     return columns
 
 
 def _places(dag_id: str, run_id: str, session: Session) -> tuple[Mapping[str, int], Mapping[str, str | None]]:
-    """Return the place of each task in topological order, and the id of its group; empty if the DAG isn't stored."""
+    """Return each task's place in topological order and its group; empty if the DAG isn't stored."""
     dag = dag_of_run(find_run(dag_id, run_id, session), session)
     if dag is None:
         return {}, {}
@@ -265,7 +268,7 @@ def _operator(model: Any) -> Any:
 
 
 def _text(column: Any, session: Session) -> Any:
-    """Return a column of times as an expression that the database formats as ISO 8601 text in UTC."""
+    """Return an expression with which the database formats a column of times as ISO 8601 in UTC."""
     if session.get_bind().dialect.name == "postgresql":
         text: Any = func.to_char(func.timezone("UTC", column), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     else:
@@ -280,8 +283,9 @@ def _columns(session: Session, query: Any) -> Columns:
 
 
 def _many(session: Session, query: Any, order: Mapping[str, int]) -> Columns:
-    """Return columns from the rows of the database's driver, in topological order; SQLAlchemy makes no row objects."""
-    # The driver's cursor, because SQLAlchemy would make an object for each row.
+    """Return the columns of a query, its rows in topological order."""
+    # The driver's cursor, because SQLAlchemy would make an object for each row. The first two columns are the task
+    # id and the map index. The sort is stable: tries of a task instance stay in the order of the query.
     result = session.connection().execute(query)
     last = len(order)
     rows = sorted(result.cursor.fetchall(), key=lambda row: (order.get(row[0], last), row[1]))

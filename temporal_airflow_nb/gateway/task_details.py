@@ -1,7 +1,7 @@
-"""A try of a task in detail: its rendered fields, its XComs, its error, and the end of its log.
+"""A try of a task in detail: rendered fields, XComs, error, and the end of its log.
 
-Runs in the threads of the gateway's pool; one read transaction for each request. Frames of an error are shown with
-the code that was executed: the text of a file that has changed since is not shown.
+Runs in the threads of the gateway's pool; one session for each request, which stays open while log files are read.
+Frames of an error are shown with the code that was executed: the text of a file that has changed since is not shown.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ def _try(row: Any) -> TryRow:
 
 
 def _next_retry(ti: TI) -> str | None:
+    # `next_retry_datetime` needs the task's `retry_delay`: None if the DAG doesn't have the task any more.
     if ti.state != TaskInstanceState.UP_FOR_RETRY or ti.task is None:
         return None
     return iso(ti.next_retry_datetime())
@@ -164,13 +165,14 @@ class _Sources:
         )
 
     def of(self, filename: str, at: float | None) -> str:
-        """Return the text of a file at a time, in seconds since the epoch; empty if the file has changed since."""
+        """Return the text of a file at a time, in seconds since the epoch; empty if it has changed since."""
         # The code of the try's DAG version, if it was stored before the error.
         if self._code is not None and self._is_dag_file(filename, self._code):
             return self._code.source_code if at is None or self._code.last_updated.timestamp() <= at else ""
         path = Path(filename)
         try:
             return path.read_text(encoding="utf-8") if at is None or path.stat().st_mtime <= at else ""
+        # The file may be gone, or be on another machine. The error is shown without lines of code then.
         except (OSError, UnicodeDecodeError):
             return ""
 

@@ -36,5 +36,6 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
                 manager.magics[kind].pop(name, None)
     completion.remove(ipython)
     settings.remove(ipython)
+    # Before the stacks end: grids that still followed runs would show that their stack can't be reached.
     live.close_all("The extension was unloaded, so this grid stopped updating.")
     current.leave_stacks()

@@ -1,4 +1,4 @@
-"""Tab completion: flags of the magics and their values, ids of DAGs, runs and tasks.
+"""Completes flags of the magics and their values, and ids of DAGs, runs and tasks.
 
 IPython calls :func:`temporal_airflow_matcher` and waits for it. Ids come from the stack: a new thread asks for them,
 and the completion waits for that thread at most ``_MAX_WAIT`` seconds. If the answer takes longer, the completion uses
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from temporal_airflow_nb.dag_runs.run import Run
+from temporal_airflow_nb.errors import DagFileError
 from temporal_airflow_nb.stack import current
 
 if TYPE_CHECKING:
@@ -28,21 +29,26 @@ _FRESH_SECONDS = 2.0
 _MAX_RUNS = 200
 _ANSWER_SECONDS = 1.0
 
+# The patterns end at the cursor. `%temporal_runs --st`: the name of the magic, the rest of the text.
 _MAGIC = re.compile(r"\s*%%?(temporal_\w+)\s+(.*)$", re.DOTALL)
+# `run.logs("ext`: the variable, the method, the beginning of the task id.
 _TASK = re.compile(
     r"([A-Za-z_]\w*)\.(?:aio\.)?(logs|clear|mark|respond)\((?:[^()]*,)?\s*(?:task_ids?=)?\s*\[?"
     r"(?:[^\[\]()]*,)?\s*[\"']([^\"']*)$"
 )
+# `ta.show("et`: the function, the beginning of the id.
 _DAG = re.compile(r"\b(runs|latest|get|show)\(\s*(?:dag_id=)?[\"']([^\"']*)$")
 _MARKS = ("success", "failed", "skipped")
 
+# The options and arguments of the magics that are ids have these names in their help.
 _ID_METAVARS = ("ID", "DAG_ID", "RUN|DAG_ID")
 
 
 class _AnswerCache:
     """Answers of the stack, cached for a moment.
 
-    Used without a lock: several threads read and replace single entries, which is atomic.
+    Used without a lock: several threads read and replace single entries, which is atomic. The thread of the completion
+    adds keys to ``_pending``, so that one thread at a time asks for a key; that thread removes the key.
     """
 
     def __init__(self) -> None:
@@ -62,10 +68,11 @@ class _AnswerCache:
         return self._answers.get(key, (0.0, []))[1]
 
     def _ask(self, key: Any, ask: Callable[[], Iterable[str]]) -> None:
+        # Every error: a completion must not print any, for example if no stack is running. The empty answer is kept for
+        # a moment, so that the next key press doesn't ask again.
         try:
             self._answers[key] = (time.monotonic(), list(dict.fromkeys(ask())))
         except Exception:
-            # A completion must not print errors, for example if no stack is running.
             self._answers[key] = (time.monotonic(), [])
         finally:
             self._pending.discard(key)
@@ -124,6 +131,7 @@ def _complete_magic(name: str, text: str, cell: str) -> tuple[str, list[str]]:
     if parser is None:
         return "", []
     *before, fragment = re.split(r"\s+", text)
+    # Private: argparse has no public list of a parser's options. Without it, magics have no completion of flags.
     actions = [action for action in parser._actions if action.dest != "help"]
     flags = {flag: action for action in actions for flag in action.option_strings}
     if before and (action := flags.get(before[-1])) is not None and action.nargs != 0:
@@ -151,7 +159,8 @@ def _dag_ids_of(cell: str) -> list[str]:
     _, _, body = cell.partition("\n")
     try:
         return prepare.find_dag_ids(prepare.parse(body))
-    except Exception:
+    # The cell isn't finished.
+    except DagFileError:
         return []
 
 

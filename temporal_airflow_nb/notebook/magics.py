@@ -1,6 +1,7 @@
 """The magics. Each parses its line and calls a public function.
 
-IPython calls them in the thread that executes cells.
+IPython calls them in the thread that executes cells. They keep no state: what they start or show belongs to
+``stack/current.py`` and to the live grids. The completion reads the options of a magic from its parser.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _parse_params(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _parse(magic: Any, line: str) -> argparse.Namespace:
-    """Parse the line of a magic as a shell would. The error for an unknown option suggests a similar one."""
+    """Parse the line of a magic as a shell would; suggest similar options for an unknown one."""
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -55,7 +56,9 @@ def _parse(magic: Any, line: str) -> argparse.Namespace:
         arguments: argparse.Namespace = magic.parser.parse_args(words)
     except UsageError as error:
         hints = []
+        # argparse names unknown options in its message only. If the words change, the suggestions disappear.
         for word in str(error).partition("unrecognized arguments: ")[2].split():
+            # Private: argparse has no public list of a parser's options.
             flags = [flag for action in magic.parser._actions for flag in action.option_strings]
             hints += [f"Did you mean {flag}?" for flag in closest(word, flags, 1)]
         if not hints and "{" in line:
@@ -75,6 +78,7 @@ def _magic(kind: Callable[[Any], Any], *options: Callable[[Any], Any]) -> Callab
         function = kind(method)
         for option in reversed(options):
             function = option(function)
+        # IPython would replace `{…}` and `$name` in the line by values, and so change JSON.
         magic: _Method = no_var_expand(magic_arguments()(function))
         return magic
 
@@ -92,6 +96,7 @@ class TemporalMagics(Magics):  # type: ignore[misc]  # IPython has no types
         cell_magic,
         argument("--run", dest="run", action="store_true", default=True, help="run the DAG (default)"),
         argument("--no-run", dest="run", action="store_false", help="only check and store the DAG"),
+        # None if neither flag is given: then the setting `wait` decides.
         argument("--wait", action="store_true", default=None, help="wait for the run to end"),
         argument("--no-wait", dest="wait", action="store_false", default=None, help="don't wait (default)"),
         argument("--conf", metavar="JSON", help="conf of the run, a JSON object in quotes"),
@@ -114,7 +119,7 @@ class TemporalMagics(Magics):  # type: ignore[misc]  # IPython has no types
         _home,
     )
     def temporal_dag(self, line: str, cell: str) -> None:
-        """Run the DAG of this cell and show it. Sets the variable `run`, and `runs` for a backfill."""
+        """Run the DAG of this cell and show it. Sets `run`, and `runs` for a backfill."""
         arguments = _parse(self.temporal_dag, line)
         cells.run_cell(
             cell,

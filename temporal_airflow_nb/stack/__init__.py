@@ -1,1 +1,1 @@
-"""Embedded stacks and connections to a cluster: how they start, where they are, which of them is in use."""
+"""Embedded stacks and connections to a cluster, and which of them is in use."""

@@ -1,4 +1,9 @@
-"""The base of all stacks: services that run DAGs, and the client that asks them."""
+"""The base class of all stacks.
+
+A stack is an object in the user's process, such as a kernel or a command. Two classes exist: ``LocalStack`` for an
+embedded stack, and ``ConnectedStack`` for a cluster. The services run in other processes; every method that needs them
+sends a request through :attr:`Stack.client`. Arguments are checked here, before a request is sent.
+"""
 
 from __future__ import annotations
 
@@ -139,6 +144,7 @@ def _check_mode(mode: str) -> None:
 def _absolute(path: str | os.PathLike[str], name: str) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{name} must be a str or os.PathLike, not {type(path).__name__}")
+    # The gateway reads the file, and its process may have another working directory. Symbolic links stay as they are.
     return str(Path(path).expanduser().absolute())
 
 

@@ -1,7 +1,8 @@
 """Connections to a configured Airflow and Temporal, in the place of an embedded stack.
 
 A connection has one of three clients: that of a gateway on Airflow's database, in a private process; that of
-Airflow's REST API; or that of Temporal alone.
+Airflow's REST API; or that of Temporal alone. The connection itself is an object in the user's process, and
+``current.use`` makes it the stack of all functions and magics. Closing a connection changes nothing in the cluster.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class _PrivateGateway:
     def __init__(self, profile: str | None) -> None:
         self._home: Path | None = None
         self._ownership: control.StackOwnership | None = None
-        # Without it, libpq waits for minutes for a server that drops packets.
+        # Without this variable, libpq waits for minutes for a server that drops packets.
         self._settings = {
             "PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT") or f"{_CONNECT_SECONDS:.0f}"
         }
@@ -53,6 +54,7 @@ class _PrivateGateway:
             self._settings["TEMPORAL_PROFILE"] = profile
 
     def open(self) -> None:
+        # The manager needs a state folder. With `--gateway-only` it deletes the folder when it ends.
         home = Path(tempfile.mkdtemp(prefix="temporal-airflow-"))
         state_folder.prepare_home(home)
         command = processes.python_command(control.MANAGER_MODULE, str(home), "--gateway-only")
@@ -75,6 +77,7 @@ class _PrivateGateway:
     def client(self) -> StackClient | None:
         if self._home is None or not state_folder.manager_is_running(self._home):
             return None
+        # Read each time: the manager has written the record before it reported that the stack is ready.
         gateway = state_folder.read_stack(self._home)["gateway"]
         return GatewayClient(gateway["address"], gateway["token"])
 
@@ -173,6 +176,8 @@ class ConnectedStack(Stack):
             A setting can't be used, or the REST API refuses the token.
         """
         if self._service.client is None:
+            # A gateway without a worker connects to Temporal only when an operation needs it: a wrong address would
+            # stay unnoticed until then.
             if isinstance(self._service, _PrivateGateway):
                 _check_temporal(self._profile)
             self._service.open()
@@ -188,7 +193,7 @@ class ConnectedStack(Stack):
             current.use(None)
 
     def status(self) -> dict[str, Any]:
-        """Return the connection's services with their states, :attr:`where` it leads, and the variables it uses."""
+        """Return the states of the connection's services, its addresses, and the variables that it uses."""
         names = (
             "AIRFLOW_HOME",
             "AIRFLOW_CONFIG",
@@ -207,7 +212,7 @@ class ConnectedStack(Stack):
 
     @property
     def where(self) -> dict[str, Any]:
-        """The addresses of the cluster: ``airflow``, ``temporal``, ``profile``, and whether that is ``production``."""
+        """The cluster's ``airflow`` and ``temporal`` addresses, its ``profile``, and whether it is ``production``."""
         return dict(self._where)
 
     @property
@@ -326,7 +331,8 @@ def _patterns() -> Sequence[str]:
 
 
 def _check_temporal(profile: str | None) -> None:
-    """Raise if Temporal doesn't answer. Asks in another thread: a notebook's event loop runs in this one."""
+    """Raise if Temporal doesn't answer."""
+    # In another thread: in a notebook, this thread has a running event loop already, in which `asyncio.run` fails.
     failure: list[BaseException] = []
 
     async def ask() -> None:
@@ -335,6 +341,7 @@ def _check_temporal(profile: str | None) -> None:
     def run() -> None:
         try:
             asyncio.run(ask())
+        # Every error, because the calling thread raises it.
         except BaseException as error:
             failure.append(error)
 

@@ -1,6 +1,8 @@
-"""The stack that this process uses: a cluster that it is connected to, else the embedded stack of the state folder.
+"""The stack that this process uses: a connected cluster, else the embedded stack of a state folder.
 
-The stacks are kept per process. A forked child inherits the tables, but never ends a stack: it checks its pid first.
+Used in the user's process, a kernel or a script, by the public functions, the magics and the completion, which call it
+from several threads. The stacks are kept per process. A forked child inherits the tables, but never ends a stack: it
+checks its pid first.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 # Protects `_embedded`: coroutine functions run in threads, and must get the same object for the same folder.
 _lock = threading.RLock()
 _embedded: dict[Path, LocalStack] = {}
+# Not protected: threads read and assign it in one step.
 _in_use: Stack | None = None
+# The process that owns the stacks. A fork without exec has the same value here, and another pid.
 _process = os.getpid()
 
 
@@ -47,13 +51,13 @@ def current(home: str | os.PathLike[str] | None = None) -> Stack:
 
 
 def use(stack: Stack | None) -> None:
-    """Use a stack from now on. None goes back to the embedded stack of the state folder."""
+    """Use a stack from now on; with None, use the embedded stack of the state folder again."""
     global _in_use
     _in_use = stack
 
 
 def is_connected() -> bool:
-    """Return whether a stack other than the embedded one of the state folder is in use."""
+    """Return whether a stack was passed to :func:`use` and is still in use."""
     return _in_use is not None
 
 
@@ -70,12 +74,13 @@ def client(home: str | os.PathLike[str] | None = None) -> StackClient:
     stack = current(home)
     if isinstance(stack, LocalStack):
         stack.linger = _linger_seconds()
+        # After a restart of the kernel, this is where the new kernel takes over the stack that the former one started.
         stack.join()
     return stack.client
 
 
 def start(stack: Stack) -> None:
-    """Start a stack. A stack that a notebook's kernel starts outlives a restart of the kernel."""
+    """Start a stack; one that a notebook's kernel starts outlives a restart of the kernel."""
     from temporal_airflow_nb.stack.local import LocalStack
 
     if isinstance(stack, LocalStack):
@@ -85,19 +90,20 @@ def start(stack: Stack) -> None:
 
 
 def embedded(home: str | os.PathLike[str] | None = None) -> LocalStack:
-    """Return the embedded stack of a state folder, started or not: always the same object for the same folder."""
+    """Return the embedded stack of a state folder, always the same object for the same folder."""
     from temporal_airflow_nb.stack.local import LocalStack
 
     path = home_path(home or _configured_home())
     with _lock:
         if path not in _embedded:
             _embedded[path] = LocalStack(path)
+            # Registered again for each stack; `leave_stacks` removes all of these entries at once.
             atexit.register(_at_exit)
         return _embedded[path]
 
 
 def leave_stacks(*, restarting: bool = False) -> None:
-    """Leave every stack. Stacks that this process started end, unless they are shared; others go on.
+    """Leave every stack; stacks that this process started end, unless they are shared.
 
     Parameters
     ----------
@@ -105,7 +111,7 @@ def leave_stacks(*, restarting: bool = False) -> None:
         Whether another process, a restarted kernel, follows: its stacks then wait for it.
     """
     global _in_use
-    # In a forked child: the stacks belong to its parent.
+    # In a forked child, the stacks belong to its parent.
     if os.getpid() != _process:
         return
     atexit.unregister(_at_exit)
@@ -113,6 +119,7 @@ def leave_stacks(*, restarting: bool = False) -> None:
     with _lock:
         embedded_ones = list(_embedded.values())
         _embedded.clear()
+    # A stack that can't be ended here ends anyway: its manager notices that this process has closed its pipe or died.
     with contextlib.suppress(TemporalAirflowError):
         if used is not None and used not in embedded_ones:
             used.stop()
@@ -133,6 +140,7 @@ def _at_exit() -> None:
 
 def _kernel() -> Any:
     """Return the notebook kernel that runs in this process, or None."""
+    # From the loaded modules: a process that hasn't imported IPython is no kernel, and needn't import it.
     ipython = sys.modules.get("IPython")
     return getattr(ipython.get_ipython() if ipython else None, "kernel", None)
 
@@ -146,7 +154,7 @@ def _linger_seconds() -> float:
 
 
 def _kernel_restarts() -> bool:
-    """Return whether this process is a kernel that will be started again, or that ends without a request to end."""
+    """Return whether this process is a kernel that restarts, or that ends without a request to end."""
     kernel = _kernel()
     if kernel is None:
         return False

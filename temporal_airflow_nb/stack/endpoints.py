@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import urlsplit
 
+# Airflow also takes a setting from a command or a secrets backend, which the variables with the suffixes `_CMD` and
+# `_SECRET` name.
 _CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 _PASSWORD = re.compile(r"(?<=://)([^/@\s]*?):[^@\s]*@")
 
@@ -27,6 +29,7 @@ def database_url(environ: Mapping[str, str]) -> str:
         return masked(url)
     if any(environ.get(_CONNECTION + suffix) for suffix in ("_CMD", "_SECRET")):
         return "named by a command or a secrets backend"
+    # Not Airflow's own parser: a notebook must not import Airflow only to show an address.
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     path = _config_file(environ)
     try:
@@ -55,7 +58,7 @@ def masked(url: str) -> str:
 
 
 def endpoint_names(url: str) -> list[str]:
-    """Return the parts of an address that may be named for production: the host and, of a database, its name.
+    """Return the parts of an address that can match a production pattern: host and database name.
 
     >>> endpoint_names("postgresql://airflow:***@db.example.com/airflow"), endpoint_names("sqlite:////products/airflow.db")
     (['db.example.com', 'airflow'], [])

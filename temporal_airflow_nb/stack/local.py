@@ -1,4 +1,4 @@
-"""The embedded stack: a Temporal development server, an Airflow database and a worker, on this machine.
+"""The embedded stack: a Temporal server, an Airflow database and a worker on this machine.
 
 Runs in the user's process. It starts a stack manager, which starts the services, or attaches to a manager that runs
 already. The state is in the state folder and in the manager: a :class:`LocalStack` only has a pipe to the manager that
@@ -88,7 +88,7 @@ class LocalStack(Stack):
         return state_folder.manager_is_running(self.home)
 
     def start(self) -> Self:
-        """Start the stack, or attach to the one that runs in the folder, and wait until it is ready.
+        """Start the folder's stack, or attach to it if it runs, and wait until it is ready.
 
         Raises
         ------
@@ -102,9 +102,13 @@ class LocalStack(Stack):
         """
         state_folder.prepare_home(self.home)
         with self._start_lock():
+            # Inside the lock: another process may just be creating the folder's database.
             kind = database.choose_kind(self.home, self.db)
             if not self._attach():
                 check_airflow()
+                # What is left of a stack that another process has ended. An old share would stay locked otherwise, and
+                # `leave` would take it for that of another process.
+                self._release()
                 self._ownership = control.start_manager(
                     self.home,
                     detach=self.detach,
@@ -117,7 +121,7 @@ class LocalStack(Stack):
                 self.started_here = True
                 self._id = state_folder.read_stack(self.home).get("id")
             elif state_folder.read_stack(self.home).get("id") != self._id:
-                # Another process has started the stack again since: what this object owned is gone.
+                # Another process has started the stack again: the manager that this object owned is gone.
                 self._release_ownership()
         return self
 
@@ -135,7 +139,7 @@ class LocalStack(Stack):
                 self._attach()
 
     def leave(self) -> None:
-        """End the stack if this process has started it, or is the last process with a share in it."""
+        """End the stack if this process started it or is the last one with a share in it."""
         # `lingers` is read after the share is released: a detached stack, or one that was started since without
         # `linger`, isn't this process's to end.
         share, self._share = self._share, None
@@ -190,7 +194,7 @@ class LocalStack(Stack):
 
     @property
     def client(self) -> GatewayClient:
-        """The client of the stack's gateway.
+        """The client of the stack's gateway, a new object each time.
 
         Raises
         ------
@@ -223,13 +227,17 @@ class LocalStack(Stack):
         return state_folder.read_ui_urls(self.home)
 
     def register_folder(self, folder: str | os.PathLike[str]) -> str:
-        """Register a folder with DAG files in the stack's Airflow; return the name of its DAG bundle.
+        """Register a folder of DAG files with the stack; return the name of its DAG bundle.
 
         In a stack with Airflow's UI, the folder's DAGs appear there, and change with the files.
         """
+        # The stack may not have been started yet.
+        state_folder.prepare_home(self.home)
         before = airflow_config.watched_bundles(self.home)
         name = airflow_config.watch_folder(self.home, folder)
         if name not in before and self._attach():
+            # The worker reads the list of folders now. The DAG processor reads it at its start only, so that the
+            # manager restarts it.
             self.client.reload_folders()
             control.reload_folders(self.home)
         return name
@@ -246,6 +254,7 @@ class LocalStack(Stack):
         return None
 
     def _start_lock(self) -> Any:
+        # Another process holds this lock during a whole start or stop, so that the wait may be as long as both.
         return state_folder.acquire_lock(
             self.home / state_folder.START_LOCK,
             timeout=control.START_TIMEOUT + control.STOP_TIMEOUT,
@@ -253,7 +262,7 @@ class LocalStack(Stack):
         )
 
     def _attach(self) -> bool:
-        """Wait until the running stack can be used, and take a share in it; return False if none runs.
+        """Wait until the running stack is ready and take a share in it; return False if none runs.
 
         A stack that is ending is waited for as well: its manager still has its lock.
         """
@@ -264,6 +273,7 @@ class LocalStack(Stack):
             if stack.get("state") == "ready":
                 self._check_version(stack)
                 self._check_ui(stack)
+                # False while the manager checks whether any process has a share: the next round tries again.
                 if self._take_share(stack):
                     return True
             if time.monotonic() > deadline:

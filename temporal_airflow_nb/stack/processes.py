@@ -36,9 +36,9 @@ class ProcessIdentity(TypedDict, total=False):
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this package, without the working directory on ``sys.path``.
+    """Return the command that runs a module without the working directory on ``sys.path``.
 
-    Otherwise a user's ``select.py`` beside the notebook would be imported instead of Python's.
+    With that directory, a user's ``select.py`` beside the notebook would be imported instead of Python's.
     """
     if sys.version_info >= (3, 11):
         return [sys.executable, "-P", "-m", module, *arguments]
@@ -67,7 +67,9 @@ def spawn(
     umask: int = -1,
     die_with_parent: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a process as the leader of a new session and process group, with its output appended to ``log``.
+    """Start a process as the leader of a new session and process group.
+
+    Its output is appended to ``log``.
 
     Parameters
     ----------
@@ -84,9 +86,12 @@ def spawn(
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=dict(env),
+            # A Ctrl-C in the terminal reaches the terminal's process group only, and so none of the services.
             start_new_session=True,
             pass_fds=pass_fds,
             umask=umask,
+            # Python code between fork and exec can deadlock if another thread held a lock at the fork. The manager,
+            # which alone asks for this, has one thread.
             preexec_fn=_death_signal() if die_with_parent and sys.platform == "linux" else None,
         )
 
@@ -149,7 +154,7 @@ def process_groups(pid: int) -> set[int]:
 
 
 def kill_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
-    """Wait up to ``grace`` seconds for a process of :func:`spawn` to end, then kill what is left of its group."""
+    """Wait up to ``grace`` seconds for a process to end, then kill the rest of its group."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace)
     # In any case: children may outlive the leader of their group.
@@ -158,9 +163,10 @@ def kill_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
 
 
 def find_all(stack_id: str, *, spare: Collection[int] = ()) -> Iterator[psutil.Process]:
-    """Yield the processes of a stack, except the calling one and those of the process groups ``spare``.
+    """Yield the processes of a stack, except the calling one and the process groups ``spare``.
 
-    Only processes of this user are searched; root searches those of every user.
+    Only processes of this user are searched; root searches those of every user. The system shows the environment that a
+    process had at its last exec, and for a fork that of its parent: changes of ``os.environ`` don't hide a process.
     """
     uid = os.geteuid()
     for process in psutil.process_iter():
@@ -170,12 +176,13 @@ def find_all(stack_id: str, *, spare: Collection[int] = ()) -> Iterator[psutil.P
                 continue
             if process.environ().get(STACK_ID_VARIABLE) == stack_id and os.getpgid(process.pid) not in spare:
                 yield process
+        # The process has ended meanwhile, or doesn't show its environment to this user.
         except (psutil.Error, OSError):
             continue
 
 
 def kill_all(stack_id: str, *, spare: Collection[int] = (), timeout: float = 5.0) -> list[int]:
-    """Kill the processes that :func:`find_all` yields until none is left or the time is over; return their pids."""
+    """Kill all processes that :func:`find_all` yields; give up after ``timeout`` seconds. Return their pids."""
     killed: list[int] = []
     deadline = time.monotonic() + timeout
     # Repeated, because a process may fork between the search and its death.

@@ -1,15 +1,16 @@
-"""The state folder of a stack: its access checks, its file locks, and ``stack.json``, the record of the stack.
+"""The state folder of a stack: access checks, file locks, and ``stack.json``, the record of the stack.
 
-Three files are locked with ``flock``. A lock belongs to an open file description: it ends when the last descriptor of
-that is closed, and so with its process, however the process dies. A process that takes several takes them in this
-order, and waits for the first two only:
+The stack manager and every process that starts, uses or checks a stack call this module. Three files are locked with
+``flock``. A lock belongs to an open file description: it ends when the last descriptor of that is closed, and so with
+its process, however the process dies. A process that takes several takes them in this order, and waits for the first
+two only:
 
 1. ``stack.lock`` (:data:`START_LOCK`): a process that starts, stops or joins the stack has it meanwhile.
 2. ``keeper.lock`` (:data:`MANAGER_LOCK`): the stack manager has it as long as it runs.
 3. ``owners.lock`` (:data:`OWNERS_LOCK`): shared by the processes that use a stack together; the manager tries to get it
    exclusively, to see whether any process is left.
 
-Only the manager writes ``stack.json``.
+Only the manager writes ``stack.json``, in one step, so that the other processes read it without a lock.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class StackRecord(TypedDict, total=False):
 
 
 def prepare_home(home: Path) -> None:
-    """Create the state folder if it doesn't exist, and check that this user can run a stack in it.
+    """Create the state folder if need be, and check that this user can run a stack in it.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def prepare_home(home: Path) -> None:
 
 
 def check_path(home: Path) -> None:
-    """Refuse a path that is too long for a database in the folder, or has characters that its address can't have."""
+    """Refuse a path that is too long for SQLite or has characters that a database address can't have."""
     name = os.fsencode(home)
     if len(name) > MAX_HOME_BYTES:
         raise InvalidInputError(
@@ -122,7 +123,7 @@ def check_path(home: Path) -> None:
 
 
 def check_access(home: Path) -> None:
-    """Check that an existing state folder is a folder that belongs to this user and can be read and written."""
+    """Check that a state folder is a folder of this user that can be read and written."""
     try:
         facts = home.stat()
     except PermissionError:
@@ -223,6 +224,7 @@ def acquire_lock(path: Path, *, timeout: float, waiting_for: str) -> Iterator[in
             time.sleep(0.05)
         yield fd
     finally:
+        # This also releases the lock. The file stays: two processes could lock two files of this name otherwise.
         os.close(fd)
 
 
@@ -262,7 +264,7 @@ def manager_is_running(home: Path) -> bool:
 
 
 def try_lock_owners(home: Path, *, exclusive: bool) -> int | None:
-    """Try to take the owners' lock, shared or ``exclusive``; return a descriptor that holds it, or None."""
+    """Try to take the owners' lock; return a descriptor that holds it, or None."""
     path = home / OWNERS_LOCK
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if _try_lock(fd, path, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):

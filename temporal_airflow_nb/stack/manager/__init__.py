@@ -1,1 +1,1 @@
-"""The manager: a process that starts a stack's services, restarts dead ones and ends them all."""
+"""The stack manager, a process that starts, restarts and ends a stack's services."""

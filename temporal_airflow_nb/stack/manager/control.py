@@ -33,7 +33,8 @@ STOP_TIMEOUT = 30.0
 RELOAD_SIGNAL = signal.SIGUSR1
 """Makes a manager read the list of watched folders again."""
 
-# Descriptors of owners' pipes and locks that are open in this process.
+# Descriptors of owners' pipes and locks that are open in this process. Several threads may add and remove entries; each
+# is a single operation on the set, which needs no lock.
 _held_fds: set[int] = set()
 
 
@@ -48,7 +49,7 @@ os.register_at_fork(after_in_child=_close_held_fds)
 
 
 class StackOwnership:
-    """Makes a stack end with this process: the write end of the pipe that the stack's manager reads.
+    """Ties a stack to this process by the write end of the pipe that its manager reads.
 
     Parameters
     ----------
@@ -68,7 +69,8 @@ class StackOwnership:
         self.release()
 
     def release(self) -> None:
-        """Close the pipe. Unless the stack is detached, its manager then ends it, or lets it linger."""
+        """Close the pipe; the manager then ends the stack or lets it linger, unless it is detached."""
+        # In a forked child, `_close_held_fds` has closed the descriptor, and its number may belong to another file.
         if self._fd is not None and self._fd in _held_fds:
             _held_fds.discard(self._fd)
             os.close(self._fd)
@@ -76,7 +78,7 @@ class StackOwnership:
 
 
 class StackShare:
-    """This process's share in a stack that lingers: the stack ends when no process has a share for long enough.
+    """This process's share in a stack that ends some time after its last share was released.
 
     Parameters
     ----------
@@ -97,6 +99,7 @@ class StackShare:
             _held_fds.discard(self._fd)
             os.close(self._fd)
         self._fd = None
+        # An exclusive lock is granted if no process has a shared one. It is held for a moment only.
         exclusive = state_folder.try_lock_owners(self._home, exclusive=True)
         if exclusive is not None:
             os.close(exclusive)
@@ -104,7 +107,10 @@ class StackShare:
 
 
 def take_share(home: Path) -> StackShare | None:
-    """Take a share in a stack. None while its manager checks whether any process has one, or has begun to end."""
+    """Take a share in a stack; return None if another process has the lock exclusively.
+
+    The manager has it for a moment when it checks whether any process has a share, and keeps it once it ends the stack.
+    """
     fd = state_folder.try_lock_owners(home, exclusive=False)
     return None if fd is None else StackShare(home, fd)
 
@@ -149,6 +155,7 @@ def start_manager(
     arguments = [*options, "--ready-fd", str(ready_end)]
     pass_fds = [ready_end]
     if not detach:
+        # Only the read end: if the manager inherited the write end too, it would never read an end of file.
         arguments += ["--owner-fd", str(owner_end)]
         pass_fds.append(owner_end)
     env = {
@@ -169,7 +176,7 @@ def start_manager(
         os.close(ready_end)
         ready_end = -1
         _await_ready(ready, process, home)
-    # Also on an interrupt while the stack starts: nothing of it may be left.
+    # Also after an interrupt: nothing of a stack that hasn't started completely may be left.
     except BaseException:
         owner.release()
         if process is not None:
@@ -222,6 +229,7 @@ def stop_manager(
     The manager gets SIGTERM, and after ``STOP_TIMEOUT`` seconds SIGKILL, after which its watchdog kills the services.
     Processes of the stack that are left then are found by its id and killed here.
     """
+    # The pid is the manager's as long as the manager has its lock, or is a child of this process that wasn't reaped.
     if state_folder.manager_is_running(home) or (process is not None and process.poll() is None):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -252,7 +260,7 @@ def reload_folders(home: Path) -> None:
 
 
 def wait_until_gone(home: Path, timeout: float) -> bool:
-    """Wait until no manager runs the stack; return False if one still runs after ``timeout`` seconds."""
+    """Wait until no manager runs the stack; return False after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while state_folder.manager_is_running(home):
         if time.monotonic() > deadline:

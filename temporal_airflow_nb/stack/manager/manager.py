@@ -1,4 +1,4 @@
-"""The stack manager: a process that starts a stack's services, restarts dead ones, and ends all of them.
+"""The stack manager, a process that starts, restarts and ends a stack's services.
 
 Run as ``python -m temporal_airflow_nb.stack.manager.manager HOME``; ``control.py`` starts it. It has one thread, which
 waits in a selector for signals, for the owner's pipe and for timers, and does everything else between two waits. It has
@@ -104,11 +104,13 @@ class StackManager:
         self._reload_folders = False
 
     def run(self) -> int:
-        """Run the stack until a signal or its owner's end ends it; return the exit code."""
+        """Run the stack until a signal or the end of its owner; return the exit code."""
         try:
+            # With a timeout: another process that calls `manager_is_running` has this lock for a moment.
             with state_folder.acquire_lock(
                 self.home / state_folder.MANAGER_LOCK, timeout=5, waiting_for="Another stack manager"
             ) as lock:
+                # Before the first service: from then on, no service is left running if this process is killed.
                 self._watchdog = watchdog.start(
                     self.stack_id,
                     close=[fd for fd in (lock, self._owner_fd, self._ready_fd) if fd is not None],
@@ -136,6 +138,7 @@ class StackManager:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
         stop = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        # The handlers do nothing. Without one, a signal has its default effect and its number isn't written.
         for number in (*stop, control.RELOAD_SIGNAL, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
 
@@ -164,10 +167,10 @@ class StackManager:
         self._record()
 
     def _check_shares(self) -> None:
-        """End the stack if no process has had a share in it for the time that it lingers.
+        """End the stack if no process has had a share in it for ``linger`` seconds.
 
-        The lock stays taken then, until this process has ended: a process that comes now can't take a share in a stack
-        that is about to end.
+        This process keeps the lock until it has ended, so that no process can take a share in a stack that is about to
+        end.
         """
         lock = state_folder.try_lock_owners(self.home, exclusive=True)
         if lock is None:
@@ -183,8 +186,8 @@ class StackManager:
             callback()
 
     def _start(self) -> None:
-        # This manager has the lock: whatever the record says, the manager that wrote it is gone, and processes of its
-        # stack that it has left are killed.
+        # This manager has the lock, so that the manager that wrote the record is gone. Processes that it has left
+        # running would use the same databases.
         before = state_folder.read_stack(self.home)
         if before.get("id") not in (None, self.stack_id):
             processes.kill_all(before["id"])
@@ -196,6 +199,7 @@ class StackManager:
                 self._start_services(plan)
                 break
             except _PortTakenError:
+                # A port is free only at the moment of the check. Ports that the user asked for are tried again.
                 self._end_services()
                 taken |= set(plan.ports.values()) - set(asked.values())
                 if attempt == 2:
@@ -217,7 +221,7 @@ class StackManager:
             home=self.home,
             stack_id=self.stack_id,
             ports=chosen,
-            # The token of the stack's earlier start, so that clients made then still work.
+            # The token of the stack's earlier start: clients that a notebook made before still work.
             token=before.get("gateway", {}).get("token") or uuid.uuid4().hex + uuid.uuid4().hex,
             namespace=namespace,
             task_queue=environment.task_queue(),
@@ -285,7 +289,11 @@ class StackManager:
             self._wait(min(waits, default=None))
 
     def _restart_dag_processor(self) -> None:
-        """Restart Airflow's DAG processor for the folders that are watched now. It reads their names at its start."""
+        """Restart Airflow's DAG processor, which reads the list of watched folders at its start.
+
+        The manager waits for its end, at most ``grace`` seconds, and does nothing else meanwhile.
+        """
+        # Before the list is read: a signal that arrives later leads to another restart.
         self._reload_folders = False
         for process in self._running:
             if process.service.name == airflow_services.DAG_PROCESSOR:
@@ -296,10 +304,11 @@ class StackManager:
                 self._record()
 
     def _handle_exit(self, process: ServiceProcess) -> None:
+        # Standard output is the manager's log.
         print(f"{_timestamp()} {process.error}", flush=True)
         process.schedule_restart()
-        # Descendants of the dead process may have left its group. They are found by the stack's id, which the other
-        # services have too: their groups, this process and the watchdog are spared.
+        # Descendants of the dead process may have left its group. They are found by the stack's id. The other services,
+        # this process and the watchdog have that id too, so that their groups are excepted.
         if process.service.has_offspring:
             others = [processes.process_groups(s.process.pid) for s in self._running if s.process is not None]
             processes.kill_all(self.stack_id, spare={os.getpgid(0), self._watchdog}.union(*others))
@@ -315,6 +324,7 @@ class StackManager:
         processes.kill_all(self.stack_id, spare={os.getpgid(0), self._watchdog})
 
     def _end(self) -> None:
+        # Recorded first: a process that wants to attach waits until this manager is gone, then starts the stack again.
         self._state = "stopping"
         self._record()
         self._end_services()
@@ -322,11 +332,13 @@ class StackManager:
         if self._embedded:
             self._record()
         else:
+            # A temporary folder of one connection, which nothing reads any more.
             shutil.rmtree(self.home, ignore_errors=True)
-        # The watchdog has the stack's id as well.
+        # Last, because this also kills the watchdog.
         processes.kill_all(self.stack_id)
 
     def _record(self) -> None:
+        # Without a plan, the record of the stack's earlier start stays: the next start takes ports and token from it.
         if self._plan is None:
             return
         state_folder.write_stack(
@@ -349,6 +361,7 @@ class StackManager:
     def _report_start(self, message: Mapping[str, object]) -> None:
         if self._ready_fd is None:
             return
+        # Fails if the process that waits for the report has died, which the owner's pipe reports as well.
         with contextlib.suppress(OSError):
             os.write(self._ready_fd, json.dumps(message).encode() + b"\n")
         os.close(self._ready_fd)

@@ -1,4 +1,4 @@
-"""One service of a stack and its process: starts it, checks it, restarts it with growing pauses, ends it.
+"""Starts, checks, restarts and ends the process of one service of a stack.
 
 The stack manager, which has one thread, calls every method. A service passes through the states ``starting``,
 ``running``, ``dead``, ``restarting``, ``stopping`` and ``stopped``, which ``stack.json`` shows.
@@ -48,6 +48,7 @@ class ServiceProcess:
 
     def _launch(self) -> None:
         service = self.service
+        # `check` calls this method again while the state is `starting` and there is no process.
         if service.may_start is not None and not service.may_start():
             return
         if service.is_ready is not None:
@@ -73,13 +74,13 @@ class ServiceProcess:
         )
 
     def check(self) -> bool:
-        """Update the state from the process, and start it if it may start now; return whether anything has changed."""
+        """Start the process if it may start now, and update the state; return whether anything has changed."""
         if self.process is None:
             if self.state == "starting":
                 self._launch()
             return self.process is not None
         before = self.state
-        # `poll` reaps the process. A report that it wrote before its end, its own error, is better than its exit code.
+        # `poll` reaps the process. It may have reported an error before its end, which says more than its exit code.
         if self.process.poll() is not None:
             self.error = self._read_report() or self._describe_exit()
             self.state = "dead"
@@ -107,6 +108,7 @@ class ServiceProcess:
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._ready_fd, 65536):
                 self._report += chunk
+        # An incomplete line: the rest may follow.
         if not self._report.endswith(b"\n"):
             return None
         try:
@@ -137,7 +139,10 @@ class ServiceProcess:
             self._ready_fd = None
 
     def ask_to_end(self) -> None:
-        """Ask a running process to end. A process that isn't ready yet has nothing to save: :meth:`end` kills it."""
+        """Ask a running process to end.
+
+        A process that isn't ready yet has nothing to save: :meth:`end` kills it.
+        """
         if self.process is not None and self.state == "running":
             processes.signal_group(self.process.pid, self.service.stop_signal)
             self.state = "stopping"
@@ -154,12 +159,12 @@ class ServiceProcess:
         self.state = "stopped"
 
     def schedule_restart(self) -> None:
-        """Kill what is left of the dead process's group, and set the time of the restart."""
+        """Kill the rest of the dead process's group, and set the time of the restart."""
         assert self.process is not None
         processes.kill_group(self.process, grace=0.0)
         self.process = None
         self._close_report()
-        # A service that died before it was ready, or soon after, failed in a row with the times before.
+        # A service that died before it was ready, or soon after, waits longer than the time before.
         if self._ready_since and time.monotonic() - self._ready_since > _STABLE_SECONDS:
             self._failures = 0
         self._ready_since = 0.0

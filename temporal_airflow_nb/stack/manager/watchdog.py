@@ -40,9 +40,12 @@ def start(stack_id: str, *, close: Iterable[int]) -> int:
         for fd in close:
             with contextlib.suppress(OSError):
                 os.close(fd)
+        # The manager's signal handlers aren't set yet. SIGTERM, say at a shutdown of the machine, must not end the
+        # watchdog before the services are killed.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         os.read(lifeline, 1)
         processes.kill_all(stack_id, timeout=10.0)
+    # Also after an error: this process must never return into the manager's code, of which it has a copy.
     finally:
         os._exit(0)

@@ -1,4 +1,4 @@
-"""The embedded stack's Airflow configuration, and the folders of DAG files that its Airflow may load.
+"""The Airflow configuration of an embedded stack, and the folders of its DAG files.
 
 Imports no Airflow: the stack manager, the worker, notebooks and the command line all use it. Several of these processes
 may register folders at the same time. They change ``bundles.json``, ``watched.json`` and ``airflow.cfg`` under the file
@@ -32,8 +32,8 @@ _WATCHED_FILE = "watched.json"
 _BUNDLES_LOCK = "bundles.lock"
 _LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
-# The module that defines our tables. Its hash is part of the recorded version: the other services wait for a migration
-# after it has changed.
+# The module that defines this package's tables. Its hash is part of the recorded version: after it has changed, the
+# other services wait until the worker has migrated the database.
 _TABLES_MODULE = Path(__file__).parents[2] / "orchestration" / "outbox" / "tables.py"
 
 
@@ -48,7 +48,7 @@ def config_path(home: Path) -> Path:
 
 
 def is_migrated(home: Path, version: str) -> bool:
-    """Return whether the metadata database has the tables of this Airflow version and of this package."""
+    """Return whether the worker has migrated the database to this Airflow and this package."""
     path = _migration_file(home)
     return path.exists() and path.read_text() == _database_version(version)
 
@@ -123,11 +123,12 @@ def register_folder(home: Path, folder: str | os.PathLike[str]) -> str:
 
 
 def watch_folder(home: Path, folder: str | os.PathLike[str]) -> str:
-    """Make a folder a DAG bundle, as :func:`register_folder` does, and have Airflow's DAG processor search it.
+    """Register a folder, and have Airflow's DAG processor search it.
 
     The folder of a file that was run is registered but not watched: its other files may not be DAG files, and the user
     hasn't asked to import them.
     """
+    # `register_folder` takes the same lock, which isn't reentrant: it is called outside the block.
     name = register_folder(home, folder)
     with _bundles_lock(home):
         if name not in (watched := _read_watched(home)):
@@ -173,11 +174,13 @@ def drop_conflicting_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
     For example, a shell that is set up for a production Airflow has ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` set.
     """
+    # Only the names of the settings matter here, so that any folder will do.
     own_settings = {
         f"AIRFLOW__{section}__{key}".upper() for section, keys in _settings(Path("/")).items() for key in keys
     }
 
     def conflicts(name: str) -> bool:
+        # Airflow also reads NAME_CMD and NAME_SECRET.
         setting = re.sub(r"_(CMD|SECRET)$", "", name)
         return name in own_settings or setting in own_settings or name.startswith("AIRFLOW__DATABASE__")
 
@@ -210,6 +213,8 @@ def _bundle_name(path: Path, taken: Mapping[str, str]) -> str:
 
 
 def _load_keys(home: Path) -> dict[str, str]:
+    # The keys stay the same at every start: the Fernet key decrypts the connections in the database. If the file is
+    # damaged, connections that the user has stored must be entered again.
     path = airflow_home(home) / _KEYS_FILE
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -240,6 +245,7 @@ def _settings(
             "dag_discovery_safe_mode": "False",
             "executor": "LocalExecutor",
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+            # No login: the API server listens on loopback only.
             "simple_auth_manager_all_admins": "True",
             "simple_auth_manager_passwords_file": str(folder / "passwords.json"),
             "fernet_key": keys["fernet_key"],

@@ -1,7 +1,8 @@
 """Airflow's own processes of a stack with Airflow's UI: API server, scheduler and DAG processor.
 
 They start when the worker has migrated the database. Only the API server listens on a port; its health endpoint also
-reports the heartbeats of the other two, which the manager's readiness checks use.
+reports the heartbeats of the other two. The stack manager defines the services with this module and calls their
+readiness checks in its only thread; other processes call :func:`mark_unhealthy` to show the state of a stack.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ SCHEDULER = "scheduler"
 DAG_PROCESSOR = "dag-processor"
 NAMES = (API_SERVER, SCHEDULER, DAG_PROCESSOR)
 
+# While the services start, the checks of all three read the same endpoint in each round of the manager.
 _CACHE_SECONDS = 0.25
 _HEARTBEAT_KEYS = {SCHEDULER: "scheduler", DAG_PROCESSOR: "dag_processor"}
 _DEFAULTS = {
@@ -125,7 +127,7 @@ def _service(
 
 
 def mark_unhealthy(rows: list[ServiceRow], port: int) -> None:
-    """Change the state of rows to ``unhealthy`` if the process runs but has sent no heartbeat for too long."""
+    """Set the state of services that run but have sent no heartbeat for too long to ``unhealthy``."""
     unhealthy = Health(port).find_unhealthy()
     for row in rows:
         if row["name"] in unhealthy and row["state"] == "running":
@@ -158,11 +160,12 @@ class Health:
         )
 
     def has_sent_heartbeat(self, name: str, pid: int) -> bool:
-        """Return whether this process has sent a heartbeat. An earlier one may come from the process before it."""
+        """Return whether this process has sent a heartbeat."""
         heartbeat = (
             self.fetch().get(_HEARTBEAT_KEYS[name], {}).get(f"latest_{_HEARTBEAT_KEYS[name]}_heartbeat")
         )
         try:
+            # An older heartbeat comes from the process before this one.
             return (
                 heartbeat is not None
                 and datetime.fromisoformat(heartbeat).timestamp() > psutil.Process(pid).create_time()
@@ -180,18 +183,20 @@ class Health:
         }
 
     def fetch(self) -> HealthAnswer:
-        """Return the endpoint's answer, at most a quarter of a second old; ``{}`` if there is none."""
+        """Return the endpoint's answer, which may be a quarter of a second old; ``{}`` without an answer."""
         if time.monotonic() - self._asked_at >= _CACHE_SECONDS:
             self._answer = self._request()
             self._asked_at = time.monotonic()
         return self._answer
 
     def _request(self) -> HealthAnswer:
+        # A short time, because the manager does nothing else while it waits.
         connection = http.client.HTTPConnection(ports.LOOPBACK, self.port, timeout=2)
         try:
             connection.request("GET", "/api/v2/monitor/health")
             response = connection.getresponse()
             return dict(json.loads(response.read())) if response.status == 200 else {}
+        # The server is starting, or ends in the middle of its answer.
         except (OSError, http.client.HTTPException, ValueError):
             return {}
         finally:

@@ -1,4 +1,8 @@
-"""The metadata database of a stack's Airflow: a SQLite file, or a PostgreSQL server that the stack runs."""
+"""The metadata database of a stack's Airflow: a SQLite file or a PostgreSQL server.
+
+Every process of a stack, and the processes that start it, find the database through the file ``postgres.json``, which
+only the stack manager writes. The file exists only in a folder with PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,7 @@ def existing_kind(home: Path) -> str | None:
 
 
 def choose_kind(home: Path, asked: str | None) -> str:
-    """Return the kind of database for the stack of a folder: the one it has, the one asked for, or SQLite.
+    """Return the kind of a folder's database: the existing one, else ``asked``, else SQLite.
 
     Raises
     ------
@@ -87,6 +91,7 @@ def choose_kind(home: Path, asked: str | None) -> str:
 
 def record_postgres(home: Path, port: int) -> None:
     """Record the port of the folder's PostgreSQL server, and a random password the first time."""
+    # The characters of this password need no escaping in a database address.
     password = _server(home).get("password") or secrets.token_urlsafe(24)
     _file(home).parent.mkdir(mode=0o700, exist_ok=True)
     write_private(_file(home), json.dumps({"port": port, "password": password}) + "\n")

@@ -32,7 +32,7 @@ POSTGRES_MODULE = "temporal_airflow_nb.stack.services.postgres"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
 GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
 # Settings of this package. All other variables that begin with TEMPORAL_ describe another Temporal than the stack's.
-_OUR_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
+_PACKAGE_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
 
 
 def tool_env(
@@ -71,7 +71,10 @@ def prepare(plan: Plan) -> None:
 
 
 def embedded_services(plan: Plan, worker_command: list[str] | None = None) -> list[Service]:
-    """Return the services of an embedded stack, in the order of their start: each needs only those before it."""
+    """Return the services of an embedded stack in the order of their start.
+
+    Each needs only those before it, so that the manager ends them in the reverse order.
+    """
     services = [_temporal(plan)]
     if plan.database == database.POSTGRES:
         services.append(_postgres(plan))
@@ -86,6 +89,7 @@ def embedded_services(plan: Plan, worker_command: list[str] | None = None) -> li
 
 
 def _is_migrated(plan: Plan, version: str) -> bool:
+    # The migration may have been recorded at an earlier start: the database server may still be starting now.
     return airflow_config.is_migrated(plan.home, version) and _database_answers(plan)
 
 
@@ -94,16 +98,16 @@ def _database_answers(plan: Plan) -> bool:
 
 
 def gateway_services(plan: Plan, worker_command: list[str] | None = None) -> list[Service]:
-    """Return the only service that runs for a configured Airflow and Temporal: a gateway without a worker."""
+    """Return the only service of a connection to a configured Airflow: a gateway without a worker."""
     extra = {environment.HOME_VARIABLE: str(plan.home), GATEWAY_ONLY: "1"}
     return [_worker(plan, dict(os.environ), extra, worker_command)]
 
 
 def _embedded_environ() -> dict[str, str]:
     kept = airflow_config.drop_conflicting_variables(os.environ)
-    # Without a scheduler nothing has to be handed over to Temporal; a stack with one sets the variable itself.
+    # Without a scheduler, no runs have to be handed over to Temporal; a stack with one sets the variable itself.
     kept.pop("AIRFLOW__CORE__ORCHESTRATOR", None)
-    return {k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith(_OUR_SETTINGS)}
+    return {k: v for k, v in kept.items() if not k.startswith("TEMPORAL_") or k.startswith(_PACKAGE_SETTINGS)}
 
 
 def _temporal(plan: Plan) -> Service:
@@ -111,6 +115,7 @@ def _temporal(plan: Plan) -> Service:
         ready = ports.listens(pid, plan.ports["temporal"]) and temporal_server.is_ready(
             plan.ports["temporal_http"], plan.namespace
         )
+        # From now on the database is complete, even if the server is killed.
         if ready:
             temporal_server.record_database_created(plan.home)
         return ready
@@ -123,12 +128,14 @@ def _temporal(plan: Plan) -> Service:
         env={
             **_embedded_environ(),
             processes.STACK_ID_VARIABLE: plan.stack_id,
+            # The program reads the user's profile otherwise, which may name another server.
             "TEMPORAL_CONFIG_FILE": os.devnull,
         },
         log=state_folder.log_path(plan.home, "temporal"),
         address=plan.temporal["address"],
         ports=tuple(port for name, port in plan.ports.items() if name.startswith("temporal")),
         grace=5.0,
+        # The command names the database relative to this folder.
         cwd=plan.home,
         umask=0o077,
         is_ready=is_ready,
@@ -171,13 +178,14 @@ def _worker(plan: Plan, environ: dict[str, str], extra: dict[str, str], command:
         address=plan.gateway["address"],
         ports=(plan.ports["gateway"],),
         grace=8.0,
+        # Without waiting for Temporal: the worker imports Airflow first, then connects as soon as the server answers.
         may_start=lambda: _database_answers(plan),
         has_offspring=True,
     )
 
 
 def database_status(home: Path) -> ServiceRow:
-    """Return the status row of a metadata database that is a SQLite file and has no process."""
+    """Return the status row of a SQLite database, which has no process."""
     return {
         "name": "database",
         "state": "running" if database.sqlite_path(home).exists() else "stopped",

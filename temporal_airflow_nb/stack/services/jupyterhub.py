@@ -1,4 +1,4 @@
-"""Addresses of the stack's UIs for a browser. On a JupyterHub they are below the user's own server."""
+"""Addresses of the stack's UIs, as a browser reaches them, also on a JupyterHub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Chooses free loopback ports for a stack, and keeps those of its earlier start if they are still free."""
+"""Chooses free loopback ports for a stack, if possible those of its earlier start.
+
+The stack manager chooses the ports before it starts the services. Another program may take a port in between: the
+manager then chooses again.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ REQUESTS = {
 def is_free(port: int) -> bool:
     """Return whether a server could listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: closed connections that the system still remembers don't count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -106,6 +111,7 @@ def choose(
 def _pick_port(preferred: int | None, used: set[int]) -> int:
     if preferred and preferred not in used and is_free(preferred):
         return preferred
+    # At random, so that stacks that start at the same time rarely choose the same port.
     for port in random.sample(_RANGE, k=200):
         if port not in used and is_free(port):
             return port
@@ -117,7 +123,7 @@ def _pick_port(preferred: int | None, used: set[int]) -> int:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Return whether this process listens on the port. Another one may have taken it since it was chosen."""
+    """Return whether this process, and not another one, listens on the port."""
     import psutil
 
     try:
@@ -125,6 +131,6 @@ def listens(pid: int, port: int) -> bool:
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
-        # This user may not list the connections of the process: any listener on the port has to be enough.
+        # This user may not list the connections of the process. A listener of any process has to be enough.
         return not is_free(port)
     return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)

@@ -27,11 +27,12 @@ from temporal_airflow_nb.stack.services import airflow_config, database, ports
 _PROGRAMS = "pginstall18/bin"
 _UNPRIVILEGED = ("postgres", "nobody")
 _COMPLETE = "temporal_airflow_complete"
+# The message with which a client asks for TLS. A server answers it before any login, with one byte.
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def accepts_connections(port: int) -> bool:
-    """Return whether a PostgreSQL server accepts connections on the port: whether it answers a client's SSL request."""
+    """Return whether a PostgreSQL server on the port answers a client's request for TLS."""
     try:
         with socket.create_connection((ports.LOOPBACK, port), timeout=1) as connection:
             connection.sendall(_SSL_REQUEST)
@@ -46,8 +47,10 @@ def main(home: str, port: str) -> NoReturn:
     data.mkdir(mode=0o700, exist_ok=True)
     password = database.password(Path(home))
     programs = _programs()
+    # Checked before the change of user: afterwards, this process can't enter the state folder.
     is_new = not (data / _COMPLETE).exists()
     if is_new:
+        # The record may describe a database that was deleted. The other services would start on an empty one.
         airflow_config.forget_migration(Path(home))
     if os.geteuid() == 0:
         data = _drop_root(data, programs)
@@ -82,7 +85,7 @@ def _programs() -> Path:
 
 
 def _drop_root(data: Path, programs: Path) -> Path:
-    """Switch from root to another user, since PostgreSQL refuses root; return a path by which it finds the folder."""
+    """Switch from root, which PostgreSQL refuses, to another user; return a path of the folder for it."""
     user = next(user for name in _UNPRIVILEGED if (user := _find_user(name)))
     closed = [str(folder) for folder in programs.parents if not folder.stat().st_mode & 0o001]
     if closed:
@@ -96,6 +99,7 @@ def _drop_root(data: Path, programs: Path) -> Path:
     folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
     os.set_inheritable(folder, True)
     os.chdir("/")
+    # The user last: without root's rights, the groups can't be changed any more.
     os.setgroups([])
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
@@ -112,6 +116,7 @@ def _find_user(name: str) -> pwd.struct_passwd | None:
 
 
 def _create_database(data: Path, programs: Path, password: str, environ: dict[str, str]) -> None:
+    # An interrupted creation has left these; `initdb` needs an empty folder.
     for left in data.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     _run_program(
@@ -129,10 +134,12 @@ def _create_database(data: Path, programs: Path, password: str, environ: dict[st
         f"CREATE DATABASE {database.NAME};",
         environ,
     )
+    # Last: until this file exists, the next start creates the database again.
     (data / _COMPLETE).touch()
 
 
 def _run_program(command: list[str], given: str, environ: dict[str, str]) -> None:
+    # `close_fds=False`, because the path of the data folder may name an open descriptor, see `_drop_root`.
     subprocess.run(command, input=f"{given}\n", text=True, env=environ, cwd="/", check=True, close_fds=False)
 
 

@@ -1,4 +1,4 @@
-"""Data about a stack: its services, and the ports, secrets and names from one start to its end."""
+"""What the stack manager knows of a stack: its services, ports, secrets and names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPORAL_PORTS = ("temporal", "temporal_ui", "temporal_http", "temporal_metrics"
 
 @dataclass(frozen=True)
 class Service:
-    """One service of a stack: the command and environment of its process, and how the manager checks and ends it."""
+    """One service of a stack: its command and environment, and how the manager checks and ends it."""
 
     name: str
     command: list[str]

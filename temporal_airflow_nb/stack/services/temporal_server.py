@@ -1,4 +1,8 @@
-"""Temporal's development server: finds its program, makes its command line, checks whether it is ready."""
+"""Temporal's development server: finds its program, makes its command line, checks whether it is ready.
+
+The stack manager calls :func:`is_ready` in its only thread, several times a second until the server is ready: one call
+makes at most two requests, each with a timeout of 2 s.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +72,7 @@ def prepare(home: Path) -> None:
     if unfinished.exists():
         for suffix in ("", "-wal", "-shm"):
             (home / f"{DATABASE}{suffix}").unlink(missing_ok=True)
+    # Before the server starts: if it is killed while it creates the database, the mark stays.
     elif not (home / DATABASE).exists():
         unfinished.touch()
 
