@@ -14,6 +14,7 @@ pytest_plugins = ["tests.support.shells"]
 
 DATABASES = ("sqlite", "postgres")
 BY_CASE = ("compatibility/test_semantics.py", "compatibility/test_random.py")
+WITH_UI = ("client/test_rest.py", "stack/test_ui_stack.py")
 PLUGINS = Path(__file__).parent / "compatibility" / "plugins" / "examples"
 
 # Settings of the person who runs the tests must not steer them.
@@ -52,7 +53,7 @@ def pytest_xdist_make_scheduler(config, log):
 def scope_of(nodeid: str) -> str:
     """Return the file of a test; of the oracle's tests, which run the DAGs of a case together, the case.
 
-    Tests on a cluster as in production share one for each kind of database.
+    Tests on a cluster as in production share one for each kind of database, and those of two files a stack with a UI.
 
     >>> scope_of("tests/integration/api/test_functions.py::test_a[x-y]")
     'tests/integration/api/test_functions.py'
@@ -63,6 +64,8 @@ def scope_of(nodeid: str) -> str:
     case = re.search(r"\[(\w+)", test)
     if case and case[1] in DATABASES and file.startswith("tests/production/"):
         return f"tests/production {case[1]}"
+    if file.endswith(WITH_UI):
+        return "the stack with a UI"
     return f"{file} {case[1]}" if case and file.endswith(BY_CASE) else file
 
 

@@ -16,7 +16,7 @@ from tests.compatibility.oracle.native import run_natively
 from tests.compatibility.oracle.suite import check, parameters
 from tests.support.stack_helpers import with_client
 
-LIVE = 12
+LIVE = 8
 
 
 @pytest.mark.slow

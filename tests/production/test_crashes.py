@@ -73,7 +73,8 @@ def test_processes_are_killed_at_random(cluster):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    killed = [*(name for name in cluster.services if name != "dag-processor")] * 2
+    names = [name for name in cluster.services if name != "dag-processor"]
+    killed = [*names, *(name for name in names if name.startswith(("scheduler", "worker")))]
     chance.shuffle(killed)
     run_ids = []
     with SuccessWatcher(cluster, "steps") as watch:
