@@ -32,6 +32,7 @@ from temporal_airflow_nb.orchestration.activities.schedule_activities import cre
 from temporal_airflow_nb.orchestration.activities.task_activities import TaskActivities
 from temporal_airflow_nb.orchestration.activities.trigger_activities import TriggerActivities
 from temporal_airflow_nb.orchestration.dispatcher import Dispatcher
+from temporal_airflow_nb.orchestration.failures import with_private_failures
 from temporal_airflow_nb.orchestration.outbox import outbox, rollout
 from temporal_airflow_nb.orchestration.outbox.worker_registry import WorkerRegistration
 from temporal_airflow_nb.orchestration.run_creation.asset_watchers import AssetWatcherRunner
@@ -92,7 +93,7 @@ class AirflowWorker:
         from airflow.configuration import conf
 
         max_tasks = conf.getint("core", "parallelism")
-        self.client = client
+        self.client = with_private_failures(client)
         self.zygotes = zygotes
         self.has_scheduler = has_scheduler
         self.has_triggerer = has_triggerer

@@ -49,6 +49,7 @@ class WorkflowClient(StackClient):
     - a run appears when its workflow starts: there are no queued runs, and no runs that Temporal has dropped; the
       latest runs are those whose workflows started last;
     - tasks have no pool, nodes no documentation, runs no note, and there are no links;
+    - Temporal gets no user data: mapped tasks have no label, and the names of tasks and groups are those in their ids;
     - a duration is the end minus the start of a try, which Airflow rounds to milliseconds on SQLite;
     - a task is running as soon as it is handed to the workers; the exact times of a try are known at its end;
     - a change made in Airflow shows after the workflow was notified of it, at the latest with its next pass;

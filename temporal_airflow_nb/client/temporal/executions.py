@@ -23,6 +23,7 @@ from temporal_airflow_nb.errors import (
     UnavailableHereError,
 )
 from temporal_airflow_nb.messages.runs import RunRow
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import UnreadableGridError
 from temporal_airflow_nb.orchestration.workflow.models import DEEP_WORKFLOW
 
 _DAG_ID = SearchAttributeKey.for_keyword("AirflowDagId")
@@ -111,7 +112,7 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
     """
     handle = client.get_workflow_handle(workflow_id(dag_id, run_id), run_id=execution)
     try:
-        return WorkflowGrid(await handle.query("grid", rpc_timeout=_QUERY_TIMEOUT))
+        answer = await handle.query("grid", rpc_timeout=_QUERY_TIMEOUT)
     except WorkflowQueryFailedError as error:
         raise UnavailableHereError(
             f"The workers can't report the grid of {dag_id} {run_id}: {error}.",
@@ -128,6 +129,22 @@ async def grid_of(client: Client, dag_id: str, run_id: str, execution: str | Non
                 service="worker",
             ) from error
         raise
+    try:
+        return WorkflowGrid(answer)
+    # Whoever may write to Temporal can be the worker that answers, and answer with anything.
+    except (
+        UnreadableGridError,
+        AttributeError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise UnavailableHereError(
+            f"The answer about the grid of {dag_id} {run_id} can't be read: {error}.",
+            hint="A worker of another version, or of another program, may have sent it.",
+            op="grid",
+        ) from error
 
 
 async def no_run(client: Client, dag_id: str, run_id: str) -> RunNotFoundError:

@@ -92,9 +92,11 @@ def translate_database_errors(function: F) -> F:
                 _first_line(error), type=DATABASE_UNAVAILABLE, non_retryable=True
             ) from None
         except DBAPIError as error:
-            # SQLAlchemy's text of the error includes the statement's parameters, which may be user data: they must not
-            # enter Temporal's history.
-            raise ApplicationError(f"{type(error).__name__}: {_first_line(error)}") from None
+            # Its text includes the statement's parameters, and the database's own text may quote values: neither may
+            # enter Temporal's history. The worker's log has both.
+            log.error("A statement failed", activity=function.__name__, exc_info=error)
+            names = f"{type(error).__name__} of {type(error.orig).__name__}"
+            raise ApplicationError(f"{names}: see the worker's log") from None
 
     return call  # type: ignore[return-value]
 

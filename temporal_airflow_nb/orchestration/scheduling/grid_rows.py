@@ -1,7 +1,8 @@
 """The grid of a run as the workflow remembers it, read from Airflow's database.
 
-Activities call it inside their transactions. What it returns enters Temporal's history, so every function keeps to a
-size limit and leaves out what is least needed first.
+Activities call it inside their transactions. What it returns enters Temporal's history: ids, states and times alone. A
+label of a mapped task, a display name or a documentation may contain anything, and stays in the database. Every
+function keeps to a size limit and leaves out what is least needed first.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from sqlalchemy import and_, func, select
 
 from temporal_airflow_nb.orchestration.scheduling.dag_structure import get_structure
 from temporal_airflow_nb.orchestration.scheduling.task_graph import get_graph
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import pack
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import pack_within
 from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD, Key
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
+
+    from temporal_airflow_nb.messages.grid import Node
 
 COLUMNS = (
     TI.task_id,
@@ -37,7 +40,6 @@ COLUMNS = (
     TI.queued_dttm,
     TI.start_date,
     TI.end_date,
-    TI._rendered_map_index.label("label"),
 )
 # Limits in characters of JSON or of packed text. Each payload of a workflow has to stay below `MAX_PAYLOAD`, and the
 # structure, the former tries and other values share one.
@@ -61,7 +63,6 @@ def encode_row(row: Any) -> list[Any]:
         row.try_number,
         row.max_tries,
         *map(_seconds, (row.queued_dttm, row.start_date, row.end_date)),
-        row.label,
     ]
     while encoded[-1] is None and len(encoded) > _SHORT_ROW:
         encoded.pop()
@@ -84,10 +85,10 @@ def pack_changed_rows(dag_run: DagRun, known: Iterable[Any], session: Session) -
         for row in session.execute(query)
         if states.get((row.task_id, row.map_index)) != (row.state, row.try_number)
     ]
-    text = pack(rows) if rows else ""
-    if len(text) > MAX_PAYLOAD:
-        text = pack([row[:_SHORT_ROW] for row in rows])
-    return text if len(text) <= MAX_PAYLOAD else ""
+    if not rows:
+        return ""
+    short = [row[:_SHORT_ROW] for row in rows]
+    return pack_within(rows, MAX_PAYLOAD) or pack_within(short, MAX_PAYLOAD) or ""
 
 
 def pack_former_tries(dag_run: DagRun, session: Session) -> str | None:
@@ -104,13 +105,12 @@ def pack_former_tries(dag_run: DagRun, session: Session) -> str | None:
     former: dict[Key, list[Any]] = {}
     for task_id, map_index, number, state, *times in session.execute(query.order_by(TIH.try_number)):
         former.setdefault((task_id, map_index), []).append([number, state, *map(_seconds, times)])
-    text = pack([[*key, tries] for key, tries in former.items()])
-    return text if former and len(text) <= _MAX_FORMER_SIZE else None
+    return pack_within([[*key, tries] for key, tries in former.items()], _MAX_FORMER_SIZE) if former else None
 
 
 def pack_structure(dag: SerializedDAG) -> str | None:
     """
-    Return a DAG's structure without its documentation, packed; None if it is too large.
+    Return a DAG's structure without documentation and display names, packed; None if it is too large.
 
     It has an additional list ``order``: the positions of the tasks among the nodes, in topological order.
     """
@@ -118,13 +118,17 @@ def pack_structure(dag: SerializedDAG) -> str | None:
     text: str | None = getattr(dag, "_temporal_airflow_packed", "")
     if text == "":
         structure = get_structure(dag)
-        nodes = [{**node, "doc": None} for node in structure["nodes"]]
+        nodes = [{**node, "label": _own_name(node), "doc": None} for node in structure["nodes"]]
         positions = {node["id"]: position for position, node in enumerate(nodes) if node["kind"] == "task"}
         order = [positions[task_id] for task_id in get_graph(dag).order]
-        packed = pack({**structure, "nodes": nodes, "order": order})
-        text = packed if len(packed) <= _MAX_STRUCTURE_SIZE else None
+        text = pack_within({**structure, "nodes": nodes, "order": order}, _MAX_STRUCTURE_SIZE)
         dag._temporal_airflow_packed = text
     return text
+
+
+def _own_name(node: Node) -> str:
+    """Return a node's id without that of its group."""
+    return node["id"].removeprefix(f"{node['parent']}.") if node["parent"] else node["id"]
 
 
 def run_facts(dag_run: DagRun, session: Session) -> dict[str, str | float | None]:

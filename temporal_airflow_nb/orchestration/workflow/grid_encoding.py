@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from temporal_airflow_nb.messages.grid import Edges, Node
 
+MAX_UNPACKED = 32 * 2**20
+"""Bytes of JSON. A grid of 100,000 task instances with their times and a former try takes 14 MB."""
+
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The final states of a task instance."""
+
+
+class UnreadableGridError(Exception):
+    """A packed grid is damaged or too large."""
 
 
 def build_node(
@@ -60,10 +67,37 @@ def pack(value: Any) -> str:
     >>> unpack(pack([["a", -1, None]]))
     [['a', -1, None]]
     """
-    text = json.dumps(value, separators=(",", ":"))
+    return _compress(json.dumps(value, separators=(",", ":")))
+
+
+def _compress(text: str) -> str:
     return base64.b64encode(zlib.compress(text.encode(), 3)).decode()
 
 
+def pack_within(value: Any, limit: int) -> str | None:
+    """Return ``pack(value)``; None if that has more than ``limit`` characters, or :func:`unpack` would refuse it."""
+    text = json.dumps(value, separators=(",", ":"))
+    packed = _compress(text) if len(text) <= MAX_UNPACKED else None
+    return packed if packed is not None and len(packed) <= limit else None
+
+
 def unpack(text: str) -> Any:
-    """Return the data that :func:`pack` was called with."""
-    return json.loads(zlib.decompress(base64.b64decode(text)))
+    """
+    Return the data that :func:`pack` was called with.
+
+    Raises
+    ------
+    UnreadableGridError
+        The text isn't packed data, or it is packed data of more than :data:`MAX_UNPACKED` bytes. Whoever may write to
+        Temporal can write such a text, and a short one can stand for gigabytes.
+    """
+    try:
+        packed = zlib.decompressobj()
+        data = packed.decompress(base64.b64decode(text, validate=True), MAX_UNPACKED)
+        if packed.unconsumed_tail or not packed.eof or packed.unused_data:
+            raise UnreadableGridError(
+                f"A packed grid is incomplete, or has more than {MAX_UNPACKED:,} bytes."
+            )
+        return json.loads(data)
+    except (zlib.error, ValueError, RecursionError) as error:
+        raise UnreadableGridError(f"A packed grid can't be read: {error}") from None

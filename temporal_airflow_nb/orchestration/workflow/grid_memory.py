@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import ENDED_STATES, pack, unpack
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import (
+    ENDED_STATES,
+    UnreadableGridError,
+    pack,
+    pack_within,
+    unpack,
+)
 from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD, Key
 
 _ROW_LENGTH = 9
 # Positions in a row.
-_STATE, _TRY = 2, 3
+_STATE, _TRY, _LABEL = 2, 3, 8
 _TIMES = slice(5, 8)
 _START = 6
 # Above this number of rows, `pack` leaves out times without trying, because packing takes too long for one step of a
@@ -26,8 +32,9 @@ class GridMemory:
     """
     The task instances of a run, as its scheduling passes have returned them.
 
-    A row is ``[task_id, map_index, state, try_number, max_tries, queued, start, end, label]``, times in seconds since
-    the epoch. A shorter row lacks the trailing elements.
+    A row is ``[task_id, map_index, state, try_number, max_tries, queued, start, end, None]``, times in seconds since
+    the epoch. A shorter row lacks the trailing elements. Histories of earlier versions have the label of a mapped task
+    at the end; it isn't kept, because it may contain user data.
 
     Parameters
     ----------
@@ -52,8 +59,9 @@ class GridMemory:
         """The DAG's structure, packed; None if it is too large or unknown."""
         self._rows: dict[Key, list[Any]] = {}
         self._former: dict[Key, list[list[Any]]] = {}
-        for *row, former in unpack(packed) if packed else ():
+        for *row, former in _read(packed) if packed else ():
             key = (row[0], row[1])
+            row[_LABEL] = None
             self._rows[key] = row
             if former:
                 self._former[key] = former
@@ -65,7 +73,7 @@ class GridMemory:
     def put(self, rows: Iterable[Sequence[Any]]) -> None:
         """Take over task instances from the database."""
         for short_row in rows:
-            row = [*short_row, *[None] * (_ROW_LENGTH - len(short_row))]
+            row = [*short_row[:_LABEL], *[None] * (_ROW_LENGTH - len(short_row[:_LABEL]))]
             key = (row[0], row[1])
             before = self._rows.get(key)
             if before is not None and _is_another_try(before, row):
@@ -117,18 +125,18 @@ class GridMemory:
         """
         Return the rows as a short text, for a query or for a continuation as new.
 
-        If there are very many, it leaves out former tries, then times, then labels: Temporal limits the size of a
+        If there are very many, it leaves out former tries, then times, then everything: Temporal limits the size of a
         payload and the duration of a step.
         """
-        with_times = len(self._rows) <= _MAX_ROWS_WITH_TIMES
-        if with_times and len(text := pack(self.rows())) <= MAX_PAYLOAD:
-            return text
-        if with_times and len(text := pack([[*row, []] for row in self._rows.values()])) <= MAX_PAYLOAD:
-            return text
-        text = pack([[*row[: _TIMES.start], None, None, None, row[-1], []] for row in self._rows.values()])
-        if len(text) <= MAX_PAYLOAD:
-            return text
-        return pack([[*row[: _TIMES.start], None, None, None, None, []] for row in self._rows.values()])
+        rows = self._rows.values()
+        text = None
+        if len(self._rows) <= _MAX_ROWS_WITH_TIMES:
+            text = pack_within(self.rows(), MAX_PAYLOAD) or pack_within(
+                [[*row, []] for row in rows], MAX_PAYLOAD
+            )
+        without_times = [[*row[: _TIMES.start], *[None] * 4, []] for row in rows] if not text else []
+        # An empty grid is filled again by the resync with which each execution begins.
+        return text or pack_within(without_times, MAX_PAYLOAD) or pack([])
 
     def _former_tries(self, key: Key, row: list[Any]) -> list[list[Any]]:
         # A try that failed and is up for retry is the current one, and among the former ones in the database as well.
@@ -142,6 +150,28 @@ class GridMemory:
         tries = self._former.setdefault(key, [])
         if not tries or tries[-1][0] < before[_TRY]:
             tries.append([before[_TRY], state, *times])
+
+
+def _read(packed: str) -> list[list[Any]]:
+    """Return the rows of :meth:`GridMemory.pack`; those that can't be used are left out.
+
+    A workflow that raised here would try again without end. The resync with which it begins finds the rows again.
+    """
+    try:
+        rows = unpack(packed)
+    except UnreadableGridError:
+        return []
+    return [row for row in rows if _is_row(row)] if isinstance(rows, list) else []
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == _ROW_LENGTH + 1
+        and isinstance(row[0], str)
+        and isinstance(row[1], int)
+        and isinstance(row[-1], list)
+    )
 
 
 def _is_another_try(before: list[Any], row: list[Any]) -> bool:

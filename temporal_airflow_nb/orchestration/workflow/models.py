@@ -179,8 +179,8 @@ class PassResult:
     """Whether ``triggers`` has all triggers that the run waits for, rather than possibly new ones."""
     changed: list[Any] = field(default_factory=list)
     """
-    ``[task_id, map_index, state, try_number, max_tries, queued, start, end, label]`` of each changed task instance.
-    Trailing elements may be missing.
+    ``[task_id, map_index, state, try_number, max_tries, queued, start, end]`` of each changed task instance. Trailing
+    elements may be missing; earlier versions added a label.
     """
     stop: list[Key] = field(default_factory=list)
     """Task instances whose activities have to be cancelled: in the database they no longer run."""

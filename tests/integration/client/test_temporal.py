@@ -99,8 +99,8 @@ def knows(client, run_id: str) -> bool:
 def test_frames_of_tasks_agree(client, followed):
     run, *_ = followed
     seen = Run(client, DAG, run.run_id).tasks
-    assert seen["pool"].isna().all(), "the workflow isn't told pools"
-    known = ["pool", "duration"]
+    assert seen[["pool", "label"]].isna().all().all(), "the workflow isn't told pools and labels"
+    known = ["pool", "label", "duration"]
     pd.testing.assert_frame_equal(seen.drop(columns=known), run.tasks.drop(columns=known))
     assert (seen["duration"] - run.tasks["duration"]).abs().max() < MILLISECONDS
     assert list(seen["duration"].isna()) == list(run.tasks["duration"].isna())
@@ -114,7 +114,7 @@ def check_grids(stack, client, run_id: str) -> dict:
     assert ours["structure"] == theirs["structure"]
     assert focus(ours) == focus(theirs)
     for task in theirs["tasks"]:
-        task["pool"] = None
+        task["pool"] = task["label"] = None
     for mine, other in zip(ours["tasks"], theirs["tasks"], strict=True):
         assert mine.pop("duration") == pytest.approx(other.pop("duration"), abs=0.002)
     assert ours["tasks"] == theirs["tasks"]

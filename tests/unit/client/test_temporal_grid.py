@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import zlib
+from types import SimpleNamespace
+
+import pytest
+
+from temporal_airflow_nb.client.temporal.executions import grid_of
 from temporal_airflow_nb.client.temporal.grid import WorkflowGrid
+from temporal_airflow_nb.errors import UnavailableHereError
 from temporal_airflow_nb.orchestration.workflow.grid_encoding import build_node, pack
 from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
+
+
+def bomb() -> str:
+    """Return a short text that stands for 100 MB of lists."""
+    return base64.b64encode(zlib.compress(b"[" + b"[]," * 33_000_000 + b"[]]")).decode()
 
 
 def answer(structure: dict | None, *rows: list) -> dict:
@@ -45,3 +59,28 @@ def test_an_answer_before_the_dag_is_loaded_is_empty():
     grid = WorkflowGrid(answer(None))
     assert grid.tasks == []
     assert grid.run["start_date"] is None
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        None,
+        "text",
+        {},
+        {"run": {}, "structure": None, "tasks": "not packed"},
+        {"run": {}, "structure": None, "tasks": pack({"a": 1})},
+        {"run": {"run_id": "one", "state": None}, "structure": None, "tasks": pack([["load"]])},
+        {"run": {"run_id": "one", "state": None}, "structure": pack([1]), "tasks": pack([])},
+        {"run": {"run_id": "one", "state": None, "start_date": 1e300}, "structure": None, "tasks": pack([])},
+        {"run": {"run_id": "one", "state": None}, "structure": None, "tasks": bomb()},
+    ],
+)
+def test_an_answer_that_can_t_be_read_is_an_error_that_says_so(sent):
+    handle = SimpleNamespace(query=lambda *_, **__: answered(sent))
+    client = SimpleNamespace(get_workflow_handle=lambda *_, **__: handle)
+    with pytest.raises(UnavailableHereError, match="grid of etl one can't be read"):
+        asyncio.run(grid_of(client, "etl", "one"))
+
+
+async def answered(sent):
+    return sent

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import random
+import zlib
 
-from temporal_airflow_nb.orchestration.workflow.grid_encoding import unpack
+import pytest
+
+from temporal_airflow_nb.orchestration.workflow.grid_encoding import (
+    UnreadableGridError,
+    pack,
+    pack_within,
+    unpack,
+)
 from temporal_airflow_nb.orchestration.workflow.grid_memory import GridMemory
 from temporal_airflow_nb.orchestration.workflow.models import MAX_PAYLOAD
 
@@ -93,7 +102,7 @@ def test_a_try_that_is_up_for_retry_is_not_a_former_try():
     assert only_row(memory)[5:] == [4.0, 6.0, 7.0, None, []]
 
 
-def test_former_tries_or_labels_are_left_out_if_they_exceed_the_payload_limit():
+def test_former_tries_are_left_out_if_they_exceed_the_payload_limit():
     draw = random.Random(7).random
 
     def moments():
@@ -107,18 +116,47 @@ def test_former_tries_or_labels_are_left_out_if_they_exceed_the_payload_limit():
     assert unpack(text)[0][6] is not None
     assert unpack(text)[0][-1] == []
 
-    labelled = GridMemory()
-    labelled.put([["load", n, "success", 1, 0, *moments(), str(draw())] for n in range(140_000)])
-    text = labelled.pack()
+
+def test_very_many_task_instances_are_packed_without_times():
+    memory = GridMemory()
+    memory.put([["load", index, "success", 1, 0, 4.123456, 6.1, 7.2] for index in range(100_000)])
+    text = memory.pack()
     assert len(text) < MAX_PAYLOAD
     assert unpack(text)[7] == ["load", 7, "success", 1, 0, None, None, None, None, []]
 
 
-def test_very_many_task_instances_are_packed_without_times():
-    memory = GridMemory()
-    memory.put(
-        [["load", index, "success", 1, 0, 4.123456, 6.1, 7.2, f"x{index}"] for index in range(100_000)]
-    )
-    text = memory.pack()
-    assert len(text) < MAX_PAYLOAD
-    assert unpack(text)[7] == ["load", 7, "success", 1, 0, None, None, None, "x7", []]
+def test_a_label_in_an_older_history_is_not_kept():
+    memory = GridMemory(pack([["load", 0, "success", 1, 0, 1.0, 2.0, 3.0, "s3cret", []]]))
+    memory.put([["load", 1, "success", 1, 0, 1.0, 2.0, 3.0, "s3cret"]])
+    assert "s3cret" not in str(memory.rows())
+    assert "s3cret" not in str(unpack(memory.pack()))
+    assert len(memory.rows()) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "====", "e30", "not packed", pack({}), pack("x"), pack([[]]), pack([[1, 2]]), pack([None])]
+)
+def test_a_workflow_that_gets_a_damaged_grid_starts_without_one(text):
+    assert GridMemory(text).rows() == []
+
+
+@pytest.mark.parametrize("data", [b"[" + b"[]," * 20_000_000 + b"[]]", b"[" * 40_000_000, b" " * 50_000_000])
+def test_a_short_text_that_stands_for_a_huge_one_is_refused(data):
+    text = base64.b64encode(zlib.compress(data)).decode()
+    with pytest.raises(UnreadableGridError, match="more than"):
+        unpack(text)
+    assert GridMemory(text).rows() == []
+
+
+def test_data_that_is_incomplete_nested_too_deeply_or_followed_by_more_is_refused():
+    compressed = zlib.compress(b"[]")
+    deep = zlib.compress(b"[" * 1_000_000 + b"]" * 1_000_000)
+    for data in (compressed[:-5], compressed + b"more", deep, b""):
+        with pytest.raises(UnreadableGridError):
+            unpack(base64.b64encode(data).decode())
+
+
+def test_what_can_t_be_read_again_is_not_packed():
+    assert pack_within(["x" * 100] * 400_000, MAX_PAYLOAD) is None
+    assert pack_within([random.random() for _ in range(100)], 100) is None
+    assert unpack(pack_within([1, 2], 100)) == [1, 2]
