@@ -14,7 +14,12 @@ pytest_plugins = ["tests.support.shells"]
 
 DATABASES = ("sqlite", "postgres")
 BY_CASE = ("compatibility/test_semantics.py", "compatibility/test_random.py")
-WITH_UI = ("client/test_rest.py", "stack/test_ui_stack.py")
+WITH_UI = (
+    "browser/test_foreign_requests.py",
+    "client/test_rest.py",
+    "orchestration/test_history_privacy.py",
+    "stack/test_ui_stack.py",
+)
 PLUGINS = Path(__file__).parent / "compatibility" / "plugins" / "examples"
 
 # Settings of the person who runs the tests must not steer them.
@@ -53,7 +58,7 @@ def pytest_xdist_make_scheduler(config, log):
 def scope_of(nodeid: str) -> str:
     """Return the file of a test; of the oracle's tests, which run the DAGs of a case together, the case.
 
-    Tests on a cluster as in production share one for each kind of database, and those of two files a stack with a UI.
+    Tests on a cluster as in production share one for each kind of database, and those of some files a stack with a UI.
 
     >>> scope_of("tests/integration/api/test_functions.py::test_a[x-y]")
     'tests/integration/api/test_functions.py'

@@ -8,6 +8,8 @@ from airflow.plugins_manager import AirflowPlugin
 
 from temporal_airflow_nb.airflow_plugin.links import PREFIX, RUN_TAB, TemporalLink, run_pages
 from temporal_airflow_nb.airflow_plugin.startup import on_plugins_loaded
+from temporal_airflow_nb.config.environment import serves_own_pages_only
+from temporal_airflow_nb.foreign_requests import ForeignRequestFilter
 from temporal_airflow_nb.orchestration.outbox.rollout import is_enabled
 
 
@@ -21,6 +23,14 @@ class TemporalPlugin(AirflowPlugin):  # type: ignore[misc]
         global_operator_extra_links = [TemporalLink()]
         fastapi_apps = [{"app": run_pages, "url_prefix": PREFIX, "name": "Temporal"}]
         external_views = [RUN_TAB]
+    if serves_own_pages_only():
+        fastapi_root_middlewares = [
+            {
+                "middleware": ForeignRequestFilter,
+                "kwargs": {"own_user_only": True},
+                "name": "Refuses pages of other sites, and other users",
+            }
+        ]
 
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:

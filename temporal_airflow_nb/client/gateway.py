@@ -25,6 +25,9 @@ from temporal_airflow_nb.messages.files import FileCheck, Submitted
 from temporal_airflow_nb.messages.grid import GridChanges
 from temporal_airflow_nb.messages.requests import (
     GRID_RUNS,
+    MAX_REQUEST_BYTES,
+    TOO_LARGE,
+    TOO_LARGE_HINT,
     CancelRun,
     CheckFile,
     ClearTasks,
@@ -327,6 +330,9 @@ class GatewayClient(StackClient):
 
 def _payload(operation: Operation, request: Any) -> bytes:
     try:
-        return json.dumps(request).encode()
+        payload = json.dumps(request).encode()
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"`{operation}` can't take a value that JSON can't hold: {error}.") from None
+    if len(payload) > MAX_REQUEST_BYTES:
+        raise InvalidInputError(TOO_LARGE, hint=TOO_LARGE_HINT)
+    return payload

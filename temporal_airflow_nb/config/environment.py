@@ -12,6 +12,9 @@ from temporal_airflow_nb.config import pyproject
 from temporal_airflow_nb.errors import InvalidInputError
 
 HOME_VARIABLE = "TEMPORAL_AIRFLOW_HOME"
+JUPYTERHUB_VARIABLE = "JUPYTERHUB_SERVICE_PREFIX"
+OWN_PAGES_VARIABLE = "TEMPORAL_AIRFLOW_OWN_PAGES_ONLY"
+"""Set for the API server of a stack, which has no login: it refuses requests of other sites' pages."""
 DEFAULT_HOME = ".temporal_airflow"
 DEFAULT_TASK_QUEUE = "airflow-tasks"
 DEFAULT_SCHEDULE_ID_PREFIX = "airflow-schedule-"
@@ -111,6 +114,27 @@ def history_limit() -> int:
             value=text,
         )
     return int(text)
+
+
+def serves_own_pages_only() -> bool:
+    """Return whether this process is the API server of a stack."""
+    return bool(os.environ.get(OWN_PAGES_VARIABLE))
+
+
+def is_on_jupyterhub() -> bool:
+    """Return whether this process runs in a server of a JupyterHub."""
+    return bool(os.environ.get(JUPYTERHUB_VARIABLE))
+
+
+def allowed_hosts() -> list[str]:
+    """
+    Return further host names under which a browser may use a stack, from ``$TEMPORAL_AIRFLOW_ALLOWED_HOSTS``.
+
+    The variable contains names or patterns separated by commas, such as ``*.app.github.dev``; without a port, any
+    port is meant.
+    """
+    text = os.environ.get("TEMPORAL_AIRFLOW_ALLOWED_HOSTS") or ""
+    return [name.strip().lower() for name in text.split(",") if name.strip()]
 
 
 def native_scheduling() -> bool:

@@ -25,8 +25,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from temporalio.client import Client
 
 from temporal_airflow_nb.errors import InvalidInputError, TemporalAirflowError
+from temporal_airflow_nb.foreign_requests import ForeignRequestFilter
 from temporal_airflow_nb.gateway import grid_routes, queries, run_actions, table_routes
 from temporal_airflow_nb.gateway.long_poll import long_poll
+from temporal_airflow_nb.gateway.request_limits import BodyLimit, TimedProtocol
 from temporal_airflow_nb.gateway.routing import encoded, operation
 from temporal_airflow_nb.gateway.submission import Submissions
 from temporal_airflow_nb.messages.requests import (
@@ -75,7 +77,10 @@ def application(
         The worker's client of Temporal; None in a process that has no worker.
     """
     app = FastAPI(openapi_url=None)
+    # The last one sees a request first.
+    app.add_middleware(BodyLimit, refuse=_refusal)
     app.add_middleware(_TokenCheck, token=token)
+    app.add_middleware(ForeignRequestFilter)
     _add_error_handlers(app)
 
     @operation(app, "ping")
@@ -202,6 +207,10 @@ def _error_response(error: TemporalAirflowError, status: int | None = None) -> R
     return JSONResponse({"error": error.to_dict()}, status_code=status or _STATUS[error.exit_code])
 
 
+def _refusal(status: int, why: str, hint: str) -> Response:
+    return _error_response(InvalidInputError(why, hint=hint), status)
+
+
 class _TokenCheck:
     """Refuses requests without the stack's token, before their body is read.
 
@@ -239,7 +248,13 @@ class Gateway:
         # Requests that wait for a change would delay the end of the process for longer than a second.
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, host=LOOPBACK, port=port, ws="none", log_level="warning", timeout_graceful_shutdown=1
+                app,
+                host=LOOPBACK,
+                port=port,
+                http=TimedProtocol,
+                ws="none",
+                log_level="warning",
+                timeout_graceful_shutdown=1,
             )
         )
         # Outside the main thread, uvicorn handles no signals: they are left to `process.py`.

@@ -24,8 +24,9 @@ from temporal_airflow_nb.config.airflow_version import check_airflow
 from temporal_airflow_nb.config.environment import queues
 from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableError, TemporalAirflowError
 from temporal_airflow_nb.stack.endpoints import database_url
-from temporal_airflow_nb.stack.services.definitions import GATEWAY_ONLY, READY_FD
-from temporal_airflow_nb.stack.state_folder import read_ui_urls
+from temporal_airflow_nb.stack.services.definitions import GATEWAY_ONLY, READY_FD, UI_PROXY
+from temporal_airflow_nb.stack.services.ports import LOOPBACK
+from temporal_airflow_nb.stack.state_folder import STACK_FILE, read_stack, read_ui_urls
 
 _SERVER_SECONDS = 60.0
 
@@ -131,6 +132,7 @@ def _prepare_database(home: Path | None, version: str) -> None:
 async def _serve(zygotes: Any, home: Path) -> None:
     from temporal_airflow_nb.gateway.app import Gateway, application
     from temporal_airflow_nb.gateway.submission import Submissions
+    from temporal_airflow_nb.gateway.temporal_ui import UiProxy
 
     embedded = GATEWAY_ONLY not in os.environ
     stopped = asyncio.Event()
@@ -152,13 +154,18 @@ async def _serve(zygotes: Any, home: Path) -> None:
         client = DatabaseClient()
     gateway = Gateway(
         application(
-            os.environ["TEMPORAL_AIRFLOW_GATEWAY_TOKEN"],
+            _read_token(home),
             Submissions(zygotes, client, home if embedded else None),
             lambda: read_ui_urls(home),
             worker.client if worker is not None else None,
         ),
         int(os.environ["TEMPORAL_AIRFLOW_GATEWAY_PORT"]),
     )
+    ui_proxy = None
+    if server := os.environ.get(UI_PROXY):
+        host, port = json.loads(server)
+        ui_proxy = UiProxy((LOOPBACK, port), (host, port))
+        ui_proxy.start()
     await gateway.start()
     working = (
         asyncio.create_task(worker.run())
@@ -169,12 +176,25 @@ async def _serve(zygotes: Any, home: Path) -> None:
     _report({"ready": True})
     await asyncio.wait([working, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
     gateway.stop()
+    if ui_proxy is not None:
+        ui_proxy.stop()
     # A worker that ends without a request has failed. `result` raises its error, and the manager restarts the process.
     if working.done():
         working.result()
     if worker is not None:
         await worker.stop()
     zygotes.stop()
+
+
+def _read_token(home: Path) -> str:
+    token = read_stack(home).get("gateway", {}).get("token")
+    if not token:
+        raise ServiceUnavailableError(
+            f"The gateway's token isn't in {home / STACK_FILE}.",
+            hint="Start the stack again: `temporal-airflow down`, then `temporal-airflow up`.",
+            path=str(home / STACK_FILE),
+        )
+    return token
 
 
 async def _connect() -> Any:

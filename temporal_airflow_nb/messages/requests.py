@@ -22,6 +22,11 @@ GRID_RUNS = 14
 """The number of runs that a grid shows beside each other, unless a request names another number."""
 MOST_GRID_RUNS = 1_000
 
+MAX_REQUEST_BYTES = 64 * 2**20
+"""Bytes of a request that the gateway reads. The largest part of one is a run's ``conf``."""
+TOO_LARGE = f"The request has more than {MAX_REQUEST_BYTES // 2**20} MiB."
+TOO_LARGE_HINT = "Pass large values by reference: write them to a file, and give the run its path."
+
 
 @dataclass(frozen=True)
 class CheckFile:

@@ -27,6 +27,8 @@ CHROMIUM_FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Names that an attacker lets point to this machine.
+    "--host-resolver-rules=MAP *.evil.example 127.0.0.1",
 ]
 
 

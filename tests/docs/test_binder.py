@@ -15,6 +15,7 @@ import pytest
 
 from binder.pages import Visitor
 from temporal_airflow_nb import LocalStack
+from temporal_airflow_nb.config.environment import JUPYTERHUB_VARIABLE
 from temporal_airflow_nb.stack.services import jupyterhub, ports, temporal_server
 from temporal_airflow_nb.stack.services.spec import TEMPORAL_PORTS
 from tests.support.paths import ROOT
@@ -71,7 +72,7 @@ def test_the_overrides_of_jupyterlab_are_json():
 
 
 def test_without_a_hub_the_uis_are_on_this_machine(monkeypatch):
-    monkeypatch.delenv(jupyterhub.PREFIX_VARIABLE, raising=False)
+    monkeypatch.delenv(JUPYTERHUB_VARIABLE, raising=False)
     assert jupyterhub.ui_url(8233) == "http://127.0.0.1:8233"
     command = temporal_server.command(
         Path("temporal"), ports=dict.fromkeys(TEMPORAL_PORTS, 8233), namespace="default"
@@ -110,7 +111,7 @@ def server(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_uis_load_below_the_path_of_a_hub(server, tmp_path, monkeypatch):
-    monkeypatch.setenv(jupyterhub.PREFIX_VARIABLE, PREFIX)
+    monkeypatch.setenv(JUPYTERHUB_VARIABLE, PREFIX)
     (tmp_path / "greeting.py").write_text(DAG)
     with LocalStack(tmp_path / "home", ui=True) as stack:
         run = stack.run(tmp_path / "greeting.py")

@@ -82,7 +82,14 @@ def test_every_setting_is_documented():
     read = {name for path in package.rglob("*.py") for name in re.findall(named, path.read_text())}
     between_processes = {
         f"TEMPORAL_AIRFLOW_{name}"
-        for name in ("GATEWAY_ONLY", "GATEWAY_PORT", "GATEWAY_TOKEN", "READY_FD", "STACK")
+        for name in (
+            "GATEWAY_ONLY",
+            "GATEWAY_PORT",
+            "OWN_PAGES_ONLY",
+            "READY_FD",
+            "STACK",
+            "UI_PROXY",
+        )
     }
     assert documented == read - between_processes
 

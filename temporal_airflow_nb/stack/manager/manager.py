@@ -236,6 +236,8 @@ class StackManager:
         else:
             specs = definitions.gateway_services(plan, self._worker_command)
         self._running = [ServiceProcess(service) for service in specs]
+        # The worker reads the gateway's token there: in its environment, the tasks that it forks would have it as well.
+        self._record()
         for process in self._running:
             process.start()
         self._record()

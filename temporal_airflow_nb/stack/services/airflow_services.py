@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from temporal_airflow_nb.config.environment import ORCHESTRATOR
+from temporal_airflow_nb.config.environment import ORCHESTRATOR, OWN_PAGES_VARIABLE
 from temporal_airflow_nb.stack import processes, state_folder
 from temporal_airflow_nb.stack.services import airflow_config, database, ports
 from temporal_airflow_nb.stack.services.spec import Plan, Service
@@ -112,6 +112,8 @@ def _service(
         # As in a stock Airflow: a script in a watched folder that doesn't mention DAGs isn't imported.
         environ["AIRFLOW__CORE__DAG_DISCOVERY_SAFE_MODE"] = "True"
     is_server = name == API_SERVER
+    if is_server:
+        environ[OWN_PAGES_VARIABLE] = "1"
     return Service(
         name=name,
         command=command(name, *options),

@@ -31,6 +31,8 @@ WORKER_MODULE = "temporal_airflow_nb.gateway.process"
 POSTGRES_MODULE = "temporal_airflow_nb.stack.services.postgres"
 READY_FD = "TEMPORAL_AIRFLOW_READY_FD"
 GATEWAY_ONLY = "TEMPORAL_AIRFLOW_GATEWAY_ONLY"
+UI_PROXY = "TEMPORAL_AIRFLOW_UI_PROXY"
+"""Host and port of the server of Temporal's UI, as JSON; set if the worker has to serve the UI."""
 # Settings of this package. All other variables that begin with TEMPORAL_ describe another Temporal than the stack's.
 _PACKAGE_SETTINGS = ("TEMPORAL_AIRFLOW_", "TEMPORAL_NATIVE_SCHEDULING", "TEMPORAL_SCHEDULE_ID_PREFIX")
 
@@ -113,7 +115,7 @@ def _embedded_environ() -> dict[str, str]:
 def _temporal(plan: Plan) -> Service:
     def is_ready(pid: int) -> bool:
         ready = ports.listens(pid, plan.ports["temporal"]) and temporal_server.is_ready(
-            plan.ports["temporal_http"], plan.namespace
+            plan.ports["temporal_http"], plan.namespace, plan.http_host
         )
         # From now on the database is complete, even if the server is killed.
         if ready:
@@ -123,7 +125,11 @@ def _temporal(plan: Plan) -> Service:
     return Service(
         name="temporal",
         command=temporal_server.command(
-            temporal_server.find_program(), ports=plan.ports, namespace=plan.namespace
+            temporal_server.find_program(),
+            ports=plan.ports,
+            namespace=plan.namespace,
+            http_host=plan.http_host,
+            ui_host=plan.temporal_ui_host,
         ),
         env={
             **_embedded_environ(),
@@ -133,7 +139,11 @@ def _temporal(plan: Plan) -> Service:
         },
         log=state_folder.log_path(plan.home, "temporal"),
         address=plan.temporal["address"],
-        ports=tuple(port for name, port in plan.ports.items() if name.startswith("temporal")),
+        ports=tuple(
+            port
+            for name, port in plan.ports.items()
+            if name.startswith("temporal") and not (name == "temporal_ui" and _has_ui_proxy(plan))
+        ),
         grace=5.0,
         # The command names the database relative to this folder.
         cwd=plan.home,
@@ -141,6 +151,11 @@ def _temporal(plan: Plan) -> Service:
         is_ready=is_ready,
         serves_others=True,
     )
+
+
+def _has_ui_proxy(plan: Plan) -> bool:
+    """Return whether the worker serves Temporal's UI, in place of Temporal's own server."""
+    return "temporal_ui" in plan.ports and plan.temporal_ui_host != ports.LOOPBACK
 
 
 def _postgres(plan: Plan) -> Service:
@@ -163,6 +178,7 @@ def _postgres(plan: Plan) -> Service:
 
 
 def _worker(plan: Plan, environ: dict[str, str], extra: dict[str, str], command: list[str] | None) -> Service:
+    ui_port = plan.ports["temporal_ui"] if _has_ui_proxy(plan) else None
     return Service(
         name="worker",
         command=command or processes.python_command(WORKER_MODULE, str(plan.home)),
@@ -171,12 +187,12 @@ def _worker(plan: Plan, environ: dict[str, str], extra: dict[str, str], command:
             **processes.python_path(environ),
             **extra,
             processes.STACK_ID_VARIABLE: plan.stack_id,
-            "TEMPORAL_AIRFLOW_GATEWAY_TOKEN": plan.token,
             "TEMPORAL_AIRFLOW_GATEWAY_PORT": str(plan.ports["gateway"]),
+            **({UI_PROXY: json.dumps([plan.temporal_ui_host, ui_port])} if ui_port is not None else {}),
         },
         log=state_folder.log_path(plan.home, "worker"),
         address=plan.gateway["address"],
-        ports=(plan.ports["gateway"],),
+        ports=(plan.ports["gateway"], *([ui_port] if ui_port is not None else [])),
         grace=8.0,
         # Without waiting for Temporal: the worker imports Airflow first, then connects as soon as the server answers.
         may_start=lambda: _database_answers(plan),

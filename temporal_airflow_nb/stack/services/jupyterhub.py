@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
+from temporal_airflow_nb.config.environment import JUPYTERHUB_VARIABLE
 from temporal_airflow_nb.stack.services.ports import LOOPBACK
-
-PREFIX_VARIABLE = "JUPYTERHUB_SERVICE_PREFIX"
 
 
 def ui_url(port: int) -> str:
@@ -20,5 +19,5 @@ def ui_url(port: int) -> str:
     >>> ui_url(8233)                                        # doctest: +SKIP
     'http://127.0.0.1:8233'
     """
-    prefix = os.environ.get(PREFIX_VARIABLE, "").rstrip("/")
+    prefix = os.environ.get(JUPYTERHUB_VARIABLE, "").rstrip("/")
     return f"{prefix}/proxy/absolute/{port}" if prefix else f"http://{LOOPBACK}:{port}"

@@ -40,6 +40,16 @@ def is_free(port: int) -> bool:
     return True
 
 
+def can_listen_on(host: str) -> bool:
+    """Return whether a server could listen on this address. Only Linux has all of 127.0.0.0/8."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
 def requested(environ: Mapping[str, str] | None = None) -> dict[str, int]:
     """Return the ports that environment variables ask for, by name."""
     environ = os.environ if environ is None else environ

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from temporal_airflow_nb.config import environment
@@ -59,6 +61,24 @@ class Plan:
     def gateway(self) -> dict[str, str]:
         """The gateway's address, and the token that each request needs."""
         return {"address": self.address("gateway"), "token": self.token}
+
+    @property
+    def http_host(self) -> str:
+        """The only host name for which Temporal's HTTP API answers. No web page can guess it."""
+        return f"{self._derive('http').hex()}.invalid"
+
+    @cached_property
+    def temporal_ui_host(self) -> str:
+        """
+        The address on which the server of Temporal's UI listens, behind the worker's proxy.
+
+        No web page can guess it. Where the system has one loopback address only, it is that one: there is no proxy.
+        """
+        host = f"127.{'.'.join(str(1 + byte % 253) for byte in self._derive('ui')[:3])}"
+        return host if ports.can_listen_on(host) else ports.LOOPBACK
+
+    def _derive(self, purpose: str) -> bytes:
+        return hashlib.sha256(f"{purpose} {self.token}".encode()).digest()
 
     @property
     def temporal(self) -> dict[str, str]:

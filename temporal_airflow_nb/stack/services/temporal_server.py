@@ -82,14 +82,24 @@ def record_database_created(home: Path) -> None:
     (home / _UNFINISHED).unlink(missing_ok=True)
 
 
-def command(program: Path, *, ports: Mapping[str, int], namespace: str) -> list[str]:
+def command(
+    program: Path,
+    *,
+    ports: Mapping[str, int],
+    namespace: str,
+    http_host: str | None = None,
+    ui_host: str = LOOPBACK,
+) -> list[str]:
     """Return the command line, which has to run in the state folder.
 
     The database's name is relative to that folder, because the server doesn't escape special characters in a path.
+    With ``http_host``, the server's HTTP API answers requests for this host only: it has no login, and takes a POST
+    from every page in a browser on this machine. ``ui_host`` is the address on which the UI listens.
     """
     options = [
         *("--ip", LOOPBACK),
         *("--port", str(ports["temporal"])),
+        *("--ui-ip", ui_host),
         *("--ui-port", str(ports["temporal_ui"])),
         *(("--ui-public-path", path) if (path := urlsplit(ui_url(ports["temporal_ui"])).path) else ()),
         *("--http-port", str(ports["temporal_http"])),
@@ -102,35 +112,41 @@ def command(program: Path, *, ports: Mapping[str, int], namespace: str) -> list[
     ]
     if namespace != "default":
         options += ["--namespace", namespace]
-    for setting in _DYNAMIC_CONFIG:
+    settings = list(_DYNAMIC_CONFIG)
+    if http_host is not None:
+        settings.append(f"frontend.httpAllowedHosts={json.dumps([http_host])}")
+    for setting in settings:
         options += ["--dynamic-config-value", setting]
     for name in SEARCH_ATTRIBUTES:
         options += ["--search-attribute", f"{name}=Keyword"]
     return [str(program), "server", "start-dev", *options]
 
 
-def is_ready(http_port: int, namespace: str) -> bool:
-    """Return whether the server answers for the namespace.
+def is_ready(http_port: int, namespace: str, http_host: str | None = None) -> bool:
+    """Return whether the server answers for the namespace; ``http_host`` as for :func:`command`.
 
     Also sets the namespace's retention to ten years, if it isn't: by default the server deletes closed workflows after
     one day.
     """
     path = f"/api/v1/namespaces/{namespace}"
-    status, answer = _request("GET", http_port, path)
+    status, answer = _request("GET", http_port, path, host=http_host)
     if status != 200:
         return False
     wanted = f"{RETENTION_SECONDS}s"
     if answer.get("config", {}).get("workflowExecutionRetentionTtl") != wanted:
         update = {"config": {"workflowExecutionRetentionTtl": wanted}}
-        status, _ = _request("POST", http_port, f"{path}/update", update)
+        status, _ = _request("POST", http_port, f"{path}/update", update, host=http_host)
     return status == 200
 
 
-def _request(method: str, port: int, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+def _request(
+    method: str, port: int, path: str, body: object = None, *, host: str | None = None
+) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
     try:
         payload = None if body is None else json.dumps(body)
-        connection.request(method, path, payload, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", **({"Host": host} if host else {})}
+        connection.request(method, path, payload, headers)
         response = connection.getresponse()
         return response.status, json.loads(response.read() or b"{}")
     except (OSError, http.client.HTTPException, ValueError):
