@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypedDict
 
+from temporal_airflow_nb.printable_text import make_printable
+
 
 class ErrorData(TypedDict, total=False):
     """An error as JSON-able data."""
@@ -49,7 +51,8 @@ class TemporalAirflowError(Exception):
         self.facts = facts
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+        # `message` keeps the values as they are; this is what a terminal and a notebook show.
+        return make_printable(f"{self.message}\n  {self.hint}" if self.hint else self.message)
 
     def _render_traceback_(self) -> list[str]:
         """Return the message without a traceback; IPython calls this method of an exception.

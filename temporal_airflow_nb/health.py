@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from temporal_airflow_nb.errors import TemporalAirflowError
+from temporal_airflow_nb.printable_text import make_printable
 
 
 @dataclass(frozen=True)
@@ -68,5 +69,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(make_printable(cell)) for cell in row))
     Console(highlight=False).print(table)

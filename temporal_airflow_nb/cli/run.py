@@ -24,6 +24,7 @@ from temporal_airflow_nb.display.states import format_state, get_style
 from temporal_airflow_nb.display.terminal import render_run
 from temporal_airflow_nb.display.text import format_headline
 from temporal_airflow_nb.errors import DagFileError, InvalidInputError, TemporalAirflowError
+from temporal_airflow_nb.printable_text import make_printable
 from temporal_airflow_nb.stack.local import LocalStack
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def follow(run: Run, console: Console) -> None:
     def report_changes() -> None:
         shown = build_grid(latest)
         for line in changed_lines(reported, shown):
-            console.print(Text(line), soft_wrap=True)
+            print_line(console, line)
         reported.update((instance.name, instance) for instance in shown.instances)
 
     # Called in rich's thread. `latest` is replaced as a whole, so that it needs no lock.
@@ -240,5 +241,5 @@ def _print_links(console: Console, snapshot: RunSnapshot) -> None:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line unchanged: without rich's markup and without line breaks."""
-    console.print(Text(line), soft_wrap=True)
+    """Print a line without rich's markup, line breaks, and control characters."""
+    console.print(Text(make_printable(line)), soft_wrap=True)

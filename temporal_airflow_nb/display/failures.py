@@ -13,14 +13,13 @@ from typing import Any
 
 from temporal_airflow_nb.display.commands import suggest_commands
 from temporal_airflow_nb.display.model import Grid, Instance, format_duration, shorten
+from temporal_airflow_nb.printable_text import make_printable
 
 SHOWN = 3
 _LOG_LINES = 10
 _MESSAGE = 500
 _TRACEBACK = 6000
 _AROUND = 3
-# Escape sequences of terminals, and other control characters.
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Failure:
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        return "\n".join(format_failure(self))
+        return make_printable("\n".join(format_failure(self)))
 
     __repr__ = __str__
 
@@ -130,8 +129,8 @@ def describe_failure(instance: Instance, details: Mapping[str, Any] | None = Non
         more=tuple(_clipped(line) for line in error.get("more") or ()),
         place=_place(frame) if frame else "",
         source=tuple(_source(frame)) if frame else (),
-        log=tuple(map(_without_controls, known.get("log") or ()))[-_LOG_LINES:],
-        traceback=_without_controls(str(error.get("text") or ""))[-_TRACEBACK:],
+        log=tuple(map(make_printable, known.get("log") or ()))[-_LOG_LINES:],
+        traceback=make_printable(str(error.get("text") or ""))[-_TRACEBACK:],
         commands=tuple(suggest_commands(instance.task_id, instance.map_index, instance.state)),
     )
 
@@ -159,11 +158,7 @@ def _exception(error: Mapping[str, Any]) -> str:
 
 
 def _clipped(message: str) -> str:
-    return shorten(_without_controls(message), _MESSAGE)
-
-
-def _without_controls(text: str) -> str:
-    return _CONTROLS.sub("", text)
+    return shorten(make_printable(message), _MESSAGE)
 
 
 def _users_frame(frames: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

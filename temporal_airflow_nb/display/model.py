@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from temporal_airflow_nb.display.states import FINAL_RUN_STATES, NO_STATUS, combine_states, sort_by_priority
+from temporal_airflow_nb.printable_text import make_printable
 
 Snapshot = Mapping[str, Any]
 
@@ -230,7 +231,7 @@ def build_grid(
         now=now or datetime.now(timezone.utc),
         rows=tuple(_rows(snapshot.get("tasks", ()))),
         links=dict(snapshot.get("links") or {}),
-        note=note,
+        note=make_printable(note),
         details=details or {},
     )
 
@@ -276,7 +277,7 @@ def _instance(task: Mapping[str, Any]) -> Instance:
     return Instance(
         task_id=task["task_id"],
         map_index=task.get("map_index", -1),
-        label=str(task.get("label") or ""),
+        label=make_printable(str(task.get("label") or "")),
         state=task.get("state") or NO_STATUS,
         try_number=task.get("try_number") or 0,
         max_tries=task.get("max_tries") or 0,

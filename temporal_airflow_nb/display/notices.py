@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from temporal_airflow_nb.display.templates import Markup, fill, join
+from temporal_airflow_nb.printable_text import make_printable
 
 
 class ShownFinding(Protocol):
@@ -29,7 +30,7 @@ def format_findings(findings: Iterable[ShownFinding]) -> str:
         lines.append(f"{found.level}: {place}{found.message}")
         if found.hint:
             lines.append(f"  {found.hint}")
-    return "\n".join(lines)
+    return make_printable("\n".join(lines))
 
 
 def render_findings(findings: Iterable[ShownFinding]) -> str:

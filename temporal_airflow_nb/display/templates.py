@@ -9,6 +9,8 @@ from functools import lru_cache
 from importlib.resources import files
 from string import Template
 
+from temporal_airflow_nb.printable_text import make_printable
+
 
 class Markup(str):
     """Text that is HTML already.
@@ -37,7 +39,7 @@ def join(parts: Iterable[Markup]) -> Markup:
 
 def to_markup(value: object) -> Markup:
     """Return a value as HTML, escaped unless it is HTML already."""
-    return value if isinstance(value, Markup) else Markup(html.escape(str(value), quote=True))
+    return value if isinstance(value, Markup) else Markup(html.escape(make_printable(str(value)), quote=True))
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from temporal_airflow_nb.display.failures import format_failure, list_failures
 from temporal_airflow_nb.display.model import Grid, Row, format_duration, shorten
 from temporal_airflow_nb.display.states import format_state, get_style
+from temporal_airflow_nb.printable_text import make_printable
 
 ROWS = 60
 GAP = 2
@@ -25,7 +26,7 @@ def render_text(grid: Grid, *, width: int = 100, rows: int = ROWS) -> str:
     lines += [f"{name}: {url}" for name, url in grid.links.items()]
     if grid.note:
         lines.append(grid.note)
-    return "\n".join(lines)
+    return make_printable("\n".join(lines))
 
 
 def format_headline(grid: Grid) -> str:

@@ -19,6 +19,7 @@ import traitlets
 
 from temporal_airflow_nb.errors import TemporalAirflowError
 from temporal_airflow_nb.live_grid.messages import FullState, Request
+from temporal_airflow_nb.printable_text import make_all_printable
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class RunWidget(anywidget.AnyWidget):
     _esm = (Path(__file__).parent / "static" / "widget.js").read_text(encoding="utf-8")
     key = traitlets.Unicode().tag(sync=True)
     view = traitlets.Unicode("grid").tag(sync=True)
-    state = traitlets.Dict().tag(sync=True, to_json=lambda _, widget: widget.full_state())
+    state = traitlets.Dict().tag(sync=True, to_json=lambda _, widget: make_all_printable(widget.full_state()))
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class RunWidget(anywidget.AnyWidget):
         # Another thread may close the widget during this, or the kernel its sockets; the errors have several classes.
         # A page that misses a message notices it by the number of the next one, and requests the whole state.
         with suppress(Exception):
-            self.send(dict(message))
+            self.send(make_all_printable(dict(message)))
 
     def close(self) -> None:
         """Remove the widget and its layout, which is another widget, from the kernel and the page."""

@@ -15,6 +15,7 @@ from typing import Any
 from temporal_airflow_nb.cells.line_map import replace_files_with_cells
 from temporal_airflow_nb.display.model import shorten
 from temporal_airflow_nb.messages.tasks import LogLine
+from temporal_airflow_nb.printable_text import make_printable
 
 Record = Mapping[str, Any]
 """A log record of Airflow as structlog has written it, with any fields."""
@@ -33,6 +34,8 @@ _INSIDE_AIRFLOW = re.compile(r"site-packages[/\\]airflow[/\\]")
 class TaskLog(str):
     """A task's log as a string, without the fields that are the same in every record.
 
+    The string has no control characters, which a terminal or a notebook would carry out; ``lines`` has them.
+
     Attributes
     ----------
     try_number : int
@@ -47,9 +50,8 @@ class TaskLog(str):
     def __new__(cls, lines: Iterable[Record], try_number: int) -> TaskLog:
         """Return the log of these records."""
         recorded = list(lines)
-        log = super().__new__(
-            cls, "\n".join(text for line in _skip_groups(recorded) for text in _line_text(line))
-        )
+        texts = (text for line in _skip_groups(recorded) for text in _line_text(line))
+        log = super().__new__(cls, make_printable("\n".join(texts)))
         log.try_number = try_number
         log.lines = recorded
         return log
@@ -85,7 +87,7 @@ def log_lines(recorded: Iterable[Record]) -> list[LogLine]:
         {
             "time": line.get("timestamp"),
             "level": str(line.get("level") or "info"),
-            "text": "\n".join([_message(line), *_exception(line)]),
+            "text": make_printable("\n".join([_message(line), *_exception(line)])),
         }
         for line in _skip_groups(recorded)
     ]
