@@ -18,7 +18,7 @@ class WorkflowGrid:
     Parameters
     ----------
     answer
-        What the query ``grid`` returned.
+        What the query ``grid`` returned. An answer of another shape raises one of Python's own errors.
 
     Attributes
     ----------
@@ -82,6 +82,8 @@ class WorkflowGrid:
 
 def _task(row: list[Any], node: Node | None) -> GridTask:
     task_id, map_index, state, try_number, max_tries, queued, start, end, label, former = row
+    if not (isinstance(task_id, str) and isinstance(map_index, int) and isinstance(state, (str, type(None)))):
+        raise ValueError(f"a task instance is {row[:3]}")
     is_over = start is not None and end is not None
     return {
         "task_id": task_id,

@@ -264,7 +264,11 @@ def _outcome(result: Any) -> str:
     """Return what a scheduling pass decided, or how the run ended."""
     if not isinstance(result, dict):
         return ""
-    return "; ".join(_decisions(result))
+    try:
+        return "; ".join(_decisions(result))
+    # Whoever may write to Temporal can write a result of any shape.
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return ""
 
 
 def _decisions(result: JsonObject) -> Iterator[str]:

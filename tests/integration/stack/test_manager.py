@@ -16,6 +16,7 @@ import textwrap
 import threading
 import time
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -119,7 +120,7 @@ def test_everything_listens_on_loopback_only(home):
         for service in ("temporal", "worker"):
             for connection in psutil.Process(pid_of(home, service)).net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
-                    assert connection.laddr.ip == "127.0.0.1"
+                    assert ip_address(connection.laddr.ip).is_loopback
 
 
 def test_the_worker_gets_the_stacks_servers_and_not_the_users(home, monkeypatch):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
 from urllib.parse import quote
 
 import psutil
@@ -124,7 +125,7 @@ def test_the_services_are_up_and_on_loopback(ui_stack, airflow_api):
     for row in status.values():
         for process in family(row["pid"]) if row["pid"] else []:
             for connection in process.net_connections("inet"):
-                assert connection.status != psutil.CONN_LISTEN or connection.laddr.ip == "127.0.0.1"
+                assert connection.status != psutil.CONN_LISTEN or ip_address(connection.laddr.ip).is_loopback
     health = airflow_api.get("monitor/health")
     assert {key: value["status"] for key, value in health.items()} == {
         "metadatabase": "healthy",

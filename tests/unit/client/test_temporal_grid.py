@@ -71,6 +71,11 @@ def test_an_answer_before_the_dag_is_loaded_is_empty():
         {"run": {}, "structure": None, "tasks": pack({"a": 1})},
         {"run": {"run_id": "one", "state": None}, "structure": None, "tasks": pack([["load"]])},
         {"run": {"run_id": "one", "state": None}, "structure": pack([1]), "tasks": pack([])},
+        {
+            "run": {"run_id": "one", "state": None},
+            "structure": None,
+            "tasks": pack([["load", -1, {}, *[0] * 6, []]]),
+        },
         {"run": {"run_id": "one", "state": None, "start_date": 1e300}, "structure": None, "tasks": pack([])},
         {"run": {"run_id": "one", "state": None}, "structure": None, "tasks": bomb()},
     ],
