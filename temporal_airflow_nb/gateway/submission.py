@@ -112,9 +112,6 @@ class Submissions:
             if stored:
                 import_stored(kind, stored)
         file, version_data = self._find(request.path)
-        # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored. If it
-        # fails, the first task tries again.
-        threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags, findings = self._checked(file)
         dag_ids = [dag.dag_id for dag in dags]
         has_choice = request.launch or request.dag_id is not None
@@ -244,7 +241,6 @@ class Submissions:
             client=self.client,
             logger=log.bind(file=file.path),
             callbacks=[],
-            shared=False,
         ).parsing_result
         if result is None:
             raise DagFileError(

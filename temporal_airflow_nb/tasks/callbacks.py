@@ -56,7 +56,6 @@ class Callbacks:
                 client=self.client,
                 logger=log.bind(dag_id=dag_id, run_id=run_id),
                 callbacks=callbacks,
-                shared=True,
             )
         return len(requests)
 

@@ -22,12 +22,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import psutil
 from airflow.configuration import conf
 from airflow.dag_processing.processor import DagFileProcessorProcess
 from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySubprocess, ProcessTracker
 from uuid6 import uuid7
 
-from temporal_airflow_nb.tasks.zygotes import Child, DagFile, Pipes, Zygotes
+from temporal_airflow_nb.tasks.zygotes import Child, DagFile, Pipes, Zygotes, kill_group
 
 if TYPE_CHECKING:
     from airflow.sdk.api.client import Client
@@ -50,6 +51,7 @@ class SpawnedInterpreter(ProcessTracker):  # type: ignore[misc]
     def __init__(self, process: subprocess.Popen[bytes], exit_channel: socket.socket) -> None:
         self.process = process
         self.exit_channel = exit_channel
+        self._created = psutil.Process(process.pid).create_time()
 
     @property
     def pid(self) -> int:
@@ -70,6 +72,14 @@ class SpawnedInterpreter(ProcessTracker):  # type: ignore[misc]
         # and Airflow's own check of the exit code reaps the process.
         self.process.wait()
         return False
+
+    def kill_group(self) -> None:
+        """Kill the process and everything in its group."""
+        kill_group(self.process.pid, self._created)
+
+    def close(self) -> None:
+        """Close the worker's end of the exit channel."""
+        self.exit_channel.close()
 
 
 def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
@@ -219,21 +229,15 @@ def run_dag_processor(
     client: Client,
     logger: FilteringBoundLogger,
     callbacks: list[Any],
-    shared: bool,
 ) -> CallbackSupervisor:
     """
     Parse ``file``, or run callbacks of its DAGs, in a process of its own, and return when the process has ended.
-
-    Parameters
-    ----------
-    shared
-        Whether to use the DAG that the file's zygote has parsed; otherwise the process parses the file again.
 
     Notes
     -----
     As in Airflow, a process that takes longer than ``[dag_processor] dag_file_processor_timeout`` is killed.
     """
-    child, pipes = zygotes.spawn("dag_processor", file if shared else None)
+    child, pipes = zygotes.spawn("dag_processor", file)
     try:
         with open(os.devnull, "wb") as unused:
             supervisor: CallbackSupervisor = take_over(
@@ -251,7 +255,7 @@ def run_dag_processor(
             supervisor._on_child_started(callbacks, file.path, file.bundle_path, file.bundle_name)
             supervisor.wait(conf.getfloat("dag_processor", "dag_file_processor_timeout"))
     finally:
-        for end in (*pipes, child.exit_channel):
+        for end in (*pipes, child):
             end.close()
     return supervisor
 
