@@ -73,7 +73,7 @@ define install
 	@echo "$(VENV): installing $(1)"
 	@if [ -n "$(UV)" ]; then $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e '$(1)'; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)'; fi
-	-@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1
+	-@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib temporal_airflow_nb >/dev/null 2>&1
 	@touch $@
 endef
 
