@@ -145,7 +145,9 @@ def parse_sample() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "sample.py")
         path.write_text(SAMPLE)
-        BundleDagBag(path, bundle_path=Path(folder), bundle_name="sample", safe_mode=False, load_op_links=False)
+        BundleDagBag(
+            path, bundle_path=Path(folder), bundle_name="sample", safe_mode=False, load_op_links=False
+        )
     logger.setLevel(level)
     sys.path[:] = [entry for entry in sys.path if entry != folder]
     for name in [name for name in sys.modules if name.startswith("unusual_prefix_")]:

@@ -28,7 +28,7 @@ CALLABLES = [
     (f"{SUPERVISOR}:_fork_main", "requests child_stdout child_stderr log_fd target", "tasks/targets.py"),
     (f"{SUPERVISOR}:_child_exec_main", "", "tasks/supervisor.py"),
     (f"{SUPERVISOR}:_configure_logging", "log_path client", "tasks/attempt.py"),
-    (f"{SUPERVISOR}:block_orm_access", "", "tasks/parsing.py"),
+    (f"{SUPERVISOR}:_configure_logs_over_json_channel", "log_fd", "tasks/preload.py"),
     (f"{SUPERVISOR}:ProcessTracker.wait", "self timeout", "tasks/zygotes.py"),
     (
         f"{SUPERVISOR}:ActivitySubprocess._register_pipe_readers",
@@ -288,7 +288,7 @@ SOURCES = [
     (
         "airflow.sdk.execution_time.task_runner:parse",
         "from airflow.dag_processing.dagbag import BundleDagBag",
-        "tasks/targets.py replaces it where it is imported",
+        "tasks/imports.py replaces it where it is imported",
     ),
     (
         f"{SUPERVISOR}:WatchedSubprocess._service_subprocess",
