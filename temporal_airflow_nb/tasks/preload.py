@@ -9,6 +9,7 @@ import contextlib
 import gc
 import importlib
 import logging
+import signal
 import sys
 import tempfile
 import types
@@ -142,12 +143,14 @@ def parse_sample() -> None:
     logger = logging.getLogger("airflow.dag_processing")
     level = logger.level
     logger.setLevel(logging.WARNING)
+    alarm = signal.getsignal(signal.SIGALRM)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "sample.py")
         path.write_text(SAMPLE)
         BundleDagBag(
             path, bundle_path=Path(folder), bundle_name="sample", safe_mode=False, load_op_links=False
         )
+    signal.signal(signal.SIGALRM, alarm)
     logger.setLevel(level)
     sys.path[:] = [entry for entry in sys.path if entry != folder]
     for name in [name for name in sys.modules if name.startswith("unusual_prefix_")]:
@@ -176,6 +179,25 @@ def clear_logger_caches_once() -> None:
     supervisor._configure_logs_over_json_channel = configure_logs
 
 
+def let_crashes_end_the_process() -> None:
+    """
+    Keep Airflow from handling SIGSEGV while it imports a DAG file.
+
+    Its handler is Python code. After a crash in native code, Python would first return to the crashing instruction,
+    which crashes again, for ever.
+    """
+    from airflow.dag_processing.importers import python_importer
+
+    class Signals(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            return getattr(signal, name)
+
+        def signal(self, number: int, handler: Any) -> Any:
+            return None if number == signal.SIGSEGV else signal.signal(number, handler)
+
+    python_importer.signal = Signals("signal")
+
+
 def accept_every_executor() -> None:
     """Accept tasks that name an executor which isn't configured: the worker runs all of them."""
     from airflow.dag_processing import dagbag
@@ -200,6 +222,7 @@ def preload(*, freeze: bool = True) -> None:
         from airflow.models import import_all_models
 
         import_all_models()
+        let_crashes_end_the_process()
         share_type_adapters()
         import_plugins()
         parse_sample()

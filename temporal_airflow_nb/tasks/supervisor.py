@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import psutil
-from airflow.configuration import conf
 from airflow.dag_processing.processor import DagFileProcessorProcess
 from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySubprocess, ProcessTracker
 from uuid6 import uuid7
@@ -93,7 +92,8 @@ def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
         [
             sys.executable,
             "-c",
-            "from temporal_airflow_nb.tasks.preload import accept_every_executor; accept_every_executor();"
+            "from temporal_airflow_nb.tasks import preload;"
+            "preload.accept_every_executor(); preload.let_crashes_end_the_process();"
             "from airflow.sdk.execution_time.supervisor import _child_exec_main; _child_exec_main()",
         ],
         stdin=child_ends[0],
@@ -208,17 +208,26 @@ class TaskSupervisor(ActivitySubprocess):  # type: ignore[misc]
 class CallbackSupervisor(DagFileProcessorProcess):  # type: ignore[misc]
     """Serves a process that parses a file or runs callbacks, as Airflow's DAG processor does."""
 
-    def wait(self, timeout: float | None = None) -> int:
+    timed_out: bool = attrs.field(default=False, init=False)
+    """Whether the process was killed because it took too long."""
+
+    def wait(self, timeout: float) -> int:
         """Serve the process until it ends, or kill it after ``timeout`` seconds; return its exit code."""
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         while self._exit_code is None or self._open_sockets:
             self._service_subprocess(max_wait_time=min(5.0, max(0.0, deadline - time.monotonic())))
             if time.monotonic() > deadline:
-                self.process_log.error("The DAG file took too long.", seconds=timeout)
-                self.kill(signal.SIGKILL)
+                self.timed_out = self._exit_code is None
+                # A process that the file has started may still hold the pipes of one that has ended.
+                self._process.kill_group()
                 break
         self.selector.close()
-        return -signal.SIGKILL if self._exit_code is None else self._exit_code
+        return self.exit_code
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the process after :meth:`wait`; negative for a signal."""
+        return -signal.SIGKILL if self._exit_code is None else int(self._exit_code)
 
 
 def run_dag_processor(
@@ -229,13 +238,15 @@ def run_dag_processor(
     client: Client,
     logger: FilteringBoundLogger,
     callbacks: list[Any],
+    timeout: float,
 ) -> CallbackSupervisor:
     """
     Parse ``file``, or run callbacks of its DAGs, in a process of its own, and return when the process has ended.
 
-    Notes
-    -----
-    As in Airflow, a process that takes longer than ``[dag_processor] dag_file_processor_timeout`` is killed.
+    Parameters
+    ----------
+    timeout
+        Seconds after which the process is killed.
     """
     child, pipes = zygotes.spawn("dag_processor", file)
     try:
@@ -253,7 +264,7 @@ def run_dag_processor(
             )
             supervisor.had_callbacks = bool(callbacks)
             supervisor._on_child_started(callbacks, file.path, file.bundle_path, file.bundle_name)
-            supervisor.wait(conf.getfloat("dag_processor", "dag_file_processor_timeout"))
+            supervisor.wait(timeout)
     finally:
         for end in (*pipes, child):
             end.close()

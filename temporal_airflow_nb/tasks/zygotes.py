@@ -188,7 +188,15 @@ class _SignalExitCode(int):
 
     @property
     def name(self) -> str:
-        return signal.Signals(-self).name
+        return signal_name(-self)
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal. A realtime signal has none in Python."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _seqpacket_pair() -> tuple[socket.socket, socket.socket]:

@@ -286,6 +286,11 @@ SOURCES = [
     ),
     (f"{CALLBACKS}:CallbackSubprocess.start", "target=_target", "tasks/targets.py"),
     (
+        "airflow.dag_processing.importers.python_importer:PythonDagImporter._load_modules_from_file",
+        "signal.signal(signal.SIGSEGV, sigsegv_handler)",
+        "tasks/preload.py",
+    ),
+    (
         "airflow.sdk.execution_time.task_runner:parse",
         "from airflow.dag_processing.dagbag import BundleDagBag",
         "tasks/imports.py replaces it where it is imported",
