@@ -244,6 +244,7 @@ class _ZygoteConnection:
     def retire(self) -> None:
         with suppress(ZygoteLostError):
             self.send({"op": "retire"}, [])
+        self.close()
 
     def close(self) -> None:
         self.control.close()

@@ -286,6 +286,11 @@ SOURCES = [
     ),
     (f"{CALLBACKS}:CallbackSubprocess.start", "target=_target", "tasks/targets.py"),
     (
+        "airflow.sdk._shared.plugins_manager.plugins_manager:_load_entrypoint_plugins",
+        "EntryPointSource(entry_point, dist)",
+        "tasks/preload.py",
+    ),
+    (
         "airflow.dag_processing.importers.python_importer:PythonDagImporter._load_modules_from_file",
         "signal.signal(signal.SIGSEGV, sigsegv_handler)",
         "tasks/preload.py",
