@@ -42,8 +42,10 @@ log = structlog.get_logger(__name__)
 
 # The package zygote that was used least recently is retired beyond this number.
 MAX_PACKAGE_ZYGOTES = 8
-# Seconds within which a zygote has to report the pid of a child.
+# Seconds within which a zygote has to report the pid of a child, and how often the worker waits for so long. After a
+# machine's sleep the first wait may be over at once, while the zygote is about to answer.
 _SPAWN_TIMEOUT = 30.0
+_SPAWN_WAITS = 4
 
 
 class ZygoteLostError(Exception):
@@ -94,10 +96,14 @@ class Child(ProcessTracker):  # type: ignore[misc]
         self._exit_code: int | None = None
         self._lost = False
         exit_channel.settimeout(_SPAWN_TIMEOUT)
-        try:
-            line = self._read_line()
-        except TimeoutError:
-            raise ZygoteLostError("The zygote doesn't answer.") from None
+        for wait in range(_SPAWN_WAITS):
+            try:
+                line = self._read_line()
+                break
+            except TimeoutError:
+                log.warning("A zygote doesn't answer", seconds=(wait + 1) * _SPAWN_TIMEOUT)
+        else:
+            raise ZygoteLostError("The zygote doesn't answer.")
         if line is None:
             raise ZygoteLostError("The zygote ended before it forked.")
         self._pid = int(line)
