@@ -139,12 +139,19 @@ def allowed_hosts() -> list[str]:
 
 def native_scheduling() -> bool:
     """Return whether Temporal Schedules start the runs of DAGs, from ``$TEMPORAL_NATIVE_SCHEDULING``."""
-    text = os.environ.get("TEMPORAL_NATIVE_SCHEDULING") or "false"
+    return _is_on("TEMPORAL_NATIVE_SCHEDULING")
+
+
+def new_interpreters() -> bool:
+    """Return whether each task gets a new interpreter, from ``$TEMPORAL_AIRFLOW_NEW_INTERPRETERS``."""
+    return _is_on("TEMPORAL_AIRFLOW_NEW_INTERPRETERS")
+
+
+def _is_on(name: str) -> bool:
+    text = os.environ.get(name) or "false"
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.strip().lower() not in known:
-        raise InvalidInputError(
-            f"TEMPORAL_NATIVE_SCHEDULING is {text!r}.", hint="Set it to true or false.", value=text
-        )
+        raise InvalidInputError(f"{name} is {text!r}.", hint="Set it to true or false.", value=text)
     return known[text.strip().lower()]
 
 

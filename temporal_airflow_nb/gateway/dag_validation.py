@@ -1,6 +1,6 @@
 """Checks a parsed DAG file: Airflow's errors, and missing pools, connections and variables.
 
-Runs in the threads of the gateway's pool, after the file was parsed in its zygote. Airflow reports errors of the import
+Runs in the threads of the gateway's pool, after a process has parsed the file. Airflow reports errors of the import
 as the text of a traceback only, from which the error and its line are read.
 """
 
@@ -24,6 +24,7 @@ from sqlalchemy import select
 from temporal_airflow_nb.checks.preflight import Finding, find_uses
 from temporal_airflow_nb.errors import DagFileError, PreflightError
 from temporal_airflow_nb.tasks.database import reading
+from temporal_airflow_nb.tasks.zygotes import signal_name
 
 _SLOW_SECONDS = 3.0
 
@@ -56,7 +57,7 @@ def check(path: str, dags: list[Any], seconds: float) -> list[Finding]:
             Finding(
                 "warning",
                 "slow-import",
-                f"Importing the file took {seconds:.1f} s, and happens after each edit.",
+                f"Importing the file took {seconds:.1f} s, and happens in each try.",
                 None,
                 "Move the slow code into a task.",
             )
@@ -228,3 +229,29 @@ def _line_of_task(tree: ast.Module | None, task_id: str) -> int | None:
 def _line_of(tree: ast.Module | None, wanted: Callable[[ast.AST], bool]) -> int | None:
     nodes: Collection[Any] = [] if tree is None else [node for node in ast.walk(tree) if wanted(node)]
     return min((node.lineno for node in nodes), default=None)
+
+
+def ended_process(path: str, exit_code: int, timed_out: bool, limit: float) -> DagFileError:
+    """Return the error of a file whose process ended before Airflow had parsed the file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    exit_code
+        The exit code of the process; negative for a signal.
+    timed_out
+        Whether the process was killed because it took too long.
+    limit
+        The limit, in seconds.
+    """
+    if timed_out:
+        message = f"{path} took longer than {limit:g} s to import, in code that Python can't interrupt."
+        hint = "Move the slow code into a task, or raise [core] dagbag_import_timeout."
+    elif exit_code < 0:
+        message = f"{path} ended the process that imported it: {signal_name(-exit_code)}."
+        hint = "A library crashed. Import what the file imports in a Python of your own to find it."
+    else:
+        message = f"{path} ended the process that imported it, with exit code {exit_code}."
+        hint = "Look for sys.exit() or os._exit() at its top level."
+    return DagFileError(message, hint=hint, path=path, line=None)

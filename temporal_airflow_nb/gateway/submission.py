@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from airflow.configuration import conf as airflow_conf
 from airflow.dag_processing.bundles.base import unpack_bundle_version
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
@@ -112,9 +113,6 @@ class Submissions:
             if stored:
                 import_stored(kind, stored)
         file, version_data = self._find(request.path)
-        # The first task needs the file parsed in its zygote: that happens while the DAG is checked and stored. If it
-        # fails, the first task tries again.
-        threading.Thread(target=self.zygotes.warm, args=(file,), daemon=True).start()
         dags, findings = self._checked(file)
         dag_ids = [dag.dag_id for dag in dags]
         has_choice = request.launch or request.dag_id is not None
@@ -237,22 +235,20 @@ class Submissions:
 
     def _parse(self, file: DagFile) -> list[Any]:
         rel_path = os.path.relpath(file.path, file.bundle_path)
-        result = run_dag_processor(
+        # Airflow ends an import that takes too long with an exception, which native code doesn't notice.
+        limit = airflow_conf.getfloat("core", "dagbag_import_timeout")
+        process = run_dag_processor(
             self.zygotes,
             file,
             rel_path=rel_path,
             client=self.client,
             logger=log.bind(file=file.path),
             callbacks=[],
-            shared=False,
-        ).parsing_result
+            timeout=min(limit + 2.0, airflow_conf.getfloat("dag_processor", "dag_file_processor_timeout")),
+        )
+        result = process.parsing_result
         if result is None:
-            raise DagFileError(
-                f"{file.path} ended the process that was parsing it.",
-                hint="Look for sys.exit() or os._exit() at its top level.",
-                path=file.path,
-                line=None,
-            )
+            raise dag_validation.ended_process(file.path, process.exit_code, process.timed_out, limit)
         if result.import_errors:
             raise dag_validation.import_error(file.path, "\n".join(result.import_errors.values()))
         if not result.serialized_dags:

@@ -10,11 +10,9 @@ All state of a try is in the database: a try whose worker died is run again from
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -32,6 +30,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
+from temporal_airflow_nb.config.environment import new_interpreters
 from temporal_airflow_nb.tasks.callbacks import Callbacks, record_end_if_cleared, record_ended_process
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import TaskSupervisor, start_interpreter
@@ -230,6 +229,8 @@ class TaskRunner:
                 os.path.join(bundle_path, rel_path),
             )
             child, pipes = self.zygotes.spawn("task", file)
+            if obstacle := self.zygotes.obstacle(file):
+                logger.info("Importing all packages of the DAG file in this process", reason=obstacle)
         try:
             supervisor = TaskSupervisor.start_try(
                 what=workload.ti,
@@ -245,15 +246,13 @@ class TaskRunner:
             supervisor.wait()
         except BaseException as error:
             # Also on ZygoteLostError, when nobody reaps the process: the group must not outlive this attempt.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+            child.kill_group()
             # Airflow's `ti_run` refused the start: the try was cleared, marked or deleted after it was claimed.
             if isinstance(error, ServerResponseError) and error.response.status_code in _NO_LONGER_WANTED:
                 return TaskInstanceState.FAILED
             raise
         finally:
-            # The zygote ignores a closed exit channel when it writes the wait status.
-            for end in (*pipes, child.exit_channel):
+            for end in (*pipes, child):
                 end.close()
         if supervisor.stopped:
             raise StoppedError(workload.display_name)
@@ -261,8 +260,17 @@ class TaskRunner:
 
 
 def _needs_own_interpreter() -> bool:
-    """Return whether every task needs a new interpreter: on macOS, where forks aren't safe, and for other users."""
-    return sys.platform == "darwin" or bool(conf.get("core", "default_impersonation", fallback=""))
+    """
+    Return whether every task needs a new interpreter.
+
+    That is the case on macOS, where forks aren't safe, for tasks of other users, and if the worker's environment asks
+    for it.
+    """
+    return (
+        sys.platform == "darwin"
+        or new_interpreters()
+        or bool(conf.get("core", "default_impersonation", fallback=""))
+    )
 
 
 def _matches(key: TaskKey) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.callbacks.database_callback_sink import DatabaseCallbackSink
+from airflow.configuration import conf
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.models.db_callback_request import DbCallbackRequest
 from airflow.models.taskinstance import TaskInstance
@@ -56,7 +57,7 @@ class Callbacks:
                 client=self.client,
                 logger=log.bind(dag_id=dag_id, run_id=run_id),
                 callbacks=callbacks,
-                shared=True,
+                timeout=conf.getfloat("dag_processor", "dag_file_processor_timeout"),
             )
         return len(requests)
 

@@ -91,7 +91,7 @@ def run_callback(workload: ExecuteCallback, zygotes: Zygotes, client: Client) ->
         succeeded = supervisor.wait() == 0
     finally:
         log_file.close()
-        for end in (*pipes, child.exit_channel):
+        for end in (*pipes, child):
             end.close()
     _record(callback_id, CallbackState.SUCCESS if succeeded else CallbackState.FAILED)
 

@@ -22,12 +22,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from airflow.configuration import conf
+import psutil
 from airflow.dag_processing.processor import DagFileProcessorProcess
 from airflow.sdk.execution_time.supervisor import SERVER_TERMINATED, ActivitySubprocess, ProcessTracker
 from uuid6 import uuid7
 
-from temporal_airflow_nb.tasks.zygotes import Child, DagFile, Pipes, Zygotes
+from temporal_airflow_nb.tasks.zygotes import Child, DagFile, Pipes, Zygotes, kill_group
 
 if TYPE_CHECKING:
     from airflow.sdk.api.client import Client
@@ -50,6 +50,7 @@ class SpawnedInterpreter(ProcessTracker):  # type: ignore[misc]
     def __init__(self, process: subprocess.Popen[bytes], exit_channel: socket.socket) -> None:
         self.process = process
         self.exit_channel = exit_channel
+        self._created = psutil.Process(process.pid).create_time()
 
     @property
     def pid(self) -> int:
@@ -71,6 +72,14 @@ class SpawnedInterpreter(ProcessTracker):  # type: ignore[misc]
         self.process.wait()
         return False
 
+    def kill_group(self) -> None:
+        """Kill the process and everything in its group."""
+        kill_group(self.process.pid, self._created)
+
+    def close(self) -> None:
+        """Close the worker's end of the exit channel."""
+        self.exit_channel.close()
+
 
 def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
     """Start a task process the way Airflow does on macOS: a new interpreter with the pipes as its stdio.
@@ -83,7 +92,8 @@ def start_interpreter(env: dict[str, str]) -> tuple[SpawnedInterpreter, Pipes]:
         [
             sys.executable,
             "-c",
-            "from temporal_airflow_nb.tasks.preload import accept_every_executor; accept_every_executor();"
+            "from temporal_airflow_nb.tasks import preload;"
+            "preload.accept_every_executor(); preload.let_crashes_end_the_process();"
             "from airflow.sdk.execution_time.supervisor import _child_exec_main; _child_exec_main()",
         ],
         stdin=child_ends[0],
@@ -198,17 +208,26 @@ class TaskSupervisor(ActivitySubprocess):  # type: ignore[misc]
 class CallbackSupervisor(DagFileProcessorProcess):  # type: ignore[misc]
     """Serves a process that parses a file or runs callbacks, as Airflow's DAG processor does."""
 
-    def wait(self, timeout: float | None = None) -> int:
+    timed_out: bool = attrs.field(default=False, init=False)
+    """Whether the process was killed because it took too long."""
+
+    def wait(self, timeout: float) -> int:
         """Serve the process until it ends, or kill it after ``timeout`` seconds; return its exit code."""
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         while self._exit_code is None or self._open_sockets:
             self._service_subprocess(max_wait_time=min(5.0, max(0.0, deadline - time.monotonic())))
             if time.monotonic() > deadline:
-                self.process_log.error("The DAG file took too long.", seconds=timeout)
-                self.kill(signal.SIGKILL)
+                self.timed_out = self._exit_code is None
+                # A process that the file has started may still hold the pipes of one that has ended.
+                self._process.kill_group()
                 break
         self.selector.close()
-        return -signal.SIGKILL if self._exit_code is None else self._exit_code
+        return self.exit_code
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the process after :meth:`wait`; negative for a signal."""
+        return -signal.SIGKILL if self._exit_code is None else int(self._exit_code)
 
 
 def run_dag_processor(
@@ -219,21 +238,17 @@ def run_dag_processor(
     client: Client,
     logger: FilteringBoundLogger,
     callbacks: list[Any],
-    shared: bool,
+    timeout: float,
 ) -> CallbackSupervisor:
     """
     Parse ``file``, or run callbacks of its DAGs, in a process of its own, and return when the process has ended.
 
     Parameters
     ----------
-    shared
-        Whether to use the DAG that the file's zygote has parsed; otherwise the process parses the file again.
-
-    Notes
-    -----
-    As in Airflow, a process that takes longer than ``[dag_processor] dag_file_processor_timeout`` is killed.
+    timeout
+        Seconds after which the process is killed.
     """
-    child, pipes = zygotes.spawn("dag_processor", file if shared else None)
+    child, pipes = zygotes.spawn("dag_processor", file)
     try:
         with open(os.devnull, "wb") as unused:
             supervisor: CallbackSupervisor = take_over(
@@ -249,9 +264,9 @@ def run_dag_processor(
             )
             supervisor.had_callbacks = bool(callbacks)
             supervisor._on_child_started(callbacks, file.path, file.bundle_path, file.bundle_name)
-            supervisor.wait(conf.getfloat("dag_processor", "dag_file_processor_timeout"))
+            supervisor.wait(timeout)
     finally:
-        for end in (*pipes, child.exit_channel):
+        for end in (*pipes, child):
             end.close()
     return supervisor
 

@@ -1,4 +1,4 @@
-"""Entry points of the processes that are forked from a zygote: Airflow's own functions, with the parsed DAG.
+"""Entry points of the processes that are forked from a zygote: Airflow's own functions.
 
 Everything here but :func:`send_workload` runs in the forked process, which has one thread and no database access.
 """
@@ -8,10 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from socket import MSG_WAITALL, socket
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from temporal_airflow_nb.tasks.parsing import ParsedFile
+from typing import Any, NoReturn
 
 Pipes = tuple[int, int, int, int]
 """The descriptors of the child's ends: requests, stdout, stderr, logs."""
@@ -86,31 +83,12 @@ TARGETS: dict[str, Callable[[], None]] = {
 }
 
 
-def share_bag(parsed: ParsedFile) -> None:
-    """Make Airflow's code in this process use the parsed DAGs when it parses the same file."""
-    from airflow.dag_processing import dagbag, processor
-
-    # `task_runner.parse` imports `BundleDagBag` from `dagbag` when it is called, `processor` has imported it before:
-    # both names have to be replaced. Any other file is parsed as usual.
-    original = dagbag.BundleDagBag
-
-    def bundle_dag_bag(*args: Any, **kwargs: Any) -> Any:
-        if os.path.realpath(kwargs.get("dag_folder", "")) == os.path.realpath(parsed.path):
-            return parsed.bag
-        return original(*args, **kwargs)
-
-    dagbag.BundleDagBag = bundle_dag_bag
-    processor.BundleDagBag = bundle_dag_bag
-
-
-def run_target(target: str, pipes: Pipes, parsed: ParsedFile | None) -> NoReturn:
+def run_target(target: str, pipes: Pipes) -> NoReturn:
     """Run ``target`` in this process, connected to its supervisor; never returns."""
     # What `WatchedSubprocess.start` calls in the child after its fork: it sets up stdio and logs, blocks the database
     # and ends the process with `os._exit`.
     from airflow.sdk.execution_time.supervisor import _fork_main
 
-    if parsed is not None:
-        share_bag(parsed)
     requests, stdout, stderr, logs = pipes
     _fork_main(socket(fileno=requests), socket(fileno=stdout), socket(fileno=stderr), logs, TARGETS[target])
     os._exit(0)

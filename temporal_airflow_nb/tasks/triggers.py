@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
 import socket
 import threading
 import time
@@ -272,9 +271,8 @@ class Triggers:
         finally:
             # `_wakeup` is only registered with the selector, and stays open for the next process.
             supervisor.selector.close()
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
-            for end in (*pipes, child.exit_channel):
+            child.kill_group()
+            for end in (*pipes, child):
                 end.close()
 
     def _send_changes(self, supervisor: TriggerSupervisor) -> None:

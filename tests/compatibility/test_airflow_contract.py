@@ -28,7 +28,7 @@ CALLABLES = [
     (f"{SUPERVISOR}:_fork_main", "requests child_stdout child_stderr log_fd target", "tasks/targets.py"),
     (f"{SUPERVISOR}:_child_exec_main", "", "tasks/supervisor.py"),
     (f"{SUPERVISOR}:_configure_logging", "log_path client", "tasks/attempt.py"),
-    (f"{SUPERVISOR}:block_orm_access", "", "tasks/parsing.py"),
+    (f"{SUPERVISOR}:_configure_logs_over_json_channel", "log_fd", "tasks/preload.py"),
     (f"{SUPERVISOR}:ProcessTracker.wait", "self timeout", "tasks/zygotes.py"),
     (
         f"{SUPERVISOR}:ActivitySubprocess._register_pipe_readers",
@@ -286,9 +286,19 @@ SOURCES = [
     ),
     (f"{CALLBACKS}:CallbackSubprocess.start", "target=_target", "tasks/targets.py"),
     (
+        "airflow.sdk._shared.plugins_manager.plugins_manager:_load_entrypoint_plugins",
+        "EntryPointSource(entry_point, dist)",
+        "tasks/preload.py",
+    ),
+    (
+        "airflow.dag_processing.importers.python_importer:PythonDagImporter._load_modules_from_file",
+        "signal.signal(signal.SIGSEGV, sigsegv_handler)",
+        "tasks/preload.py",
+    ),
+    (
         "airflow.sdk.execution_time.task_runner:parse",
         "from airflow.dag_processing.dagbag import BundleDagBag",
-        "tasks/targets.py replaces it where it is imported",
+        "tasks/imports.py replaces it where it is imported",
     ),
     (
         f"{SUPERVISOR}:WatchedSubprocess._service_subprocess",

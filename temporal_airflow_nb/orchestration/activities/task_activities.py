@@ -167,7 +167,6 @@ class TaskActivities:
 async def _end_of(future: asyncio.Future[Any]) -> None:
     """Send heartbeats until ``future`` is done."""
     # `asyncio.wait` rather than `wait_for`: a cancelled activity must not cancel the future of the thread, which would
-    # go on unseen.
-    activity.heartbeat()
+    # go on unseen. The start of the activity counts as the first heartbeat: most tries end before a second is due.
     while not (await asyncio.wait([future], timeout=HEARTBEAT_SECONDS))[0]:
         activity.heartbeat()

@@ -454,6 +454,18 @@ SEMANTICS = [
     Case("task_logs", logs=True),
     Case("templates", conf={"day": "2026-01-01", "who": "conf"}),
     Case("timeouts"),
+    Case(
+        "top_level",
+        needs=["numpy", "pyarrow"],
+        unpredictable=[
+            ("draw", "return_value", name)
+            for name in (
+                *("own", "random", "generator", "numpy", "noise"),
+                *("identifier", "folder", "output"),
+            )
+        ],
+    ),
+    Case("top_level_settings", logs=True, needs=["numpy"]),
     Case("trigger_rules"),
     Case("xcom_access"),
     Case("xcom_numpy", needs=["numpy"]),

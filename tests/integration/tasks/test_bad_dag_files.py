@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from temporal_airflow_nb import LocalStack
 from temporal_airflow_nb.errors import DagFileError, DagNotFoundError, InvalidConfError, InvalidInputError
 
 HEAD = "from airflow.sdk import DAG, Param\nfrom airflow.providers.standard.operators.empty import EmptyOperator\n"
@@ -20,7 +22,15 @@ BAD = {
     ),
     "raises": ("def f():\n    raise ValueError('boom')\nf()\n", "line 2: ValueError: boom"),
     "exits": ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
-    "ends_its_process": ("import os\nos._exit(3)\n", "ended the process"),
+    "ends_its_process": ("import os\nos._exit(3)\n", "ended the process that imported it, with exit code 3"),
+    "crashes": (
+        "import ctypes\nctypes.string_at(0)\n",
+        "ended the process that imported it: SIGSEGV",
+    ),
+    "is_killed": (
+        "import os\nos.kill(os.getpid(), 37)\n",
+        "ended the process that imported it: signal 37",
+    ),
     "no_dag": ("x = 1\n", "defines no DAG"),
     "null_bytes": ("x = '\0'\n", "null bytes"),
     "cycle": (
@@ -113,3 +123,56 @@ def test_invalid_params_and_run_ids_are_refused(stack, tmp_path):
         stack.run(path, run_id="../up")
     with pytest.raises(InvalidInputError, match="reserved for scheduled"):
         stack.run(path, run_id="scheduled__1")
+
+
+HANGS = """
+import ctypes
+import signal
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+ctypes.CDLL(None).sleep(300)
+"""
+HANGS_IN_PYTHON = """
+import re
+
+re.match("(a+)+$", "a" * 64 + "b")
+"""
+FORKS = """
+import os
+
+if os.fork() == 0:
+    os.setsid()
+    import time
+    time.sleep(300)
+"""
+GOOD = f"{HEAD}with DAG({{dag_id!r}}, schedule=None):\n    EmptyOperator(task_id='a')\n"
+
+
+@pytest.fixture(scope="module")
+def hasty_stack(tmp_path_factory):
+    """A stack whose limit for the import of a file is short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "3")
+        with LocalStack(tmp_path_factory.mktemp("hasty") / "home") as stack:
+            yield stack
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (HANGS, "took longer than 3 s to import, in code that Python can't interrupt"),
+        (HANGS_IN_PYTHON, r"hostile.py, line 4"),
+        (FORKS, "defines no DAG"),
+    ],
+)
+def test_a_file_that_hangs_or_forks_harms_no_other_file(hasty_stack, tmp_path, source, message):
+    path, other = tmp_path / "hostile.py", tmp_path / "other.py"
+    path.write_text(source)
+    other.write_text(GOOD.format(dag_id="other"))
+    with ThreadPoolExecutor(2) as threads:
+        refused = threads.submit(hasty_stack.run, path)
+        assert hasty_stack.run(other).wait(timeout=60) == "success"
+        with pytest.raises(DagFileError, match=message):
+            refused.result()
+    path.write_text(GOOD.format(dag_id="hostile"))
+    assert hasty_stack.run(path).wait(timeout=60) == "success"

@@ -48,10 +48,24 @@ def test_a_task_of_a_killed_zygote_runs_again(stack, tmp_path):
     assert_completed(run, trace, middle_runs=2)
 
 
-def test_a_task_of_a_killed_root_zygote_runs_again(stack, tmp_path):
-    run, trace, task_pid = start(stack, tmp_path, 3)
-    kill(zygote_of(zygote_of(task_pid).pid).pid)
+def test_a_task_of_a_killed_package_zygote_runs_again(stack, tmp_path):
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    path = dags / "interrupted.py"
+    path.write_text(
+        (DAGS / "interrupted.py")
+        .read_text()
+        .replace("import annotations", "import annotations\nimport numpy", 1)
+    )
+    trace = tmp_path / "trace"
+    run = stack.run(path, conf={"trace": str(trace), "seconds": 3})
+    task_pid = int(until(lambda: lines(trace, "middle-1"), "the middle task runs")[0].split()[1])
+    zygote = zygote_of(task_pid)
+    assert zygote.ppid() != pid_of(stack, "worker")
+    root = zygote.ppid()
+    kill(zygote.pid)
     assert_completed(run, trace, middle_runs=2)
+    assert psutil.pid_exists(root)
 
 
 def test_a_killed_temporal_server_interrupts_no_task(stack, tmp_path):

@@ -1,4 +1,4 @@
-"""A task process is a fork of a zygote that has the file's latest version, or a new interpreter."""
+"""A task process executes the file as it is now, in a fork of a zygote or in a new interpreter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from tests.support.stack_helpers import DAGS, lines, psutil, states, until
+from tests.support.stack_helpers import DAGS, lines, pid_of, psutil, states, until
 
 
 def write(path, source):
@@ -91,15 +91,44 @@ def test_an_edit_does_not_interrupt_a_running_task(stack, tmp_path):
     assert len(lines(trace, "middle-1")) == 1, "the edit has interrupted it"
 
 
-def test_a_file_is_parsed_once_for_all_its_tasks(stack, tmp_path):
-    source = TELL.format(
-        name="parsed_once", header="parsed_in = os.getpid()", expression="[parsed_in, os.getpid()]"
+def zygotes_above(stack, pid):
+    """Return how many processes are between a task's process, whose parent is ``pid``, and the worker."""
+    worker = pid_of(stack, "worker")
+    number = 0
+    while pid != worker:
+        pid = psutil.Process(pid).ppid()
+        number += 1
+    return number
+
+
+def test_a_try_is_forked_from_a_process_that_has_imported_the_installed_packages(stack, tmp_path):
+    header = "import numpy; top = os.getpid()"
+    expression = "[os.getppid(), top == os.getpid()]"
+    path = write(
+        tmp_path / "with_numpy.py", TELL.format(name="with_numpy", header=header, expression=expression)
     )
-    path = write(tmp_path / "parsed_once.py", source)
-    parsed_in, ran_in = value(stack.run(path))
-    again_parsed_in, again_ran_in = value(stack.run(path))
-    assert parsed_in == again_parsed_in
-    assert len({parsed_in, ran_in, again_ran_in}) == 3
+    for _ in range(2):
+        parent, is_own = value(stack.run(path))
+        assert is_own, "the file was executed in another process"
+    assert zygotes_above(stack, parent) == 2
+    # An edit may bring other imports; what the first try reports is imported for the others.
+    header = "import numpy, wave; top = os.getpid()"
+    write(path, TELL.format(name="with_numpy", header=header, expression=expression))
+    later = [value(stack.run(path))[0] for _ in range(2)]
+    assert zygotes_above(stack, later[1]) == 2
+    assert later[1] != parent
+
+
+def test_packages_are_imported_in_the_try_if_the_file_sets_the_environment(stack, tmp_path):
+    header = "os.environ['OMP_NUM_THREADS'] = '1'; import numpy"
+    path = write(
+        tmp_path / "with_settings.py",
+        TELL.format(name="with_settings", header=header, expression="os.getppid()"),
+    )
+    for _ in range(2):
+        run = stack.run(path)
+        assert zygotes_above(stack, value(run)) == 1
+    assert "the file sets environment variables: OMP_NUM_THREADS" in str(run.logs("tell"))
 
 
 def test_each_task_reads_a_top_level_variable(stack, tmp_path):
