@@ -9,7 +9,6 @@ Each request has a session of its own and writes nothing. Texts from the databas
 from __future__ import annotations
 
 from datetime import datetime
-from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from temporal_airflow_nb.airflow_plugin.temporal_ui import ui_url, workflow_url
 from temporal_airflow_nb.config.environment import workflow_id
+from temporal_airflow_nb.display.templates import to_markup
 from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.orchestration.outbox import outbox, tables, worker_registry, workflow_records
 from temporal_airflow_nb.orchestration.outbox.managed_runs import is_managed
@@ -74,8 +74,8 @@ def _show_error(_: Request, error: AnyHTTPException) -> HTMLResponse:
     title, text = {
         401: ("You are not logged in", "Log in to Airflow and open this page again."),
         403: ("You may not see this run", "Ask for the permission to read the runs of its DAG."),
-        404: ("No such run", escape(error.detail)),
-    }.get(error.status_code, ("This page can't be shown", escape(error.detail)))
+        404: ("No such run", to_markup(error.detail)),
+    }.get(error.status_code, ("This page can't be shown", to_markup(error.detail)))
     return _page(_View("bad", title, text, {}, "", live=False), error.status_code)
 
 
@@ -103,8 +103,8 @@ def _view(run: DagRun, session: Session) -> _View:
     if execution is not None:
         facts |= {
             "Temporal run": _code(execution.temporal_run_id),
-            "Namespace": escape(execution.namespace),
-            "Task queue": escape(execution.task_queue),
+            "Namespace": to_markup(execution.namespace),
+            "Task queue": to_markup(execution.task_queue),
             "Started": _time(execution.started_at),
         }
         if execution.ended_at is not None:
@@ -118,7 +118,7 @@ def _view(run: DagRun, session: Session) -> _View:
             ui = ui_url(worker and worker.address)
             link = workflow_url(ui, execution._mapping) if ui else ""
         except InvalidInputError as error:
-            facts["Link"] = escape(str(error))
+            facts["Link"] = to_markup(str(error))
     live = managed or run.state not in State.finished_dr_states
     mood, title, text = _describe_status(run, execution, managed, session)
     return _View(mood, title, text, facts, link, live)
@@ -165,14 +165,14 @@ def _find_trouble(session: Session) -> str:
         return ""
     first = min(live, key=lambda worker: worker.error_since)
     return (
-        f"Temporal at {escape(first.address)} has been out of reach since {_time(first.error_since)}: "
-        f"{escape(first.error)}. The run goes on when Temporal answers."
+        f"Temporal at {to_markup(first.address)} has been out of reach since {_time(first.error_since)}: "
+        f"{to_markup(first.error)}. The run goes on when Temporal answers."
     )
 
 
 def _describe_workers(session: Session) -> str:
     return "<br>".join(
-        f"{escape(worker.identity)} at {escape(worker.address)}, seen {_last_seen(worker)}"
+        f"{to_markup(worker.identity)} at {to_markup(worker.address)}, seen {_last_seen(worker)}"
         for worker in worker_registry.list_live_workers(session)
     )
 
@@ -189,16 +189,16 @@ def _time(moment: datetime) -> str:
 
 
 def _code(text: str) -> str:
-    return f"<code>{escape(text)}</code>"
+    return f"<code>{to_markup(text)}</code>"
 
 
 def _page(view: _View, code: int = status.HTTP_200_OK) -> HTMLResponse:
     facts = "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in view.facts.items())
-    content = [f'<h1 class="{view.mood}">{escape(view.title)}</h1>', f"<p>{view.text}</p>"]
+    content = [f'<h1 class="{view.mood}">{to_markup(view.title)}</h1>', f"<p>{view.text}</p>"]
     content += [f"<dl>{facts}</dl>"] if facts else []
     if view.link:
         content.append(
-            f'<a href="{escape(view.link)}" target="_blank" rel="noopener noreferrer">Open in Temporal</a>'
+            f'<a href="{to_markup(view.link)}" target="_blank" rel="noopener noreferrer">Open in Temporal</a>'
         )
     source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     html = Template(source).substitute(content="\n".join(content), live=str(view.live).lower())

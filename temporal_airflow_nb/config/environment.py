@@ -6,6 +6,7 @@ Nothing is cached: a process that changes ``os.environ`` changes its settings. I
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from temporal_airflow_nb.config import pyproject
@@ -21,6 +22,7 @@ DEFAULT_SCHEDULE_ID_PREFIX = "airflow-schedule-"
 AIRFLOW_MINOR = "3.3"
 NOTEBOOK_BUNDLE = "notebook"
 SEARCH_ATTRIBUTES = ("AirflowDagId", "AirflowRunId", "AirflowState")
+_HOST_PATTERN = re.compile(r"[\w.*?-]+(:\d+)?")
 ORCHESTRATOR = "temporal_airflow_nb.orchestrator.TemporalOrchestrator"
 """Value of Airflow's ``[core] orchestrator`` that hands runs over to Temporal."""
 
@@ -134,7 +136,15 @@ def allowed_hosts() -> list[str]:
     port is meant.
     """
     text = os.environ.get("TEMPORAL_AIRFLOW_ALLOWED_HOSTS") or ""
-    return [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not _HOST_PATTERN.fullmatch(name):
+            raise InvalidInputError(
+                f"TEMPORAL_AIRFLOW_ALLOWED_HOSTS contains {name!r}, which is no host name.",
+                hint="Write names without http:// and without a path: box.example.org, *.app.github.dev.",
+                value=text,
+            )
+    return names
 
 
 def native_scheduling() -> bool:

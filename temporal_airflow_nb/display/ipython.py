@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from temporal_airflow_nb.display import notices
+from temporal_airflow_nb.printable_text import make_printable
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -59,7 +60,7 @@ def show_progress(grid: ProgressDisplay | None, title: str) -> Iterator[None]:
 def show_text(shell: InteractiveShell | None, text: str) -> None:
     """Show a line in the output of the current cell."""
     if shell is not None:
-        shell.display_pub.publish(data={"text/plain": text}, metadata={})
+        shell.display_pub.publish(data={"text/plain": make_printable(text)}, metadata={})
 
 
 def show_findings(shell: InteractiveShell | None, findings: Sequence[Finding]) -> None:

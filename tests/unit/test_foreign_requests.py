@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from temporal_airflow_nb.config.environment import allowed_hosts
+from temporal_airflow_nb.errors import InvalidInputError
 from temporal_airflow_nb.foreign_requests import ForeignRequestFilter, find_refusal
 
 HOST = "127.0.0.1:21000"
@@ -75,6 +77,13 @@ def test_an_allowed_host_is_answered(monkeypatch):
     assert refused(host="box:9000") is None
     assert refused(host="box:9001")
     assert refused("POST", origin="https://github.dev.evil.example")
+
+
+@pytest.mark.parametrize("text", ["http://box", "box/path", "a b", "box:port", "[::1"])
+def test_an_allowed_host_that_is_none_is_named(text, monkeypatch):
+    monkeypatch.setenv("TEMPORAL_AIRFLOW_ALLOWED_HOSTS", f"good.example,{text}")
+    with pytest.raises(InvalidInputError, match="which is no host name"):
+        allowed_hosts()
 
 
 def test_a_hub_s_name_is_answered_on_a_hub(monkeypatch):

@@ -63,7 +63,8 @@ def temporal_profile(home: Path) -> Path:
 
 
 def prepare(plan: Plan) -> None:
-    """Write the files that the services of an embedded stack read."""
+    """Write the files that the services of an embedded stack read, and check the settings that they read themselves."""
+    environment.allowed_hosts()
     if plan.database == database.POSTGRES:
         database.record_postgres(plan.home, plan.ports["database"])
     airflow_config.prepare(plan.home)
