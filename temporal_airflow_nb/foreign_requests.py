@@ -25,6 +25,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PAGE_HINT = (
+    "Use the address that `temporal-airflow status` shows. If a proxy of yours serves it under another name, set "
+    "TEMPORAL_AIRFLOW_ALLOWED_HOSTS to that name before the stack starts."
+)
+_USER_HINT = (
+    "A stack is for the user who started it, and for root. A proxy before it has to run as one of them."
+)
 _FRAMES = ("iframe", "frame", "embed", "object", "fencedframe")
 
 
@@ -114,15 +121,15 @@ class ForeignRequestFilter:
         headers = [
             (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]
         ]
-        why = find_refusal(scope.get("method", "GET"), headers)
+        why, hint = find_refusal(scope.get("method", "GET"), headers), _PAGE_HINT
         if why is None and self._own_user_only and _is_of_another_user(scope):
-            why = "It comes from another user of this machine."
+            why, hint = "It comes from another user of this machine.", _USER_HINT
         if why is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            body = refusal_text(why).encode()
+            body = refusal_text(why, hint).encode()
             head = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
             await send({"type": "http.response.start", "status": 403, "headers": head})
             await send({"type": "http.response.body", "body": body})
@@ -133,10 +140,6 @@ def _is_of_another_user(scope: Scope) -> bool:
     return client is not None and server is not None and is_of_another_user(tuple(client), tuple(server))
 
 
-def refusal_text(why: str) -> str:
+def refusal_text(why: str, hint: str = _PAGE_HINT) -> str:
     """Return the answer to a request that is refused."""
-    return (
-        f"This stack doesn't answer the request. {why}\n"
-        "Use the address that `temporal-airflow status` shows. If a proxy of yours serves it under another name, set "
-        "TEMPORAL_AIRFLOW_ALLOWED_HOSTS to that name before the stack starts.\n"
-    )
+    return f"This stack doesn't answer the request. {why}\n{hint}\n"
