@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from temporal_airflow_nb.errors import InvalidInputError, ServiceUnavailableErro
 from temporal_airflow_nb.stack import processes, state_folder
 from temporal_airflow_nb.stack.local import LocalStack
 from temporal_airflow_nb.stack.services import temporal_server
+from temporal_airflow_nb.stack.services.spec import Plan
 from tests.support.waiting import until
 
 wait_for = partial(until, timeout=15.0)
@@ -316,14 +316,10 @@ def test_a_killed_service_restarts_on_its_ports(home, service):
                 not psutil.pid_exists(offspring) or psutil.Process(offspring).status() == psutil.STATUS_ZOMBIE
             )
         else:
-            answer = http.client.HTTPConnection(
-                after["temporal"]["address"].replace(
-                    str(after["ports"]["temporal"]), str(after["ports"]["temporal_http"])
-                )
-            )
-            answer.request("GET", "/api/v1/namespaces/default")
-            assert answer.getresponse().status == 200
-            answer.close()
+            port = after["ports"]["temporal_http"]
+            plan = Plan(home=home, stack_id="", ports={}, token=after["gateway"]["token"])
+            assert temporal_server.is_ready(port, "default", plan.http_host)
+            assert not temporal_server.is_ready(port, "default"), "a page can send requests to 127.0.0.1"
 
 
 def test_a_worker_that_dies_repeatedly_is_restarted(home):
