@@ -135,6 +135,16 @@ def test_the_services_are_up_and_on_loopback(ui_stack, airflow_api):
     }
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+@pytest.mark.parametrize(("user", "status"), [(0, 200), (12345, 403)])
+def test_another_user_of_the_machine_is_refused(ui_stack, user, status):
+    host, port = rows(ui_stack)["api-server"]["address"].split(":")
+    request = r"GET /api/v2/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    script = f"exec 3<>/dev/tcp/{host}/{port}; printf '{request}' >&3; head -1 <&3"
+    asked = subprocess.run(["/bin/bash", "-c", script], user=user, cwd="/", capture_output=True, text=True)
+    assert asked.stdout.startswith(f"HTTP/1.1 {status} "), asked
+
+
 def test_temporal_executes_a_run_of_the_api(ui_stack, airflow_api, dag_id):
     run_id = airflow_api.trigger(dag_id)
     assert airflow_api.wait(dag_id, run_id) == "success"
