@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_UNPACKED = 32 * 2**20
 """Bytes of JSON. A grid of 100,000 task instances with their times and a former try takes 14 MB."""
 
+MAX_UNPACKED_PARTS = 1_000_000
+"""Lists and objects. In Python, each takes much more memory than the two bytes that it may take in JSON."""
+
 ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The final states of a task instance."""
 
@@ -70,6 +73,10 @@ def pack(value: Any) -> str:
     return _compress(json.dumps(value, separators=(",", ":")))
 
 
+def _is_readable(text: str) -> bool:
+    return len(text) <= MAX_UNPACKED and text.count("[") + text.count("{") <= MAX_UNPACKED_PARTS
+
+
 def _compress(text: str) -> str:
     return base64.b64encode(zlib.compress(text.encode(), 3)).decode()
 
@@ -77,7 +84,7 @@ def _compress(text: str) -> str:
 def pack_within(value: Any, limit: int) -> str | None:
     """Return ``pack(value)``; None if that has more than ``limit`` characters, or :func:`unpack` would refuse it."""
     text = json.dumps(value, separators=(",", ":"))
-    packed = _compress(text) if len(text) <= MAX_UNPACKED else None
+    packed = _compress(text) if _is_readable(text) else None
     return packed if packed is not None and len(packed) <= limit else None
 
 
@@ -88,8 +95,9 @@ def unpack(text: str) -> Any:
     Raises
     ------
     UnreadableGridError
-        The text isn't packed data, or it is packed data of more than :data:`MAX_UNPACKED` bytes. Whoever may write to
-        Temporal can write such a text, and a short one can stand for gigabytes.
+        The text isn't packed data, or it stands for more than :data:`MAX_UNPACKED` bytes or
+        :data:`MAX_UNPACKED_PARTS` parts. Whoever may write to Temporal can write such a text, and a short one can stand
+        for gigabytes.
     """
     try:
         packed = zlib.decompressobj()
@@ -98,6 +106,9 @@ def unpack(text: str) -> Any:
             raise UnreadableGridError(
                 f"A packed grid is incomplete, or has more than {MAX_UNPACKED:,} bytes."
             )
-        return json.loads(data)
+        unpacked = data.decode()
+        if not _is_readable(unpacked):
+            raise UnreadableGridError(f"A packed grid has more than {MAX_UNPACKED_PARTS:,} parts.")
+        return json.loads(unpacked)
     except (zlib.error, ValueError, RecursionError) as error:
         raise UnreadableGridError(f"A packed grid can't be read: {error}") from None
