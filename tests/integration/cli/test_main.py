@@ -125,9 +125,9 @@ def test_doctor_finds_nothing_on_a_good_machine(run):
 @pytest.mark.parametrize(
     ("name", "value", "hint"),
     [
-        ("TEMPORAL_NATIVE_SCHEDULING", "sometimes", "'true' or 'false'"),
-        ("TEMPORAL_SCHEDULE_ID_PREFIX", "two\nlines", "of one line"),
-        ("TEMPORAL_SCHEDULE_ID_PREFIX", "x" * 201, "up to 200 characters"),
+        ("TEMPORAL_NATIVE_SCHEDULING", "sometimes", "true or false"),
+        ("TEMPORAL_SCHEDULE_ID_PREFIX", "two\nlines", "printable characters"),
+        ("TEMPORAL_SCHEDULE_ID_PREFIX", "x" * 201, "at most 200"),
     ],
 )
 def test_an_invalid_schedule_setting_is_named(run, monkeypatch, name, value, hint):
