@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ from temporal_airflow_nb.suggestions import did_you_mean
 from temporal_airflow_nb.tasks.attempt import EXECUTOR_SETTINGS, NO_EXECUTOR
 from temporal_airflow_nb.tasks.database import reading, transaction
 from temporal_airflow_nb.tasks.supervisor import run_dag_processor
-from temporal_airflow_nb.tasks.zygotes import DagFile, Zygotes
+from temporal_airflow_nb.tasks.zygotes import DagFile, ZygoteLostError, Zygotes
 
 if TYPE_CHECKING:
     from airflow.serialization.serialized_objects import LazyDeserializedDAG
@@ -237,7 +238,8 @@ class Submissions:
         rel_path = os.path.relpath(file.path, file.bundle_path)
         # Airflow ends an import that takes too long with an exception, which native code doesn't notice.
         limit = airflow_conf.getfloat("core", "dagbag_import_timeout")
-        process = run_dag_processor(
+        parse = partial(
+            run_dag_processor,
             self.zygotes,
             file,
             rel_path=rel_path,
@@ -246,6 +248,10 @@ class Submissions:
             callbacks=[],
             timeout=min(limit + 2.0, airflow_conf.getfloat("dag_processor", "dag_file_processor_timeout")),
         )
+        try:
+            process = parse()
+        except ZygoteLostError:
+            process = parse()
         result = process.parsing_result
         if result is None:
             raise dag_validation.ended_process(file.path, process.exit_code, process.timed_out, limit)

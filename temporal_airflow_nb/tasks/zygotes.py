@@ -348,12 +348,14 @@ class Zygotes:
         """
         on_report = partial(self._learn, file.path, _stamp(file.path)) if file is not None else _ignore
         for attempt in range(3):
-            zygote = self._choose(file)
+            zygote = None
             try:
+                zygote = self._choose(file)
                 return zygote.spawn(target, self.env, on_report)
             except ZygoteLostError:
                 log.warning("Zygote lost; starting another", file=file, attempt=attempt)
-                self._forget(zygote)
+                if zygote is not None:
+                    self._forget(zygote)
         raise ZygoteLostError("No zygote could start a process.")
 
     def _choose(self, file: DagFile | None) -> _ZygoteConnection:
@@ -418,6 +420,10 @@ class Zygotes:
         except ZygoteLostError:
             own_end.close()
             os.close(read_end)
+            # Whoever needs a root zygote next starts another.
+            if self._root is not None:
+                self._root.close()
+                self._root = None
             raise
         finally:
             # The pipe ends when the last copy of the write end is closed.

@@ -48,6 +48,21 @@ def test_a_task_of_a_killed_zygote_runs_again(stack, tmp_path):
     assert_completed(run, trace, middle_runs=2)
 
 
+def test_a_killed_root_zygote_is_replaced_when_a_file_needs_packages(stack, tmp_path):
+    path = tmp_path / "with_packages.py"
+    path.write_text(
+        "import numpy\nfrom airflow.sdk import DAG, task\n"
+        "with DAG('with_packages', schedule=None):\n    task(task_id='a')(lambda: 1)()\n"
+    )
+    assert stack.run(path).wait(timeout=60) == "success"
+    (root,) = psutil.Process(pid_of(stack, "worker")).children()
+    for _ in range(2):
+        # The second time, no other package zygote is left either, and this file's imports are known.
+        root.kill()
+        assert stack.run(path).wait(timeout=60) == "success"
+        (root,) = [p for p in psutil.Process(pid_of(stack, "worker")).children() if p.status() != "zombie"]
+
+
 def test_a_task_of_a_killed_package_zygote_runs_again(stack, tmp_path):
     dags = tmp_path / "dags"
     dags.mkdir()
