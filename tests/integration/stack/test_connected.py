@@ -70,7 +70,7 @@ def test_a_dag_of_the_clusters_bundles_runs_on_the_cluster(configured, tmp_path)
         (tmp_path / "elsewhere.py").write_text(DAG)
         with pytest.raises(DagFileError, match="isn't in any DAG bundle"):
             cluster.run(tmp_path / "elsewhere.py")
-        with pytest.raises(UnavailableHereError, match="REST API alone"):
+        with pytest.raises(UnavailableHereError, match="Only Airflow's REST API"):
             cluster.trigger("greet")
     assert current.current() is not cluster
 
