@@ -43,15 +43,16 @@ class Layer:
 
 # These start all processes of an Airflow, or a JupyterLab: two at a time keep two cores busy.
 _WHOLE_AIRFLOW = (
-    "tests/integration/airflow_plugin",
     "tests/integration/client/test_rest.py",
     "tests/integration/stack/test_ui_stack.py",
+    "tests/integration/airflow_plugin",
     "tests/docs/test_binder.py",
     "tests/docs/test_notebooks.py",
 )
 LAYERS = (
     Layer("stack", ("tests/compatibility", "tests/integration", "tests/docs"), 3, 20 * 60.0),
-    Layer("system", ("tests/production", *_WHOLE_AIRFLOW), 2, 15 * 60.0),
+    # The stack with a UI, whose tests run one after the other, has to start early: otherwise it ends last, alone.
+    Layer("system", (*_WHOLE_AIRFLOW, "tests/production"), 2, 15 * 60.0),
     # Playwright leaves an event loop running in the thread of the tests, so these get a pytest of their own.
     Layer("browser", ("tests/browser",), 0, 5 * 60.0),
 )
