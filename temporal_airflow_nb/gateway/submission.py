@@ -250,6 +250,7 @@ class Submissions:
         )
         try:
             process = parse()
+        # Nothing is stored yet, so that a file whose zygote was killed can be parsed again.
         except ZygoteLostError:
             process = parse()
         result = process.parsing_result

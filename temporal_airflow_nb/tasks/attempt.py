@@ -115,7 +115,7 @@ class TaskRunner:
         interruption
             Set if an earlier attempt at this try was lost.
         own_interpreter
-            Whether to start a new interpreter for the task instead of forking its file's zygote.
+            Whether to start a new interpreter for the task instead of forking a zygote.
 
         Raises
         ------

@@ -36,7 +36,7 @@ _numpy_generators: list[Any] = []
 
 @dataclass(frozen=True)
 class ProcessState:
-    """What a fork copies, or what an import may change for everything else in the process."""
+    """The parts of a process that a fork copies, or that an import may change for the rest of the process."""
 
     files: frozenset[str]
     """Open files, sockets and pipes."""

@@ -289,7 +289,7 @@ class _PackageZygote:
 
 @dataclass
 class _Imports:
-    """What is known of the installed modules that a DAG file imports."""
+    """The installed modules that a DAG file imports, as its last process has reported them."""
 
     stamp: list[int]
     modules: tuple[str, ...]

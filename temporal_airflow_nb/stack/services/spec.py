@@ -1,4 +1,4 @@
-"""What the stack manager knows of a stack: its services, ports, secrets and names."""
+"""The plan of a stack, from which the stack manager starts it: its services, ports, secrets and names."""
 
 from __future__ import annotations
 
